@@ -1,0 +1,112 @@
+"""The exceptions of jscope, and the two sentences that many of their messages share.
+
+Every exception is a `JscopeError` and also the built-in that a caller would expect, so
+that ``except KeyError`` around a look-up works, and the class that TensorFlow 1 raises
+where it has one (``ValueError`` for a variable that is missing or exists already).
+
+Each takes one string, so that it survives pickling. Messages name the variable, show
+what was asked and what was found, and end with the line to write instead; they are
+composed where they are raised, from facts that only that place knows.
+
+Imports: standard library only.
+"""
+
+import difflib
+from collections.abc import Collection, Iterable
+
+
+class JscopeError(Exception):
+    """Base class of all errors that jscope raises on purpose."""
+
+    # KeyError's own __str__ would show the message in quotes.
+    __str__ = Exception.__str__
+
+
+class VariableNameError(JscopeError, ValueError):
+    """A name that is not a legal variable or scope name."""
+
+
+class MissingVariableError(JscopeError, KeyError, ValueError):
+    """No variable is stored at the requested name."""
+
+
+class VariableExistsError(JscopeError, ValueError):
+    """A name was created twice, and sharing it was not said."""
+
+
+class ShapeMismatchError(JscopeError, ValueError):
+    """A variable has another shape than was asked for, or than a value has."""
+
+
+class DtypeMismatchError(JscopeError, TypeError, ValueError):
+    """A variable has another dtype than was asked for, or than a value has."""
+
+
+class TreeMismatchError(JscopeError, ValueError):
+    """A tree differs from its declaration or checkpoint; the message lists every difference."""
+
+
+class NestingError(JscopeError, ValueError):
+    """A tree whose names can't be nested: a name is both a variable and a scope."""
+
+
+class NameCollisionError(JscopeError, ValueError):
+    """Two variables would get one name."""
+
+
+class SelectorError(JscopeError, LookupError, ValueError):
+    """A selector that matches nothing, or is not a selector."""
+
+
+class ScopeError(JscopeError, RuntimeError, ValueError):
+    """A scope used where it can't be: after its declaration, or not a scope at all."""
+
+
+class InitializerError(JscopeError, ValueError, TypeError):
+    """An initializer that can't give the requested variable its value."""
+
+
+class InitializerCycleError(InitializerError):
+    """Initial values that depend on each other in a circle."""
+
+
+class KeyArgumentError(JscopeError, TypeError, ValueError):
+    """A PRNG key was expected, and something else was given."""
+
+
+class IndexOutOfRangeError(JscopeError, IndexError, ValueError):
+    """A scatter index outside the variable. TF: ``InvalidArgumentError``."""
+
+
+class LimitReachedError(JscopeError, IndexError, ValueError):
+    """A counter at its limit. TF: ``OutOfRangeError``."""
+
+
+class CheckpointError(JscopeError, OSError):
+    """A checkpoint that can't be written or read."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """No checkpoint at this place or step."""
+
+
+class CheckpointExistsError(CheckpointError, FileExistsError):
+    """The step is saved already; jscope never overwrites a checkpoint."""
+
+
+def near(name: str, known: Collection[str]) -> str:
+    """Say which known names look like ``name``: ``close names: 'enc/kernel'``."""
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"close names: {', '.join(map(repr, close))}"
+    if not known:
+        return "there are no variables at all"
+    shown = listed(known, most=3)
+    return f"no close name among {len(known)}: {shown}"
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Names in quotes, the first ``most`` of them: ``'a', 'b' and 7 more``."""
+    names = [repr(name) for name in names]
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
