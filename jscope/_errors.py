@@ -107,6 +107,6 @@ def near(name: str, known: Collection[str]) -> str:
 
 def listed(names: Iterable[object], most: int = 10) -> str:
     """Names in quotes, the first ``most`` of them: ``'a', 'b' and 7 more``."""
-    names = [repr(name) for name in names]
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    quoted = [repr(name) for name in names]
+    more = len(quoted) - most
+    return ", ".join(quoted[:most]) + (f" and {more} more" if more > 0 else "")

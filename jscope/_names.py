@@ -1,4 +1,4 @@
-"""Variable names: how they are spelled.
+r"""Variable names: how they are spelled.
 
 A name is a path such as ``"encoder/layer_0/kernel"``: components joined by ``/``.
 Everything else in jscope treats names as opaque strings; this file alone knows how they
@@ -13,7 +13,7 @@ Facts that hold for every name that `check` accepts, and that other files rely o
 * **A scope is a run.** In string order, the names below ``"a/"`` stand together, and
   cutting the prefix off keeps their order.
 * **Names are TensorFlow's.** The alphabet is that of TF1 scope names,
-  ``[A-Za-z0-9_.\\-/]``; the first character of a whole name is one of ``[A-Za-z0-9.]``.
+  ``[A-Za-z0-9_.\-/]``; the first character of a whole name is one of ``[A-Za-z0-9.]``.
 
 A name may be relative to some scope, and a relative name may begin with ``_`` or ``-``
 (TF1: ``a/_x`` is legal, ``_x`` at the root is not). `check` accepts relative names;

@@ -111,7 +111,7 @@ def labels(
         (label, matching(tree, selector, allow_empty=allow_empty))
         for label, selector in selectors.items()
     ]
-    found = [next((l for l, chosen in choices if name in chosen), default) for name in tree]
+    found = [next((label for label, chosen in choices if name in chosen), default) for name in tree]
     without = [name for name, label in zip(tree, found, strict=True) if label is None]
     if without:
         raise SelectorError(
@@ -244,9 +244,10 @@ def _named_by(
 ) -> frozenset[str]:
     absent = [name for name in names if name not in tree]
     if not allow_empty and (absent or not names):
+        which = "; ".join(f"{name!r} ({near(name, tuple(tree))})" for name in absent[:10])
         raise SelectorError(
             f"Of {len(names)} names selected, {len(absent)} are not in the tree of {len(tree)}: "
-            f"{'; '.join(f'{name!r} ({near(name, tuple(tree))})' for name in absent[:10])}. {_ALLOW}"
+            f"{which}. {_ALLOW}"
         )
     return frozenset(name for name in names if name in tree)
 
@@ -260,7 +261,8 @@ def _matches_nothing(tree: Mapping[str, Any], selector: Selector) -> str:
                 f"The selector {selector!r} matches no variable: it is a scope of {len(below)}. "
                 f"Write {selector + '/**'!r} for all that is below it."
             )
-        return f"The selector {selector!r} matches no variable ({near(selector, tuple(tree))}). {_ALLOW}"
+        close = near(selector, tuple(tree))
+        return f"The selector {selector!r} matches no variable ({close}). {_ALLOW}"
     shown = selector.pattern if isinstance(selector, re.Pattern) else selector
     return (
         f"The selector {shown!r} matches none of {len(tree)} variables: {listed(tree, most=5)}. "

@@ -25,7 +25,7 @@ import bisect
 import math
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -223,9 +223,9 @@ class VarTree(Mapping[str, Any]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VarTree):
             return NotImplemented
-        ours, structure = jax.tree.flatten(self)
-        theirs, other_structure = jax.tree.flatten(other)
-        return structure == other_structure and all(map(_same_bits, ours, theirs))
+        ours, our_structure = jax.tree_util.tree_flatten(self)
+        theirs, their_structure = jax.tree_util.tree_flatten(other)
+        return bool(our_structure == their_structure) and all(map(_same_bits, ours, theirs))
 
     __hash__ = None  # type: ignore[assignment]  # equality compares values, which may be large
 
@@ -278,8 +278,8 @@ _set_structure = VarTree.__dict__["_structure"].__set__
 _set_values = VarTree.__dict__["_values"].__set__
 
 
-def from_values(structure: Structure, values: tuple[Any, ...]) -> VarTree:
-    """A tree from its names and values, unchecked; also how JAX unflattens one."""
+def from_values(structure: Structure, values: Iterable[Any]) -> VarTree:
+    """A tree from its names and a tuple of values, unchecked; also how JAX unflattens one."""
     tree = VarTree.__new__(VarTree)
     _set_structure(tree, structure)
     _set_values(tree, values)
@@ -351,7 +351,7 @@ def value_bytes(leaf: Any) -> int:
     """The bytes of an array, or 0 for what is none."""
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return 0
-    return math.prod(leaf.shape) * int(leaf.dtype.itemsize)
+    return int(math.prod(leaf.shape) * leaf.dtype.itemsize)
 
 
 def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]) -> None:
