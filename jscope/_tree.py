@@ -25,7 +25,7 @@ import bisect
 import math
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -309,25 +309,33 @@ def as_tree(variables: Mapping[str, Any]) -> VarTree:
     return VarTree(variables)
 
 
-def missing_variable(name: object, tree: VarTree, scope: str = "") -> MissingVariableError:
-    """Compose the error for ``tree[name]``; ``scope`` is where the tree hangs, for the message."""
+def missing_variable(
+    name: object, known: Collection[str], scope: str = ""
+) -> MissingVariableError:
+    """Compose the error for a name that is not among ``known``.
+
+    Args:
+        name: What was asked for, relative to ``scope``.
+        known: The names there are, relative to ``scope``.
+        scope: Where they hang, for the message.
+    """
     if not isinstance(name, str):
         return MissingVariableError(f"Variables are found by name, got {name!r}.")
     whole = f"{scope}/{name}" if scope else name
-    below = tuple(n for n in tree if n.startswith(name + "/")) if name else ()
+    below = tuple(n for n in known if n.startswith(name + "/")) if name else ()
     if below:
         return MissingVariableError(
             f"No variable at {whole!r}: it is a scope of {len(below)} variables "
             f"({listed(below, most=3)}). Write tree.subtree({name!r}), or scope / {name!r}."
         )
-    deeper = [n for n in tree if n.endswith("/" + name)] if name else []
+    deeper = [n for n in known if n.endswith("/" + name)] if name else []
     if deeper:
         where = _parent(deeper[0], by=name.count("/") + 1)
         return MissingVariableError(
             f"No variable at {whole!r}, but {listed(deeper, most=3)} further down. Write "
             f"scope / {where!r}, or tree.subtree({where!r}), if that is meant."
         )
-    return MissingVariableError(f"No variable at {whole!r} ({near(name, tuple(tree))}).")
+    return MissingVariableError(f"No variable at {whole!r} ({near(name, known)}).")
 
 
 def describe(value: Any) -> tuple[str, str, str]:
