@@ -1,0 +1,173 @@
+"""From specs to values: initialising many variables, by groups of equal ones.
+
+Only initialisers run, never the model. A group is the variables of equal (initialiser,
+shape, dtype); each group compiles one program, so compile time does not grow with depth.
+There are two routes to the same bits:
+
+* Called outside any trace, each variable is one call of its group's compiled program with
+  the two words of its name as an argument. (Tried: one loop over the group to a stacked
+  array, then taking it apart by a compiled slice per variable. As many calls, twice the
+  memory, no faster.)
+* Under a user's jit, each group is one ``lax.map`` over the words, so the graph doesn't
+  grow with depth either (slice by slice it would: XLA would inline each). Barriers keep
+  XLA from folding the words into constants and from fusing the initialiser with its
+  consumer, both of which change bits.
+
+A value depends on the root key and the variable's name only, so neither the groups nor
+the route can be seen in it. Equal bits hold per backend and JAX version.
+
+Imports: `_errors`, `_initial`, `_keys`, `_recorder`, `initializers`, JAX and NumPy.
+"""
+
+import functools
+import types
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from . import _initial
+from ._errors import InitializerCycleError, InitializerError, near
+from ._keys import fold_words, name_words
+from ._recorder import Initializer, VariableSpec
+from .initializers import InitializedValue
+
+Group: TypeAlias = tuple[VariableSpec, list[str]]
+
+
+def initialize(
+    specs: Mapping[str, VariableSpec],
+    names: Collection[str],
+    key: Array,
+    given: Mapping[str, Any],
+) -> dict[str, Array]:
+    """The initial values of some variables.
+
+    Args:
+        specs: All declared variables.
+        names: Those whose values are wanted.
+        key: The root key.
+        given: Values that exist, on which initial values of other variables may depend.
+
+    Raises:
+        InitializerCycleError: If initial values depend on each other in a circle.
+        InitializerError: If an initial value does not fit, or depends on no variable.
+    """
+    order = _dependencies_first(specs, names, given)
+    plain = [name for name in order if not _is_dependent(specs[name])]
+    route = _in_graph if _is_traced(key) else _one_by_one
+    values: dict[str, Array] = {}
+    for spec, members in _groups(specs, plain):
+        values.update(zip(members, route(spec, members, key), strict=True))
+    for name in order:
+        if name not in values:
+            source = _source(specs, name)
+            there = values[source] if source in values else given[source]
+            values[name] = _initial.derive(name, specs[name], there)
+    return {name: values[name] for name in names}
+
+
+def _one_by_one(spec: VariableSpec, members: Sequence[str], key: Array) -> list[Array]:
+    return [
+        _initial.run(name, spec.initializer, key, name_words(name), spec.shape, spec.dtype)
+        for name in members
+    ]
+
+
+def _in_graph(spec: VariableSpec, members: Sequence[str], key: Array) -> list[Array]:
+    words = lax.optimization_barrier(jnp.asarray(np.stack([name_words(n) for n in members])))
+    stacked = lax.map(
+        lambda w: _initial.checked(
+            members[0], spec.initializer, fold_words(key, w), spec.shape, spec.dtype
+        ),
+        words,
+    )
+    stacked = lax.optimization_barrier(stacked)
+    return [stacked[i] for i in range(len(members))]
+
+
+def _is_traced(key: Array) -> bool:
+    # Not isinstance(key, Tracer): a concrete key under a user's jit gives traced values too.
+    return isinstance(jax.random.fold_in(key, 0), jax.core.Tracer)
+
+
+def _groups(specs: Mapping[str, VariableSpec], names: Sequence[str]) -> list[Group]:
+    groups: dict[Any, Group] = {}
+    for name in names:
+        spec = specs[name]
+        signature = (_signature(spec.initializer), spec.shape, spec.dtype)
+        groups.setdefault(signature, (spec, []))[1].append(name)
+    return list(groups.values())
+
+
+def _signature(value: Any) -> Any:
+    """A hashable that is equal for callables that compute the same.
+
+    jscope's initialisers compare by their parameters. The functions that factories such as
+    ``jax.nn.initializers.he_normal()`` return do not, though each call returns the same code
+    over the same variables; without this, each variable would compile a program of its own.
+    """
+    if isinstance(value, types.FunctionType):
+        cells = tuple(_signature(cell.cell_contents) for cell in value.__closure__ or ())
+        keywords = tuple(sorted((value.__kwdefaults__ or {}).items()))
+        parts = (cells, _signature(value.__defaults__), _signature(keywords))
+        return (value.__code__, id(value.__globals__), *parts)
+    if isinstance(value, functools.partial):
+        keywords = tuple(sorted(value.keywords.items()))
+        return (_signature(value.func), _signature(value.args), _signature(keywords))
+    if isinstance(value, tuple):
+        return tuple(map(_signature, value))
+    if isinstance(value, float):
+        return value.hex()  # 0.0 == -0.0, and 1.0 == 1
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return (type(value), value)
+
+
+# Initial values that are those of other variables.
+
+
+def _is_dependent(spec: VariableSpec) -> bool:
+    return isinstance(spec.initializer, InitializedValue)
+
+
+def _source(specs: Mapping[str, VariableSpec], name: str) -> str:
+    """The variable whose initial value ``name`` takes: looked up from the inside out."""
+    initializer = specs[name].initializer
+    assert isinstance(initializer, InitializedValue)
+    scope = name
+    while scope:
+        scope = scope.rpartition("/")[0]
+        candidate = f"{scope}/{initializer.name}" if scope else initializer.name
+        if candidate in specs and candidate != name:
+            return candidate
+    if initializer.name in (name, name.rpartition("/")[2]):
+        raise InitializerCycleError(f"The initial value of {name!r} depends on itself.")
+    raise InitializerError(
+        f"The initial value of {name!r} is that of {initializer.name!r}, but no such variable is "
+        f"declared, in its scope or around it ({near(initializer.name, tuple(specs))})."
+    )
+
+
+def _dependencies_first(
+    specs: Mapping[str, VariableSpec], names: Collection[str], given: Mapping[str, Any]
+) -> list[str]:
+    """The names, and what they depend on and is not given, each after what it depends on."""
+    order: dict[str, None] = {}
+    for name in names:
+        chain = [name]
+        while _is_dependent(specs[chain[-1]]):
+            source = _source(specs, chain[-1])
+            if source in given or source in order:
+                break
+            if source in chain:
+                circle = " -> ".join(map(repr, [*chain[chain.index(source) :], source]))
+                raise InitializerCycleError(f"Initial values depend on each other: {circle}.")
+            chain.append(source)
+        order.update(dict.fromkeys(reversed(chain)))
+    return list(order)

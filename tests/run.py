@@ -1,0 +1,130 @@
+"""Set everything up and run every check: ``python3 tests/run.py``.
+
+Needs Python 3.11 to 3.13 with venv and pip, a POSIX system and a package index; everything
+else is installed, at the versions of `requirements.lock`, into `.venv` and `.venv-newest`
+beside this checkout. Each part prints its time and its budget. A part that fails makes the
+whole fail, after the others have run; one over its budget is only marked.
+
+Imports: standard library only, since nothing is installed yet.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT = ROOT / ".venv"
+NEWEST = ROOT / ".venv-newest"
+LOCKED = ["-c", "requirements.lock"]
+
+# The core's tests need no TensorFlow; its own files say "tensorflow" in their names.
+CORE_TESTS = ["-m", "pytest", "-q", "-n", "2", "--ignore-glob=*tensorflow*"]
+ALL_TESTS = [
+    *("-m", "pytest", "-q", "-n", "2"),
+    *("--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),
+]
+
+
+def main() -> int:
+    """Run the parts in order; 0 if all passed."""
+    parts: list[tuple[str, int, Callable[[], str]]] = [
+        ("set up the default interpreter", 5, set_up_default),
+        ("ruff", 1, lambda: run(DEFAULT, "-m", "ruff", "check") and format_check()),
+        ("mypy", 3, lambda: run(DEFAULT, "-m", "mypy")),
+        ("all tests, default interpreter", 14, lambda: run(DEFAULT, *ALL_TESTS)),
+        ("core tests, newest interpreter", 7, core_tests_on_newest),
+    ]
+    rows = []
+    for title, budget, part in parts:
+        print(f"\n=== {title} (budget {budget} min)", flush=True)
+        begin = time.monotonic()
+        try:
+            outcome = part()
+        except subprocess.CalledProcessError as error:
+            outcome = f"FAILED with exit status {error.returncode}"
+        minutes = (time.monotonic() - begin) / 60
+        over = ", OVER BUDGET" if minutes > budget else ""
+        rows.append((title, f"{minutes:5.1f} of {budget:2d} min{over}", outcome))
+        if title.startswith("set up") and "FAILED" in outcome:
+            break
+    print("\n=== what ran")
+    for title, minutes, outcome in rows:
+        print(f"{title:32}  {minutes:18}  {outcome}")
+    return int(any("FAILED" in outcome for _, _, outcome in rows))
+
+
+def set_up_default() -> str:
+    """Make `.venv` with the interpreter that runs this file."""
+    if not (DEFAULT / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", DEFAULT], check=True)
+    run(DEFAULT, "-m", "pip", "install", "-q", *LOCKED, "uv")
+    install(DEFAULT, "test")
+    return f"passed: {versions(DEFAULT)}"
+
+
+def format_check() -> str:
+    """Ruff's formatter, as a check."""
+    return run(DEFAULT, "-m", "ruff", "format", "--check")
+
+
+def core_tests_on_newest() -> str:
+    """The core's tests on the newest interpreter that uv finds, and so the newest JAX."""
+    python = newest_python()
+    if python is None:
+        return "NOT RUN: uv finds no Python 3.12 or 3.13"
+    uv("venv", "-q", "--allow-existing", "--python", python, str(NEWEST))
+    install(NEWEST, "core-test")
+    run(NEWEST, *CORE_TESTS)
+    return f"passed: {versions(NEWEST)}"
+
+
+def newest_python() -> str | None:
+    """A Python 3.13 or 3.12 on this machine, pyenv's included, whose shims uv can't run."""
+    versions = sorted(Path.home().glob(".pyenv/versions/3.1[23]*/bin"), reverse=True)
+    path = os.pathsep.join([*map(str, versions), os.environ.get("PATH", "")])
+    for version in ("3.13", "3.12"):
+        found = subprocess.run(
+            [DEFAULT / "bin" / "uv", "python", "find", "--no-python-downloads", version],
+            env={**os.environ, "PATH": path, "VIRTUAL_ENV": ""},
+            cwd=ROOT.parent,
+            capture_output=True,
+            text=True,
+        )
+        if found.returncode == 0:
+            return found.stdout.strip()
+    return None
+
+
+def install(environment: Path, group: str) -> None:
+    """This checkout, editable, with a dependency group, at the locked versions."""
+    python = str(environment / "bin" / "python")
+    uv("pip", "install", "-q", "--python", python, *LOCKED, "--group", group, "-e", ".[examples]")
+
+
+def uv(*arguments: str) -> None:
+    subprocess.run([DEFAULT / "bin" / "uv", *arguments], cwd=ROOT, check=True)
+
+
+def run(environment: Path, *arguments: str) -> str:
+    subprocess.run([environment / "bin" / "python", *arguments], cwd=ROOT, check=True)
+    return "passed"
+
+
+def versions(environment: Path) -> str:
+    """The versions that matter, as that environment has them."""
+    code = (
+        "import platform; from importlib.metadata import version as v;"
+        "print('Python ', platform.python_version(),"
+        " *(f', {p} {v(p)}' for p in ('jax', 'flax', 'orbax-checkpoint')), sep='')"
+    )
+    python = environment / "bin" / "python"
+    return subprocess.run(
+        [python, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
