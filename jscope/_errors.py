@@ -94,9 +94,9 @@ class CheckpointExistsError(CheckpointError, FileExistsError):
     """The step is saved already; jscope never overwrites a checkpoint."""
 
 
-def near(name: str, known: Collection[str]) -> str:
+def near(name: object, known: Collection[str]) -> str:
     """Say which known names look like ``name``: ``close names: 'enc/kernel'``."""
-    close = difflib.get_close_matches(name, known, n=3)
+    close = difflib.get_close_matches(str(name), known, n=3)
     if close:
         return f"close names: {', '.join(map(repr, close))}"
     if not known:

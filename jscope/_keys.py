@@ -54,7 +54,8 @@ _ROUND_CONSTANTS = tuple(np.uint32(c) for c in (0x9E3779B9, 0x3C6EF372, 0xDAA66D
 def component_words(component: str) -> UInt32[np.ndarray, "2"]:
     """The first eight bytes of the SHA-256 of a string, as two little-endian words."""
     words = np.frombuffer(hashlib.sha256(component.encode()).digest()[:8], "<u4")
-    return words.astype(np.uint32)
+    # frombuffer's own array can't be written to, and neither can this one, which is cached.
+    return words.astype(np.uint32, copy=False)
 
 
 ROOT_WORDS: UInt32[np.ndarray, "2"] = component_words(f"jscope.names.{RULE_VERSION}")
@@ -78,7 +79,11 @@ def name_words(name: str) -> UInt32[np.ndarray, "2"]:
     if not name:
         return ROOT_WORDS
     parent, _, component = name.rpartition("/")
-    return np.asarray(mix(name_words(parent), component_words(component)))
+    # The parent's words are cached, too; far from the root, a loop spares Python's stack.
+    above = name_words(parent) if parent.count("/") < 100 else _words_in_a_loop(parent)
+    words = np.asarray(mix(above, component_words(component)))
+    words.flags.writeable = False
+    return words
 
 
 def fold_words(root: Array, words: Words) -> Array:
@@ -118,6 +123,13 @@ def check_key(key: object) -> Array:
             found += "; for several models at once, write jax.vmap(declared.init)(keys)"
     seed = key if isinstance(key, int) else 0
     raise KeyArgumentError(f"One PRNG key is needed, {found}. Write jax.random.key({seed}).")
+
+
+def _words_in_a_loop(name: str) -> Words:
+    words: Words = ROOT_WORDS
+    for component in name.split("/"):
+        words = mix(words, component_words(component))
+    return words
 
 
 def _finalize(x: Words) -> Words:

@@ -27,15 +27,17 @@ Imports: standard library only.
 
 import functools
 import re
+import string
 
 from ._errors import VariableNameError
+
+CHARACTERS = string.ascii_letters + string.digits + "_.-"  # of a component
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_.\-]+")
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_.\-/]")
 _ALPHABET = "letters, digits, '_', '.', '-' and '/' between components"
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def check(name: str) -> str:
     """Return ``name``, which may be relative to a scope, or say what is wrong with it.
 
@@ -44,14 +46,12 @@ def check(name: str) -> str:
             component, or a leading or trailing ``/``; or has a character outside the
             alphabet (the message shows the character and its position).
     """
+    # Not cached as a whole: what is no string need not be hashable.
     if not isinstance(name, str):
         raise VariableNameError(
             f"A variable name must be a string, got {name!r} of type {type(name).__name__}."
         )
-    for component in name.split("/"):
-        if not _COMPONENT.fullmatch(component) or component in (".", ".."):
-            raise VariableNameError(_what_is_wrong(name))
-    return name
+    return _checked(name)
 
 
 def check_root(name: str) -> str:
@@ -87,22 +87,33 @@ def split(name: str) -> tuple[str, ...]:
     return tuple(check(name).split("/"))
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def _checked(name: str) -> str:
+    for component in name.split("/"):
+        if not _COMPONENT.fullmatch(component) or component in (".", ".."):
+            raise VariableNameError(_what_is_wrong(name))
+    # A plain string also of a subclass, such as numpy.str_ or a member of an enum, which
+    # would show in messages and travel in pickles.
+    return str.__str__(name)
+
+
 def _what_is_wrong(name: str) -> str:
-    if name == "":
-        return "A variable name can't be empty."
+    if not name.strip("/"):
+        return f"A variable name can't be empty, got {name!r}."
     illegal = _ILLEGAL.search(name)
     if illegal:
         return (
             f"{name!r} is not a legal name: character {illegal.group()!r} at position "
             f"{illegal.start()} is outside TF1's alphabet ({_ALPHABET})."
         )
+    repaired = re.sub("/+", "/", name.strip("/"))
     if name.startswith("/") or name.endswith("/"):
         end = "leading" if name.startswith("/") else "trailing"
-        return f"{name!r} is not a legal name: it has a {end} '/'. Write {name.strip('/')!r}."
+        return f"{name!r} is not a legal name: it has a {end} '/'. Write {repaired!r}."
     if "//" in name:
         return (
             f"{name!r} is not a legal name: the component at position {name.index('//') + 1} "
-            f"is empty. Write {re.sub('/+', '/', name)!r}."
+            f"is empty. Write {repaired!r}."
         )
     dots = next(part for part in name.split("/") if part in (".", ".."))
     return f"{name!r} is not a legal name: {dots!r} can't be a component, names are not file paths."

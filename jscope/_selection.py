@@ -3,9 +3,10 @@
 A **selector** is one of
 
 * a glob, matched against the whole name by components: ``*`` stands for any characters
-  within one component, ``?`` for one character, ``[abc]`` for one of these; a component
-  ``**`` stands for any number of components, at the end for one or more, so that
-  ``"enc/**"`` is everything below the scope ``enc`` and ``"**/w"`` every ``w``;
+  within one component, ``?`` for one character, ``[a-cx]`` for one of these and ``[!a-cx]``
+  for one of the others; a component ``**`` stands for any number of components, at the end
+  for one or more, so that ``"enc/**"`` is everything below the scope ``enc`` and ``"**/w"``
+  every ``w``;
 * a compiled regular expression, searched for in the name (anchor it with ``^`` and ``$``);
 * a predicate ``(name, value) -> bool``;
 * a mapping, such as another tree or a declaration: exactly its names;
@@ -21,13 +22,22 @@ Imports: `_errors`, `_names`, `_tree`.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, TypeAlias
 
 from ._errors import NameCollisionError, SelectorError, listed, near
-from ._names import check
-from ._tree import VarTree, as_tree, from_values, structure_of, values_of
+from ._names import CHARACTERS, check
+from ._tree import (
+    VarTree,
+    as_tree,
+    from_flat,
+    from_values,
+    intern_structure,
+    structure_of,
+    values_of,
+)
 
 Selector: TypeAlias = (
     str | re.Pattern[str] | Callable[[str, Any], bool] | Mapping[str, Any] | Collection["Selector"]
@@ -144,8 +154,8 @@ def rename(
         VariableNameError: If a new name is not legal.
     """
     tree = as_tree(tree)
-    if isinstance(names, Mapping) and not allow_empty:
-        _check_renames(tree, names)
+    if isinstance(names, Mapping):
+        _check_renames(tree, names, allow_empty)
     new_name = functools.partial(_renamed, names) if isinstance(names, Mapping) else names
     sources: dict[str, list[str]] = {}
     for name in tree:
@@ -155,7 +165,7 @@ def rename(
         raise NameCollisionError(
             f"Variables would get one name: {'; '.join(twins)}. Rename or js.drop one of each."
         )
-    return VarTree({new: tree[old] for new, (old,) in sources.items()})
+    return from_flat({new: tree[old] for new, (old,) in sources.items()})
 
 
 def map_named(tree: Mapping[str, Any], function: Callable[[str, Any], Any]) -> VarTree:
@@ -224,30 +234,54 @@ def _glob(glob: str) -> re.Pattern[str]:
                 f"In the glob {glob!r}, '**' must be a whole component, as in 'enc/**/w'."
             )
         else:
-            pattern += _component_pattern(component) + ("" if last else "/")
+            pattern += _component_pattern(component, glob) + ("" if last else "/")
     return re.compile(pattern)
 
 
-def _component_pattern(component: str) -> str:
+def _component_pattern(component: str, glob: str) -> str:
     # One character class, "*" or "?" at a time; everything else stands for itself.
     pattern = ""
-    for part in re.findall(r"\[!?[^\]]+\]|.", component):
+    for part in re.findall(r"\[!?[^\]]+\]|.", component, re.DOTALL):
         if len(part) > 1:
-            pattern += "[" + ("^/" if part[1] == "!" else "") + part[1:-1].lstrip("!") + "]"
+            pattern += _class_pattern(part, glob)
+        elif part in "[]":
+            raise SelectorError(
+                f"In the glob {glob!r}, {part!r} has no partner. '[...]' stands for one character."
+            )
         else:
             pattern += {"*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
     return pattern
 
 
+def _class_pattern(text: str, glob: str) -> str:
+    # Spelled out in the alphabet of names, since re's own classes have a syntax of their own
+    # ("[^a]", "[\W]", "[a--c]") and could match the "/" between components.
+    others = text[1] == "!"
+    strange = set(text[1 + others : -1]).difference(CHARACTERS)
+    if strange:
+        raise SelectorError(
+            f"In the glob {glob!r}, {text!r} holds {listed(sorted(strange))}, which no name has. "
+            "For all but some characters write '[!...]'."
+        )
+    inside: set[str] = set()
+    for first, last in re.findall(r"(.)(?:-(.))?", text[1 + others : -1]):
+        if last and last < first:
+            raise SelectorError(f"In the glob {glob!r}, the range '{first}-{last}' is empty.")
+        inside.update(c for c in CHARACTERS if first <= c <= (last or first))
+    chosen = [c for c in CHARACTERS if (c in inside) != others]
+    return f"[{re.escape(''.join(chosen))}]" if chosen else "(?!)"
+
+
 def _named_by(
     tree: Mapping[str, Any], names: Mapping[str, Any], allow_empty: bool
 ) -> frozenset[str]:
+    if not names and not allow_empty:
+        raise SelectorError(f"A selector without names picks nothing. {_ALLOW}")
     absent = [name for name in names if name not in tree]
-    if not allow_empty and (absent or not names):
-        which = "; ".join(f"{name!r} ({near(name, tuple(tree))})" for name in absent[:10])
+    if absent and not allow_empty:
         raise SelectorError(
             f"Of {len(names)} names selected, {len(absent)} are not in the tree of {len(tree)}: "
-            f"{which}. {_ALLOW}"
+            f"{_with_near_names(absent, tree)}. {_ALLOW}"
         )
     return frozenset(name for name in names if name in tree)
 
@@ -256,10 +290,11 @@ def _matches_nothing(tree: Mapping[str, Any], selector: Selector) -> str:
     if isinstance(selector, str):
         scope = selector.rstrip("*").rstrip("/")
         below = [name for name in tree if name.startswith(scope + "/")]
-        if below and scope == selector:
+        if below:
+            what = "it" if scope == selector else repr(scope)
             return (
-                f"The selector {selector!r} matches no variable: it is a scope of {len(below)}. "
-                f"Write {selector + '/**'!r} for all that is below it."
+                f"The selector {selector!r} matches no variable: {what} is a scope of "
+                f"{len(below)}. Write {scope + '/**'!r} for all that is below it."
             )
         close = near(selector, tuple(tree))
         return f"The selector {selector!r} matches no variable ({close}). {_ALLOW}"
@@ -270,30 +305,38 @@ def _matches_nothing(tree: Mapping[str, Any], selector: Selector) -> str:
     )
 
 
+def _with_near_names(absent: list[str], tree: Mapping[str, Any]) -> str:
+    # Near names cost a comparison with every variable, so not for hundreds of absent ones.
+    first = "; ".join(f"{name!r} ({near(name, tuple(tree))})" for name in absent[:10])
+    return first + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+
+
 def _where(tree: VarTree, keep: list[bool]) -> VarTree:
-    pairs = zip(tree, values_of(tree), keep, strict=True)
-    return VarTree({name: value for name, value, kept in pairs if kept})
+    names = tuple(itertools.compress(tree, keep))
+    return from_values(intern_structure(names), itertools.compress(values_of(tree), keep))
 
 
 def _renamed(names: Mapping[str, str], name: str) -> str:
     end = len(name)
     while end > 0:
-        new = names.get(name[:end])
-        if new is not None:
-            return new + name[end:] if new else name[end + 1 :]
+        if name[:end] in names:
+            new = names[name[:end]]
+            return f"{new}{name[end:]}" if new else name[end + 1 :]
         end = name.rfind("/", 0, end)
     return f"{names['']}/{name}" if names.get("") else name
 
 
-def _check_renames(tree: VarTree, names: Mapping[str, str]) -> None:
+def _check_renames(tree: VarTree, names: Mapping[str, str], allow_empty: bool) -> None:
+    for name in itertools.chain(names, names.values()):
+        if name != "":  # the root
+            check(name)
+    if allow_empty:
+        return
+
     def is_there(old: str) -> bool:
         places = structure_of(tree).places_below(old)
         return old == "" or old in tree or places.start < places.stop
 
     absent = [old for old in names if not is_there(old)]
     if absent:
-        raise SelectorError(
-            "Nothing to rename: "
-            + "; ".join(f"{old!r} ({near(old, tuple(tree))})" for old in absent)
-            + f". {_ALLOW}"
-        )
+        raise SelectorError(f"Nothing to rename: {_with_near_names(absent, tree)}. {_ALLOW}")

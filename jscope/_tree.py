@@ -61,7 +61,9 @@ class Structure:
             where = self.places_below(scope)
             cut = len(scope) + 1
             below = intern_structure(tuple(name[cut:] for name in self.names[where]))
-            found = self._slices[scope] = (below, where)
+            found = (below, where)
+            if below.names:  # else anyone's guesses would pile up here
+                self._slices[scope] = found
         return found
 
     def places_below(self, scope: str) -> slice:
@@ -80,16 +82,15 @@ class Structure:
 _structures: "weakref.WeakValueDictionary[tuple[str, ...], Structure]" = (
     weakref.WeakValueDictionary()
 )
-_structures_lock = threading.Lock()
+# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+_structures_lock = threading.RLock()
 
 
 def intern_structure(names: tuple[str, ...]) -> Structure:
     """The one `Structure` of these sorted, distinct, legal names."""
     with _structures_lock:
-        structure = _structures.get(names)
-        if structure is None:
-            structure = _structures[names] = Structure(names)
-        return structure
+        found = _structures.get(names)
+        return _structures.setdefault(names, Structure(names)) if found is None else found
 
 
 class VarTree(Mapping[str, Any]):
@@ -114,8 +115,14 @@ class VarTree(Mapping[str, Any]):
 
     **Equality.** ``a == b`` is True if both are trees with the same names whose values are
     equal to the last bit: same dtype, shape and bytes, so that NaN equals itself and 0.0
-    differs from -0.0. Where the values live and how they are sharded does not count. A tree
+    differs from -0.0. What is no array must be of the same type and equal. Where the values
+    live and how they are sharded does not count, nor whether NumPy or JAX holds them. A tree
     is not hashable, and traced values can't be compared.
+
+    **Exported functions.** `jax.export` writes trees by name. To read such a function in
+    another process, use this class there once (``js.VarTree``) before
+    ``jax.export.deserialize``: jscope's names load on first use, and only then JAX knows it.
+    Pickles need nothing.
     """
 
     __slots__ = ("_structure", "_values")
@@ -130,16 +137,14 @@ class VarTree(Mapping[str, Any]):
             return
         flat: dict[str, Any] = {}
         _flatten_into(flat, "", {} if variables is None else variables)
-        names = tuple(sorted(flat))
-        _set_structure(self, intern_structure(names))
-        _set_values(self, tuple(flat[name] for name in names))
-        if not jax.tree_util.all_leaves(self._values):
-            _check_leaf_names(self)
+        tree = from_flat(flat)
+        _set_structure(self, tree._structure)
+        _set_values(self, tree._values)
 
     # Reading.
 
     def __getitem__(self, name: str) -> Any:
-        position = self._structure.position(name)
+        position = self._structure.position(name) if isinstance(name, str) else None
         if position is None:
             raise missing_variable(name, self)
         return self._values[position]
@@ -160,16 +165,16 @@ class VarTree(Mapping[str, Any]):
         return len(self._values)
 
     def subtree(self, scope: str, /) -> "VarTree":
-        """The variables below ``scope``, named from there.
+        """The variables below ``scope``, named from there; ``""`` is the root, all of them.
 
         Raises:
             MissingVariableError: If there are none.
         """
+        if scope == "":
+            return self
         structure, where = self._structure.below(check(scope))
         if not structure.names:
-            what = "is a variable, not a scope" if scope in self else "is no scope here"
-            scopes = sorted({_parent(name) for name in self if "/" in name})
-            raise MissingVariableError(f"{scope!r} {what} ({near(scope, scopes)}).")
+            raise _missing_scope(scope, self)
         return from_values(structure, self._values[where])
 
     def to_nested(self) -> dict[str, Any]:
@@ -181,10 +186,13 @@ class VarTree(Mapping[str, Any]):
         names = self._structure.names
         both = [name for name in names if names[self._structure.places_below(name)]]
         if both:
+            first = both[0]
+            below = names[self._structure.places_below(first)][0]
+            other = first + "_" + below[len(first) + 1 :].replace("/", "_")
             raise NestingError(
-                f"This tree can't be nested: {listed(both)} would be a value and a dict at once. "
-                "Keep it flat with dict(tree), or rename the variable, e.g. "
-                f"js.rename(tree, {{'{both[0]}/...': ...}}) or js.drop(tree, '{both[0]}')."
+                f"This tree can't be nested: {listed(both)} would be a value and a dict at once "
+                f"({first!r} and {below!r} are both variables). Keep it flat with dict(tree), or "
+                f"rename what is below, as in js.rename(tree, {{{below!r}: {other!r}}})."
             )
         nested: dict[str, Any] = {}
         for name, value in self.items():
@@ -197,12 +205,12 @@ class VarTree(Mapping[str, Any]):
 
     @property
     def size(self) -> int:
-        """The number of elements of all arrays together."""
-        return sum(math.prod(x.shape) for x in jax.tree.leaves(self) if hasattr(x, "shape"))
+        """The number of elements of all arrays of known shape together."""
+        return sum(map(_elements, jax.tree.leaves(self)))
 
     @property
     def nbytes(self) -> int:
-        """The number of bytes of all arrays together, as one unsharded copy."""
+        """The number of bytes of all arrays of known shape together, as one unsharded copy."""
         return sum(value_bytes(leaf) for leaf in jax.tree.leaves(self))
 
     # Making new trees.
@@ -211,20 +219,20 @@ class VarTree(Mapping[str, Any]):
         """Both trees' variables; where both have a name, the right one's value."""
         if not isinstance(other, Mapping):
             return NotImplemented
-        return VarTree({**self, **VarTree(other)})
+        return from_flat({**self, **VarTree(other)})
 
     def __ror__(self, other: Mapping[str, Any]) -> "VarTree":
         if not isinstance(other, Mapping):
             return NotImplemented
-        return VarTree({**VarTree(other), **self})
+        return from_flat({**VarTree(other), **self})
 
     # Comparing, copying, printing.
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VarTree):
             return NotImplemented
-        ours, our_structure = jax.tree_util.tree_flatten(self)
-        theirs, their_structure = jax.tree_util.tree_flatten(other)
+        flattened: list[Any] = [jax.tree_util.tree_flatten(tree) for tree in (self, other)]
+        (ours, our_structure), (theirs, their_structure) = flattened
         return bool(our_structure == their_structure) and all(map(_same_bits, ours, theirs))
 
     __hash__ = None  # type: ignore[assignment]  # equality compares values, which may be large
@@ -282,7 +290,21 @@ def from_values(structure: Structure, values: Iterable[Any]) -> VarTree:
     """A tree from its names and a tuple of values, unchecked; also how JAX unflattens one."""
     tree = VarTree.__new__(VarTree)
     _set_structure(tree, structure)
-    _set_values(tree, values)
+    _set_values(tree, tuple(values))  # the same object, if it is a tuple
+    return tree
+
+
+def from_flat(flat: Mapping[str, Any]) -> VarTree:
+    """A tree from legal names to values, which are stored as they are, mappings included.
+
+    Raises:
+        NameCollisionError: If two leaves would get one name.
+    """
+    names = tuple(sorted(flat))
+    values = tuple(flat[name] for name in names)
+    tree = from_values(intern_structure(names), values)
+    if not jax.tree_util.all_leaves(values):
+        _check_leaf_names(tree)
     return tree
 
 
@@ -309,9 +331,7 @@ def as_tree(variables: Mapping[str, Any]) -> VarTree:
     return VarTree(variables)
 
 
-def missing_variable(
-    name: object, known: Collection[str], scope: str = ""
-) -> MissingVariableError:
+def missing_variable(name: object, known: Collection[str], scope: str = "") -> MissingVariableError:
     """Compose the error for a name that is not among ``known``.
 
     Args:
@@ -356,10 +376,15 @@ def leaf_name(path: tuple[Any, ...]) -> str:
 
 
 def value_bytes(leaf: Any) -> int:
-    """The bytes of an array, or 0 for what is none."""
-    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-        return 0
-    return int(math.prod(leaf.shape) * leaf.dtype.itemsize)
+    """The bytes of an array, or 0 for what is none or has no known shape."""
+    return _elements(leaf) * int(leaf.dtype.itemsize) if hasattr(leaf, "dtype") else 0
+
+
+def _elements(leaf: Any) -> int:
+    shape = getattr(leaf, "shape", (0,))
+    # Under jax.export a shape may have symbolic dimensions, which are no numbers.
+    known = all(isinstance(length, int | np.integer) for length in shape)
+    return int(math.prod(shape)) if known else 0
 
 
 def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]) -> None:
@@ -389,26 +414,40 @@ def _check_leaf_names(tree: VarTree) -> None:
         )
 
 
+def _missing_scope(scope: str, tree: VarTree) -> MissingVariableError:
+    scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
+    what = "is a variable, not a scope" if scope in tree else "is no scope"
+    known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"
+    return MissingVariableError(f"{scope!r} {what} of this tree ({known}).")
+
+
 def _parent(name: str, by: int = 1) -> str:
     return "/".join(name.split("/")[:-by])
 
 
 def _same_bits(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
     if not hasattr(a, "dtype") and not hasattr(b, "dtype"):
-        return bool(a == b)
+        if type(a) is not type(b):
+            return False
+        # In the text of a number, unlike under ==, NaN equals itself and 0.0 is not -0.0.
+        return repr(a) == repr(b) if isinstance(a, float | complex) else bool(a == b)
     if not (hasattr(a, "dtype") and hasattr(b, "dtype")):
         return False
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
         return type(a) is type(b)
-    return _bits(a) == _bits(b)
+    return bool(_bits(a) == _bits(b))
 
 
-def _bits(array: Any) -> bytes:
+def _bits(array: Any) -> Any:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
-    return np.asarray(array).tobytes()
+    array = np.asarray(array)
+    # Arrays of Python objects, or of strings of any length, hold addresses.
+    return array.tolist() if array.dtype.kind in "OT" else array.tobytes()
 
 
 def _flatten(tree: VarTree) -> tuple[tuple[Any, ...], Structure]:
