@@ -9,6 +9,49 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import initializers as initializers
+    from . import regularizers as regularizers
+    from ._declare import Declaration as Declaration
+    from ._declare import declare as declare
+    from ._declare import init as init
+    from ._errors import CheckpointError as CheckpointError
+    from ._errors import CheckpointExistsError as CheckpointExistsError
+    from ._errors import CheckpointNotFoundError as CheckpointNotFoundError
+    from ._errors import DtypeMismatchError as DtypeMismatchError
+    from ._errors import IndexOutOfRangeError as IndexOutOfRangeError
+    from ._errors import InitializerCycleError as InitializerCycleError
+    from ._errors import InitializerError as InitializerError
+    from ._errors import JscopeError as JscopeError
+    from ._errors import KeyArgumentError as KeyArgumentError
+    from ._errors import LimitReachedError as LimitReachedError
+    from ._errors import MissingVariableError as MissingVariableError
+    from ._errors import NameCollisionError as NameCollisionError
+    from ._errors import NestingError as NestingError
+    from ._errors import ScopeError as ScopeError
+    from ._errors import SelectorError as SelectorError
+    from ._errors import ShapeMismatchError as ShapeMismatchError
+    from ._errors import TreeMismatchError as TreeMismatchError
+    from ._errors import VariableExistsError as VariableExistsError
+    from ._errors import VariableNameError as VariableNameError
+    from ._ops import assign as assign
+    from ._ops import assign_add as assign_add
+    from ._ops import assign_sub as assign_sub
+    from ._ops import batch_scatter_update as batch_scatter_update
+    from ._ops import count_up_to as count_up_to
+    from ._ops import get_variable as get_variable
+    from ._ops import scatter_add as scatter_add
+    from ._ops import scatter_div as scatter_div
+    from ._ops import scatter_max as scatter_max
+    from ._ops import scatter_min as scatter_min
+    from ._ops import scatter_mul as scatter_mul
+    from ._ops import scatter_nd_add as scatter_nd_add
+    from ._ops import scatter_nd_sub as scatter_nd_sub
+    from ._ops import scatter_nd_update as scatter_nd_update
+    from ._ops import scatter_sub as scatter_sub
+    from ._ops import scatter_update as scatter_update
+    from ._recorder import AUTO_REUSE as AUTO_REUSE
+    from ._recorder import VariableSpec as VariableSpec
+    from ._scope import Scope as Scope
     from ._selection import Selector as Selector
     from ._selection import drop as drop
     from ._selection import labels as labels
@@ -18,28 +61,44 @@ if TYPE_CHECKING:
     from ._selection import rename as rename
     from ._selection import select as select
     from ._tree import VarTree as VarTree
+    from .regularizers import no_regularizer as no_regularizer
+    from .saver import Saver as Saver
 
+# Where each name lives: the same names as above, for the interpreter.
 _HOME = {
-    "Selector": "_selection",
-    "VarTree": "_tree",
-    "drop": "_selection",
-    "labels": "_selection",
-    "map_named": "_selection",
-    "mask": "_selection",
-    "partition": "_selection",
-    "rename": "_selection",
-    "select": "_selection",
+    "_errors": (
+        "CheckpointError CheckpointExistsError CheckpointNotFoundError DtypeMismatchError "
+        "IndexOutOfRangeError InitializerCycleError InitializerError JscopeError "
+        "KeyArgumentError LimitReachedError MissingVariableError NameCollisionError "
+        "NestingError ScopeError SelectorError ShapeMismatchError TreeMismatchError "
+        "VariableExistsError VariableNameError"
+    ),
+    "_tree": "VarTree",
+    "_selection": "Selector drop labels map_named mask partition rename select",
+    "regularizers": "no_regularizer",
+    "_ops": (
+        "assign assign_add assign_sub batch_scatter_update count_up_to get_variable "
+        "scatter_add scatter_div scatter_max scatter_min scatter_mul scatter_nd_add "
+        "scatter_nd_sub scatter_nd_update scatter_sub scatter_update"
+    ),
+    "_recorder": "AUTO_REUSE VariableSpec",
+    "_scope": "Scope",
+    "_declare": "Declaration declare init",
+    "saver": "Saver",
 }
+_MODULES = ("initializers", "regularizers")
+_HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    try:
-        home = _HOME[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    value = globals()[name] = getattr(importlib.import_module(f".{home}", __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
+    value = globals()[name] = getattr(module, name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOME)
+    return sorted([*_HOME_OF, *_MODULES])

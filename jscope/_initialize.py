@@ -21,7 +21,7 @@ Imports: `_errors`, `_initial`, `_keys`, `_recorder`, `initializers`, JAX and Nu
 
 import functools
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -32,8 +32,8 @@ from jax import Array, lax
 from . import _initial
 from ._errors import InitializerCycleError, InitializerError, near
 from ._keys import fold_words, name_words
-from ._recorder import Initializer, VariableSpec
-from .initializers import InitializedValue
+from ._recorder import VariableSpec
+from .initializers import InitializedValue, KnownShape
 
 Group: TypeAlias = tuple[VariableSpec, list[str]]
 
@@ -78,6 +78,8 @@ def _one_by_one(spec: VariableSpec, members: Sequence[str], key: Array) -> list[
 
 
 def _in_graph(spec: VariableSpec, members: Sequence[str], key: Array) -> list[Array]:
+    if isinstance(spec.initializer, KnownShape):
+        return _one_by_one(spec, members, key)  # a literal: there is nothing to draw in a loop
     words = lax.optimization_barrier(jnp.asarray(np.stack([name_words(n) for n in members])))
     stacked = lax.map(
         lambda w: _initial.checked(

@@ -10,20 +10,18 @@ lineage and one trace is a second use. JAX may run a body again in another trace
 all, so uses in different traces are never compared. Trace states are opaque, are compared
 with ``==`` and hold weak references only.
 
-Imports: `_errors`, `_initial`, JAX and NumPy.
+Imports: `_errors`, `initializers`, `regularizers`, JAX and NumPy.
 """
 
 import enum
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jax import Array
 from jax.extend.core import get_opaque_trace_state
 
 from ._errors import (
@@ -33,9 +31,8 @@ from ._errors import (
     ShapeMismatchError,
     VariableExistsError,
 )
-
-Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
-Regularizer: TypeAlias = Callable[[Array], Array | None]
+from .initializers import Initializer
+from .regularizers import Regularizer
 
 
 class ReuseMode(enum.Enum):

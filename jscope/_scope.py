@@ -42,9 +42,7 @@ from ._names import check, check_root, join
 from ._recorder import (
     AUTO_REUSE,
     Asked,
-    Initializer,
     Recorder,
-    Regularizer,
     Reuse,
     Run,
     VariableSpec,
@@ -56,11 +54,12 @@ from ._tree import (
     Structure,
     VarTree,
     as_tree,
-    from_values,
     missing_variable,
     structure_of,
     values_of,
 )
+from .initializers import Initializer
+from .regularizers import Regularizer
 
 
 class Scope:
@@ -88,7 +87,8 @@ class Scope:
 
     def __init__(self, tree: Mapping[str, Any], /, *more: Mapping[str, Any]):
         merged = _merge((tree, *more))
-        self._place = _Bound(_intern(structure_of(merged), False, None), "")
+        structure = structure_of(merged)
+        self._place = _Bound(_intern(structure, False, None), "", structure)
         self._values = values_of(merged)
         self._asked = None
 
@@ -241,7 +241,7 @@ class _Request:
     trainable: bool
 
     def dtype_said(self, scope_default: Any) -> Any:
-        """The dtype that the call or the scope names, or None; a value's own wins over the scope's."""
+        """The dtype that the call or the scope names, if any; a value's own beats the scope's."""
         if self.dtype is not None:
             return jnp.dtype(self.dtype)
         is_value = self.initializer is not None and not callable(self.initializer)
@@ -286,13 +286,17 @@ def _intern(structure: Structure, reuse: Reuse, dtype: Any) -> _Fixed:
 
 
 class _Bound:
-    """The place of a bound scope: its static part, and its path outside equality."""
+    """The place of a bound scope: its static part and, outside equality, where it hangs.
 
-    __slots__ = ("fixed", "path")
+    The path and the names of the whole tree ride along for error messages only.
+    """
 
-    def __init__(self, fixed: _Fixed, path: str):
+    __slots__ = ("fixed", "path", "root")
+
+    def __init__(self, fixed: _Fixed, path: str, root: Structure):
         self.fixed = fixed
         self.path = path
+        self.root = root
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Bound) and self.fixed is other.fixed
@@ -306,12 +310,12 @@ class _Bound:
 
     def child(self, name: str, values: tuple[Any, ...]) -> tuple["_Bound", tuple[Any, ...]]:
         fixed, where = self.fixed.child(name)
-        return _Bound(fixed, join(self.path, name)), values[where]
+        return _Bound(fixed, join(self.path, name), self.root), values[where]
 
     def with_defaults(self, changed: Mapping[str, Any]) -> "_Bound":
         fixed = self.fixed
         reuse, dtype = changed.get("reuse", fixed.reuse), changed.get("dtype", fixed.dtype)
-        return _Bound(_intern(fixed.structure, reuse, dtype), self.path)
+        return _Bound(_intern(fixed.structure, reuse, dtype), self.path, self.root)
 
     def get(self, request: _Request, scope: Scope) -> Any:
         value = self.read(request.name, scope._values)
@@ -338,7 +342,7 @@ class _Bound:
     def read(self, name: str, values: tuple[Any, ...]) -> Any:
         position = self.fixed.structure.position(name)
         if position is None:
-            error = missing_variable(name, self.fixed.structure.names, self.path)
+            error = missing_variable(join(self.path, name), self.root.names)
             raise MissingVariableError(
                 f"{error} A bound scope never creates variables: js.init this model, or restore a "
                 "checkpoint that has the name."
@@ -466,9 +470,7 @@ def declaring_scope(recorder: Recorder) -> Scope:
     return _make(place, place.bits, None)
 
 
-def _make(
-    place: "_Bound | _Declaring", values: tuple[Any, ...], asked: Asked | None
-) -> Scope:
+def _make(place: "_Bound | _Declaring", values: tuple[Any, ...], asked: Asked | None) -> Scope:
     scope = Scope.__new__(Scope)
     scope._place = place
     scope._values = values
