@@ -1,0 +1,336 @@
+"""From ``shape=, dtype=, initializer=`` to an array: what creating one variable means.
+
+`normalize` reads the arguments of a ``get_variable`` once, so that what follows need not
+look at them again: a shape is a tuple of ints, a dtype one that JAX has under its present
+settings, an initializer a function ``f(key, shape, dtype)``. `run` calls it.
+
+Facts that other files rely on:
+
+* **An initializer runs compiled, never op by op**, whoever asks: XLA fuses, and an eager
+  call differs in the last bit of a quarter of the values.
+* **One program per (initializer, shape, dtype).** The key is folded inside the program and
+  the two words of the name are an argument, so two hundred equal layers compile once.
+* **A barrier stands behind each value.** Under a user's jit XLA would fuse the initializer
+  with its consumer, which then sees other bits (2e-3 of them apart in bfloat16).
+* **What is written down is not compiled.** A literal of 100 MB in a program takes its time
+  to compile, and JAX's cache would keep it.
+* **Errors name the variable**, also those of initializers, which don't know it.
+
+Imports: `_errors`, `_keys`, `initializers`, JAX and NumPy.
+"""
+
+import contextlib
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from . import initializers
+from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
+from ._keys import Words, check_key, fold_words
+from .initializers import InitializedValue, KnownShape
+
+Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
+
+
+class Wanted(NamedTuple):
+    """What a variable shall be: the three arguments of `get_variable`, read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    initializer: Initializer
+
+
+class _Wanted(Protocol):  # a Wanted, or a VariableSpec
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def initializer(self) -> Initializer: ...
+
+
+# 1. Reading the arguments.
+
+
+def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
+    """Read the arguments of a `get_variable` that creates.
+
+    Args:
+        name: The variable's whole name, for messages.
+        shape: An int, a sequence of ints, or None if the initializer knows it.
+        dtype: What JAX takes for a dtype; None is the dtype of a value written down, else
+            float32.
+        initializer: ``f(key, shape, dtype)``; or a number, a list or an array, the initial
+            value itself; or None for TF1's default for the dtype.
+
+    Returns:
+        ``(shape, dtype, initializer)``, with `initializers.constant` for an initial value.
+
+    Raises:
+        InitializerError: If the initializer is none, was not called with its parameters, is
+            traced, or needs a shape that is not given; or if a shape is given with a value.
+        ShapeMismatchError: If the shape isn't one.
+        DtypeMismatchError: If the dtype isn't one, or another than the value's.
+    """
+    asked = None if dtype is None else normalize_dtype(name, dtype)
+    if initializer is not None and not callable(initializer):
+        initializer = _constant(name, initializer)
+        if shape is not None:
+            raise InitializerError(
+                f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
+                f"shape={shape!r} out, or write initializer=init.constant(value) to fill the shape."
+            )
+        if asked is not None and asked != initializer.dtype:
+            raise DtypeMismatchError(
+                f"Variable {name!r}: Initializer type '{initializer.dtype}' and explicit dtype "
+                f"'{asked}' don't match. Leave dtype= out, or give a value of that dtype, such as "
+                f"np.asarray(value, {asked.name!r})."
+            )
+    _check_called(name, initializer)
+    known = isinstance(initializer, KnownShape)
+    if asked is None:
+        asked = initializer.dtype if known else np.dtype(np.float32)
+    if initializer is None:
+        initializer = initializers.default(asked, name)
+    if shape is None and not known:
+        raise InitializerError(
+            f"Variable {name} did not get an initial value, so its `shape` argument must be "
+            f"specified. Write get_variable({name.rpartition('/')[2]!r}, shape, ...)."
+        )
+    return Wanted(
+        normalize_shape(name, initializer.shape if shape is None else shape), asked, initializer
+    )
+
+
+def known_shape(initializer: Any) -> tuple[int, ...] | None:
+    """The shape of an initial value that is written down; None for all other initializers."""
+    if isinstance(initializer, KnownShape):
+        return initializer.shape
+    if initializer is None or callable(initializer):
+        return None
+    return tuple(np.shape(initializer))
+
+
+def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
+    """A shape as a tuple of ints; 5 is ``(5,)``.
+
+    Raises:
+        ShapeMismatchError: If a dimension is traced, unknown, negative or no integer.
+    """
+    dimensions = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+    if any(isinstance(d, jax.core.Tracer) for d in dimensions):
+        raise ShapeMismatchError(
+            f"The shape of variable {name!r} must be known when the model is traced, got the traced "
+            f"{shape!r}. Take it from x.shape, or pass a Python int."
+        )
+    if None in dimensions:
+        raise ShapeMismatchError(
+            f"Shape of a new variable ({name}) must be fully defined, but instead was {shape!r}."
+        )
+    try:
+        whole = tuple(operator.index(d) for d in dimensions)
+    except TypeError:
+        raise ShapeMismatchError(
+            f"The shape of variable {name!r} must be an int or a sequence of ints, got {shape!r}."
+        ) from None
+    for dimension in whole:
+        if dimension < 0:
+            raise ShapeMismatchError(
+                f"Variable {name!r}: Dimension {dimension} must be >= 0, in shape {whole}."
+            )
+    return whole
+
+
+def normalize_dtype(name: str, dtype: Any) -> Any:
+    """A dtype as NumPy's, if JAX has it under its present settings.
+
+    Raises:
+        DtypeMismatchError: If it is no dtype, or a 64-bit one while x64 is not enabled.
+    """
+    try:
+        if jnp.issubdtype(dtype, jax.dtypes.extended):
+            return dtype  # of typed PRNG keys
+        wanted = np.dtype(dtype)
+    except TypeError:
+        raise DtypeMismatchError(
+            f"The dtype of variable {name!r} must be one of JAX's, such as jnp.float32, got "
+            f"{dtype!r}."
+        ) from None
+    has: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
+    if isinstance(dtype, type) and dtype in (float, int, complex):
+        return has  # Python's types are JAX's defaults: jnp.zeros(3, float) is float32.
+    if has != wanted:
+        raise DtypeMismatchError(
+            f"Variable {name!r} is asked for as {wanted}, which JAX has only with "
+            f"jax.config.update('jax_enable_x64', True). Enable it, or write dtype=jnp.{has}."
+        )
+    return wanted
+
+
+def _rank(shape: Any) -> int:
+    return getattr(shape, "ndim", 1)  # an array of no dimensions is iterable, until one tries
+
+
+def _constant(name: str, value: Any) -> initializers.constant:
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        raise InitializerError(
+            f"The initial value of variable {name!r} is traced, but initial values can't depend on "
+            f"traced values: {value!r}. Compute it outside the transform, or assign it afterwards."
+        )
+    try:
+        return initializers.constant(value)
+    except InitializerError:
+        raise InitializerError(
+            f"Variable {name!r}: The initializer passed is not valid: {value!r} of type "
+            f"{type(value).__name__}. Pass a function f(key, shape, dtype), such as init.zeros or "
+            "init.glorot_uniform(); or a number, a list of numbers or an array, and no shape."
+        ) from None
+
+
+def _check_called(name: str, initializer: Any) -> None:
+    """Raise if an initializer's class, or the function that makes one, was passed itself."""
+    ours = getattr(initializer, "__module__", None) == initializers.__name__
+    maker = inspect.isfunction(initializer) and "<locals>" not in initializer.__qualname__
+    if inspect.isclass(initializer) or (ours and maker):
+        called = f"{'init.' if ours else ''}{initializer.__name__}()"
+        raise InitializerError(
+            f"Variable {name!r}: {initializer.__name__} is not an initializer, but makes one from "
+            f"its parameters: write {called}."
+        )
+
+
+# 2. Running it.
+
+
+def run(
+    name: str,
+    initializer: Initializer,
+    root: Array,
+    words: Words,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Array:
+    """The initial value of one variable, by a compiled program; also under a user's jit.
+
+    Args:
+        name: The variable's whole name, for messages.
+        initializer: ``f(key, shape, dtype)``.
+        root: The root key.
+        words: The two words of the name, `_keys.name_words`.
+        shape: As `normalize` gives it.
+        dtype: As `normalize` gives it.
+
+    Returns:
+        A new array that shares its buffer with no other.
+
+    Raises:
+        InitializerError: If the initializer gives something else than was asked for.
+    """
+    check_key(root)
+    with _named(name):
+        if isinstance(initializer, KnownShape):
+            return jnp.copy(_checked(initializer, root, shape, dtype))
+        value: Array = _compiled(_hashable(initializer), root, words, shape, dtype)
+        return value
+
+
+def checked(
+    name: str, initializer: Initializer, key: Array, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Array:
+    """What the initializer gives for this very key, not compiled, for use in larger programs.
+
+    Raises:
+        InitializerError: As `run`.
+    """
+    with _named(name):
+        return _checked(initializer, key, shape, dtype)
+
+
+def derive(name: str, wanted: _Wanted, source: Array) -> Array:
+    """The value that `initializers.initialized_value` gives, from the other variable's.
+
+    Raises:
+        InitializerError: If its function gives another shape or dtype than is wanted.
+    """
+    with _named(name):
+        assert isinstance(wanted.initializer, InitializedValue)
+        function = wanted.initializer.function
+        value = jnp.copy(source) if function is None else jax.jit(function)(source)
+        return _behind_barrier(_fitting(wanted.initializer, value, wanted.shape, wanted.dtype))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _compiled(
+    initializer: Any, root: Array, words: Words, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Array:
+    return _behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
+
+
+def _behind_barrier(value: Array) -> Array:
+    behind: Array = lax.optimization_barrier(value)  # type: ignore[no-untyped-call]
+    return behind
+
+
+class _ById:
+    """An initializer that can't be hashed, as a static argument: equal to itself alone."""
+
+    def __init__(self, initializer: Initializer):
+        self.initializer = initializer
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.initializer(key, shape, dtype)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and self.initializer is other.initializer
+
+    def __hash__(self) -> int:
+        return id(self.initializer)
+
+    def __repr__(self) -> str:
+        return repr(self.initializer)
+
+
+def _hashable(initializer: Initializer) -> Any:
+    try:
+        hash(initializer)
+    except TypeError:
+        return _ById(initializer)
+    return initializer
+
+
+def _checked(initializer: Any, key: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return _fitting(initializer, initializer(key, shape, dtype), shape, dtype)
+
+
+def _fitting(initializer: Any, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    asked = f"was asked for shape {shape} and dtype {dtype}"
+    if not isinstance(value, jax.Array | np.ndarray | np.generic):
+        hint = " It makes initializers: call it with its parameters first." * callable(value)
+        raise InitializerError(
+            f"{initializer!r} {asked}, and gave no array but {type(value).__name__}.{hint}"
+        )
+    if value.shape != shape or value.dtype != dtype:
+        raise InitializerError(
+            f"{initializer!r} {asked}, and gave shape {value.shape} and dtype {value.dtype}. "
+            "Nothing is reshaped or cast: the initializer must use the shape and dtype it is passed."
+        )
+    return jnp.asarray(value)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the variable's name into the errors of its initializer."""
+    try:
+        yield
+    except InitializerError as error:
+        raise InitializerError(f"Variable {name!r}: {error}") from error
+    except Exception as error:
+        error.add_note(f"(While variable {name!r} was initialised.)")
+        raise
