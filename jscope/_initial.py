@@ -127,8 +127,8 @@ def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
     dimensions = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
     if any(isinstance(d, jax.core.Tracer) for d in dimensions):
         raise ShapeMismatchError(
-            f"The shape of variable {name!r} must be known when the model is traced, got the traced "
-            f"{shape!r}. Take it from x.shape, or pass a Python int."
+            f"The shape of variable {name!r} must be known when the model is traced, got the "
+            f"traced {shape!r}. Take it from x.shape, or pass a Python int."
         )
     if None in dimensions:
         raise ShapeMismatchError(
@@ -274,7 +274,8 @@ def _compiled(
 
 
 def _behind_barrier(value: Array) -> Array:
-    behind: Array = lax.optimization_barrier(value)  # type: ignore[no-untyped-call]
+    barrier: Any = lax.optimization_barrier  # not annotated in jax 0.10
+    behind: Array = barrier(value)
     return behind
 
 
@@ -319,7 +320,7 @@ def _fitting(initializer: Any, value: Any, shape: tuple[int, ...], dtype: np.dty
     if value.shape != shape or value.dtype != dtype:
         raise InitializerError(
             f"{initializer!r} {asked}, and gave shape {value.shape} and dtype {value.dtype}. "
-            "Nothing is reshaped or cast: the initializer must use the shape and dtype it is passed."
+            "Nothing is reshaped or cast: an initializer must use the shape and dtype it is passed."
         )
     return jnp.asarray(value)
 
