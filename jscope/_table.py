@@ -42,7 +42,7 @@ def bytes_text(count: int) -> str:
     """A number of bytes for people: ``512 B``, ``1.5 KiB``, ``2.0 GiB``."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
+        if round(size, 1) < 1024:  # not 1024.0 KiB, but 1.0 MiB
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} PiB"

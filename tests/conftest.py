@@ -1,0 +1,20 @@
+"""The suite is strict: what JAX would convert silently is an error here.
+
+Examples and snippets of the documentation run under JAX's defaults; their tests say so.
+"""
+
+import os
+
+# Some tests start other processes, and on an accelerator two can't both take all of it.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+from hypothesis import settings
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# No deadline: the first example of a test may compile.
+settings.register_profile("local", deadline=None, max_examples=100)
+settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
