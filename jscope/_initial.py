@@ -124,6 +124,8 @@ def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
     Raises:
         ShapeMismatchError: If a dimension is traced, unknown, negative or no integer.
     """
+    if type(shape) is tuple and all(type(d) is int and d >= 0 for d in shape):
+        return shape  # what nearly every look-up passes
     dimensions = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
     if any(isinstance(d, jax.core.Tracer) for d in dimensions):
         raise ShapeMismatchError(

@@ -14,6 +14,7 @@ Imports: `_errors`, `initializers`, `regularizers`, JAX and NumPy.
 """
 
 import enum
+import functools
 import sys
 import threading
 import weakref
@@ -67,10 +68,14 @@ class VariableSpec:
     regularizer: Regularizer | None = None
 
 
-# Where a variable was asked for: up to five of the user's frames, innermost first.
+# Where a variable was asked for: up to five of the user's frames, innermost first, as code and
+# instruction. Each look-up notes one, so finding the line waits until an error needs it.
 Site: TypeAlias = tuple[tuple[CodeType, int], ...]
 
-_NOT_USER = ("jscope", "jax")
+
+@functools.lru_cache(maxsize=4096)
+def _is_users(module: str) -> bool:
+    return module.partition(".")[0] not in ("jscope", "jax")
 
 
 def call_site(frames: int = 5) -> Site:
@@ -78,16 +83,22 @@ def call_site(frames: int = 5) -> Site:
     site: list[tuple[CodeType, int]] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and len(site) < frames:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_USER:
-            site.append((frame.f_code, frame.f_lineno))
+        if _is_users(frame.f_globals.get("__name__", "")):
+            site.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(site)
 
 
 def site_text(site: Site) -> str:
     """A call site as lines, innermost first."""
-    lines = [f"  {code.co_filename}:{line}, in {code.co_qualname}" for code, line in site]
+    lines = [f"  {code.co_filename}:{_line(code, at)}, in {code.co_qualname}" for code, at in site]
     return "\n".join(lines) or "  (unknown)"
+
+
+def _line(code: CodeType, instruction: int) -> int:
+    """The line of an instruction, as ``frame.f_lineno`` finds it."""
+    lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
+    return next(lines, None) or code.co_firstlineno
 
 
 class Asked:

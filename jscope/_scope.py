@@ -229,7 +229,7 @@ class Scope:
         return self._asked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Request:
     """The arguments of one `get_variable`."""
 
