@@ -105,7 +105,7 @@ def test_names_are_case_sensitive_and_dots_are_characters():
 
 
 def test_a_subclass_of_str_becomes_a_plain_string():
-    class Layer(str, enum.Enum):
+    class Layer(enum.StrEnum):
         WEIGHT = "enc/w"
 
     for name in (np.str_("enc/w"), Layer.WEIGHT):
