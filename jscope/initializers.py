@@ -421,8 +421,9 @@ class random_uniform(_Floats):
         dtype = np.dtype(dtype)
         if jnp.issubdtype(dtype, jnp.integer):
             return jax.random.randint(key, shape, *self._whole_bounds(dtype), dtype)
+        drawn = super().__call__(key, shape, dtype)
         below = np.nextafter(np.asarray(self._above, dtype), np.asarray(self.minval, dtype))
-        return jnp.minimum(super().__call__(key, shape, dtype), below)
+        return jnp.minimum(drawn, below)
 
     def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
         return jax.random.uniform(key, shape, dtype, self.minval, self._above)
@@ -782,6 +783,8 @@ class delta_orthogonal(_Gain):
                 f"five-dimensional for `delta_orthogonal`, got shape {shape}."
             )
         _check_filters(self, shape)
+        if 0 in shape:
+            return jnp.zeros(shape, dtype)
         return jax.nn.initializers.delta_orthogonal(self.gain)(key, shape, dtype)
 
 
@@ -1045,19 +1048,19 @@ def _hold(
 ) -> np.ndarray[Any, Any]:
     """The values in another dtype, rounded at most, or say that it can't hold them."""
     dtype = np.dtype(wanted)
-    held = (_kind(dtype) or 0) >= (_kind(values.dtype) or 0)
-    if held and _kind(dtype) == 1 and values.size:
-        least, most = _bounds(dtype)
-        held = least <= int(values.min()) and int(values.max()) <= most
-    with np.errstate(all="ignore"):
-        result = values.astype(dtype)
-        held = held and np.array_equal(np.isfinite(result), np.isfinite(values))
-    if not held:
-        raise InitializerError(
-            f"{self!r} has {values.dtype} values that {dtype} can't hold. Write other values, or "
-            "ask for another dtype."
-        )
-    return result
+    if (_kind(dtype) or 0) >= (_kind(values.dtype) or 0):
+        with np.errstate(all="ignore"):
+            result = values.astype(dtype)
+        if _kind(dtype) != 1:
+            held = np.array_equal(np.isfinite(result), np.isfinite(values))
+        else:
+            held = np.array_equal(result.astype(object), values.astype(object))
+        if held:
+            return result
+    raise InitializerError(
+        f"{self!r} has {values.dtype} values that {dtype} can't hold. Write other values, or ask "
+        "for another dtype."
+    )
 
 
 def _bounds(dtype: _Dtype) -> tuple[int, int]:
