@@ -121,7 +121,7 @@ def check_key(key: object) -> Array:
         found = f"got an array of shape {key.shape} and dtype {key.dtype}"
         if typed:
             found += "; for several models at once, write jax.vmap(declared.init)(keys)"
-    seed = key if isinstance(key, int) else 0
+    seed = key if type(key) is int else 0  # True is no seed
     raise KeyArgumentError(f"One PRNG key is needed, {found}. Write jax.random.key({seed}).")
 
 
