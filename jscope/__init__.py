@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._errors import CheckpointError as CheckpointError
     from ._errors import CheckpointExistsError as CheckpointExistsError
     from ._errors import CheckpointNotFoundError as CheckpointNotFoundError
+    from ._errors import CheckpointValueError as CheckpointValueError
     from ._errors import DtypeMismatchError as DtypeMismatchError
     from ._errors import IndexOutOfRangeError as IndexOutOfRangeError
     from ._errors import InitializerCycleError as InitializerCycleError
@@ -67,11 +68,11 @@ if TYPE_CHECKING:
 # Where each name lives: the same names as above, for the interpreter.
 _HOME = {
     "_errors": (
-        "CheckpointError CheckpointExistsError CheckpointNotFoundError DtypeMismatchError "
-        "IndexOutOfRangeError InitializerCycleError InitializerError JscopeError "
-        "KeyArgumentError LimitReachedError MissingVariableError NameCollisionError "
-        "NestingError ScopeError SelectorError ShapeMismatchError TreeMismatchError "
-        "VariableExistsError VariableNameError"
+        "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
+        "DtypeMismatchError IndexOutOfRangeError InitializerCycleError InitializerError "
+        "JscopeError KeyArgumentError LimitReachedError MissingVariableError "
+        "NameCollisionError NestingError ScopeError SelectorError ShapeMismatchError "
+        "TreeMismatchError VariableExistsError VariableNameError"
     ),
     "_tree": "VarTree",
     "_selection": "Selector drop labels map_named mask partition rename select",

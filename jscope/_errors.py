@@ -86,6 +86,10 @@ class CheckpointError(JscopeError, OSError):
     """A checkpoint that can't be written or read."""
 
 
+class CheckpointValueError(JscopeError, TypeError, ValueError):
+    """A step, a value to save, or a target to restore into that a Saver can't work with."""
+
+
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """No checkpoint at this place or step."""
 

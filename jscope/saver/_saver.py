@@ -1,0 +1,611 @@
+"""Saver: steps of a tree in a directory, each saved whole or not at all.
+
+On disk::
+
+    directory/
+      12/              a committed checkpoint: Orbax's files and `_index`'s jscope.json
+      .tmp-3f9a.../    a save under way, or one whose process died; never listed
+
+**Commit.** Everything is written below ``.tmp-*``, then every file and directory in it is
+flushed to disk (Orbax leaves five files unflushed), then one rename makes it ``12``, then
+the parent is flushed. So a directory named by a number and holding an index is complete,
+whenever a process or the power died, and nothing else is listed. A step that exists is never
+written to: Orbax's own overwriting deletes the old checkpoint first.
+
+**Async.** `Saver.save_async` returns once the arrays are snapshot; a thread does the rest.
+One is in flight per Saver, and its failure is raised once, by whatever is called next. A
+program that ends waits for its saves, and prints the failures that nobody saw.
+
+Imports: `_errors`, `_selection`, `_tree` and the files beside this one; JAX and NumPy.
+"""
+
+import contextlib
+import functools
+import operator
+import os
+import shutil
+import sys
+import threading
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import jax
+import numpy as np
+
+from .._errors import (
+    CheckpointError,
+    CheckpointExistsError,
+    CheckpointNotFoundError,
+    CheckpointValueError,
+    TreeMismatchError,
+    listed,
+)
+from .._selection import Selector, matching
+from .._tree import VarTree, as_tree, leaf_name
+from . import _orbax
+from ._account import differences
+from ._index import FILE_NAME, read_index, write_index
+from ._values import Entry, dtype_name, named_leaves, store, unstore
+
+
+class Saver:
+    """Saves trees of variables to a directory, step by step, and restores any part of them.
+
+    >>> with Saver("runs/digits") as saver:                           # doctest: +SKIP
+    ...     path = saver.save(params | state, step=100)
+    ...     variables = saver.restore(declared)                       # the latest step
+    ...     variables = saver.restore(variables, select="encoder/**")  # the rest is kept
+
+    A checkpoint is complete or absent, also after a crash or a power cut. What is restored
+    has the bits that were saved: every dtype that JAX has, sharded arrays, typed PRNG keys.
+
+    A Saver may be used from several threads, which then take turns. Two Savers, also of two
+    processes, may share a directory, as long as they save different steps.
+
+    Args:
+        directory: Where the checkpoints are, one sub-directory per step. It is created by
+            the first save; ``~`` is expanded, and a relative path is taken from the working
+            directory of this moment.
+
+    Source:
+        ``tf.train.Saver``, TensorFlow 1.15, ``python/training/saver.py``. Differences: TF
+        makes its Saver from variables and passes a path to each call, here it is the other
+        way round; TF overwrites a step that exists; TF's ``restore`` assigns to a session,
+        here a new tree is returned; TF ignores what only the checkpoint has; TF flushes
+        nothing to disk. All checkpoints are kept.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        self._directory = Path(os.path.abspath(os.path.expanduser(directory)))
+        self._lock = threading.RLock()
+        self._pending: PendingSave | None = None
+        self._is_closed = False
+
+    @property
+    def directory(self) -> Path:
+        """Where the checkpoints are, as an absolute path."""
+        return self._directory
+
+    def save(self, tree: Mapping[str, Any], step: int) -> Path:
+        """Save a tree; return when the checkpoint is complete and on disk.
+
+        Args:
+            tree: A `VarTree`, or another mapping of names to values, nested or flat. Values
+                are arrays, PRNG keys or pytrees of these; nothing is cast.
+            step: A whole number that has no checkpoint yet, in any order.
+
+        Returns:
+            The directory of the checkpoint.
+
+        Raises:
+            CheckpointExistsError: If the step is saved already; nothing is written.
+            CheckpointValueError: If a value can't be stored (all such are listed), or the
+                step is no whole number of at least 0; nothing is written.
+            CheckpointError: If writing fails, or an earlier `save_async` did.
+        """
+        with self._lock:
+            return self._begin(tree, step)()
+
+    def save_async(self, tree: Mapping[str, Any], step: int) -> "PendingSave":
+        """Start to save a tree; return when its arrays may be donated, deleted or changed.
+
+        One save is in flight at a time: this and every other call of the Saver first wait
+        for an earlier one, and raise its failure, if it failed, without doing anything else.
+        The end of the program waits too.
+
+        Args:
+            tree: As for `save`.
+            step: As for `save`.
+
+        Returns:
+            What to wait for; it need not be kept.
+
+        Raises:
+            CheckpointExistsError: As `save`, at once.
+            CheckpointValueError: As `save`, at once.
+            CheckpointError: If writing can't begin, or an earlier `save_async` failed.
+        """
+        with self._lock:
+            finish = self._begin(tree, step)
+            self._pending = PendingSave(self._path(step), finish)
+            return self._pending
+
+    def restore(
+        self,
+        target: Mapping[str, Any],
+        step: int | None = None,
+        *,
+        select: Selector | None = None,
+    ) -> VarTree:
+        """Read a checkpoint, or a part of one, into a new tree like ``target``.
+
+        All names, shapes and dtypes are compared before anything is read, and all
+        differences are listed at once. Only what is wanted is read.
+
+        Args:
+            target: A tree of values or of `jax.ShapeDtypeStruct`, or a declaration. It says
+                which names, shapes and dtypes to expect, and where each array is to be: with
+                the sharding of the target's, and if that has none on the default device,
+                not committed to it. Saved on 8 devices, restored on 1, is fine.
+            step: Which checkpoint; the latest if None.
+            select: Which variables of the target to restore; the others keep the target's
+                values, and the rest of the checkpoint is ignored. Without it, target and
+                checkpoint must have the same names.
+
+        Returns:
+            A tree of the target's names, in its order. Restored values are new arrays, also
+            where the target's are NumPy's; the target is unchanged.
+
+        Raises:
+            TreeMismatchError: If the checkpoint differs from what is wanted.
+            SelectorError: If ``select`` matches nothing in the target.
+            CheckpointValueError: If a variable that is not selected has no value to keep.
+            CheckpointNotFoundError: If there is no such step, or none at all.
+            CheckpointError: If the checkpoint is damaged, or an earlier `save_async` failed.
+        """
+        with self._lock:
+            self._get_ready()
+            declared: Any = target if hasattr(target, "abstract") else None
+            tree = as_tree(target if declared is None else declared.abstract())
+            # A predicate sees a declaration's specs, so that it can ask for what is trainable.
+            selectable = tree if declared is None else declared
+            chosen = frozenset(tree) if select is None else matching(selectable, select)
+            _check_target(tree)
+            _check_kept(tree, chosen, declared is not None)
+            step = self._existing_step(step)
+            path = self._path(step)
+            with _failing_as(f"Step {step} can't be read from {path}"):
+                entries = read_index(path, step)
+            named, structure = jax.tree_util.tree_flatten_with_path(tree)
+            leaves = [(leaf_name(at), leaf, at[0].key in chosen) for at, leaf in named]
+            wanted = {name: leaf for name, leaf, is_chosen in leaves if is_chosen}
+            different = differences(wanted, entries, is_part=select is not None)
+            if different:
+                raise TreeMismatchError(
+                    f"The target and step {step} in {self._directory} differ; nothing was read. "
+                    + different
+                )
+            with _failing_as(f"Step {step} can't be read from {path}"):
+                arrays = _read(path, wanted, entries)
+            values = [arrays[name] if is_chosen else leaf for name, leaf, is_chosen in leaves]
+            restored: VarTree = jax.tree.unflatten(structure, values)
+            return restored
+
+    def latest_step(self) -> int | None:
+        """The highest step that has a complete checkpoint, or None if there is none.
+
+        Raises:
+            CheckpointError: If the directory can't be listed, or an earlier `save_async` failed.
+        """
+        return max(self.all_steps(), default=None)
+
+    def all_steps(self) -> tuple[int, ...]:
+        """The steps that have complete checkpoints, in ascending order.
+
+        Raises:
+            CheckpointError: If the directory can't be listed, or an earlier `save_async` failed.
+        """
+        with self._lock:
+            self._get_ready()
+            return self._steps()
+
+    def wait(self) -> None:
+        """Wait until no save is in flight.
+
+        Raises:
+            CheckpointError: If it failed.
+        """
+        with self._lock:
+            self._get_ready()
+
+    def close(self) -> None:
+        """Wait for the save in flight. All calls after it but ``close`` itself are errors.
+
+        Leaving ``with`` closes; there, a failed save does not hide an error of the body, but
+        is added to its notes.
+
+        Raises:
+            CheckpointError: If the save failed.
+        """
+        with self._lock:
+            self._is_closed = True
+            self._settle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except CheckpointError as failure:
+            if error is None:
+                raise
+            # The body's error is the cause, or worse news; this one must not hide it.
+            error.add_note(f"Moreover, an asynchronous save failed. {failure}")
+
+    def __repr__(self) -> str:
+        return f"Saver({str(self._directory)!r})"
+
+    def _begin(self, tree: Mapping[str, Any], step: int) -> Callable[[], Path]:
+        """Check everything, snapshot the arrays, and return what finishes the save."""
+        self._get_ready()
+        path = self._path(step)
+        step = int(path.name)
+        entries, arrays = store(as_tree(tree))
+        if os.path.lexists(path):
+            raise _exists(path, step)
+        failing = functools.partial(_failing_as, f"Step {step} was not saved to {self._directory}")
+        with failing():
+            _make_directory(self._directory)
+            temporary = self._directory / f".tmp-{uuid.uuid4().hex[:16]}"
+            temporary.mkdir()
+        with failing(), _removing(temporary):
+            written = temporary / path.name
+            wait = _orbax.begin(written, arrays) if arrays else written.mkdir
+
+        def finish() -> Path:
+            with failing(), _removing(temporary):
+                wait()
+                write_index(written, step, entries)
+                _flush_all(written)
+                _commit(written, path, step)
+            return path
+
+        return finish
+
+    def _get_ready(self) -> None:
+        """What every call begins with."""
+        if self._is_closed:
+            raise CheckpointError(f"{self!r} is closed. Make another one: it costs nothing.")
+        self._settle()
+        if jax.process_count() > 1:
+            raise CheckpointError(
+                f"A Saver works in one process, and this program has {jax.process_count()}: each "
+                "would write its part of the arrays only, and none a complete checkpoint."
+            )
+
+    def _settle(self) -> None:
+        """Wait for the save in flight, and raise its failure if nobody has seen it."""
+        pending = self._pending
+        if pending is not None:
+            error = pending.unseen_error()
+            self._pending = None
+            if error is not None:
+                error.add_note(
+                    "This is the failure of an earlier save_async, raised by the first call after "
+                    "it, which did nothing else."
+                )
+                raise error
+
+    def _steps(self) -> tuple[int, ...]:
+        with _failing_as(f"The checkpoints in {self._directory} can't be listed"):
+            try:
+                names = os.listdir(self._directory)
+            except FileNotFoundError:
+                return ()
+            return tuple(sorted(int(name) for name in names if self._is_committed(name)))
+
+    def _is_committed(self, name: str) -> bool:
+        # int() would take "012" and "١٢" too, which are not what save writes.
+        is_step = name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
+        return is_step and (self._directory / name / FILE_NAME).is_file()
+
+    def _existing_step(self, step: int | None) -> int:
+        steps = self._steps()
+        if step is None:
+            if not steps:
+                raise CheckpointNotFoundError(
+                    f"There is no checkpoint in {self._directory}. Save one with "
+                    "saver.save(tree, step), or give Saver the directory that has them."
+                )
+            return steps[-1]
+        step = int(self._path(step).name)
+        if step not in steps:
+            those = f"steps {listed(steps, most=20)}" if steps else "no checkpoint at all"
+            raise CheckpointNotFoundError(
+                f"There is no step {step} in {self._directory}; it has {those}. Leave the step out "
+                "for the latest one."
+            )
+        return step
+
+    def _path(self, step: int) -> Path:
+        """The directory of a step, checked to be one."""
+        try:
+            if isinstance(step, bool) or getattr(step, "dtype", None) == np.dtype(bool):
+                raise TypeError
+            index = operator.index(step)
+        except TypeError:
+            raise CheckpointValueError(
+                f"A step is a whole number, got {step!r} of type {type(step).__name__}."
+            ) from None
+        if index < 0:
+            raise CheckpointValueError(f"A step is at least 0, got {index}.")
+        return self._directory / str(index)
+
+
+class PendingSave:
+    """A save under way, as `Saver.save_async` returns it.
+
+    Attributes:
+        path: The directory that the checkpoint will have.
+    """
+
+    path: Path
+
+    def __init__(self, path: Path, finish: Callable[[], Path]):
+        self.path = path
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._run, args=(finish,), name=f"jscope-save-{path.name}"
+        )
+        _see_all_at_exit()
+        _unseen.add(self)
+        try:
+            self._thread.start()
+        except BaseException:
+            _unseen.discard(self)
+            raise
+
+    def result(self) -> Path:
+        """Wait until the checkpoint is complete and on disk; return its directory.
+
+        Raises:
+            CheckpointError: If it could not be written.
+        """
+        self._thread.join()
+        _unseen.discard(self)
+        if self._error is not None:
+            raise self._error
+        return self.path
+
+    def wait(self) -> None:
+        """Wait until the checkpoint is complete and on disk.
+
+        Raises:
+            CheckpointError: If it could not be written.
+        """
+        self.result()
+
+    def unseen_error(self) -> BaseException | None:
+        """Wait; return the failure unless it has been raised or returned already."""
+        self._thread.join()
+        if self not in _unseen:
+            return None
+        _unseen.discard(self)
+        return self._error
+
+    def __repr__(self) -> str:
+        state = "under way" if self._thread.is_alive() else "failed" if self._error else "complete"
+        return f"PendingSave({str(self.path)!r}, {state})"
+
+    def _run(self, finish: Callable[[], Path]) -> None:
+        try:
+            finish()
+        except BaseException as error:
+            self._error = error
+        else:
+            _unseen.discard(self)
+
+
+# The saves whose outcome nobody has seen: those under way, and failed ones. It keeps them when
+# their Saver is gone, for the end of the program.
+_unseen: set[PendingSave] = set()
+
+
+@functools.cache
+def _see_all_at_exit() -> None:
+    # The executors that Orbax writes with stop before `atexit` begins, by the same hook; hooks
+    # run in reverse, so ours must be registered after theirs, which Orbax's import does. Without
+    # it a program that ends loses its last save and exits with 0 (Orbax 0.12.8). The hook is
+    # private, and unchanged from Python 3.9 to 3.13.
+    _orbax.load_orbax()
+    threading._register_atexit(_see_all)  # type: ignore[attr-defined]
+
+
+def _see_all() -> None:
+    for pending in list(_unseen):
+        error = pending.unseen_error()
+        if error is not None:
+            print("jscope: an asynchronous save failed, and nobody asked.", file=sys.stderr)
+            traceback.print_exception(error)
+
+
+def _read(path: Path, wanted: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Read the wanted leaves, which agree with their entries, to where they are wanted."""
+    stored = {name: entries[name] for name in wanted if entries[name].is_in_orbax}
+    requests = {name: _request(wanted[name], entry) for name, entry in stored.items()}
+    arrays = _orbax.read(path, requests) if requests else {}
+    # Also where 64-bit dtypes are off: they would be truncated without a word.
+    with jax.enable_x64(True):
+        values = {
+            name: _placed(leaf, entries[name], arrays.get(name)) for name, leaf in wanted.items()
+        }
+    for name, leaf in wanted.items():
+        value = values[name]
+        found = (value.shape, dtype_name(value.dtype))
+        if not isinstance(value, jax.Array) or found != (leaf.shape, dtype_name(leaf.dtype)):
+            raise ValueError(f"{name!r} was read as {found}")
+    return values
+
+
+def _request(leaf: Any, entry: Entry) -> Any:
+    """What to ask Orbax for: an array straight on its devices, or one of NumPy's to be placed."""
+    dtype = np.dtype(entry.stored_dtype)
+    sharding = _sharding(leaf)
+    if sharding is not None and entry.is_as_it_is and jax.dtypes.canonicalize_dtype(dtype) == dtype:
+        return jax.ShapeDtypeStruct(entry.stored_shape, dtype, sharding=sharding)
+    # An array of one element, seen as one of the whole shape.
+    return np.broadcast_to(np.empty((), dtype), entry.stored_shape)
+
+
+def _placed(leaf: Any, entry: Entry, array: Any) -> jax.Array:
+    """The value, where the target has its own."""
+    sharding = _sharding(leaf)
+    value = array if isinstance(array, jax.Array) else unstore(entry, array, leaf.dtype)
+    device = next(iter(leaf.devices())) if isinstance(leaf, jax.Array) else None
+    with contextlib.nullcontext() if device is None else jax.default_device(device):
+        placed: jax.Array = jax.device_put(value, sharding)
+    return placed
+
+
+def _sharding(leaf: Any) -> jax.sharding.Sharding | None:
+    """The sharding that a leaf is committed to, if it is."""
+    if isinstance(leaf, jax.Array) and not leaf.committed:
+        # Restored to be uncommitted too: a committed array can't meet one of other devices.
+        return None
+    sharding: jax.sharding.Sharding | None = getattr(leaf, "sharding", None)
+    return sharding
+
+
+def _check_target(tree: VarTree) -> None:
+    """Refuse a target whose leaves can't be told apart, or have no place to be restored to."""
+    named = named_leaves(tree)
+    tracers = [name for name, leaf in named if isinstance(leaf, jax.core.Tracer)]
+    if tracers:
+        raise CheckpointValueError(
+            f"The target holds tracers: {listed(tracers)}. A restore reads files; call it outside "
+            "of jit, grad and vmap and pass its result in."
+        )
+    twins = sorted(name for name, count in Counter(name for name, _ in named).items() if count > 1)
+    if twins:
+        raise CheckpointValueError(
+            f"The target has two leaves of one name: {listed(twins)}. A value that is a pytree has "
+            "leaves named by their place in it, and another variable has that name."
+        )
+    placeless = [name for name, leaf in named if _is_placeless(leaf)]
+    if placeless:
+        raise CheckpointValueError(
+            f"The target's shardings name no devices: {listed(placeless)} are over an AbstractMesh."
+            " Give their jax.ShapeDtypeStruct a sharding over a jax.sharding.Mesh, or none."
+        )
+
+
+def _is_placeless(leaf: Any) -> bool:
+    mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
+    return isinstance(mesh, jax.sharding.AbstractMesh)
+
+
+def _check_kept(tree: VarTree, chosen: frozenset[str], is_declaration: bool) -> None:
+    """A result must have values only, so what is not restored must have one."""
+    named, _ = jax.tree_util.tree_flatten_with_path(tree)
+    absent = [leaf_name(at) for at, leaf in named if at[0].key not in chosen and _has_none(leaf)]
+    if absent:
+        what = "a declaration" if is_declaration else "abstract or deleted there"
+        values = "declared.init(key)" if is_declaration else "a tree of values"
+        part = "declared.abstract()" if is_declaration else "target"
+        raise CheckpointValueError(
+            f"{len(absent)} variables would be left without a value, since they are not selected "
+            f"and the target is {what}: {listed(absent)}. To keep values for them write "
+            f"saver.restore({values}, select=...); to restore the selected ones alone, "
+            f"saver.restore(js.select({part}, ...), select='**')."
+        )
+
+
+def _has_none(leaf: Any) -> bool:
+    is_deleted = isinstance(leaf, jax.Array) and leaf.is_deleted()
+    return isinstance(leaf, jax.ShapeDtypeStruct) or is_deleted
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory and its parents, each flushed to its own parent."""
+    if not directory.is_dir():
+        _make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        _flush(directory.parent)
+
+
+def _flush_all(root: Path) -> None:
+    for directory, _, files in os.walk(root, topdown=False):
+        for name in files:
+            _flush(Path(directory, name))
+        _flush(Path(directory))
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _commit(written: Path, path: Path, step: int) -> None:
+    try:
+        os.rename(written, path)
+    except OSError as error:
+        # Whoever else saves here was faster. A directory with something in it is not replaced.
+        if os.path.lexists(path):
+            raise _exists(path, step) from error
+        raise
+    _flush(path.parent)
+    # Empty by now; it must not fail a save that succeeded.
+    shutil.rmtree(written.parent, ignore_errors=True)
+
+
+def _exists(path: Path, step: int) -> CheckpointExistsError:
+    if (path / FILE_NAME).is_file():
+        return CheckpointExistsError(
+            f"Step {step} is saved already, in {path}. A checkpoint is never overwritten: save "
+            "another step, or delete that directory."
+        )
+    return CheckpointExistsError(
+        f"{path} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, or "
+        "give Saver another directory."
+    )
+
+
+@contextlib.contextmanager
+def _removing(temporary: Path) -> Iterator[None]:
+    """Remove the directory if the body fails."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def _failing_as(what: str) -> Iterator[None]:
+    """Raise any failure of the body as a `CheckpointError` that begins with ``what``."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        _fail(what, error)
+
+
+def _fail(what: str, error: Exception) -> NoReturn:
+    # TensorStore's messages go on for pages; all of it is in the cause.
+    first = str(error).partition("\n")[0]
+    raise CheckpointError(f"{what}: {type(error).__name__}: {first[:500]}") from error

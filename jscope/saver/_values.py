@@ -1,0 +1,177 @@
+"""How a value is stored: what stands in the index, and which array is handed to Orbax.
+
+Orbax stores most arrays as they are. The rest is told here, one rule each:
+
+* an array **without elements** is in the index only; Orbax refuses it (google/orbax#2587);
+* a dtype of `_AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
+* a typed **PRNG key** is stored as its key data, and its implementation is in the index.
+
+`store` and `unstore` are inverse to the last bit, for NaNs and negative zeros too.
+
+Imports: `_errors`, `_tree`; JAX and NumPy.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._errors import CheckpointValueError
+from .._tree import VarTree, leaf_name
+from ._orbax import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What the index says of one array.
+
+    Attributes:
+        shape: The shape of the value.
+        dtype: The name of its dtype, such as ``"bfloat16"`` or, of keys, ``"key<fry>"``.
+        stored_shape: The shape of the array that Orbax stores.
+        stored_dtype: The name of that array's dtype.
+        key_impl: For PRNG keys the name of their implementation, such as ``"threefry2x32"``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    stored_shape: tuple[int, ...]
+    stored_dtype: str
+    key_impl: str | None = None
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the stored array is the value."""
+        return self.dtype == self.stored_dtype
+
+    @property
+    def is_in_orbax(self) -> bool:
+        """Whether there is a stored array at all."""
+        return math.prod(self.stored_shape) > 0
+
+
+_INTEGERS = [
+    "int2",
+    "int4",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+]
+_FLOATS = ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
+_SMALL_FLOATS = ["e3m4", "e4m3b11fnuz", "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu"]
+_AS_THEY_ARE = frozenset(
+    ["bool", *_INTEGERS, *_FLOATS, "float4_e2m1fn", *(f"float8_{f}" for f in _SMALL_FLOATS)]
+)
+_AS_BYTES = frozenset(["float8_e4m3", "int1", "uint1", "uint2", "uint4"])
+
+
+def store(tree: VarTree) -> tuple[dict[str, Entry], dict[str, Array]]:
+    """The index of a tree, and the arrays that Orbax is to store.
+
+    Raises:
+        CheckpointValueError: If there are leaves that can't be stored; all are listed.
+    """
+    entries: dict[str, Entry] = {}
+    arrays: dict[str, Array] = {}
+    problems = []
+    for name, leaf in named_leaves(tree):
+        problem = _name_problem(name, entries) or _value_problem(leaf)
+        if problem:
+            problems.append(f"\n  {name!r} {problem}")
+            continue
+        entry, array = _store_leaf(leaf)
+        entries[name] = entry
+        if entry.is_in_orbax:
+            arrays[name] = array
+    if problems:
+        raise CheckpointValueError(
+            f"The tree can't be saved; nothing was written. {len(problems)} of its values can't be "
+            f"stored:{''.join(problems)}"
+        )
+    return entries, arrays
+
+
+def unstore(entry: Entry, array: np.ndarray[Any, Any] | None, dtype: Any) -> Array:
+    """The value of an entry and the array that was stored, if there was one.
+
+    Args:
+        entry: What the index says.
+        array: What was read, or None if `Entry.is_in_orbax` is False.
+        dtype: The dtype whose name is ``entry.dtype``.
+
+    Returns:
+        A NumPy array, or for PRNG keys an array of keys on the default device.
+    """
+    if array is None:
+        array = np.zeros(entry.stored_shape, entry.stored_dtype)
+    if entry.key_impl is not None:
+        keys: jax.Array = jax.random.wrap_key_data(jnp.asarray(array), impl=entry.key_impl)
+        return keys
+    return array if entry.is_as_it_is else np.asarray(array.view(dtype))
+
+
+def named_leaves(tree: VarTree) -> list[tuple[str, Any]]:
+    """Names and values of the leaves; a value that is a pytree has several."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(leaf_name(path), leaf) for path, leaf in leaves]
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype, in the index and in messages."""
+    return str(dtype) if is_key_dtype(dtype) else np.dtype(dtype).name
+
+
+def is_key_dtype(dtype: Any) -> bool:
+    """Whether this is the dtype of typed PRNG keys."""
+    return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
+
+
+def _store_leaf(leaf: Any) -> tuple[Entry, Array]:
+    shape, dtype = tuple(leaf.shape), dtype_name(leaf.dtype)
+    key_impl = None
+    array: Array
+    if is_key_dtype(leaf.dtype):
+        key_impl = str(jax.random.key_impl(leaf))
+        array = jax.random.key_data(leaf)
+    elif dtype in _AS_BYTES:
+        # NumPy has these dtypes one element per byte. A copy: order="C" alone would give a
+        # view of what the caller may change.
+        array = np.array(leaf, order="C").view(np.uint8)
+    elif isinstance(leaf, jax.Array):
+        array = leaf
+    else:
+        array = np.asarray(leaf, leaf.dtype.newbyteorder("="))
+    stored = tuple(array.shape), dtype_name(array.dtype)
+    return Entry(shape, dtype, *stored, key_impl), array
+
+
+def _name_problem(name: str, known: dict[str, Entry]) -> str | None:
+    if name in known:
+        return "is the name of two leaves; a value that is a pytree has leaves named by their place"
+    if name.endswith("/"):
+        return "ends with '/', which the stored names can't tell from the same name without it"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "can't be spelled in UTF-8"
+    return None
+
+
+def _value_problem(leaf: Any) -> str | None:
+    if isinstance(leaf, jax.core.Tracer):
+        return f"is a tracer, {leaf.aval.str_short()}: call save outside of jit, grad and vmap"
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return "is abstract, a ShapeDtypeStruct: save the values, as declared.init(key) gives them"
+    if isinstance(leaf, jax.Array):
+        if leaf.is_deleted():
+            return "is deleted or was donated to a jitted function: save what that returned"
+        if is_key_dtype(leaf.dtype) and not isinstance(jax.random.key_impl(leaf), str):
+            return f"has keys of an implementation that JAX doesn't know by name, {leaf.dtype}"
+    elif isinstance(leaf, np.ma.MaskedArray):
+        return "is a masked array: save its data and its mask as two variables"
+    elif not isinstance(leaf, np.ndarray | np.generic):
+        return f"is a Python {type(leaf).__name__}, not an array: write jnp.asarray(...) or drop it"
+    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in _AS_THEY_ARE | _AS_BYTES:
+        return f"has dtype {leaf.dtype}, which no jax.Array has: leave it out with js.drop"
+    return None
