@@ -1,0 +1,70 @@
+"""How much is measured: the whole, or a taste of it.
+
+Imports: standard library only.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and counts.
+
+    Attributes:
+        leaves: Sizes of the trees.
+        tree_rounds: Samples of each operation on a tree.
+        sample_seconds: How long such a sample takes.
+        trace_blocks: Sizes of the GPT that is traced and declared.
+        trace_rounds: Samples of each trace.
+        program_blocks: Size of the GPT whose optimized programs are compared.
+        repeated_blocks: Size of the GPT that is declared over and over.
+        repeated_declares: How often.
+        init_blocks: Size of the GPT that everyone initialises.
+        init_rounds: Processes for each of them.
+        growth_blocks: Sizes that only jscope initialises, the smallest and the largest.
+        growth_rounds: Processes for each of them.
+    """
+
+    leaves: tuple[int, ...]
+    tree_rounds: int
+    sample_seconds: float
+    trace_blocks: tuple[int, ...]
+    trace_rounds: int
+    program_blocks: int
+    repeated_blocks: int
+    repeated_declares: int
+    init_blocks: int
+    init_rounds: int
+    growth_blocks: tuple[int, int]
+    growth_rounds: int
+
+
+FULL = Settings(
+    leaves=(100, 800, 5000),
+    tree_rounds=100,
+    sample_seconds=0.01,
+    trace_blocks=(24, 48),
+    trace_rounds=15,
+    program_blocks=48,
+    repeated_blocks=48,
+    repeated_declares=100,
+    init_blocks=48,
+    init_rounds=1,
+    growth_blocks=(12, 96),
+    growth_rounds=3,
+)
+
+QUICK = Settings(
+    leaves=(100, 800),
+    tree_rounds=9,
+    sample_seconds=0.001,
+    trace_blocks=(2, 4),
+    trace_rounds=2,
+    program_blocks=2,
+    repeated_blocks=2,
+    repeated_declares=14,
+    init_blocks=2,
+    init_rounds=1,
+    growth_blocks=(2, 4),
+    growth_rounds=1,
+)

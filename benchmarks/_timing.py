@@ -1,0 +1,87 @@
+"""Timing: contenders in turn, so that what disturbs one disturbs all.
+
+A machine's speed drifts, by other processes and by its own temperature. Timed one after the
+other, contenders would be compared across that drift. So each **round** times every contender
+once, each round starting with another one, and a ratio is the median of the ratios *within*
+rounds. The garbage collector rests while a clock runs, and runs between rounds.
+
+Imports: standard library only.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+Samples: TypeAlias = dict[str, list[float]]
+
+
+def in_turn(
+    contenders: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    sample_seconds: float = 0.0,
+) -> Samples:
+    """Time contenders in turn.
+
+    Args:
+        contenders: By name, what to time; it is told how many repetitions to make and must
+            wait for their results.
+        rounds: Samples of each.
+        sample_seconds: How long a sample should take, from which the number of repetitions
+            follows, for each contender by itself; 0 is one repetition.
+
+    Returns:
+        Seconds per repetition, one number per round.
+    """
+    repetitions = {name: _repetitions(run, sample_seconds) for name, run in contenders.items()}
+    samples: Samples = {name: [] for name in contenders}
+    order = list(contenders)
+    for _ in range(rounds):
+        for name in order:
+            samples[name].append(_timed(contenders[name], repetitions[name]))
+        order = [*order[1:], order[0]]
+        gc.collect()
+    return samples
+
+
+def repeated(call: Callable[[], object]) -> Callable[[int], object]:
+    """A contender from a call that returns when it is done."""
+
+    def run(repetitions: int) -> None:
+        for _ in range(repetitions):
+            call()
+
+    return run
+
+
+def ratios(samples: Sequence[float], against: Sequence[float]) -> list[float]:
+    """Sample by sample, how many times as long as another contender of the same rounds."""
+    return [own / other for own, other in zip(samples, against, strict=True)]
+
+
+def quartiles(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile; of one sample, itself three times."""
+    if len(samples) == 1:
+        return samples[0], samples[0], samples[0]
+    lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive")
+    return lower, median, upper
+
+
+def _repetitions(run: Callable[[int], object], sample_seconds: float) -> int:
+    if not sample_seconds:
+        return 1
+    run(1)  # caches fill
+    return max(1, round(sample_seconds / min(_timed(run, 1) for _ in range(3))))
+
+
+def _timed(run: Callable[[int], object], repetitions: int) -> float:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        begin = time.perf_counter()
+        run(repetitions)
+        return (time.perf_counter() - begin) / repetitions
+    finally:
+        if enabled:
+            gc.enable()

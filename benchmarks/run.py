@@ -1,0 +1,56 @@
+"""Every benchmark with one command: ``python benchmarks/run.py``.
+
+Prints tables with medians, quartiles and ratios, and says of each target whether it is met;
+a missed target is no failure. See the README beside this file.
+
+Imports: the other files of this folder; the peers, through them.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+# What is run by default, in this order; each is a module here with a function `measure`.
+PARTS = ("trees", "tracing", "programs", "declaring", "initializing")
+PEERS = ("haiku", "flax", "equinox")
+
+
+def main() -> int:
+    """Measure, print, write; 0 unless a part raises."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a taste: small sizes, few rounds")
+    parser.add_argument("--only", action="append", choices=PARTS, help="may be repeated")
+    parser.add_argument("--json", type=Path, help="write the results here as well")
+    arguments = parser.parse_args()
+
+    absent = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    if absent:
+        parser.error(
+            f"{', '.join(absent)} can't be imported; the benchmarks need the dependency group "
+            "peers: uv pip install --group peers"
+        )
+
+    import _report
+    import _settings
+    import jax
+
+    # Else short programs are handed to another thread, see `trees`; before JAX's first use.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+    settings = _settings.QUICK if arguments.quick else _settings.FULL
+    print(_report.environment_text(_report.environment()), flush=True)
+    parts = {}
+    for name in arguments.only or PARTS:
+        parts[name] = importlib.import_module(name).measure(settings)
+        print("\n" + _report.part_text(parts[name]), flush=True)
+    if arguments.json:
+        mode = "quick" if arguments.quick else "full"
+        arguments.json.write_text(json.dumps(_report.as_json(parts, mode), indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
