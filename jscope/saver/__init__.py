@@ -3,5 +3,5 @@
 Start with `Saver`. Orbax is imported by the first save or restore, not by this module.
 """
 
-from ._saver import PendingSave as PendingSave
+from ._pending import PendingSave as PendingSave
 from ._saver import Saver as Saver

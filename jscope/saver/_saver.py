@@ -19,27 +19,21 @@ program that ends waits for its saves, and prints the failures that nobody saw.
 Imports: `_errors`, `_selection`, `_tree` and the files beside this one; JAX and NumPy.
 """
 
-import contextlib
 import functools
 import operator
 import os
-import shutil
-import sys
 import threading
-import traceback
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from .._errors import (
     CheckpointError,
-    CheckpointExistsError,
     CheckpointNotFoundError,
     CheckpointValueError,
     TreeMismatchError,
@@ -49,8 +43,11 @@ from .._selection import Selector, matching
 from .._tree import VarTree, as_tree, leaf_name
 from . import _orbax
 from ._account import differences
+from ._disk import commit, failing_as, flush_all, make_directory, removing, step_exists
 from ._index import FILE_NAME, read_index, write_index
-from ._values import Entry, dtype_name, named_leaves, store, unstore
+from ._pending import PendingSave
+from ._target import check_kept, check_target, read
+from ._values import store
 
 
 class Saver:
@@ -111,7 +108,7 @@ class Saver:
         with self._lock:
             return self._begin(tree, step)()
 
-    def save_async(self, tree: Mapping[str, Any], step: int) -> "PendingSave":
+    def save_async(self, tree: Mapping[str, Any], step: int) -> PendingSave:
         """Start to save a tree; return when its arrays may be donated, deleted or changed.
 
         One save is in flight at a time: this and every other call of the Saver first wait
@@ -132,7 +129,7 @@ class Saver:
         """
         with self._lock:
             finish = self._begin(tree, step)
-            self._pending = PendingSave(self._path(step), finish)
+            self._pending = PendingSave(self._path(_checked(step)), finish)
             return self._pending
 
     def restore(
@@ -175,11 +172,11 @@ class Saver:
             # A predicate sees a declaration's specs, so that it can ask for what is trainable.
             selectable = tree if declared is None else declared
             chosen = frozenset(tree) if select is None else matching(selectable, select)
-            _check_target(tree)
-            _check_kept(tree, chosen, declared is not None)
+            check_target(tree)
+            check_kept(tree, chosen, declared is not None)
             step = self._existing_step(step)
             path = self._path(step)
-            with _failing_as(f"Step {step} can't be read from {path}"):
+            with failing_as(f"Step {step} can't be read from {path}"):
                 entries = read_index(path, step)
             named, structure = jax.tree_util.tree_flatten_with_path(tree)
             leaves = [(leaf_name(at), leaf, at[0].key in chosen) for at, leaf in named]
@@ -190,8 +187,8 @@ class Saver:
                     f"The target and step {step} in {self._directory} differ; nothing was read. "
                     + different
                 )
-            with _failing_as(f"Step {step} can't be read from {path}"):
-                arrays = _read(path, wanted, entries)
+            with failing_as(f"Step {step} can't be read from {path}"):
+                arrays = read(path, wanted, entries)
             values = [arrays[name] if is_chosen else leaf for name, leaf, is_chosen in leaves]
             restored: VarTree = jax.tree.unflatten(structure, values)
             return restored
@@ -259,26 +256,26 @@ class Saver:
     def _begin(self, tree: Mapping[str, Any], step: int) -> Callable[[], Path]:
         """Check everything, snapshot the arrays, and return what finishes the save."""
         self._get_ready()
+        step = _checked(step)
         path = self._path(step)
-        step = int(path.name)
         entries, arrays = store(as_tree(tree))
         if os.path.lexists(path):
-            raise _exists(path, step)
-        failing = functools.partial(_failing_as, f"Step {step} was not saved to {self._directory}")
+            raise step_exists(path, step)
+        failing = functools.partial(failing_as, f"Step {step} was not saved to {self._directory}")
         with failing():
-            _make_directory(self._directory)
+            make_directory(self._directory)
             temporary = self._directory / f".tmp-{uuid.uuid4().hex[:16]}"
             temporary.mkdir()
-        with failing(), _removing(temporary):
+        with failing(), removing(temporary):
             written = temporary / path.name
             wait = _orbax.begin(written, arrays) if arrays else written.mkdir
 
         def finish() -> Path:
-            with failing(), _removing(temporary):
+            with failing(), removing(temporary):
                 wait()
                 write_index(written, step, entries)
-                _flush_all(written)
-                _commit(written, path, step)
+                flush_all(written)
+                commit(written, path, step)
             return path
 
         return finish
@@ -308,7 +305,7 @@ class Saver:
                 raise error
 
     def _steps(self) -> tuple[int, ...]:
-        with _failing_as(f"The checkpoints in {self._directory} can't be listed"):
+        with failing_as(f"The checkpoints in {self._directory} can't be listed"):
             try:
                 names = os.listdir(self._directory)
             except FileNotFoundError:
@@ -329,7 +326,7 @@ class Saver:
                     "saver.save(tree, step), or give Saver the directory that has them."
                 )
             return steps[-1]
-        step = int(self._path(step).name)
+        step = _checked(step)
         if step not in steps:
             those = f"steps {listed(steps, most=20)}" if steps else "no checkpoint at all"
             raise CheckpointNotFoundError(
@@ -339,273 +336,19 @@ class Saver:
         return step
 
     def _path(self, step: int) -> Path:
-        """The directory of a step, checked to be one."""
-        try:
-            if isinstance(step, bool) or getattr(step, "dtype", None) == np.dtype(bool):
-                raise TypeError
-            index = operator.index(step)
-        except TypeError:
-            raise CheckpointValueError(
-                f"A step is a whole number, got {step!r} of type {type(step).__name__}."
-            ) from None
-        if index < 0:
-            raise CheckpointValueError(f"A step is at least 0, got {index}.")
-        return self._directory / str(index)
+        return self._directory / str(step)
 
 
-class PendingSave:
-    """A save under way, as `Saver.save_async` returns it.
-
-    Attributes:
-        path: The directory that the checkpoint will have.
-    """
-
-    path: Path
-
-    def __init__(self, path: Path, finish: Callable[[], Path]):
-        self.path = path
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(finish,), name=f"jscope-save-{path.name}"
-        )
-        _see_all_at_exit()
-        _unseen.add(self)
-        try:
-            self._thread.start()
-        except BaseException:
-            _unseen.discard(self)
-            raise
-
-    def result(self) -> Path:
-        """Wait until the checkpoint is complete and on disk; return its directory.
-
-        Raises:
-            CheckpointError: If it could not be written.
-        """
-        self._thread.join()
-        _unseen.discard(self)
-        if self._error is not None:
-            raise self._error
-        return self.path
-
-    def wait(self) -> None:
-        """Wait until the checkpoint is complete and on disk.
-
-        Raises:
-            CheckpointError: If it could not be written.
-        """
-        self.result()
-
-    def unseen_error(self) -> BaseException | None:
-        """Wait; return the failure unless it has been raised or returned already."""
-        self._thread.join()
-        if self not in _unseen:
-            return None
-        _unseen.discard(self)
-        return self._error
-
-    def __repr__(self) -> str:
-        state = "under way" if self._thread.is_alive() else "failed" if self._error else "complete"
-        return f"PendingSave({str(self.path)!r}, {state})"
-
-    def _run(self, finish: Callable[[], Path]) -> None:
-        try:
-            finish()
-        except BaseException as error:
-            self._error = error
-        else:
-            _unseen.discard(self)
-
-
-# The saves whose outcome nobody has seen: those under way, and failed ones. It keeps them when
-# their Saver is gone, for the end of the program.
-_unseen: set[PendingSave] = set()
-
-
-@functools.cache
-def _see_all_at_exit() -> None:
-    # The executors that Orbax writes with stop before `atexit` begins, by the same hook; hooks
-    # run in reverse, so ours must be registered after theirs, which Orbax's import does. Without
-    # it a program that ends loses its last save and exits with 0 (Orbax 0.12.8). The hook is
-    # private, and unchanged from Python 3.9 to 3.13.
-    _orbax.load_orbax()
-    threading._register_atexit(_see_all)  # type: ignore[attr-defined]
-
-
-def _see_all() -> None:
-    for pending in list(_unseen):
-        error = pending.unseen_error()
-        if error is not None:
-            print("jscope: an asynchronous save failed, and nobody asked.", file=sys.stderr)
-            traceback.print_exception(error)
-
-
-def _read(path: Path, wanted: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Read the wanted leaves, which agree with their entries, to where they are wanted."""
-    stored = {name: entries[name] for name in wanted if entries[name].is_in_orbax}
-    requests = {name: _request(wanted[name], entry) for name, entry in stored.items()}
-    arrays = _orbax.read(path, requests) if requests else {}
-    # Also where 64-bit dtypes are off: they would be truncated without a word.
-    with jax.enable_x64(True):
-        values = {
-            name: _placed(leaf, entries[name], arrays.get(name)) for name, leaf in wanted.items()
-        }
-    for name, leaf in wanted.items():
-        value = values[name]
-        found = (value.shape, dtype_name(value.dtype))
-        if not isinstance(value, jax.Array) or found != (leaf.shape, dtype_name(leaf.dtype)):
-            raise ValueError(f"{name!r} was read as {found}")
-    return values
-
-
-def _request(leaf: Any, entry: Entry) -> Any:
-    """What to ask Orbax for: an array straight on its devices, or one of NumPy's to be placed."""
-    dtype = np.dtype(entry.stored_dtype)
-    sharding = _sharding(leaf)
-    if sharding is not None and entry.is_as_it_is and jax.dtypes.canonicalize_dtype(dtype) == dtype:
-        return jax.ShapeDtypeStruct(entry.stored_shape, dtype, sharding=sharding)
-    # An array of one element, seen as one of the whole shape.
-    return np.broadcast_to(np.empty((), dtype), entry.stored_shape)
-
-
-def _placed(leaf: Any, entry: Entry, array: Any) -> jax.Array:
-    """The value, where the target has its own."""
-    sharding = _sharding(leaf)
-    value = array if isinstance(array, jax.Array) else unstore(entry, array, leaf.dtype)
-    device = next(iter(leaf.devices())) if isinstance(leaf, jax.Array) else None
-    with contextlib.nullcontext() if device is None else jax.default_device(device):
-        placed: jax.Array = jax.device_put(value, sharding)
-    return placed
-
-
-def _sharding(leaf: Any) -> jax.sharding.Sharding | None:
-    """The sharding that a leaf is committed to, if it is."""
-    if isinstance(leaf, jax.Array) and not leaf.committed:
-        # Restored to be uncommitted too: a committed array can't meet one of other devices.
-        return None
-    sharding: jax.sharding.Sharding | None = getattr(leaf, "sharding", None)
-    return sharding
-
-
-def _check_target(tree: VarTree) -> None:
-    """Refuse a target whose leaves can't be told apart, or have no place to be restored to."""
-    named = named_leaves(tree)
-    tracers = [name for name, leaf in named if isinstance(leaf, jax.core.Tracer)]
-    if tracers:
-        raise CheckpointValueError(
-            f"The target holds tracers: {listed(tracers)}. A restore reads files; call it outside "
-            "of jit, grad and vmap and pass its result in."
-        )
-    twins = sorted(name for name, count in Counter(name for name, _ in named).items() if count > 1)
-    if twins:
-        raise CheckpointValueError(
-            f"The target has two leaves of one name: {listed(twins)}. A value that is a pytree has "
-            "leaves named by their place in it, and another variable has that name."
-        )
-    placeless = [name for name, leaf in named if _is_placeless(leaf)]
-    if placeless:
-        raise CheckpointValueError(
-            f"The target's shardings name no devices: {listed(placeless)} are over an AbstractMesh."
-            " Give their jax.ShapeDtypeStruct a sharding over a jax.sharding.Mesh, or none."
-        )
-
-
-def _is_placeless(leaf: Any) -> bool:
-    mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
-    return isinstance(mesh, jax.sharding.AbstractMesh)
-
-
-def _check_kept(tree: VarTree, chosen: frozenset[str], is_declaration: bool) -> None:
-    """A result must have values only, so what is not restored must have one."""
-    named, _ = jax.tree_util.tree_flatten_with_path(tree)
-    absent = [leaf_name(at) for at, leaf in named if at[0].key not in chosen and _has_none(leaf)]
-    if absent:
-        what = "a declaration" if is_declaration else "abstract or deleted there"
-        values = "declared.init(key)" if is_declaration else "a tree of values"
-        part = "declared.abstract()" if is_declaration else "target"
-        raise CheckpointValueError(
-            f"{len(absent)} variables would be left without a value, since they are not selected "
-            f"and the target is {what}: {listed(absent)}. To keep values for them write "
-            f"saver.restore({values}, select=...); to restore the selected ones alone, "
-            f"saver.restore(js.select({part}, ...), select='**')."
-        )
-
-
-def _has_none(leaf: Any) -> bool:
-    is_deleted = isinstance(leaf, jax.Array) and leaf.is_deleted()
-    return isinstance(leaf, jax.ShapeDtypeStruct) or is_deleted
-
-
-def _make_directory(directory: Path) -> None:
-    """Make a directory and its parents, each flushed to its own parent."""
-    if not directory.is_dir():
-        _make_directory(directory.parent)
-        directory.mkdir(exist_ok=True)
-        _flush(directory.parent)
-
-
-def _flush_all(root: Path) -> None:
-    for directory, _, files in os.walk(root, topdown=False):
-        for name in files:
-            _flush(Path(directory, name))
-        _flush(Path(directory))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _checked(step: int) -> int:
+    """The step as an int; NumPy's and JAX's integers are steps too."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _commit(written: Path, path: Path, step: int) -> None:
-    try:
-        os.rename(written, path)
-    except OSError as error:
-        # Whoever else saves here was faster. A directory with something in it is not replaced.
-        if os.path.lexists(path):
-            raise _exists(path, step) from error
-        raise
-    _flush(path.parent)
-    # Empty by now; it must not fail a save that succeeded.
-    shutil.rmtree(written.parent, ignore_errors=True)
-
-
-def _exists(path: Path, step: int) -> CheckpointExistsError:
-    if (path / FILE_NAME).is_file():
-        return CheckpointExistsError(
-            f"Step {step} is saved already, in {path}. A checkpoint is never overwritten: save "
-            "another step, or delete that directory."
-        )
-    return CheckpointExistsError(
-        f"{path} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, or "
-        "give Saver another directory."
-    )
-
-
-@contextlib.contextmanager
-def _removing(temporary: Path) -> Iterator[None]:
-    """Remove the directory if the body fails."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-@contextlib.contextmanager
-def _failing_as(what: str) -> Iterator[None]:
-    """Raise any failure of the body as a `CheckpointError` that begins with ``what``."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except Exception as error:
-        _fail(what, error)
-
-
-def _fail(what: str, error: Exception) -> NoReturn:
-    # TensorStore's messages go on for pages; all of it is in the cause.
-    first = str(error).partition("\n")[0]
-    raise CheckpointError(f"{what}: {type(error).__name__}: {first[:500]}") from error
+        if isinstance(step, bool) or getattr(step, "dtype", None) == np.dtype(bool):
+            raise TypeError
+        index = operator.index(step)
+    except TypeError:
+        raise CheckpointValueError(
+            f"A step is a whole number, got {step!r} of type {type(step).__name__}."
+        ) from None
+    if index < 0:
+        raise CheckpointValueError(f"A step is at least 0, got {index}.")
+    return index
