@@ -43,7 +43,7 @@ from ._errors import (
     ShapeMismatchError,
 )
 from ._keys import check_key, name_words
-from ._names import check_root
+from ._names import check, check_root
 from ._tree import VarTree, as_tree, from_values, missing_variable, structure_of, values_of
 from .initializers import InitializedValue, Initializer
 
@@ -104,7 +104,7 @@ def get_variable(
         arguments.
     """
     variables = as_tree(tree)
-    position = structure_of(variables).position(check_root(name))
+    position = structure_of(variables).position(check(name))
     if position is not None:
         value = values_of(variables)[position]
         _check_found(name, value, shape, dtype)
@@ -113,7 +113,7 @@ def get_variable(
         raise MissingVariableError(
             f"{missing_variable(name, variables)} To create it, give key=jax.random.key(...)."
         )
-    value = _initial_value(variables, name, shape, dtype, initializer, check_key(key))
+    value = _initial_value(variables, check_root(name), shape, dtype, initializer, check_key(key))
     return value, variables | {name: value}
 
 
@@ -611,7 +611,8 @@ def _strong(variable: _Variable, value: Array, what: str) -> Any:
 
 def _number(variable: _Variable, value: Any, what: str) -> Any:
     """Python numbers, alone or in lists, as NumPy's of the variable's dtype, if it holds them."""
-    leaves = jax.tree.leaves(value) if isinstance(value, list | tuple) else [value]
+    is_list = isinstance(value, list | tuple)
+    leaves = jax.tree.leaves(value, is_leaf=lambda x: x is None) if is_list else [value]
     if not all(isinstance(x, int | float | complex) and not hasattr(x, "dtype") for x in leaves):
         raise DtypeMismatchError(
             f"The {what} for variable {variable.name!r} must be an array, a Python number or a "
@@ -837,6 +838,7 @@ def _divide(variable: Array, at: tuple[Array, ...], updates: Array) -> Array:
     return divided
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _by_product(
     combine: Callable[[Array, Array], Array], rows: Array, variable: Array, updates: Array
 ) -> Array:
