@@ -537,7 +537,7 @@ def test_key_paths_are_names(arrays):
 
 
 def test_jaxs_errors_speak_of_variables(arrays):
-    with pytest.raises(ValueError, match=r"symmetric difference on key sets is\n *enc/w/Adam"):
+    with pytest.raises(ValueError, match=r"symmetric difference on key sets is\n\W*enc/w/Adam"):
         jax.tree.map(lambda a, b: a, arrays, js.drop(arrays, "enc/w/Adam"))
     with pytest.raises(TypeError, match=r"at path t\['enc/w'\]"):
         jax.jit(lambda t: t)(arrays | {"enc/w": "text"})
@@ -629,6 +629,7 @@ def test_abstract_values_keys_and_numpy_are_values():
 
 
 def test_an_exported_function_runs_in_another_process(tmp_path, arrays):
+    pytest.importorskip("flatbuffers", reason="jax.export needs it to serialize")
     path = tmp_path / "function"
     empty = js.VarTree()
     exported = jax.export.export(jax.jit(lambda t, none: (jax.tree.map(lambda x: 2 * x, t), none)))
