@@ -1,0 +1,425 @@
+"""Handwritten digits: a model made of scopes learns, comes back, and is fine-tuned.
+
+The story, in the order in which `main` tells it:
+
+1. **Data.** scikit-learn's 1,797 real digits of 8 x 8 pixels, a quarter of them held out.
+2. **Model.** A network is a plain function whose first argument is a scope. `js.declare` finds
+   its variables without computing anything, and prints them as a table.
+3. **Training.** One jitted update gets what is trained and what is not as two trees, and what
+   it replaces is donated. After each epoch: the held-out digits, and a checkpoint.
+4. **A second process** has this file and a directory, and nothing else. It restores the latest
+   checkpoint and must compute the same logits, to the last bit.
+5. **Fine-tuning.** A network learns the digits 0-4. A new one gets the convolutional scopes of
+   its checkpoint and a new head, and learns 5-9 by training the head alone. Read back from
+   the last checkpoint, the rest must be what it was, to the last bit.
+6. **Report.** A table, and a PNG with curves, filters, and the digits it got wrong.
+
+Each run writes to a new folder below --out and deletes nothing. On one machine, runs with the
+same seed give the same numbers.
+"""
+
+import argparse
+import functools
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+import jscope as js
+from jscope import initializers as init
+from jscope import regularizers
+
+Images = Float[np.ndarray | Array, "n 8 8 1"]
+Labels = Int[np.ndarray | Array, " n"]
+Logits = Float[Array, "n classes"]
+Model = Callable[[js.Scope, Images], Logits]
+
+BATCH = 64
+LEARNING_RATE = 3e-3
+DECAY = regularizers.l2(1e-3)
+RESTORED = ("pixels/*", "conv_*/**")  # what fine-tuning takes from a checkpoint, and freezes
+
+
+# 1. Data.
+
+
+class Digits(NamedTuple):
+    """Images with values from 0 to 1, and the classes of what they show."""
+
+    images: Images
+    labels: Labels
+
+    def only(self, digits: range) -> "Digits":
+        """Those that show one of ``digits``, whose classes count from 0 again."""
+        keep = np.isin(self.labels, digits)
+        return Digits(self.images[keep], self.labels[keep] - digits.start)
+
+
+def load() -> tuple[Digits, Digits]:
+    """The digits to learn from and those held out: the same ones in every process."""
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
+    train, test, train_labels, test_labels = train_test_split(
+        images, labels.astype(np.int32), test_size=0.25, stratify=labels, random_state=0
+    )
+    return Digits(train, train_labels), Digits(test, test_labels)
+
+
+def batches(data: Digits, key: PRNGKeyArray) -> Iterator[Digits]:
+    """The data in random order; what doesn't fill the last batch is left out."""
+    order = np.asarray(jax.random.permutation(key, len(data.labels)))
+    for i in range(0, len(order) - BATCH + 1, BATCH):
+        rows = order[i : i + BATCH]
+        yield Digits(data.images[rows], data.labels[rows])
+
+
+def shifted(key: PRNGKeyArray, images: Images) -> Images:
+    """Every image moved by at most one pixel along each axis; what comes in is empty paper."""
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    corners = jax.random.randint(key, (len(images), 2), 0, 3)
+
+    def cut(image: Array, corner: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (8, 8, 1))
+
+    return jax.vmap(cut)(padded, corners)
+
+
+# 2. The model: functions of a scope. Whoever calls one says where its variables live.
+
+
+def standardize(scope: js.Scope, images: Images) -> Images:
+    """Subtract a mean and divide by a deviation: variables too, but never trained."""
+    mean = scope.get_variable("mean", (), initializer=init.zeros, trainable=False)
+    deviation = scope.get_variable("deviation", (), initializer=init.ones, trainable=False)
+    return (images - mean) / deviation
+
+
+def conv(scope: js.Scope, x: Array, *, features: int, stride: int = 1) -> Array:
+    shape = (3, 3, x.shape[-1], features)
+    w = scope.get_variable("w", shape, initializer=init.he_normal(), regularizer=DECAY)
+    b = scope.get_variable("b", (features,), initializer=init.zeros)
+    layout = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=layout)
+    return y + b
+
+
+def dense(scope: js.Scope, x: Array, *, features: int) -> Array:
+    shape = (x.shape[-1], features)
+    w = scope.get_variable("w", shape, initializer=init.glorot_uniform(), regularizer=DECAY)
+    b = scope.get_variable("b", (features,), initializer=init.zeros)
+    return x @ w + b
+
+
+def cnn(scope: js.Scope, images: Images, *, classes: int) -> Logits:
+    x = standardize(scope / "pixels", images)
+    x = jax.nn.relu(conv(scope / "conv_1", x, features=32))
+    x = jax.nn.relu(conv(scope / "conv_2", x, features=64, stride=2))
+    x = jax.nn.relu(conv(scope / "conv_3", x, features=64))
+    return dense(scope / "head", x.reshape(len(x), -1), features=classes)
+
+
+TEN = functools.partial(cnn, classes=10)
+FIVE = functools.partial(cnn, classes=5)
+
+
+def declare(model: Model) -> js.Declaration:
+    """The model's variables; the shape of an image is enough."""
+    return js.declare(model)(jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
+
+
+def initialize(model: Model, key: PRNGKeyArray, data: Digits) -> js.VarTree:
+    """Initial values, with the mean and deviation of the data's pixels."""
+    variables = declare(model).init(key)
+    variables = js.assign(variables, "pixels/mean", data.images.mean())
+    return js.assign(variables, "pixels/deviation", data.images.std())
+
+
+# 3. Training.
+
+
+@dataclass(frozen=True)
+class Result:
+    """How good some variables are on some digits."""
+
+    loss: float
+    logits: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.logits.argmax(-1) == self.labels))
+
+    def __str__(self) -> str:
+        correct, total = np.sum(self.logits.argmax(-1) == self.labels), len(self.labels)
+        return f"test accuracy {self.accuracy:.2%} ({correct} of {total})"
+
+    def with_digest(self) -> str:
+        """The accuracy, and what stands for every bit of the logits."""
+        return f"{self}, logits {hashlib.sha256(self.logits.tobytes()).hexdigest()[:16]}"
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def logits_and_losses(model: Model, scope: js.Scope, data: Digits) -> tuple[Logits, Array]:
+    """A scope is a pytree, so it passes through any transform of JAX's as it is."""
+    logits = model(scope, data.images)
+    return logits, optax.softmax_cross_entropy_with_integer_labels(logits, data.labels)
+
+
+def evaluate(model: Model, variables: js.VarTree, data: Digits) -> Result:
+    logits, losses = jax.device_get(logits_and_losses(model, js.Scope(variables), data))
+    return Result(float(losses.mean()), logits, data.labels)
+
+
+def make_update(model: Model, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
+    """One jitted step of training.
+
+    The gradient is that of ``params``, so nothing changes ``state``, whatever is in it. The
+    old ``params`` and ``opt_state`` are donated: they can't be used again.
+    """
+    declared = declare(model)
+
+    @functools.partial(jax.jit, donate_argnames=("params", "opt_state"))
+    def update(
+        params: js.VarTree, state: js.VarTree, opt_state: Any, batch: Digits, key: PRNGKeyArray
+    ) -> tuple[js.VarTree, Any, Array]:
+        def loss(params: js.VarTree) -> Array:
+            scope = js.Scope(params, state)
+            _, losses = logits_and_losses(
+                model, scope, Digits(shifted(key, batch.images), batch.labels)
+            )
+            return losses.mean() + declared.regularization_loss(params | state)
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    return update
+
+
+class Epoch(NamedTuple):
+    """One line of the log, one point of the curves."""
+
+    train_loss: float
+    test: Result
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training leaves behind."""
+
+    title: str
+    directory: Path
+    variables: js.VarTree
+    step: int
+    epochs: list[Epoch]
+    seconds: float
+
+
+def train(
+    title: str,
+    model: Model,
+    params: js.VarTree,
+    state: js.VarTree,
+    data: tuple[Digits, Digits],
+    directory: Path,
+    epochs: int,
+    key: PRNGKeyArray,
+) -> Run:
+    """Train ``params`` and leave ``state`` alone; evaluate and save both after each epoch."""
+    begin, step, log = time.perf_counter(), 0, []
+    learned, held_out = data
+    steps = epochs * (len(learned.labels) // BATCH)
+    optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
+    update, opt_state = make_update(model, optimizer), optimizer.init(params)
+    order_key, shift_key = jax.random.split(key)
+    print(f"\n{title}: {len(learned.labels)} digits to learn from, {len(held_out.labels)} held out")
+    with js.Saver(directory) as saver, tqdm(total=steps, leave=False, disable=None) as bar:
+        for epoch in range(1, epochs + 1):
+            losses = []
+            for batch in batches(learned, jax.random.fold_in(order_key, epoch)):
+                noise = jax.random.fold_in(shift_key, step)
+                params, opt_state, loss = update(params, state, opt_state, batch, noise)
+                losses.append(loss)  # read later: reading waits for the device
+                step += 1
+                bar.update()
+            variables = params | state
+            saver.save_async(variables, step)  # has its own copy, so the next step may donate
+            log.append(Epoch(float(np.mean(losses)), evaluate(model, variables, held_out)))
+            tqdm.write(
+                f"  epoch {epoch:2}  step {step:3}  train loss {log[-1].train_loss:.4f}"
+                f"  test loss {log[-1].test.loss:.4f}  {log[-1].test}"
+            )
+    return Run(title, directory, variables, step, log, time.perf_counter() - begin)
+
+
+# 4. A second process.
+
+
+def restore_and_evaluate(directory: Path) -> str:
+    """All that the second process does."""
+    with js.Saver(directory) as saver:
+        variables = saver.restore(declare(TEN))  # the latest step
+        return f"step {saver.latest_step()}: {evaluate(TEN, variables, load()[1]).with_digest()}"
+
+
+def check_in_second_process(run: Run) -> None:
+    # On an accelerator this process has most of the memory; the second shall take what it needs.
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    command = [sys.executable, __file__, "--evaluate", str(run.directory)]
+    second = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    here = f"step {run.step}: {run.epochs[-1].test.with_digest()}"
+    print(f"\nThis process    {here}\nSecond process  {second.stdout.strip()}")
+    check(here == second.stdout.strip(), "the second process has other results.")
+    print("Equal to the last bit.")
+
+
+def check(condition: bool, otherwise: str) -> None:
+    if not condition:
+        sys.exit(f"FAILED: {otherwise}")
+
+
+# 5. Fine-tuning.
+
+
+def fine_tune(source: Run, data: tuple[Digits, Digits], directory: Path, key: PRNGKeyArray) -> Run:
+    """Train a new head on what the convolutions of another network see."""
+    variables = initialize(FIVE, key, data[0])
+    with js.Saver(source.directory) as saver:
+        variables = saver.restore(variables, select=RESTORED)  # the head keeps its new values
+    frozen, head = js.partition(variables, RESTORED)
+    print(f"\nA new head of {len(head)} variables on {len(frozen)} restored and frozen, untrained:")
+    print(f"  {evaluate(FIVE, variables, data[1])}")
+    title = "Digits 5-9, head only"
+    return train(title, FIVE, head, frozen, data, directory, len(source.epochs), key)
+
+
+def check_frozen(source: Run, tuned: Run) -> None:
+    """Compare the latest checkpoints of both runs."""
+    with js.Saver(source.directory) as old, js.Saver(tuned.directory) as new:
+        before, after = old.restore(declare(FIVE)), new.restore(declare(FIVE))
+    print("\nThe fine-tuned checkpoint against the one it came from:")
+    for name in declare(FIVE):
+        differ = np.sum(np.asarray(before[name] != after[name]))
+        print(f"  {name:18} {before[name].size:6,} values, {differ:5,} differ")
+    frozen = js.select(before, RESTORED)
+    # Trees are equal if they have the same names, and values with the same bits.
+    check(frozen == js.select(after, RESTORED), "training the head changed the frozen part.")
+    print(f"The frozen part, {len(frozen)} variables, is bit-identical.")
+
+
+# 6. Report.
+
+
+def print_summary(runs: list[Run]) -> None:
+    print(f"\n{'':23}{'steps':>5}{'test accuracy':>15}{'seconds':>9}{'checkpoint':>16}")
+    for run in runs:
+        files = [f for f in (run.directory / str(run.step)).rglob("*") if f.is_file()]
+        size = sum(f.stat().st_size for f in files)
+        accuracy = run.epochs[-1].test.accuracy
+        print(f"{run.title:23}{run.step:5}{accuracy:15.2%}{run.seconds:9.1f}{size:10,} bytes")
+
+
+def draw(path: Path, runs: list[Run], images: Images) -> None:
+    """Curves of all runs; filters and mistakes of the first."""
+    figure = Figure(figsize=(11, 8.5), layout="constrained")
+    above, below = figure.subfigures(2, 1)
+    draw_curves(above.subplots(1, 2), runs)
+    left, right = below.subfigures(1, 2)
+    draw_filters(left, runs[0].variables["conv_1/w"])
+    draw_mistakes(right, runs[0].epochs[-1].test, images)
+    figure.savefig(path, dpi=120)
+
+
+def draw_curves(axes: np.ndarray, runs: list[Run]) -> None:
+    for i, run in enumerate(runs):
+        x = np.arange(len(run.epochs)) + 1
+        axes[0].plot(x, [e.train_loss for e in run.epochs], f"C{i}--")
+        axes[0].plot(x, [e.test.loss for e in run.epochs], f"C{i}", label=run.title)
+        axes[1].plot(x, [100 * e.test.accuracy for e in run.epochs], f"C{i}.-", label=run.title)
+    axes[0].plot([], [], "k--", label="training: shifted digits, with weight decay")
+    axes[0].set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+    axes[1].set(title="Accuracy on held-out digits", xlabel="epoch", ylabel="%")
+    for ax in axes:
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize="small")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def draw_filters(figure: Any, filters: Float[Array, "3 3 1 32"]) -> None:
+    figure.suptitle("First-layer filters: red positive, blue negative")
+    largest = float(abs(filters).max())
+    for i, ax in enumerate(figure.subplots(4, 8).flat):
+        ax.imshow(filters[..., 0, i], cmap="RdBu_r", vmin=-largest, vmax=largest)
+        ax.set_axis_off()
+
+
+def draw_mistakes(figure: Any, result: Result, images: Images) -> None:
+    predicted = result.logits.argmax(-1)
+    wrong = np.flatnonzero(predicted != result.labels)
+    figure.suptitle(f"Misclassified: {len(wrong)} of {len(images)} held-out digits")
+    for ax, i in itertools.zip_longest(figure.subplots(2, 4).flat, wrong[:8]):
+        ax.set_axis_off()
+        if i is not None:
+            ax.imshow(images[i, ..., 0], cmap="gray_r", vmin=0, vmax=1)
+            ax.set_title(f"{result.labels[i]}, taken for {predicted[i]}", fontsize="medium")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.evaluate:
+        return print(restore_and_evaluate(arguments.evaluate))
+    out = arguments.out / time.strftime("%Y%m%d-%H%M%S")
+    out.mkdir(parents=True)
+    keys = jax.random.split(jax.random.key(arguments.seed), 3)
+    epochs = arguments.epochs
+
+    data = load()
+    print(declare(TEN))
+    params, state = declare(TEN).split(initialize(TEN, keys[0], data[0]))
+    ten = train("Digits 0-9", TEN, params, state, data, out / "0-9", epochs, keys[0])
+    check_in_second_process(ten)
+
+    low, high = ([part.only(digits) for part in data] for digits in (range(5), range(5, 10)))
+    params, state = declare(FIVE).split(initialize(FIVE, keys[1], low[0]))
+    source = train("Digits 0-4", FIVE, params, state, low, out / "0-4", -(-epochs // 2), keys[1])
+    tuned = fine_tune(source, high, out / "5-9", keys[2])
+    check_frozen(source, tuned)
+
+    print_summary([ten, source, tuned])
+    draw(out / "digits.png", [ten, source, tuned], data[1].images)
+    print(f"\nCurves, filters and mistakes: {out / 'digits.png'}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--epochs", type=int, default=20, help="fine-tuning takes half as many (default: 20)")
+    add("--out", type=Path, default="runs/digits", help="default: %(default)s")
+    add("--seed", type=int, default=0, help="of initial values and batches (default: 0)")
+    add("--evaluate", type=Path, metavar="DIR", help="what the second process does: restore, print")
+    arguments = parser.parse_args()
+    if arguments.epochs < 1:
+        parser.error("--epochs must be at least 1")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
