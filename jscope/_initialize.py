@@ -105,23 +105,27 @@ def _groups(specs: Mapping[str, VariableSpec], names: Sequence[str]) -> list[Gro
     return list(groups.values())
 
 
-def _signature(value: Any) -> Any:
+def _signature(value: Any, inside: tuple[int, ...] = ()) -> Any:
     """A hashable that is equal for callables that compute the same.
 
     jscope's initialisers compare by their parameters. The functions that factories such as
     ``jax.nn.initializers.he_normal()`` return do not, though each call returns the same code
     over the same variables; without this, each variable would compile a program of its own.
+    ``inside`` holds the functions around the value: one that calls itself is in its own closure.
     """
+    if id(value) in inside:
+        return id(value)
     if isinstance(value, types.FunctionType):
-        cells = tuple(_signature(cell.cell_contents) for cell in value.__closure__ or ())
+        inside += (id(value),)
+        cells = tuple(_signature(_contents(cell), inside) for cell in value.__closure__ or ())
         keywords = tuple(sorted((value.__kwdefaults__ or {}).items()))
-        parts = (cells, _signature(value.__defaults__), _signature(keywords))
+        parts = (cells, _signature(value.__defaults__, inside), _signature(keywords, inside))
         return (value.__code__, id(value.__globals__), *parts)
     if isinstance(value, functools.partial):
         keywords = tuple(sorted(value.keywords.items()))
-        return (_signature(value.func), _signature(value.args), _signature(keywords))
+        return tuple(_signature(part, inside) for part in (value.func, value.args, keywords))
     if isinstance(value, tuple):
-        return tuple(map(_signature, value))
+        return tuple(_signature(part, inside) for part in value)
     if isinstance(value, float):
         return value.hex()  # 0.0 == -0.0, and 1.0 == 1
     try:
@@ -129,6 +133,13 @@ def _signature(value: Any) -> Any:
     except TypeError:
         return id(value)
     return (type(value), value)
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that has no value yet
+        return cell
 
 
 # Initial values that are those of other variables.
@@ -161,11 +172,12 @@ def _dependencies_first(
 ) -> list[str]:
     """The names, and what they depend on and is not given, each after what it depends on."""
     order: dict[str, None] = {}
+    wanted = set(names)
     for name in names:
         chain = [name]
         while _is_dependent(specs[chain[-1]]):
             source = _source(specs, chain[-1])
-            if source in given or source in order:
+            if source in order or (source in given and source not in wanted):
                 break
             if source in chain:
                 circle = " -> ".join(map(repr, [*chain[chain.index(source) :], source]))
