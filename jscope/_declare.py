@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from ._compare import differences
-from ._errors import SelectorError, TreeMismatchError, listed, near
+from ._errors import MissingVariableError, SelectorError, TreeMismatchError, listed, near
 from ._initialize import initialize
 from ._keys import check_key
 from ._recorder import Recorder, VariableSpec
@@ -25,6 +25,7 @@ from ._scope import Scope, declaring_scope
 from ._selection import Selector, matching, partition
 from ._table import bytes_text, table
 from ._tree import VarTree, as_tree, value_bytes
+from .regularizers import RegularizerError
 
 P = ParamSpec("P")
 
@@ -44,7 +45,9 @@ class Declaration(Mapping[str, VariableSpec]):
 
     def __getitem__(self, name: str) -> VariableSpec:
         if name not in self._specs:
-            raise KeyError(f"No variable {name!r} is declared ({near(name, self._specs)}).")
+            raise MissingVariableError(
+                f"No variable {name!r} is declared ({near(name, self._specs)})."
+            )
         return self._specs[name]
 
     def __contains__(self, name: object) -> bool:
@@ -96,13 +99,19 @@ class Declaration(Mapping[str, VariableSpec]):
 
         Raises:
             TreeMismatchError: If ``given`` has a variable that is not declared, or with another
-                shape or dtype; all such are listed.
+                shape or dtype, or without a value; all such are listed.
             SelectorError: If ``only`` matches nothing.
             KeyArgumentError: If ``key`` is not one PRNG key.
         """
         key = check_key(key)
         kept = VarTree() if given is None else as_tree(given)
-        self._check(kept, "given", missing=False)
+        self._check(kept, "`given`", missing=False)
+        abstract = [name for name, v in kept.items() if isinstance(v, jax.ShapeDtypeStruct)]
+        if abstract:
+            raise TreeMismatchError(
+                f"`given` has a ShapeDtypeStruct, which is no value, at {listed(abstract)}. "
+                "Leave out what shall be initialised."
+            )
         if only is None:
             names = [name for name in self._specs if name not in kept]
         else:
@@ -124,15 +133,16 @@ class Declaration(Mapping[str, VariableSpec]):
         unknown = [name for name in tree if name not in self._specs]
         if unknown:
             raise SelectorError(
-                f"{listed(unknown)} are not declared, so split can't tell whether they are "
-                f"trainable ({near(unknown[0], self._specs)}). js.drop them first."
+                "Of what isn't declared, split can't tell whether it is trainable: "
+                f"{listed(unknown)} ({near(unknown[0], self._specs)}). js.drop it first."
             )
         params, state = partition(tree, self.trainable, allow_empty=True)
         return params, state
 
     def missing(self, tree: Mapping[str, Any]) -> tuple[str, ...]:
         """The declared names that a tree lacks. TF: ``report_uninitialized_variables``."""
-        return tuple(name for name in self._specs if name not in tree)
+        there = as_tree(tree)
+        return tuple(name for name in self._specs if name not in there)
 
     def check(self, tree: Mapping[str, Any]) -> None:
         """Raise unless a tree has exactly the declared names, shapes and dtypes.
@@ -147,7 +157,8 @@ class Declaration(Mapping[str, VariableSpec]):
         lines = found.lines if missing else found.without_missing()
         if lines:
             raise TreeMismatchError(
-                f"{what.capitalize()} differs from the declaration in {len(lines)} places:\n"
+                f"{what[0].upper()}{what[1:]} differs from the declaration in {len(lines)} "
+                f"place{'s' * (len(lines) > 1)}:\n"
                 + "\n".join(f"  {line}" for line in lines)
                 + "\nDeclare the model with the settings the tree was made with, or js.select, "
                 "js.drop or js.rename the tree's variables."
@@ -162,14 +173,19 @@ class Declaration(Mapping[str, VariableSpec]):
         Returns:
             A scalar, float32 (float64 if a term is).
 
+        Raises:
+            MissingVariableError: If the tree lacks a variable that has a regularizer.
+            RegularizerError: If a regularizer gives no scalar.
+
         Source: ``tf.losses.get_regularization_loss``.
         """
-        terms = [
-            spec.regularizer(tree[name])
+        tree = as_tree(tree)
+        terms = {
+            name: spec.regularizer(tree[name])
             for name, spec in self._specs.items()
             if spec.regularizer is not None
-        ]
-        arrays = [jnp.asarray(term) for term in terms if term is not None]
+        }
+        arrays = [_scalar(name, term) for name, term in terms.items() if term is not None]
         wide = any(term.dtype == jnp.float64 for term in arrays)
         dtype = jnp.float64 if wide else jnp.float32
         return sum((term.astype(dtype) for term in arrays), start=jnp.zeros((), dtype))
@@ -260,8 +276,18 @@ def init(
 
 def _is_traced(leaf: Any) -> bool:
     if isinstance(leaf, np.ndarray):
-        return leaf.dtype.kind in "biufcV"  # V: ml_dtypes; not strings, objects, dates
+        # V: ml_dtypes' own; not strings, objects, dates, nor records.
+        return leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
     return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+
+
+def _scalar(name: str, term: Any) -> Array:
+    if np.shape(term):
+        raise RegularizerError(
+            f"The regularizer of {name!r} gave an array of shape {np.shape(term)}; it must give a "
+            "scalar, such as the sum."
+        )
+    return jnp.asarray(term)
 
 
 def _copy(value: Any) -> Array:

@@ -18,6 +18,7 @@ import functools
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Literal, TypeAlias
@@ -179,8 +180,9 @@ class Recorder:
     def get(
         self,
         name: str,
-        spec: VariableSpec,
+        create: Callable[[], VariableSpec],
         *,
+        asked_shape: tuple[int, ...] | None,
         asked_dtype: Any,
         reuse: Reuse,
         site: Site,
@@ -190,7 +192,9 @@ class Recorder:
 
         Args:
             name: The whole name.
-            spec: What is asked for; used if the variable is created.
+            create: Reads what is asked for; called only if the variable doesn't exist, since
+                sharing looks at no initializer.
+            asked_shape: The shape that was said, or None.
             asked_dtype: The dtype that was said, by the call or the scope, or None.
             reuse: The scope's reuse.
             site: Where it is asked for.
@@ -204,14 +208,14 @@ class Recorder:
             if entry is None and reuse is True:
                 raise does_not_exist(name)
             if entry is None:
-                entry = self._entries[name] = _Entry(spec, site)
+                entry = self._entries[name] = _Entry(create(), site)
             elif earlier is not None and reuse is False:
                 hint = "A loop over layers needs a scope for each: scope / f'layer_{i}'."
                 raise exists_already(name, earlier, site, hint)
             else:
                 check_shared(
                     name,
-                    spec.shape,
+                    asked_shape,
                     asked_dtype,
                     entry.spec.shape,
                     entry.spec.dtype,

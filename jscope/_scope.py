@@ -26,18 +26,23 @@ Imports: everything above it in the map of `docs/design.md`.
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from . import _initial
-from ._errors import MissingVariableError, NameCollisionError, ScopeError, listed
+from ._errors import (
+    MissingVariableError,
+    NameCollisionError,
+    ScopeError,
+    ShapeMismatchError,
+    listed,
+)
 from ._names import check, check_root, join
 from ._recorder import (
     AUTO_REUSE,
@@ -59,7 +64,7 @@ from ._tree import (
     values_of,
 )
 from .initializers import Initializer
-from .regularizers import Regularizer
+from .regularizers import Regularizer, RegularizerError
 
 
 class Scope:
@@ -136,7 +141,8 @@ class Scope:
         Source: ``tf.variable_scope``. Differences: a scope is a value and nothing is
             entered; names can't be empty.
         """
-        if reuse not in (None, False, True, AUTO_REUSE):
+        # By identity: 1 and numpy.True_ equal True, but are not it where reuse is looked at.
+        if not any(reuse is known for known in (None, False, True, AUTO_REUSE)):
             raise ValueError(
                 "The reuse parameter must be True or False or None or js.AUTO_REUSE, got "
                 f"{reuse!r}."
@@ -145,10 +151,12 @@ class Scope:
             "reuse": reuse or None,
             "initializer": initializer,
             "regularizer": regularizer,
-            "dtype": None if dtype is None else jnp.dtype(dtype),
+            "dtype": None,
         }
-        changed = {key: value for key, value in defaults.items() if value is not None}
         below = self / name
+        if dtype is not None:
+            defaults["dtype"] = _initial.normalize_dtype(f"{below.name}/**", dtype)
+        changed = {key: value for key, value in defaults.items() if value is not None}
         below._place = below._place.with_defaults(changed)
         return below
 
@@ -200,6 +208,7 @@ class Scope:
             ShapeMismatchError: If it has another shape.
             DtypeMismatchError: If it has another dtype than was named.
             InitializerError: If the initial value doesn't fit.
+            RegularizerError: If the regularizer isn't callable.
 
         Source: ``tf.get_variable``. Differences: a shared variable's dtype is checked only if
             one is named; a constant initial value of another shape is an error when sharing.
@@ -240,10 +249,17 @@ class _Request:
     regularizer: Regularizer | None
     trainable: bool
 
-    def dtype_said(self, scope_default: Any) -> Any:
+    def shape_said(self, whole: str) -> tuple[int, ...] | None:
+        """The shape that the call names, by itself or as that of an initial value; or None."""
+        shape = self.shape
+        if shape is None and self.initializer is not None:
+            shape = _initial.known_shape(self.initializer)
+        return None if shape is None else _initial.normalize_shape(whole, shape)
+
+    def dtype_said(self, whole: str, scope_default: Any) -> Any:
         """The dtype that the call or the scope names, if any; a value's own beats the scope's."""
         if self.dtype is not None:
-            return jnp.dtype(self.dtype)
+            return _initial.normalize_dtype(whole, self.dtype)
         is_value = self.initializer is not None and not callable(self.initializer)
         return None if is_value else scope_default
 
@@ -266,14 +282,17 @@ class _Fixed:
         found = self._children.get(name)
         if found is None:
             structure, where = self.structure.below(name)
-            found = self._children[name] = (_intern(structure, self.reuse, self.dtype), where)
+            found = (_intern(structure, self.reuse, self.dtype), where)
+            if structure.names:  # else anyone's guesses would pile up here
+                self._children[name] = found
         return found
 
 
 _fixed: "weakref.WeakValueDictionary[tuple[Structure, Reuse, Any], _Fixed]" = (
     weakref.WeakValueDictionary()
 )
-_fixed_lock = threading.Lock()
+# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+_fixed_lock = threading.RLock()
 
 
 def _intern(structure: Structure, reuse: Reuse, dtype: Any) -> _Fixed:
@@ -325,15 +344,11 @@ class _Bound:
         if earlier is not None and self.reuse is False:
             hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
             raise exists_already(whole, earlier, site, hint)
-        shape = request.shape
-        if shape is None and request.initializer is not None:
-            shape = _initial.known_shape(request.initializer)
         check_shared(
             whole,
-            None if shape is None else _initial.normalize_shape(whole, shape),
-            request.dtype_said(self.fixed.dtype),
-            np.shape(value),
-            getattr(value, "dtype", None) or jnp.result_type(value),
+            request.shape_said(whole),
+            request.dtype_said(whole, self.fixed.dtype),
+            *_shape_and_dtype(whole, value),
             "The tree holds one and the code asks for the other; the tree may come from a model "
             "with other settings. js.declare(model)(...).check(tree) lists all differences.",
         )
@@ -342,7 +357,7 @@ class _Bound:
     def read(self, name: str, values: tuple[Any, ...]) -> Any:
         position = self.fixed.structure.position(name)
         if position is None:
-            error = missing_variable(join(self.path, name), self.root.names)
+            error = _not_there(self.path, name, self.fixed.structure.names, self.root.names)
             raise MissingVariableError(
                 f"{error} A bound scope never creates variables: js.init this model, or restore a "
                 "checkpoint that has the name."
@@ -358,6 +373,18 @@ class _Bound:
     def child_keys(self, values: tuple[Any, ...]) -> Iterable[Any]:
         del values  # the names are in the structure
         return map(jax.tree_util.DictKey, self.fixed.structure.names)
+
+
+def _shape_and_dtype(whole: str, value: Any) -> tuple[tuple[int, ...], Any]:
+    """The facts of a value in a tree, which may hold anything."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return value.shape, value.dtype
+    if isinstance(value, bool | int | float | complex):
+        return (), jnp.result_type(value)
+    raise ShapeMismatchError(
+        f"Variable {whole} is asked for as an array, but the tree holds {value!r} of type "
+        f"{type(value).__name__}. scope[name] reads any value."
+    )
 
 
 # Declaring.
@@ -416,20 +443,12 @@ class _Declaring:
     def get(self, request: _Request, scope: Scope) -> Array:
         recorder = self.run.recorder(self.path)
         whole = check_root(join(self.path, request.name))
-        asked_dtype = request.dtype_said(self.defaults.dtype)
-        initializer = request.initializer
-        shape, dtype, initializer = _initial.normalize(
-            whole,
-            request.shape,
-            asked_dtype,
-            self.defaults.initializer if initializer is None else initializer,
-        )
-        regularizer = request.regularizer or self.defaults.regularizer
-        spec = VariableSpec(shape, dtype, initializer, request.trainable, regularizer)
+        asked_dtype = request.dtype_said(whole, self.defaults.dtype)
         site = call_site()
         found = recorder.get(
             whole,
-            spec,
+            lambda: self._spec(whole, request, asked_dtype),
+            asked_shape=request.shape_said(whole),
             asked_dtype=asked_dtype,
             reuse=self.reuse,
             site=site,
@@ -437,15 +456,35 @@ class _Declaring:
         )
         return _abstract_value(found)
 
+    def _spec(self, whole: str, request: _Request, asked_dtype: Any) -> VariableSpec:
+        """What is created if the variable doesn't exist yet."""
+        initializer = request.initializer
+        wanted = _initial.normalize(
+            whole,
+            request.shape,
+            asked_dtype,
+            self.defaults.initializer if initializer is None else initializer,
+        )
+        regularizer = request.regularizer
+        regularizer = self.defaults.regularizer if regularizer is None else regularizer
+        if not (regularizer is None or callable(regularizer)):
+            raise RegularizerError(
+                f"Variable {whole!r}: a regularizer is a function f(value) -> scalar, such as "
+                f"regularizers.l2(1e-4), got {regularizer!r}."
+            )
+        return VariableSpec(*wanted, request.trainable, regularizer)
+
     def read(self, name: str, values: tuple[Any, ...]) -> Array:
         del values  # a declaring scope has none
         whole = join(self.path, name)
         spec = self.run.recorder(self.path).find(whole)
         if spec is None:
             created = tuple(self.run.recorder(self.path).specs())
+            below = tuple(n[len(whole) - len(name) :] for n in created if _is_in(n, self.path))
+            error = _not_there(self.path, name, below, created)
             raise MissingVariableError(
-                f"{missing_variable(whole, created)} scope[name] reads what exists; to create a "
-                "variable, write scope.get_variable(name, shape)."
+                f"{error} scope[name] reads what exists; to create a variable, write "
+                "scope.get_variable(name, shape)."
             )
         return _abstract_value(spec)
 
@@ -457,6 +496,19 @@ class _Declaring:
 
     def child_keys(self, values: tuple[Any, ...]) -> Iterable[Any]:
         return map(jax.tree_util.FlattenedIndexKey, range(len(values)))
+
+
+def _is_in(name: str, scope: str) -> bool:
+    return not scope or name.startswith(scope + "/")
+
+
+def _not_there(
+    scope: str, name: str, below: Collection[str], everywhere: Collection[str]
+) -> MissingVariableError:
+    """Compose what is missing; what is below the scope is the better hint, if there is any."""
+    if any(known.startswith(name + "/") or known.endswith("/" + name) for known in below):
+        return missing_variable(name, below, scope)
+    return missing_variable(join(scope, name), everywhere)
 
 
 def _abstract_value(spec: VariableSpec) -> Array:
