@@ -26,6 +26,8 @@ Imports: `_errors`, `_names`; JAX, NumPy.
 """
 # ruff: noqa: N801  # The classes are what users call; `random_normal` is TF's name.
 
+import abc
+import builtins
 import functools
 import hashlib
 import math
@@ -86,7 +88,7 @@ class Initializer(Protocol):
     def __call__(self, key: Array, shape: _Shape, dtype: Any, /) -> Array: ...
 
 
-class KnownShape:
+class KnownShape(abc.ABC):
     """An initializer that knows the shape of its value, and the dtype it has by itself.
 
     ``get_variable`` uses both where it is given neither. The dtype follows JAX's rules: a
@@ -94,14 +96,14 @@ class KnownShape:
     """
 
     @property
+    @abc.abstractmethod
     def shape(self) -> _Shape:
         """The shape that the variable has when none is asked for."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def dtype(self) -> _Dtype:
         """The dtype that the variable has when none is asked for."""
-        raise NotImplementedError
 
 
 # 1. The same value everywhere, or a value written down.
@@ -237,8 +239,9 @@ def fill(value: complex) -> constant:
 class _Sequence(KnownShape):
     """Numbers that follow from a few parameters, in one dimension."""
 
+    @abc.abstractmethod
     def _values(self) -> np.ndarray[Any, Any]:
-        raise NotImplementedError
+        """The numbers, before rounding."""
 
     def __call__(self, key: Any, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
         del key
@@ -365,11 +368,12 @@ class linspace(_Sequence):
 # 2. Numbers drawn independently.
 
 
-class _Floats:
+class _Floats(abc.ABC):
     """Initializers that give floating-point numbers: they draw, this rounds."""
 
+    @abc.abstractmethod
     def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
-        raise NotImplementedError
+        """An array of a dtype of 32 bits or more."""
 
     def __call__(self, key: Array, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = np.dtype(dtype)
@@ -811,20 +815,19 @@ class _ConvolutionalOrthogonal(_Gain):
         # Convolving with [P, 1 - P] along one axis, P a projection, keeps lengths and makes the
         # window one longer; P projects on a random half of a random basis. TF multiplies
         # these small kernels with one another before the matrix: the same, but slower.
-        steps = (window[0] - 1, self._window)
-        matrix_key, basis_key, choice_key = jax.random.split(key, 3)
+        # All random numbers come from one draw, since each costs a second to compile.
+        axes = tuple(builtins.range(len(window))) * (window[0] - 1)
+        normal = jax.random.normal(key, (len(axes) + 1, outputs + 1, outputs), dtype)
+        q, r = jnp.linalg.qr(normal[:, :-1])
+        bases = q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None, :]
+        halves = bases * (normal[:, -1:] > 0).astype(dtype)
         multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-        basis = jax.random.orthogonal(basis_key, outputs, steps, dtype)
-        chosen = basis * jax.random.bernoulli(choice_key, 0.5, (*steps, 1, outputs)).astype(dtype)
-        projections = multiply(chosen, chosen.mT)
-        kernel = jax.random.orthogonal(matrix_key, outputs, (), dtype)[:inputs] * self.gain
-        kernel = kernel.reshape((1,) * self._window + kernel.shape)
-        for step, axis in np.ndindex(steps):
-            inside = multiply(kernel, projections[step, axis])
+        kernel = bases[0, :inputs].reshape((1,) * len(window) + (inputs, outputs)) * self.gain
+        for axis, half in zip(axes, halves[1:]):
+            inside = multiply(multiply(kernel, half), half.T)
             gap = jnp.zeros_like(jax.lax.index_in_dim(kernel, 0, axis))
-            kernel = jnp.concatenate([inside, gap], axis) + jnp.concatenate(
-                [gap, kernel - inside], axis
-            )
+            left = jnp.concatenate([inside, gap], axis)
+            kernel = left + jnp.concatenate([gap, kernel - inside], axis)
         return kernel
 
 

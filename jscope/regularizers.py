@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -65,7 +66,7 @@ class l1:
 
     def __call__(self, value: Array) -> Array:
         """The term for one value."""
-        return _total(self, value, lambda w: self.scale * jnp.sum(jnp.abs(w)))
+        return _total(self, value, lambda w: self.scale * jnp.sum(_absolute(w)))
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class l1_l2:
         """The term for one value."""
 
         def both(w: Array) -> Array:
-            return self.scale_l1 * jnp.sum(jnp.abs(w)) + self.scale_l2 / 2 * jnp.sum(_squares(w))
+            return self.scale_l1 * jnp.sum(_absolute(w)) + self.scale_l2 / 2 * jnp.sum(_squares(w))
 
         return _total(self, value, both)
 
@@ -200,8 +201,13 @@ def _checked(self: Any, value: Array) -> Array:
     return value
 
 
+def _absolute(w: Array) -> Array:
+    # The gradient is 0 at 0, as TF's; that of jnp.abs is 1, which would push zeros away.
+    return jnp.real(w * jax.lax.stop_gradient(jnp.conj(jnp.sign(w))))
+
+
 def _squares(w: Array) -> Array:
-    return w.real**2 + w.imag**2 if jnp.iscomplexobj(w) else w**2
+    return jnp.real(w * jnp.conj(w))
 
 
 def _total(self: Any, value: Array, term: Callable[[Array], Array]) -> Array:
