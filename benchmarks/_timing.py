@@ -55,6 +55,11 @@ def repeated(call: Callable[[], object]) -> Callable[[int], object]:
     return run
 
 
+def one_by_one(call: Callable[[], object], repetitions: int) -> list[float]:
+    """Seconds of each of several calls in a row."""
+    return [_timed(repeated(call), 1) for _ in range(repetitions)]
+
+
 def ratios(samples: Sequence[float], against: Sequence[float]) -> list[float]:
     """Sample by sample, how many times as long as another contender of the same rounds."""
     return [own / other for own, other in zip(samples, against, strict=True)]

@@ -4,11 +4,14 @@ Imports: `gpt`, JAX.
 """
 
 import types
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from gpt import haiku_, linen, nnx, plain, scopes
 from gpt.mathematics import Config
+from gpt.values import with_values
 
 OURS, PLAIN = "jscope", "plain JAX"
 FRAMEWORKS: dict[str, types.ModuleType] = {
@@ -25,3 +28,32 @@ def example(config: Config) -> tuple[jax.Array, jax.Array]:
     """A key and a batch of tokens, ``[batch, time]``."""
     key = jax.random.key(0)
     return key, jnp.arange(2 * config.length).reshape(2, -1) % config.vocabulary
+
+
+def abstract(framework: types.ModuleType, config: Config) -> tuple[Callable[..., jax.Array], Any]:
+    """The model as a function of its variables, and their shapes: nothing is computed."""
+    models = []
+
+    def variables(key: jax.Array, tokens: jax.Array) -> Any:
+        apply, variables = framework.bind(config, key, tokens)
+        models.append(apply)
+        return variables
+
+    shapes = jax.eval_shape(variables, *example(config))
+    return models[0], shapes
+
+
+def disagreement() -> float:
+    """The largest difference between logits from the same values, with two blocks.
+
+    Raises:
+        AssertionError: If a framework has other variables than jscope.
+    """
+    config = Config(blocks=2)
+    key, tokens = example(config)
+    values = scopes.init(config, key, tokens)
+    logits = []
+    for framework in FRAMEWORKS.values():
+        apply, variables = framework.bind(config, key, tokens)
+        logits.append(apply(with_values(variables, values), tokens))
+    return max(float(abs(found - logits[0]).max()) for found in logits)
