@@ -27,7 +27,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,37 +152,38 @@ def initialize(model: Model, key: PRNGKeyArray, data: Digits) -> js.VarTree:
 # 3. Training.
 
 
-@dataclass(frozen=True)
-class Result:
+class Task(NamedTuple):
+    """What is to be learned from what, and where its checkpoints are."""
+
+    title: str
+    model: Model
+    learned: Digits
+    held_out: Digits
+    directory: Path
+
+
+class Result(NamedTuple):
     """How good some variables are on some digits."""
 
     loss: float
+    accuracy: float
     logits: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def accuracy(self) -> float:
-        return float(np.mean(self.logits.argmax(-1) == self.labels))
 
     def __str__(self) -> str:
-        correct, total = np.sum(self.logits.argmax(-1) == self.labels), len(self.labels)
-        return f"test accuracy {self.accuracy:.2%} ({correct} of {total})"
-
-    def with_digest(self) -> str:
-        """The accuracy, and what stands for every bit of the logits."""
-        return f"{self}, logits {hashlib.sha256(self.logits.tobytes()).hexdigest()[:16]}"
+        digest = hashlib.sha256(self.logits.tobytes()).hexdigest()
+        return f"test accuracy {self.accuracy:.2%} of {len(self.logits)}, logits {digest[:16]}"
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def logits_and_losses(model: Model, scope: js.Scope, data: Digits) -> tuple[Logits, Array]:
-    """A scope is a pytree, so it passes through any transform of JAX's as it is."""
+def logits_and_loss(model: Model, scope: js.Scope, data: Digits) -> tuple[Logits, Array]:
+    """A scope is a pytree, so it passes through all of JAX's transforms as it is."""
     logits = model(scope, data.images)
-    return logits, optax.softmax_cross_entropy_with_integer_labels(logits, data.labels)
+    return logits, optax.softmax_cross_entropy_with_integer_labels(logits, data.labels).mean()
 
 
 def evaluate(model: Model, variables: js.VarTree, data: Digits) -> Result:
-    logits, losses = jax.device_get(logits_and_losses(model, js.Scope(variables), data))
-    return Result(float(losses.mean()), logits, data.labels)
+    logits, loss = jax.device_get(logits_and_loss(model, js.Scope(variables), data))
+    return Result(float(loss), float(np.mean(logits.argmax(-1) == data.labels)), logits)
 
 
 def make_update(model: Model, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
@@ -198,12 +198,11 @@ def make_update(model: Model, optimizer: optax.GradientTransformation) -> Callab
     def update(
         params: js.VarTree, state: js.VarTree, opt_state: Any, batch: Digits, key: PRNGKeyArray
     ) -> tuple[js.VarTree, Any, Array]:
+        batch = Digits(shifted(key, batch.images), batch.labels)
+
         def loss(params: js.VarTree) -> Array:
-            scope = js.Scope(params, state)
-            _, losses = logits_and_losses(
-                model, scope, Digits(shifted(key, batch.images), batch.labels)
-            )
-            return losses.mean() + declared.regularization_loss(params | state)
+            _, loss = logits_and_loss(model, js.Scope(params, state), batch)
+            return loss + declared.regularization_loss(params | state)
 
         value, gradient = jax.value_and_grad(loss)(params)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
@@ -215,78 +214,69 @@ def make_update(model: Model, optimizer: optax.GradientTransformation) -> Callab
 class Epoch(NamedTuple):
     """One line of the log, one point of the curves."""
 
+    step: int
+    seconds: float
     train_loss: float
     test: Result
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a training leaves behind."""
-
-    title: str
-    directory: Path
-    variables: js.VarTree
-    step: int
-    epochs: list[Epoch]
-    seconds: float
-
-
 def train(
-    title: str,
-    model: Model,
-    params: js.VarTree,
-    state: js.VarTree,
-    data: tuple[Digits, Digits],
-    directory: Path,
-    epochs: int,
-    key: PRNGKeyArray,
-) -> Run:
+    task: Task, params: js.VarTree, state: js.VarTree, epochs: int, key: PRNGKeyArray
+) -> list[Epoch]:
     """Train ``params`` and leave ``state`` alone; evaluate and save both after each epoch."""
-    begin, step, log = time.perf_counter(), 0, []
-    learned, held_out = data
-    steps = epochs * (len(learned.labels) // BATCH)
+    steps = epochs * (len(task.learned.labels) // BATCH)
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
-    update, opt_state = make_update(model, optimizer), optimizer.init(params)
+    update, opt_state = make_update(task.model, optimizer), optimizer.init(params)
     order_key, shift_key = jax.random.split(key)
-    print(f"\n{title}: {len(learned.labels)} digits to learn from, {len(held_out.labels)} held out")
-    with js.Saver(directory) as saver, tqdm(total=steps, leave=False, disable=None) as bar:
+    log: list[Epoch] = []
+    begin, step = time.perf_counter(), 0
+    print(f"\n{task.title}: {len(task.learned.labels)} digits to learn from")
+    with js.Saver(task.directory) as saver, tqdm(total=steps, leave=False, disable=None) as bar:
         for epoch in range(1, epochs + 1):
             losses = []
-            for batch in batches(learned, jax.random.fold_in(order_key, epoch)):
-                noise = jax.random.fold_in(shift_key, step)
-                params, opt_state, loss = update(params, state, opt_state, batch, noise)
-                losses.append(loss)  # read later: reading waits for the device
+            for batch in batches(task.learned, jax.random.fold_in(order_key, epoch)):
+                by = jax.random.fold_in(shift_key, step)
+                params, opt_state, loss = update(params, state, opt_state, batch, by)
+                losses.append(loss)  # read after the epoch: reading waits for the device
                 step += 1
                 bar.update()
             variables = params | state
-            saver.save_async(variables, step)  # has its own copy, so the next step may donate
-            log.append(Epoch(float(np.mean(losses)), evaluate(model, variables, held_out)))
+            saver.save_async(variables, step)  # takes a copy, so the next step may donate
+            test = evaluate(task.model, variables, task.held_out)
+            log.append(Epoch(step, time.perf_counter() - begin, float(np.mean(losses)), test))
             tqdm.write(
-                f"  epoch {epoch:2}  step {step:3}  train loss {log[-1].train_loss:.4f}"
-                f"  test loss {log[-1].test.loss:.4f}  {log[-1].test}"
+                f"  epoch {epoch:2}  step {step:3}  train loss {log[-1].train_loss:.3f}"
+                f"  test loss {test.loss:.3f}  test accuracy {test.accuracy:.2%}"
             )
-    return Run(title, directory, variables, step, log, time.perf_counter() - begin)
+    return log
+
+
+def learn(task: Task, epochs: int, key: PRNGKeyArray) -> list[Epoch]:
+    """Train a new network, all of it that is trainable."""
+    init_key, train_key = jax.random.split(key)
+    variables = initialize(task.model, init_key, task.learned)
+    params, state = declare(task.model).split(variables)
+    return train(task, params, state, epochs, train_key)
 
 
 # 4. A second process.
 
 
-def restore_and_evaluate(directory: Path) -> str:
-    """All that the second process does."""
-    with js.Saver(directory) as saver:
-        variables = saver.restore(declare(TEN))  # the latest step
-        return f"step {saver.latest_step()}: {evaluate(TEN, variables, load()[1]).with_digest()}"
+def restored(task: Task) -> js.VarTree:
+    """The latest checkpoint; the code of the model is all that must be known."""
+    with js.Saver(task.directory) as saver:
+        return saver.restore(declare(task.model))
 
 
-def check_in_second_process(run: Run) -> None:
-    # On an accelerator this process has most of the memory; the second shall take what it needs.
+def check_in_second_process(task: Task, here: Result) -> None:
+    """Let this file evaluate the latest checkpoint in another process, and compare."""
+    # On an accelerator this process has most of the memory; the other shall take what it needs.
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    command = [sys.executable, __file__, "--evaluate", str(run.directory)]
-    second = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    here = f"step {run.step}: {run.epochs[-1].test.with_digest()}"
-    print(f"\nThis process    {here}\nSecond process  {second.stdout.strip()}")
-    check(here == second.stdout.strip(), "the second process has other results.")
-    print("Equal to the last bit.")
+    command = [sys.executable, __file__, "--evaluate", str(task.directory)]
+    there = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    print(f"\nThis process    {here}\nSecond process  {there.stdout.strip()}")
+    check(str(here) == there.stdout.strip(), "the second process has other results.")
+    print("Equal, to the last bit of the logits.")
 
 
 def check(condition: bool, otherwise: str) -> None:
@@ -297,24 +287,24 @@ def check(condition: bool, otherwise: str) -> None:
 # 5. Fine-tuning.
 
 
-def fine_tune(source: Run, data: tuple[Digits, Digits], directory: Path, key: PRNGKeyArray) -> Run:
+def fine_tune(task: Task, source: Task, epochs: int, key: PRNGKeyArray) -> list[Epoch]:
     """Train a new head on what the convolutions of another network see."""
-    variables = initialize(FIVE, key, data[0])
+    init_key, train_key = jax.random.split(key)
+    variables = initialize(task.model, init_key, task.learned)
     with js.Saver(source.directory) as saver:
         variables = saver.restore(variables, select=RESTORED)  # the head keeps its new values
     frozen, head = js.partition(variables, RESTORED)
-    print(f"\nA new head of {len(head)} variables on {len(frozen)} restored and frozen, untrained:")
-    print(f"  {evaluate(FIVE, variables, data[1])}")
-    title = "Digits 5-9, head only"
-    return train(title, FIVE, head, frozen, data, directory, len(source.epochs), key)
+    before = evaluate(task.model, variables, task.held_out)
+    print(f"\nRestored and frozen: {len(frozen)} variables. New: {', '.join(head)}.")
+    print(f"Before training: test accuracy {before.accuracy:.2%}")
+    return train(task, head, frozen, epochs, train_key)
 
 
-def check_frozen(source: Run, tuned: Run) -> None:
-    """Compare the latest checkpoints of both runs."""
-    with js.Saver(source.directory) as old, js.Saver(tuned.directory) as new:
-        before, after = old.restore(declare(FIVE)), new.restore(declare(FIVE))
+def check_frozen(source: Task, tuned: Task) -> None:
+    """Compare the latest checkpoints of both."""
+    before, after = restored(source), restored(tuned)
     print("\nThe fine-tuned checkpoint against the one it came from:")
-    for name in declare(FIVE):
+    for name in before:
         differ = np.sum(np.asarray(before[name] != after[name]))
         print(f"  {name:18} {before[name].size:6,} values, {differ:5,} differ")
     frozen = js.select(before, RESTORED)
@@ -326,38 +316,40 @@ def check_frozen(source: Run, tuned: Run) -> None:
 # 6. Report.
 
 
-def print_summary(runs: list[Run]) -> None:
+def print_summary(runs: list[tuple[Task, list[Epoch]]]) -> None:
     print(f"\n{'':23}{'steps':>5}{'test accuracy':>15}{'seconds':>9}{'checkpoint':>16}")
-    for run in runs:
-        files = [f for f in (run.directory / str(run.step)).rglob("*") if f.is_file()]
-        size = sum(f.stat().st_size for f in files)
-        accuracy = run.epochs[-1].test.accuracy
-        print(f"{run.title:23}{run.step:5}{accuracy:15.2%}{run.seconds:9.1f}{size:10,} bytes")
+    for task, log in runs:
+        step, seconds, _, test = log[-1]
+        files = (task.directory / str(step)).rglob("*")
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        print(f"{task.title:23}{step:5}{test.accuracy:15.2%}{seconds:9.1f}{size:10,} bytes")
 
 
-def draw(path: Path, runs: list[Run], images: Images) -> None:
+def draw(path: Path, runs: list[tuple[Task, list[Epoch]]]) -> None:
     """Curves of all runs; filters and mistakes of the first."""
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     above, below = figure.subfigures(2, 1)
     draw_curves(above.subplots(1, 2), runs)
     left, right = below.subfigures(1, 2)
-    draw_filters(left, runs[0].variables["conv_1/w"])
-    draw_mistakes(right, runs[0].epochs[-1].test, images)
+    task, log = runs[0]
+    draw_filters(left, restored(task)["conv_1/w"])
+    draw_mistakes(right, task.held_out, log[-1].test)
     figure.savefig(path, dpi=120)
 
 
-def draw_curves(axes: np.ndarray, runs: list[Run]) -> None:
-    for i, run in enumerate(runs):
-        x = np.arange(len(run.epochs)) + 1
-        axes[0].plot(x, [e.train_loss for e in run.epochs], f"C{i}--")
-        axes[0].plot(x, [e.test.loss for e in run.epochs], f"C{i}", label=run.title)
-        axes[1].plot(x, [100 * e.test.accuracy for e in run.epochs], f"C{i}.-", label=run.title)
-    axes[0].plot([], [], "k--", label="training: shifted digits, with weight decay")
-    axes[0].set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
-    axes[1].set(title="Accuracy on held-out digits", xlabel="epoch", ylabel="%")
+def draw_curves(axes: np.ndarray, runs: list[tuple[Task, list[Epoch]]]) -> None:
+    for i, (task, log) in enumerate(runs):
+        x = range(1, len(log) + 1)
+        axes[0].plot(x, [e.train_loss for e in log], f"C{i}--")
+        axes[0].plot(x, [e.test.loss for e in log], f"C{i}.-", label=task.title)
+        axes[1].plot(x, [100 * e.test.accuracy for e in log], f"C{i}.-", label=task.title)
+    axes[0].plot([], [], "k--", label="while training: shifted, with weight decay")
+    axes[0].set(title="Loss on held-out digits", ylabel="cross-entropy (nats)", yscale="log")
+    axes[1].set(title="Accuracy on held-out digits", ylabel="%")
     for ax in axes:
+        ax.set_xlabel("epoch")
         ax.grid(alpha=0.3)
-        ax.legend(fontsize="small")
+        ax.legend()
         ax.xaxis.get_major_locator().set_params(integer=True)
 
 
@@ -369,40 +361,43 @@ def draw_filters(figure: Any, filters: Float[Array, "3 3 1 32"]) -> None:
         ax.set_axis_off()
 
 
-def draw_mistakes(figure: Any, result: Result, images: Images) -> None:
+def draw_mistakes(figure: Any, data: Digits, result: Result) -> None:
     predicted = result.logits.argmax(-1)
-    wrong = np.flatnonzero(predicted != result.labels)
-    figure.suptitle(f"Misclassified: {len(wrong)} of {len(images)} held-out digits")
+    wrong = np.flatnonzero(predicted != data.labels)
+    figure.suptitle(f"Misclassified: {len(wrong)} of {len(data.labels)} held-out digits")
     for ax, i in itertools.zip_longest(figure.subplots(2, 4).flat, wrong[:8]):
         ax.set_axis_off()
         if i is not None:
-            ax.imshow(images[i, ..., 0], cmap="gray_r", vmin=0, vmax=1)
-            ax.set_title(f"{result.labels[i]}, taken for {predicted[i]}", fontsize="medium")
+            ax.imshow(data.images[i, ..., 0], cmap="gray_r", vmin=0, vmax=1)
+            ax.set_title(f"{data.labels[i]}, taken for {predicted[i]}", fontsize="medium")
 
 
 def main() -> None:
     arguments = parse_arguments()
+    data = load()
     if arguments.evaluate:
-        return print(restore_and_evaluate(arguments.evaluate))
+        task = Task("Second process", TEN, *data, arguments.evaluate)
+        print(evaluate(TEN, restored(task), task.held_out))
+        return
     out = arguments.out / time.strftime("%Y%m%d-%H%M%S")
     out.mkdir(parents=True)
     keys = jax.random.split(jax.random.key(arguments.seed), 3)
-    epochs = arguments.epochs
 
-    data = load()
     print(declare(TEN))
-    params, state = declare(TEN).split(initialize(TEN, keys[0], data[0]))
-    ten = train("Digits 0-9", TEN, params, state, data, out / "0-9", epochs, keys[0])
-    check_in_second_process(ten)
+    ten = Task("Digits 0-9", TEN, *data, out / "0-9")
+    ten_log = learn(ten, arguments.epochs, keys[0])
+    check_in_second_process(ten, ten_log[-1].test)
 
-    low, high = ([part.only(digits) for part in data] for digits in (range(5), range(5, 10)))
-    params, state = declare(FIVE).split(initialize(FIVE, keys[1], low[0]))
-    source = train("Digits 0-4", FIVE, params, state, low, out / "0-4", -(-epochs // 2), keys[1])
-    tuned = fine_tune(source, high, out / "5-9", keys[2])
-    check_frozen(source, tuned)
+    low = Task("Digits 0-4", FIVE, *(d.only(range(5)) for d in data), out / "0-4")
+    high = Task("Digits 5-9, head only", FIVE, *(d.only(range(5, 10)) for d in data), out / "5-9")
+    half = (arguments.epochs + 1) // 2
+    low_log = learn(low, half, keys[1])
+    high_log = fine_tune(high, low, half, keys[2])
+    check_frozen(low, high)
 
-    print_summary([ten, source, tuned])
-    draw(out / "digits.png", [ten, source, tuned], data[1].images)
+    runs = [(ten, ten_log), (low, low_log), (high, high_log)]
+    print_summary(runs)
+    draw(out / "digits.png", runs)
     print(f"\nCurves, filters and mistakes: {out / 'digits.png'}")
 
 
@@ -413,8 +408,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--epochs", type=int, default=20, help="fine-tuning takes half as many (default: 20)")
     add("--out", type=Path, default="runs/digits", help="default: %(default)s")
-    add("--seed", type=int, default=0, help="of initial values and batches (default: 0)")
-    add("--evaluate", type=Path, metavar="DIR", help="what the second process does: restore, print")
+    add("--seed", type=int, default=0, help="of initial values, order and shifts (default: 0)")
+    add("--evaluate", type=Path, metavar="DIR", help="only restore what is there, and evaluate it")
     arguments = parser.parse_args()
     if arguments.epochs < 1:
         parser.error("--epochs must be at least 1")
