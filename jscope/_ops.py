@@ -49,6 +49,7 @@ from .initializers import InitializedValue, Initializer
 
 # A variable's value or an update: an array, a Python number, or a list of Python numbers.
 Value: TypeAlias = Any
+Combine: TypeAlias = Callable[[Array, tuple[Array, ...], Array], Array]
 Indices: TypeAlias = Int[Array, "..."] | Int[np.ndarray, "..."] | int | list[Any]
 
 
@@ -543,6 +544,12 @@ class _Variable:
         values = (new if n == self.name else v for n, v in self.tree.items())
         return from_values(structure, tuple(values))
 
+    def scattered(self, combine: Combine, at: tuple[Array, ...], updates: Array) -> VarTree:
+        """The tree with the updates combined into the value."""
+        if not at[0].size or 0 in self.shape:  # what XLA has no gather for
+            return self.replaced(self.array())
+        return self.replaced(combine(self.array(), at, updates))
+
 
 def _find(
     tree: Mapping[str, Any], name: str, operation: str, kinds: tuple[Any, ...] = _ANY
@@ -687,9 +694,6 @@ def _indices(name: str, indices: Any, operation: str) -> Any:
     return np.asarray(indices)
 
 
-Combine: TypeAlias = Callable[[Array, tuple[Array, ...], Array], Array]
-
-
 def _scatter_rows(
     tree: Mapping[str, Any],
     name: str,
@@ -712,7 +716,7 @@ def _scatter_rows(
     new = jnp.broadcast_to(_value(variable, updates, asked), asked)
     new = new.reshape((rows.size, *variable.shape[1:]))
     # Concrete indices are in range by now, so narrowing int64 to int32 loses nothing.
-    return variable.replaced(combine(variable.array(), (jnp.asarray(rows).reshape(-1),), new))
+    return variable.scattered(combine, (jnp.asarray(rows).reshape(-1),), new)
 
 
 def _scatter_places(
@@ -742,7 +746,7 @@ def _scatter_places(
         raise _updates_shape_error(variable, new.shape, asked)
     count = math.prod(places.shape[:-1])
     at = tuple(jnp.asarray(places[..., axis]).reshape(-1) for axis in range(depth))
-    return variable.replaced(combine(variable.array(), at, new.reshape((count, *slices))))
+    return variable.scattered(combine, at, new.reshape((count, *slices)))
 
 
 def _check_rows(name: str, rows: np.ndarray[Any, Any], length: int) -> None:
@@ -827,7 +831,8 @@ def _multiply_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tu
 def _divide(variable: Array, at: tuple[Array, ...], updates: Array) -> Array:
     (rows,) = at
     if jnp.issubdtype(variable.dtype, jnp.inexact):
-        return _by_product(operator.truediv, rows, variable, updates)
+        quotient: Array = _by_product(operator.truediv, rows, variable, updates)
+        return quotient
 
     def one(i: Array, v: Array) -> Array:
         row, update = rows[i], updates[i]
@@ -847,26 +852,26 @@ def _by_product(
     Sorting brings the updates of a row together, a scan multiplies them up, and the last of
     each run has the whole product. Memory and time grow with the updates, not the variable.
     """
-    if not len(rows):
-        return variable
     length = variable.shape[0]
     narrow = jnp.issubdtype(variable.dtype, jnp.floating) and variable.dtype.itemsize < 4
     wide = jnp.dtype(jnp.float32) if narrow else variable.dtype
     order = jnp.argsort(rows)
     sorted_rows = rows[order]
-    begins = jnp.concatenate([jnp.ones(1, bool), sorted_rows[1:] != sorted_rows[:-1]])
-    begins = begins.reshape((-1,) + (1,) * (updates.ndim - 1))
+    differs, one = sorted_rows[1:] != sorted_rows[:-1], jnp.ones(1, bool)
+    column = (-1,) + (1,) * (updates.ndim - 1)
+    # Padding is often zeros, and 1 / 0 would make the gradient of what is dropped NaN.
+    inside = (sorted_rows >= 0) & (sorted_rows < length)
+    factors = jnp.where(inside.reshape(column), updates[order].astype(wide), 1)
 
     def join(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
-        begun = left[0] | right[0]
-        return begun, jnp.where(right[0], right[1], left[1] * right[1])
+        # Not where(right[0], right[1], left[1] * right[1]): its gradient is NaN next to inf.
+        return left[0] | right[0], jnp.where(right[0], 1, left[1]) * right[1]
 
-    _, products = lax.associative_scan(join, (begins, updates[order].astype(wide)))
-    last = jnp.concatenate([sorted_rows[1:] != sorted_rows[:-1], jnp.ones(1, bool)])
-    # The others point behind the variable, each elsewhere, and are dropped.
+    begins = jnp.concatenate([one, differs]).reshape(column)
+    _, products = lax.associative_scan(join, (begins, factors))
+    # All but the last of a run point behind the variable, each elsewhere, and are dropped.
     behind = length + jnp.arange(len(rows), dtype=rows.dtype)
-    inside = last & (sorted_rows >= 0) & (sorted_rows < length)
-    target = jnp.where(inside, sorted_rows, behind)
+    target = jnp.where(inside & jnp.concatenate([differs, one]), sorted_rows, behind)
     old = variable.at[target].get(mode="fill", fill_value=1, unique_indices=True)
     new = combine(old.astype(wide), products).astype(variable.dtype)
     return variable.at[target].set(new, mode="drop", unique_indices=True)
