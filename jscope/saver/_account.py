@@ -2,17 +2,28 @@
 
 Nothing is read for it, and nothing is repaired: no cast, no broadcast, no other name.
 
-Imports: `_errors`, `_values`; NumPy.
+Imports: `_compare`, `_errors`, `_values`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from .._compare import differences, signature
 from .._errors import near
 from ._values import Entry, dtype_name
 
+_ONLY_ARRAYS = (
+    "Only arrays are saved and restored. Write jnp.asarray(...) for what is to be restored, and "
+    "leave out the rest by select=."
+)
 
-def differences(
+
+class _Wanted(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def account(
     wanted: Mapping[str, Any], entries: Mapping[str, Entry], *, is_part: bool
 ) -> str | None:
     """Compose what is different, what is the likely cause and what to write, or None.
@@ -22,44 +33,38 @@ def differences(
         entries: The index of the checkpoint.
         is_part: Whether names that only the checkpoint has are ignored.
     """
-    fillable = {name: leaf for name, leaf in wanted.items() if _is_array(leaf)}
     missing = [name for name in wanted if name not in entries]
     unexpected = [] if is_part else sorted(name for name in entries if name not in wanted)
-    common = [(name, leaf, entries[name]) for name, leaf in fillable.items() if name in entries]
+    arrays = {
+        name: _Wanted(tuple(leaf.shape), dtype_name(leaf.dtype))
+        for name, leaf in wanted.items()
+        if hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    }
+    others = [name for name in wanted if name not in arrays]
+    both = {name: leaf for name, leaf in arrays.items() if name in entries}
+    found = {name: entries[name] for name in [*both, *unexpected]}
     lines = [
-        *(_missing_line(n, wanted[n], entries, i) for i, n in enumerate(missing)),
-        *(
-            f"unexpected: {n!r}, {_entry_text(entries[n])}, is not in the target"
-            for n in unexpected
-        ),
-        *(
-            f"no array: {name!r} is a Python {type(leaf).__name__} in the target; write "
-            "jnp.asarray(...), or leave it out by select="
-            for name, leaf in wanted.items()
-            if name not in fillable
-        ),
-        *(
-            f"shape: {name!r} is {entry.shape} in the checkpoint, {tuple(leaf.shape)} in the target"
-            for name, leaf, entry in common
-            if entry.shape != tuple(leaf.shape)
-        ),
-        *(
-            f"dtype: {name!r} is {entry.dtype} in the checkpoint, {dtype_name(leaf.dtype)} in the "
-            "target"
-            for name, leaf, entry in common
-            if entry.dtype != dtype_name(leaf.dtype)
-        ),
+        *_missing_lines({name: arrays.get(name, wanted[name]) for name in missing}, entries),
+        *differences(both, found, "in the target", "in the checkpoint").lines,
+        *(f"no array: {name!r} is {signature(wanted[name])} in the target" for name in others),
     ]
     if not lines:
         return None
     count = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
-    return f"{count}:\n  " + "\n  ".join(lines) + "\n" + _advice(missing, unexpected, wanted)
+    advice = _ONLY_ARRAYS if others else _advice(missing, unexpected, wanted)
+    return f"{count}:\n  " + "\n  ".join(lines) + "\n" + advice
 
 
-def _missing_line(name: str, leaf: Any, entries: Mapping[str, Entry], position: int) -> str:
-    line = f"missing: {name!r}{_leaf_text(leaf)} is not in the checkpoint"
-    # Near names cost milliseconds each among thousands; 20 of them tell the story.
-    return line if position >= 20 else f"{line} ({near(name, entries)})"
+def _missing_lines(missing: Mapping[str, Any], entries: Mapping[str, Entry]) -> list[str]:
+    lines = [
+        f"missing: {name!r} {signature(leaf)} is not in the checkpoint"
+        for name, leaf in missing.items()
+    ]
+    # Comparing two names takes 0.4 ms: for 2000 names that are missing from 2000, half an hour.
+    hints = max(1, 5000 // max(1, len(entries)))
+    for i, name in enumerate(list(missing)[:hints]):
+        lines[i] += f" ({near(name, entries)})"
+    return lines
 
 
 def _advice(missing: Sequence[str], unexpected: Sequence[str], wanted: Mapping[str, Any]) -> str:
@@ -82,7 +87,7 @@ def _advice(missing: Sequence[str], unexpected: Sequence[str], wanted: Mapping[s
             "If the checkpoint may hold more than the target, as one saved with optimizer state "
             "does, write saver.restore(target, select='**')."
         )
-    if missing and len(missing) < len(wanted):
+    if not unexpected and 0 < len(missing) < len(wanted):
         more = ", and so on." if len(missing) > 3 else "."
         return (
             "If the target may have variables that the checkpoint lacks, give them values and "
@@ -101,17 +106,3 @@ def _scope_in_front(longer: Sequence[str], shorter: Sequence[str]) -> str | None
     cut = len(min(longer, key=len)) - len(min(shorter, key=len)) - 1
     scope = longer[0][: max(cut, 0)]
     return scope if scope and set(longer) == {f"{scope}/{name}" for name in shorter} else None
-
-
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-
-
-def _leaf_text(leaf: Any) -> str:
-    if not _is_array(leaf):
-        return ""
-    return f", {dtype_name(leaf.dtype)}{list(leaf.shape)},"
-
-
-def _entry_text(entry: Entry) -> str:
-    return f"{entry.dtype}{list(entry.shape)}"

@@ -25,16 +25,16 @@ class PendingSave:
     def __init__(self, path: Path, finish: Callable[[], Path]):
         self.path = path
         self._error: BaseException | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(finish,), name=f"jscope-save-{path.name}"
-        )
+        self._is_over = threading.Event()
         _see_all_at_exit()
         _unseen.add(self)
+        name = f"jscope-save-{path.name}"
         try:
-            self._thread.start()
-        except BaseException:
-            _unseen.discard(self)
-            raise
+            threading.Thread(target=self._run, args=(finish,), name=name).start()
+        except RuntimeError:
+            # No thread can start: too many of them, or the program is ending. What was begun
+            # is finished here.
+            self._run(finish)
 
     def result(self) -> Path:
         """Wait until the checkpoint is complete and on disk; return its directory.
@@ -42,7 +42,7 @@ class PendingSave:
         Raises:
             CheckpointError: If it could not be written.
         """
-        self._thread.join()
+        self._is_over.wait()
         _unseen.discard(self)
         if self._error is not None:
             raise self._error
@@ -58,14 +58,14 @@ class PendingSave:
 
     def unseen_error(self) -> BaseException | None:
         """Wait; return the failure unless it has been raised or returned already."""
-        self._thread.join()
+        self._is_over.wait()
         if self not in _unseen:
             return None
         _unseen.discard(self)
         return self._error
 
     def __repr__(self) -> str:
-        state = "under way" if self._thread.is_alive() else "failed" if self._error else "complete"
+        state = "failed" if self._error else "complete" if self._is_over.is_set() else "under way"
         return f"PendingSave({str(self.path)!r}, {state})"
 
     def _run(self, finish: Callable[[], Path]) -> None:
@@ -75,6 +75,8 @@ class PendingSave:
             self._error = error
         else:
             _unseen.discard(self)
+        finally:
+            self._is_over.set()
 
 
 # The saves whose outcome nobody has seen: those under way, and failed ones. It keeps them when

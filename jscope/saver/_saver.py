@@ -42,7 +42,7 @@ from .._errors import (
 from .._selection import Selector, matching
 from .._tree import VarTree, as_tree, leaf_name
 from . import _orbax
-from ._account import differences
+from ._account import account
 from ._disk import commit, failing_as, flush_all, make_directory, removing, step_exists
 from ._index import FILE_NAME, read_index, write_index
 from ._pending import PendingSave
@@ -181,7 +181,7 @@ class Saver:
             named, structure = jax.tree_util.tree_flatten_with_path(tree)
             leaves = [(leaf_name(at), leaf, at[0].key in chosen) for at, leaf in named]
             wanted = {name: leaf for name, leaf, is_chosen in leaves if is_chosen}
-            different = differences(wanted, entries, is_part=select is not None)
+            different = account(wanted, entries, is_part=select is not None)
             if different:
                 raise TreeMismatchError(
                     f"The target and step {step} in {self._directory} differ; nothing was read. "
