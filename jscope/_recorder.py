@@ -123,6 +123,10 @@ class Asked:
             del uses[: -self._MOST_TRACES]
         return earlier
 
+    def forget(self, name: str) -> None:
+        """Take back the latest first use of a name, since the request failed."""
+        self._uses[name].pop()
+
 
 def exists_already(name: str, first: Site, second: Site, hint: str) -> VariableExistsError:
     """Compose the error for a second use of a name that was not said to be shared."""

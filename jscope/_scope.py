@@ -37,6 +37,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from . import _initial
 from ._errors import (
+    JscopeError,
     MissingVariableError,
     NameCollisionError,
     ScopeError,
@@ -64,7 +65,7 @@ from ._tree import (
     values_of,
 )
 from .initializers import Initializer
-from .regularizers import Regularizer, RegularizerError
+from .regularizers import Regularizer
 
 
 class Scope:
@@ -344,14 +345,20 @@ class _Bound:
         if earlier is not None and self.reuse is False:
             hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
             raise exists_already(whole, earlier, site, hint)
-        check_shared(
-            whole,
-            request.shape_said(whole),
-            request.dtype_said(whole, self.fixed.dtype),
-            *_shape_and_dtype(whole, value),
-            "The tree holds one and the code asks for the other; the tree may come from a model "
-            "with other settings. js.declare(model)(...).check(tree) lists all differences.",
-        )
+        try:
+            check_shared(
+                whole,
+                request.shape_said(whole),
+                request.dtype_said(whole, self.fixed.dtype),
+                *_shape_and_dtype(whole, value),
+                "The tree holds one and the code asks for the other; the tree may come from a "
+                "model with other settings. js.declare(model)(...).check(tree) lists all "
+                "differences.",
+            )
+        except JscopeError:
+            if earlier is None:  # so that a corrected request isn't a second use
+                scope._lineage().forget(whole)
+            raise
         return value
 
     def read(self, name: str, values: tuple[Any, ...]) -> Any:
