@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._errors import MissingVariableError as MissingVariableError
     from ._errors import NameCollisionError as NameCollisionError
     from ._errors import NestingError as NestingError
+    from ._errors import RegularizerError as RegularizerError
     from ._errors import ScopeError as ScopeError
     from ._errors import SelectorError as SelectorError
     from ._errors import ShapeMismatchError as ShapeMismatchError
@@ -71,7 +72,7 @@ _HOME = {
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
         "DtypeMismatchError IndexOutOfRangeError InitializerCycleError InitializerError "
         "JscopeError KeyArgumentError LimitReachedError MissingVariableError "
-        "NameCollisionError NestingError ScopeError SelectorError ShapeMismatchError "
+        "NameCollisionError NestingError RegularizerError ScopeError SelectorError ShapeMismatchError "
         "TreeMismatchError VariableExistsError VariableNameError"
     ),
     "_tree": "VarTree",
@@ -90,6 +91,8 @@ _HOME = {
 _MODULES = ("initializers", "regularizers")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
+__all__ = [*_HOME_OF, *_MODULES]
+
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
@@ -102,4 +105,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME_OF, *_MODULES])
+    return sorted(__all__)

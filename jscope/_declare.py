@@ -17,7 +17,14 @@ import numpy as np
 from jax import Array
 
 from ._compare import differences
-from ._errors import MissingVariableError, SelectorError, TreeMismatchError, listed, near
+from ._errors import (
+    MissingVariableError,
+    RegularizerError,
+    SelectorError,
+    TreeMismatchError,
+    listed,
+    near,
+)
 from ._initialize import initialize
 from ._keys import check_key
 from ._recorder import Recorder, VariableSpec
@@ -25,7 +32,6 @@ from ._scope import Scope, declaring_scope
 from ._selection import Selector, matching, partition
 from ._table import bytes_text, table
 from ._tree import VarTree, as_tree, value_bytes
-from .regularizers import RegularizerError
 
 P = ParamSpec("P")
 

@@ -66,6 +66,10 @@ class InitializerError(JscopeError, ValueError, TypeError):
     """An initializer that can't give the requested variable its value."""
 
 
+class RegularizerError(JscopeError, ValueError, TypeError):
+    """A regularizer with a scale that isn't one, or for a value that it can't measure."""
+
+
 class InitializerCycleError(InitializerError):
     """Initial values that depend on each other in a circle."""
 

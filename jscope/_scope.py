@@ -40,6 +40,7 @@ from ._errors import (
     JscopeError,
     MissingVariableError,
     NameCollisionError,
+    RegularizerError,
     ScopeError,
     ShapeMismatchError,
     listed,

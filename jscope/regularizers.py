@@ -12,7 +12,7 @@ computed in float32 at least: the sum of squares of a million ones is above the 
 Against TF: a scale of 0 gives zero, where TF gives a function that returns None; integers
 are scales too, where TF raises; a scale can't be a tensor (multiply the loss by it instead).
 
-Imports: JAX only.
+Imports: `_errors`; JAX.
 """
 # ruff: noqa: N801  # The classes are what users call; `l2` is TF's name.
 
@@ -26,19 +26,24 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._errors import JscopeError
+from ._errors import RegularizerError
 
-__all__ = ["Regularizer", "RegularizerError", "l1", "l1_l2", "l2", "sum"]
-
-
-class RegularizerError(JscopeError, ValueError, TypeError):
-    """A regularizer with a scale that isn't one, or for a value that it can't measure."""
+__all__ = ["Regularizer", "l1", "l1_l2", "l2", "no_regularizer", "sum"]
 
 
 class Regularizer(Protocol):
-    """What adds to the loss: any function of a variable's value that gives a scalar."""
+    """What adds to the loss: any function of a variable's value that gives a scalar, or None."""
 
-    def __call__(self, value: Array, /) -> Array: ...
+    def __call__(self, value: Array, /) -> Array | None: ...
+
+
+def no_regularizer(value: Array, /) -> None:
+    """Nothing: stops a scope's regularizer from being inherited.
+
+    Source:
+        ``tf.no_regularizer``.
+    """
+    del value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jscope import regularizers as reg
-from jscope._errors import JscopeError
+from jscope._errors import JscopeError, RegularizerError
 
 VALUE = np.linspace(-1, 2, 12).reshape(3, 4)
 EACH = [reg.l1(0.5), reg.l2(0.5), reg.l1_l2(0.25, 0.5), reg.sum([reg.l1(0.25), reg.l2(0.5)])]
@@ -115,7 +115,7 @@ def test_regularizers_are_values():
     ],
 )
 def test_what_is_no_regularizer_is_an_error(make, text):
-    with pytest.raises(reg.RegularizerError, match=text) as error:
+    with pytest.raises(RegularizerError, match=text) as error:
         make()
     assert isinstance(error.value, JscopeError)
     assert isinstance(error.value, ValueError)
@@ -123,4 +123,4 @@ def test_what_is_no_regularizer_is_an_error(make, text):
 
 
 def test_all_is_complete():
-    assert set(reg.__all__) == {"Regularizer", "RegularizerError", "l1", "l1_l2", "l2", "sum"}
+    assert set(reg.__all__) == {"Regularizer", "l1", "l1_l2", "l2", "no_regularizer", "sum"}
