@@ -72,8 +72,8 @@ _HOME = {
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
         "DtypeMismatchError IndexOutOfRangeError InitializerCycleError InitializerError "
         "JscopeError KeyArgumentError LimitReachedError MissingVariableError "
-        "NameCollisionError NestingError RegularizerError ScopeError SelectorError ShapeMismatchError "
-        "TreeMismatchError VariableExistsError VariableNameError"
+        "NameCollisionError NestingError RegularizerError ScopeError SelectorError "
+        "ShapeMismatchError TreeMismatchError VariableExistsError VariableNameError"
     ),
     "_tree": "VarTree",
     "_selection": "Selector drop labels map_named mask partition rename select",
