@@ -21,7 +21,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Singl
 
 import jscope as js
 from jscope._tree import from_values, structure_of
-from jscope.saver import Saver, _disk, _orbax, _pending, _target, _values
+from jscope.saver import Saver, _disk, _orbax, _pending, _saver, _target, _values
 
 # Elements that NumPy holds in a byte and that have fewer bits.
 BITS = {"bool": 1, "int1": 1, "uint1": 1, "int2": 2, "uint2": 2, "int4": 4, "uint4": 4}
@@ -805,6 +805,34 @@ def test_everything_is_flushed_before_the_rename_and_the_parents_after(tmp_path,
     written = {str(p)[len(str(path)) :] for p in [path, *path.rglob("*")]}
     assert flushed == written
     assert events[at + 1 :] == [("fsync", str(tmp_path / "a" / "b"))]
+
+
+class Death(BaseException):
+    """As if the process had been killed: nothing is cleaned up."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("place", ["make_directory", "write_index", "flush_all", "commit"])
+def test_a_death_at_any_stage_leaves_the_old_or_the_new(saver, monkeypatch, place, when):
+    original = getattr(_saver, place)
+
+    def dying(*arguments):
+        if when == "after":
+            original(*arguments)
+        raise Death
+
+    saver.save({"x": jnp.float32(1)}, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(_saver, place, dying)
+        patch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        with pytest.raises(Death):
+            saver.save({"x": jnp.float32(2)}, 2)
+    expected = 2 if (place, when) == ("commit", "after") else 1
+    assert saver.latest_step() == expected
+    assert saver.all_steps() == tuple(range(1, expected + 1))
+    assert float(saver.restore({"x": jnp.float32(0)})["x"]) == expected
+    saver.save({"x": jnp.float32(3)}, 3)
+    assert saver.latest_step() == 3
 
 
 # Damage.
