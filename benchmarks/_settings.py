@@ -1,4 +1,4 @@
-"""How much is measured: the whole, or a taste of it.
+"""How much is measured: the whole, a taste of it, or as little as shows that it runs.
 
 Imports: standard library only.
 """
@@ -66,5 +66,20 @@ QUICK = Settings(
     init_blocks=2,
     init_rounds=1,
     growth_blocks=(2, 4),
+    growth_rounds=1,
+)
+
+SMOKE = Settings(
+    leaves=(20,),
+    tree_rounds=2,
+    sample_seconds=0,
+    trace_blocks=(1,),
+    trace_rounds=1,
+    program_blocks=1,
+    repeated_blocks=1,
+    repeated_declares=23,
+    init_blocks=1,
+    init_rounds=1,
+    growth_blocks=(1, 2),
     growth_rounds=1,
 )

@@ -74,9 +74,9 @@ def quartiles(samples: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _repetitions(run: Callable[[int], object], sample_seconds: float) -> int:
+    run(1)  # caches fill
     if not sample_seconds:
         return 1
-    run(1)  # caches fill
     return max(1, round(sample_seconds / min(_timed(run, 1) for _ in range(3))))
 
 

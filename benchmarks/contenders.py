@@ -1,6 +1,6 @@
 """The toy GPT's frameworks by name, and its input.
 
-Imports: `gpt`, JAX.
+Imports: `gpt`, jscope, JAX and NumPy.
 """
 
 import types
@@ -9,9 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gpt import haiku_, linen, nnx, plain, scopes
 from gpt.mathematics import Config
 from gpt.values import with_values
+
+import jscope as js
 
 OURS, PLAIN = "jscope", "plain JAX"
 FRAMEWORKS: dict[str, types.ModuleType] = {
@@ -44,16 +47,20 @@ def abstract(framework: types.ModuleType, config: Config) -> tuple[Callable[...,
 
 
 def disagreement() -> float:
-    """The largest difference between logits from the same values, with two blocks.
+    """The largest difference between the frameworks' logits from the same values, with one block.
 
     Raises:
         AssertionError: If a framework has other variables than jscope.
     """
-    config = Config(blocks=2)
-    key, tokens = example(config)
-    values = scopes.init(config, key, tokens)
+    config = Config(blocks=1)
+    _, tokens = example(config)
+    random = np.random.default_rng(0)
+    values = {
+        name: 0.1 * random.standard_normal(spec.shape, np.float32)
+        for name, spec in js.declare(scopes.gpt)(tokens, config).items()
+    }
     logits = []
     for framework in FRAMEWORKS.values():
-        apply, variables = framework.bind(config, key, tokens)
-        logits.append(apply(with_values(variables, values), tokens))
+        apply, variables = abstract(framework, config)
+        logits.append(jax.jit(apply)(with_values(variables, values), tokens))
     return max(float(abs(found - logits[0]).max()) for found in logits)

@@ -66,8 +66,8 @@ def _growth(settings: Settings, block: str) -> tuple[list[Row], Target]:
     seconds = child(__file__, block, settings.repeated_blocks, count)
     early, late = seconds[1:12], seconds[-11:]
     rows = [
-        Row(f"repeated declare, {block}", size, "2nd to 12th", early),
-        Row(f"repeated declare, {block}", size, f"{count - 10}th to {count}th", late),
+        Row(f"repeated declare, {block}", size, "2 to 12", early),
+        Row(f"repeated declare, {block}", size, f"{count - 10} to {count}", late),
     ]
     claim = "90th to 100th / 2nd to 12th"
     value = median(late) / median(early) if count == 100 else None

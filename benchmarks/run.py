@@ -21,7 +21,9 @@ PEERS = ("haiku", "flax", "equinox")
 def main() -> int:
     """Measure, print, write; 0 unless a part raises."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a taste: small sizes, few rounds")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true", help="a taste: small sizes, few rounds")
+    sizes.add_argument("--smoke", action="store_true", help="only whether it runs, for the tests")
     parser.add_argument("--only", action="append", choices=PARTS, help="may be repeated")
     parser.add_argument("--json", type=Path, help="write the results here as well")
     arguments = parser.parse_args()
@@ -40,14 +42,14 @@ def main() -> int:
     # Else short programs are handed to another thread, see `trees`; before JAX's first use.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-    settings = _settings.QUICK if arguments.quick else _settings.FULL
+    mode = "quick" if arguments.quick else "smoke" if arguments.smoke else "full"
+    settings = getattr(_settings, mode.upper())
     print(_report.environment_text(_report.environment()), flush=True)
     parts = {}
     for name in arguments.only or PARTS:
         parts[name] = importlib.import_module(name).measure(settings)
         print("\n" + _report.part_text(parts[name]), flush=True)
     if arguments.json:
-        mode = "quick" if arguments.quick else "full"
         arguments.json.write_text(json.dumps(_report.as_json(parts, mode), indent=1) + "\n")
     return 0
 

@@ -21,7 +21,7 @@ from gpt.mathematics import Config
 
 def measure(settings: Settings) -> Part:
     """Every framework at every size."""
-    note = f"Logits from the same values differ between frameworks by at most {disagreement():.1g}."
+    note = f"Logits from the same values differ between frameworks by {disagreement():.1g} at most."
     rows = []
     for blocks in settings.trace_blocks:
         config = Config(blocks)

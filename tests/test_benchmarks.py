@@ -1,0 +1,66 @@
+"""The benchmarks run and write down what they measured; never how fast."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
+
+absent = [name for name in ("haiku", "equinox") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(
+    bool(absent),
+    reason=f"no {', '.join(absent)}: install the dependency group peers, as in "
+    "uv pip install --group peers",
+)
+
+OPERATIONS = ("tree to tree", "tree to scalar", "flatten", "unflatten")
+CONTAINERS = (
+    "nested dict",
+    "flat dict",
+    "tuple",
+    "FrozenDict",
+    "Equinox module",
+    "NNX state",
+    "VarTree",
+)
+FRAMEWORKS = ("plain JAX", "jscope", "Haiku", "linen", "NNX")
+
+
+def test_one_command_measures_every_contender_and_writes_json(tmp_path):
+    path = tmp_path / "results.json"
+    parts = [word for part in ("trees", "tracing", "programs") for word in ("--only", part)]
+    command = [sys.executable, RUN, "--smoke", *parts, "--json", path]
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    results = json.loads(path.read_text())
+
+    assert list(results["parts"]) == ["trees", "tracing", "programs"]
+    assert results["mode"] == "smoke"
+    assert {"jax", "flax", "dm-haiku", "equinox", "backend"} <= set(results["environment"])
+
+    rows = results["parts"]["trees"]["rows"]
+    assert _found(rows) == [(o, "20 leaves", c) for o in OPERATIONS for c in CONTAINERS]
+    for row in rows:
+        assert row["lower"] <= row["median"] <= row["upper"]
+        assert set(row["ratios"]) == {"nested dict", "tuple"}
+        assert len(row["samples"]) == row["rounds"]
+
+    rows = results["parts"]["tracing"]["rows"]
+    assert _found(rows) == [("trace", "1 blocks", framework) for framework in FRAMEWORKS]
+
+    (program,) = results["parts"]["programs"]["targets"]
+    assert program["value"] == 0, "jscope's call and plain JAX's compile to different programs"
+    assert program["met"] is True
+
+    targets = [target for part in results["parts"].values() for target in part["targets"]]
+    assert len(targets) == 12 + 4 + 1
+    assert all(target["met"] is None for target in targets if target is not program)
+    assert "not measured in this run" in shown
+    assert "Equinox module" in shown
+
+
+def _found(rows):
+    return [(row["benchmark"], row["size"], row["contender"]) for row in rows]
