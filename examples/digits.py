@@ -91,12 +91,10 @@ def batches(data: Digits, key: PRNGKeyArray) -> Iterator[Digits]:
 def shifted(key: PRNGKeyArray, images: Images) -> Images:
     """Every image moved by at most one pixel along each axis; what comes in is empty paper."""
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    corners = jax.random.randint(key, (len(images), 2), 0, 3)
-
-    def cut(image: Array, corner: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (8, 8, 1))
-
-    return jax.vmap(cut)(padded, corners)
+    corners = jax.random.randint(key, (2, len(images)), 0, 3)
+    return jax.vmap(lambda x, i, j: jax.lax.dynamic_slice(x, (i, j, 0), (8, 8, 1)))(
+        padded, *corners
+    )
 
 
 # 2. The model: functions of a scope. Whoever calls one says where its variables live.
@@ -127,9 +125,9 @@ def dense(scope: js.Scope, x: Array, *, features: int) -> Array:
 
 def cnn(scope: js.Scope, images: Images, *, classes: int) -> Logits:
     x = standardize(scope / "pixels", images)
-    x = jax.nn.relu(conv(scope / "conv_1", x, features=32))
-    x = jax.nn.relu(conv(scope / "conv_2", x, features=64, stride=2))
-    x = jax.nn.relu(conv(scope / "conv_3", x, features=64))
+    x = jax.nn.relu(conv(scope / "conv_1", x, features=48))
+    x = jax.nn.relu(conv(scope / "conv_2", x, features=48, stride=2))
+    x = jax.nn.relu(conv(scope / "conv_3", x, features=48))
     return dense(scope / "head", x.reshape(len(x), -1), features=classes)
 
 
@@ -273,9 +271,9 @@ def check_in_second_process(task: Task, here: Result) -> None:
     # On an accelerator this process has most of the memory; the other shall take what it needs.
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     command = [sys.executable, __file__, "--evaluate", str(task.directory)]
-    there = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    print(f"\nThis process    {here}\nSecond process  {there.stdout.strip()}")
-    check(str(here) == there.stdout.strip(), "the second process has other results.")
+    there = subprocess.check_output(command, env=environment, text=True).strip()
+    print(f"\nThis process    {here}\nSecond process  {there}")
+    check(str(here) == there, "the second process has other results.")
     print("Equal, to the last bit of the logits.")
 
 
@@ -327,8 +325,8 @@ def print_summary(runs: list[tuple[Task, list[Epoch]]]) -> None:
 
 def draw(path: Path, runs: list[tuple[Task, list[Epoch]]]) -> None:
     """Curves of all runs; filters and mistakes of the first."""
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(5, 4))
     draw_curves(above.subplots(1, 2), runs)
     left, right = below.subfigures(1, 2)
     task, log = runs[0]
@@ -353,10 +351,10 @@ def draw_curves(axes: np.ndarray, runs: list[tuple[Task, list[Epoch]]]) -> None:
         ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def draw_filters(figure: Any, filters: Float[Array, "3 3 1 32"]) -> None:
+def draw_filters(figure: Any, filters: Float[Array, "3 3 1 48"]) -> None:
     figure.suptitle("First-layer filters: red positive, blue negative")
     largest = float(abs(filters).max())
-    for i, ax in enumerate(figure.subplots(4, 8).flat):
+    for i, ax in enumerate(figure.subplots(4, 12).flat):
         ax.imshow(filters[..., 0, i], cmap="RdBu_r", vmin=-largest, vmax=largest)
         ax.set_axis_off()
 
@@ -365,7 +363,8 @@ def draw_mistakes(figure: Any, data: Digits, result: Result) -> None:
     predicted = result.logits.argmax(-1)
     wrong = np.flatnonzero(predicted != data.labels)
     figure.suptitle(f"Misclassified: {len(wrong)} of {len(data.labels)} held-out digits")
-    for ax, i in itertools.zip_longest(figure.subplots(2, 4).flat, wrong[:8]):
+    axes = figure.subplots(1 + (len(wrong) > 4), 4)
+    for ax, i in itertools.zip_longest(axes.flat, wrong[:8]):
         ax.set_axis_off()
         if i is not None:
             ax.imshow(data.images[i, ..., 0], cmap="gray_r", vmin=0, vmax=1)
@@ -373,6 +372,7 @@ def draw_mistakes(figure: Any, data: Digits, result: Result) -> None:
 
 
 def main() -> None:
+    begin = time.perf_counter()
     arguments = parse_arguments()
     data = load()
     if arguments.evaluate:
@@ -397,6 +397,7 @@ def main() -> None:
 
     runs = [(ten, ten_log), (low, low_log), (high, high_log)]
     print_summary(runs)
+    print(f"{'All of it':43}{time.perf_counter() - begin:9.1f}")
     draw(out / "digits.png", runs)
     print(f"\nCurves, filters and mistakes: {out / 'digits.png'}")
 
@@ -407,7 +408,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--epochs", type=int, default=20, help="fine-tuning takes half as many (default: 20)")
-    add("--out", type=Path, default="runs/digits", help="default: %(default)s")
+    add("--out", type=Path, default="runs/digits", help="for checkpoints and PNG (%(default)s)")
     add("--seed", type=int, default=0, help="of initial values, order and shifts (default: 0)")
     add("--evaluate", type=Path, metavar="DIR", help="only restore what is there, and evaluate it")
     arguments = parser.parse_args()
