@@ -764,6 +764,22 @@ def test_an_error_of_orbax_is_told_with_step_and_path(saver, tree, monkeypatch, 
     assert os.listdir(saver.directory) == []
 
 
+def test_a_failed_rename_is_not_taken_for_a_step_that_exists(saver, tree, monkeypatch):
+    rename = os.rename
+
+    def fail_to_commit(source, target):
+        if target == saver.directory / "1":
+            failing()
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail_to_commit)
+        with pytest.raises(js.CheckpointError, match="No space left on device") as caught:
+            saver.save(tree, 1)
+    assert type(caught.value) is js.CheckpointError
+    assert os.listdir(saver.directory) == []
+
+
 def test_an_interrupted_save_leaves_nothing(saver, tree, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
@@ -988,6 +1004,26 @@ def test_orbax_returns_the_request_for_an_absent_name_and_we_raise(tmp_path):
         with pytest.raises(KeyError, match="no array 'c' in the checkpoint"):
             _orbax.read(path, {"a": request, "c": request})
         assert list(_orbax.read(path, {"a": request})) == ["a"]
+
+
+def test_another_save_or_load_of_the_process_waits_for_a_save_under_way(tmp_path):
+    _orbax.begin(tmp_path / "a", {"x": jnp.ones(2)})()
+    request = {"x": np.zeros(2, np.float32)}
+    calls = [
+        lambda: results.append(_orbax.read(tmp_path / "a", request)),
+        lambda: results.append(_orbax.begin(tmp_path / "c", {"x": jnp.ones(2)})()),
+    ]
+    for call in calls:
+        results = []
+        path = tmp_path / f"b{calls.index(call)}"
+        wait = _orbax.begin(path, {"x": jnp.ones(2)})
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        wait()
+        thread.join(60)
+        assert len(results) == 1
 
 
 @leaves_orbax_behind

@@ -15,6 +15,7 @@ rely on (tried with 0.12.8; a test in ``tests/test_saver.py`` holds each):
 * **The kind asked for is the kind returned**: a NumPy array for a NumPy array, a committed
   `jax.Array` for a `jax.ShapeDtypeStruct` with a sharding. Without a sharding Orbax would
   fail, or take the one of the saving process.
+* **Calls must take turns**, in the whole process; `_one_call_at_a_time` says why.
 * **64-bit dtypes are truncated on the way to a device unless ``jax_enable_x64`` is on**, so
   they are asked for as NumPy arrays.
 
@@ -47,7 +48,7 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
 
     Returns:
         A function that returns when all is written and raises if it could not be. It must be
-        called, from whatever thread: no other save of this process begins before.
+        called, from whatever thread: no other save or load of this process begins before.
     """
     orbax = load_orbax()
     context = orbax.Context()
@@ -55,7 +56,7 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
     # saves 8 % of random float32.
     context.array.saving.use_compression = False
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_one_save_at_a_time)
+        stack.enter_context(_one_call_at_a_time)
         stack.enter_context(_quiet())
         with context:
             response = orbax.save_async(path, dict(arrays))
@@ -68,10 +69,10 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
     return wait
 
 
-# Orbax's saves tell each other apart by a number that is the whole process's, so one that begins
-# while another is under way can go on before its own directory is there: 3 of 60 saves of 4
-# threads failed, with "Directory not empty" and the like (0.12.8).
-_one_save_at_a_time = threading.Lock()
+# The threads of a save find each other by a number that is the whole process's, and that every
+# save and load counts up. So a save under way that another call overtakes can write before its
+# directory is there, or wait for it forever: of 60 saves by 4 threads, 3 failed (0.12.8).
+_one_call_at_a_time = threading.Lock()
 
 
 def read(path: Path, wanted: Mapping[str, Any]) -> dict[str, Array]:
@@ -89,7 +90,7 @@ def read(path: Path, wanted: Mapping[str, Any]) -> dict[str, Array]:
     orbax = load_orbax()
     context = orbax.Context()
     context.pytree.loading.partial_load = True
-    with _quiet(), context:
+    with _one_call_at_a_time, _quiet(), context:
         arrays = dict(orbax.load(path, dict(wanted)))
     for name, request in wanted.items():
         array = arrays[name]
