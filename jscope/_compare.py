@@ -45,8 +45,7 @@ def differences(
             changed += _changes(name, expected[name], found[name], expected_is, found_is)
     return Differences(
         missing=tuple(
-            f"missing: {name!r} {signature(expected[name])} is not {found_is} "
-            f"({near(name, found)})"
+            f"missing: {name!r} {signature(expected[name])} is not {found_is} ({near(name, found)})"
             for name in expected
             if name not in found
         ),

@@ -176,6 +176,54 @@ def normalize_dtype(name: str, dtype: Any) -> Any:
     return wanted
 
 
+def shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
+    """The shape and dtype of a variable's value, or of its spec.
+
+    Raises:
+        DtypeMismatchError: If it has none; a tree may hold anything.
+    """
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return tuple(value.shape), value.dtype
+    if isinstance(value, bool | int | float | complex):
+        return (), jnp.result_type(value)
+    raise DtypeMismatchError(
+        f"Variable {name!r} holds a {type(value).__name__}, not an array. Read it "
+        f"with tree[{name!r}] or scope[...], replace it with tree | {{{name!r}: value}}."
+    )
+
+
+def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> None:
+    """Raise if a variable is asked for with another shape or dtype than it has.
+
+    Args:
+        name: The variable's whole name.
+        shape: The shape asked for, as a user writes it; None fits any, and a None in it any
+            dimension.
+        dtype: The dtype asked for, as `normalize_dtype` gives it; None fits any.
+        found: The variable's value or spec.
+        hint: What to do about it, for the message.
+
+    Raises:
+        ShapeMismatchError: In TF's words.
+        DtypeMismatchError: In TF's words.
+    """
+    found_shape, found_dtype = shape_and_dtype(name, found)
+    if shape is not None:
+        asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+        normalize_shape(name, tuple(d for d in asked if d is not None))
+        fits = (a is None or a == f for a, f in zip(asked, found_shape))
+        if len(asked) != len(found_shape) or not all(fits):
+            raise ShapeMismatchError(
+                f"Trying to share variable {name}, but specified shape {asked} and found shape "
+                f"{found_shape}. {hint}"
+            )
+    if dtype is not None and dtype != found_dtype:
+        raise DtypeMismatchError(
+            f"Trying to share variable {name}, but specified dtype {dtype} and found dtype "
+            f"{found_dtype}. {hint}"
+        )
+
+
 def _rank(shape: Any) -> int:
     return getattr(shape, "ndim", 1)  # an array of no dimensions is iterable, until one tries
 
@@ -253,6 +301,13 @@ def checked(
     """
     with _named(name):
         return _checked(initializer, key, shape, dtype)
+
+
+def like_source(initializer: InitializedValue, source: Any) -> jax.ShapeDtypeStruct:
+    """The shape and dtype that `initializers.initialized_value` has by itself."""
+    value = jax.ShapeDtypeStruct(source.shape, source.dtype)
+    like: jax.ShapeDtypeStruct = jax.eval_shape(initializer.function or jnp.asarray, value)
+    return like
 
 
 def derive(name: str, wanted: _Wanted, source: Array) -> Array:

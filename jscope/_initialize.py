@@ -32,6 +32,7 @@ from jax import Array, lax
 from . import _initial
 from ._errors import InitializerCycleError, InitializerError, near
 from ._keys import fold_words, name_words
+from ._names import outward
 from ._recorder import VariableSpec
 from .initializers import InitializedValue, KnownShape
 
@@ -153,10 +154,7 @@ def _source(specs: Mapping[str, VariableSpec], name: str) -> str:
     """The variable whose initial value ``name`` takes: looked up from the inside out."""
     initializer = specs[name].initializer
     assert isinstance(initializer, InitializedValue)
-    scope = name
-    while scope:
-        scope = scope.rpartition("/")[0]
-        candidate = f"{scope}/{initializer.name}" if scope else initializer.name
+    for candidate in outward(name, initializer.name):
         if candidate in specs and candidate != name:
             return candidate
     if initializer.name in (name, name.rpartition("/")[2]):

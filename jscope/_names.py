@@ -28,6 +28,7 @@ Imports: standard library only.
 import functools
 import re
 import string
+from collections.abc import Iterator
 
 from ._errors import VariableNameError
 
@@ -95,6 +96,18 @@ def _checked(name: str) -> str:
     # A plain string also of a subclass, such as numpy.str_ or a member of an enum, which
     # would show in messages and travel in pickles.
     return str.__str__(name)
+
+
+def outward(name: str, relative: str) -> Iterator[str]:
+    """Where ``relative`` may be, seen from a variable: in its scope, then in each around it.
+
+    >>> list(outward("encoder/layer_0/average", "w"))
+    ['encoder/layer_0/w', 'encoder/w', 'w']
+    """
+    scope = name
+    while scope:
+        scope = scope.rpartition("/")[0]
+        yield join(scope, relative)
 
 
 def _what_is_wrong(name: str) -> str:

@@ -43,7 +43,7 @@ from ._errors import (
     ShapeMismatchError,
 )
 from ._keys import check_key, name_words
-from ._names import check, check_root
+from ._names import check, check_root, outward
 from ._tree import VarTree, as_tree, from_values, missing_variable, structure_of, values_of
 from .initializers import InitializedValue, Initializer
 
@@ -108,7 +108,13 @@ def get_variable(
     position = structure_of(variables).position(check(name))
     if position is not None:
         value = values_of(variables)[position]
-        _check_found(name, value, shape, dtype)
+        _initial.check_found(
+            name,
+            shape,
+            None if dtype is None else _initial.normalize_dtype(name, dtype),
+            value,
+            "Ask for what it has and convert what you read, or give the new variable another name.",
+        )
         return value, variables
     if key is None:
         raise MissingVariableError(
@@ -116,24 +122,6 @@ def get_variable(
         )
     value = _initial_value(variables, check_root(name), shape, dtype, initializer, check_key(key))
     return value, variables | {name: value}
-
-
-def _check_found(name: str, value: Any, shape: Any, dtype: Any) -> None:
-    found_shape, found_dtype = _shape_and_dtype(name, value)
-    if shape is not None:
-        asked = tuple(shape) if isinstance(shape, Iterable) else (shape,)
-        _initial.normalize_shape(name, [d for d in asked if d is not None])
-        same = len(asked) == len(found_shape)
-        if not same or any(a not in (None, f) for a, f in zip(asked, found_shape, strict=True)):
-            raise ShapeMismatchError(
-                f"Trying to share variable {name}, but specified shape {asked} and found shape "
-                f"{found_shape}. Ask for the shape it has, or give the new variable another name."
-            )
-    if dtype is not None and (wanted := _initial.normalize_dtype(name, dtype)) != found_dtype:
-        raise DtypeMismatchError(
-            f"Trying to share variable {name}, but specified dtype {wanted} and found dtype "
-            f"{found_dtype}. Leave dtype= out, or cast what you read: value.astype('{wanted}')."
-        )
 
 
 def _initial_value(
@@ -144,20 +132,17 @@ def _initial_value(
         return _initial.run(
             name, wanted.initializer, key, name_words(name), wanted.shape, wanted.dtype
         )
-    # The value of another variable, looked up from the inside out, as js.init does.
-    scopes = name.split("/")[:-1]
-    candidates = ["/".join([*scopes[:i], initializer.name]) for i in range(len(scopes), -1, -1)]
-    source = next((c for c in candidates if c in tree), None)
+    source = next((at for at in outward(name, initializer.name) if at in tree), None)
     if source is None:
         raise MissingVariableError(
             f"The initial value of {name!r} is that of {initializer.name!r}. "
             f"{missing_variable(initializer.name, tree)} Create that variable first."
         )
-    derived = jax.eval_shape(initializer.function or (lambda x: x), tree[source])
+    like = _initial.like_source(initializer, tree[source])
     wanted = _initial.normalize(
         name,
-        derived.shape if shape is None else shape,
-        derived.dtype if dtype is None else dtype,
+        like.shape if shape is None else shape,
+        like.dtype if dtype is None else dtype,
         initializer,
     )
     return _initial.derive(name, wanted, tree[source])
@@ -562,7 +547,7 @@ def _find(
             f"tree | {{{name!r}: value}}."
         )
     value = variables[name]
-    shape, dtype = _shape_and_dtype(name, value)
+    shape, dtype = _initial.shape_and_dtype(name, value)
     if kinds and not any(jnp.issubdtype(dtype, kind) for kind in kinds):
         which = "real numbers" if kinds is _REAL else "numbers"
         raise DtypeMismatchError(
@@ -572,17 +557,6 @@ def _find(
     # NumPy's int64 or float64, say from a checkpoint.
     _initial.normalize_dtype(name, dtype)
     return _Variable(variables, name, operation, value, shape, dtype)
-
-
-def _shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return tuple(value.shape), value.dtype
-    if isinstance(value, bool | int | float | complex):
-        return (), jnp.result_type(value)
-    raise DtypeMismatchError(
-        f"Variable {name!r} holds a {type(value).__name__}, not an array. Change it with "
-        f"tree | {{{name!r}: value}}."
-    )
 
 
 def _value(variable: _Variable, value: Any, asked: tuple[int, ...] | None = None) -> Array:

@@ -18,7 +18,7 @@ import functools
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Literal, TypeAlias
@@ -26,13 +26,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
-from ._errors import (
-    DtypeMismatchError,
-    MissingVariableError,
-    ScopeError,
-    ShapeMismatchError,
-    VariableExistsError,
-)
+from . import _initial
+from ._errors import MissingVariableError, ScopeError, VariableExistsError
 from .initializers import Initializer
 from .regularizers import Regularizer
 
@@ -137,27 +132,6 @@ def exists_already(name: str, first: Site, second: Site, hint: str) -> VariableE
     )
 
 
-def check_shared(
-    name: str,
-    asked_shape: tuple[int, ...] | None,
-    asked_dtype: Any,
-    shape: tuple[int, ...],
-    dtype: Any,
-    hint: str,
-) -> None:
-    """Raise if a variable is asked for with another shape or dtype than it has; None is any."""
-    if asked_shape is not None and tuple(asked_shape) != tuple(shape):
-        raise ShapeMismatchError(
-            f"Trying to share variable {name}, but specified shape {tuple(asked_shape)} and found "
-            f"shape {tuple(shape)}. {hint}"
-        )
-    if asked_dtype is not None and asked_dtype != dtype:
-        raise DtypeMismatchError(
-            f"Trying to share variable {name}, but specified dtype {asked_dtype} and found dtype "
-            f"{dtype}. {hint}"
-        )
-
-
 @dataclass
 class _Entry:
     spec: VariableSpec
@@ -186,7 +160,7 @@ class Recorder:
         name: str,
         create: Callable[[], VariableSpec],
         *,
-        asked_shape: tuple[int, ...] | None,
+        asked_shape: int | Iterable[int] | None,
         asked_dtype: Any,
         reuse: Reuse,
         site: Site,
@@ -217,12 +191,11 @@ class Recorder:
                 hint = "A loop over layers needs a scope for each: scope / f'layer_{i}'."
                 raise exists_already(name, earlier, site, hint)
             else:
-                check_shared(
+                _initial.check_found(
                     name,
                     asked_shape,
                     asked_dtype,
-                    entry.spec.shape,
-                    entry.spec.dtype,
+                    entry.spec,
                     f"Originally defined at:\n{site_text(entry.site)}",
                 )
             entry.times += 1

@@ -42,10 +42,9 @@ from ._errors import (
     NameCollisionError,
     RegularizerError,
     ScopeError,
-    ShapeMismatchError,
     listed,
 )
-from ._names import check, check_root, join
+from ._names import check, check_root, join, outward
 from ._recorder import (
     AUTO_REUSE,
     Asked,
@@ -54,7 +53,6 @@ from ._recorder import (
     Run,
     VariableSpec,
     call_site,
-    check_shared,
     exists_already,
 )
 from ._tree import (
@@ -65,7 +63,7 @@ from ._tree import (
     structure_of,
     values_of,
 )
-from .initializers import Initializer
+from .initializers import InitializedValue, Initializer
 from .regularizers import Regularizer
 
 
@@ -251,12 +249,9 @@ class _Request:
     regularizer: Regularizer | None
     trainable: bool
 
-    def shape_said(self, whole: str) -> tuple[int, ...] | None:
+    def shape_said(self) -> int | Iterable[int] | None:
         """The shape that the call names, by itself or as that of an initial value; or None."""
-        shape = self.shape
-        if shape is None and self.initializer is not None:
-            shape = _initial.known_shape(self.initializer)
-        return None if shape is None else _initial.normalize_shape(whole, shape)
+        return _initial.known_shape(self.initializer) if self.shape is None else self.shape
 
     def dtype_said(self, whole: str, scope_default: Any) -> Any:
         """The dtype that the call or the scope names, if any; a value's own beats the scope's."""
@@ -347,11 +342,11 @@ class _Bound:
             hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
             raise exists_already(whole, earlier, site, hint)
         try:
-            check_shared(
+            _initial.check_found(
                 whole,
-                request.shape_said(whole),
+                request.shape_said(),
                 request.dtype_said(whole, self.fixed.dtype),
-                *_shape_and_dtype(whole, value),
+                value,
                 "The tree holds one and the code asks for the other; the tree may come from a "
                 "model with other settings. js.declare(model)(...).check(tree) lists all "
                 "differences.",
@@ -381,18 +376,6 @@ class _Bound:
     def child_keys(self, values: tuple[Any, ...]) -> Iterable[Any]:
         del values  # the names are in the structure
         return map(jax.tree_util.DictKey, self.fixed.structure.names)
-
-
-def _shape_and_dtype(whole: str, value: Any) -> tuple[tuple[int, ...], Any]:
-    """The facts of a value in a tree, which may hold anything."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return value.shape, value.dtype
-    if isinstance(value, bool | int | float | complex):
-        return (), jnp.result_type(value)
-    raise ShapeMismatchError(
-        f"Variable {whole} is asked for as an array, but the tree holds {value!r} of type "
-        f"{type(value).__name__}. scope[name] reads any value."
-    )
 
 
 # Declaring.
@@ -455,8 +438,8 @@ class _Declaring:
         site = call_site()
         found = recorder.get(
             whole,
-            lambda: self._spec(whole, request, asked_dtype),
-            asked_shape=request.shape_said(whole),
+            lambda: self._spec(whole, request, asked_dtype, recorder.specs()),
+            asked_shape=request.shape_said(),
             asked_dtype=asked_dtype,
             reuse=self.reuse,
             site=site,
@@ -464,15 +447,20 @@ class _Declaring:
         )
         return _abstract_value(found)
 
-    def _spec(self, whole: str, request: _Request, asked_dtype: Any) -> VariableSpec:
+    def _spec(
+        self, whole: str, request: _Request, dtype: Any, created: Mapping[str, VariableSpec]
+    ) -> VariableSpec:
         """What is created if the variable doesn't exist yet."""
-        initializer = request.initializer
-        wanted = _initial.normalize(
-            whole,
-            request.shape,
-            asked_dtype,
-            self.defaults.initializer if initializer is None else initializer,
-        )
+        initializer, shape = request.initializer, request.shape
+        initializer = self.defaults.initializer if initializer is None else initializer
+        if isinstance(initializer, InitializedValue):
+            sources = (created[at] for at in outward(whole, initializer.name) if at in created)
+            source = next(sources, None)  # None if it is created later
+            if source is not None:
+                like = _initial.like_source(initializer, source)
+                shape = like.shape if shape is None else shape
+                dtype = like.dtype if dtype is None else dtype
+        wanted = _initial.normalize(whole, shape, dtype, initializer)
         regularizer = request.regularizer
         regularizer = self.defaults.regularizer if regularizer is None else regularizer
         if not (regularizer is None or callable(regularizer)):

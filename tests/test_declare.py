@@ -599,3 +599,32 @@ def test_a_regularizer_that_gives_no_scalar_is_named():
         regularizers.RegularizerError, match=r"of 'w' gave an array of shape \(2,\)"
     ):
         declared.regularization_loss({"w": jnp.ones(2)})
+
+
+def test_the_value_of_another_variable_needs_no_shape():
+    def model(scope):
+        scope.get_variable("w", (3, 2), jnp.bfloat16)
+        layer = scope / "layer"
+        layer.get_variable("copy", initializer=init.initialized_value("w"))
+        total = init.initialized_value("w", lambda w: w.astype(jnp.float32).sum())
+        layer.get_variable("total", initializer=total)
+
+    declared = js.declare(model)()
+    assert declared["layer/copy"].shape == (3, 2)
+    assert declared["layer/copy"].dtype == jnp.bfloat16
+    assert (declared["layer/total"].shape, declared["layer/total"].dtype) == ((), np.float32)
+    tree = declared.init(jax.random.key(0))
+    np.testing.assert_array_equal(tree["layer/copy"], tree["w"])
+    total = np.asarray(tree["w"]).astype(np.float32).sum()
+    np.testing.assert_allclose(tree["layer/total"], total, rtol=1e-6)
+
+
+def test_the_value_of_a_variable_created_later_needs_a_shape():
+    def model(scope, shape):
+        scope.get_variable("copy", shape, initializer=init.initialized_value("w"))
+        scope.get_variable("w", (3,))
+
+    tree = js.init(model)(jax.random.key(0), (3,))
+    np.testing.assert_array_equal(tree["copy"], tree["w"])
+    with pytest.raises(js.InitializerError, match="copy did not get an initial value"):
+        js.declare(model)(None)
