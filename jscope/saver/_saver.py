@@ -61,8 +61,9 @@ class Saver:
     A checkpoint is complete or absent, also after a crash or a power cut. What is restored
     has the bits that were saved: every dtype that JAX has, sharded arrays, typed PRNG keys.
 
-    A Saver may be used from several threads, which then take turns. Two Savers, also of two
-    processes, may share a directory, as long as they save different steps.
+    Threads may share a Saver and take turns; Orbax's part of the work takes turns in the whole
+    process. Savers, also of several processes, may share a directory; a step that two of
+    them save at once is the first one's, and the other's save fails.
 
     Args:
         directory: Where the checkpoints are, one sub-directory per step. It is created by
