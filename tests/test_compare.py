@@ -1,0 +1,52 @@
+"""Differences of two mappings: one line each, all at once."""
+
+import jax
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jscope._compare import differences, signature
+
+names = st.sampled_from(["a/w", "a/b", "c", "d/e/f"])
+arrays = st.builds(
+    lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype),
+    st.sampled_from([(), (2,), (2, 3)]),
+    st.sampled_from(["float32", "bfloat16", "int32"]),
+)
+
+
+@given(st.dictionaries(names, arrays), st.dictionaries(names, arrays))
+def test_there_is_one_line_for_each_difference(expected, found):
+    result = differences(expected, found, "declared", "in the tree")
+    both = [name for name in expected if name in found]
+    shapes = [n for n in both if expected[n].shape != found[n].shape]
+    dtypes = [n for n in both if expected[n].dtype != found[n].dtype]
+    assert len(result.missing) == len(set(expected) - set(found))
+    assert len(result.unexpected) == len(set(found) - set(expected))
+    assert len(result.changed) == len(shapes) + len(dtypes)
+    assert result.lines == result.missing + result.unexpected + result.changed
+    assert result.without_missing() == result.unexpected + result.changed
+    for line in result.lines:
+        assert line.split(":")[0] in ("missing", "unexpected", "shape", "dtype")
+    assert (result.lines == ()) == (expected == found)
+
+
+def test_the_lines_show_both_sides_and_near_names():
+    expected = {"enc/w": np.zeros((2, 3), np.float32), "enc/b": np.zeros(3), "n": np.int32(1)}
+    found = {"enc/W": np.zeros(3), "enc/b": np.zeros(4, np.float16), "n": "three"}
+    assert differences(expected, found, "declared", "in the checkpoint").lines == (
+        "missing: 'enc/w' float32[2,3] is not in the checkpoint (close names: 'enc/b', 'enc/W')",
+        "unexpected: 'enc/W' float64[3] is in the checkpoint but not declared",
+        "shape: 'enc/b' is (4,) in the checkpoint, (3,) declared",
+        "dtype: 'enc/b' is float16 in the checkpoint, float64 declared",
+        "no array: 'n' is 'three' in the checkpoint, int32[] declared",
+    )
+    unexpected = differences({}, {"x": [1]}, "declared", "there").lines
+    assert unexpected == ("unexpected: 'x' of type list is there but not declared",)
+
+
+def test_a_signature_is_dtype_and_shape():
+    assert signature(np.zeros((3, 4), np.float32)) == "float32[3,4]"
+    assert signature(np.int8(3)) == "int8[]"
+    assert signature(jax.random.split(jax.random.key(0), 3)) == "key<fry>[3]"
+    assert signature("text") == "of type str"
