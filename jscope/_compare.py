@@ -24,8 +24,12 @@ class Differences:
         return self.missing + self.unexpected + self.changed
 
     def without_missing(self) -> tuple[str, ...]:
-        """Those of the variables that are there."""
+        """Those of the variables that are found."""
         return self.unexpected + self.changed
+
+    def without_unexpected(self) -> tuple[str, ...]:
+        """Those of the variables that are expected."""
+        return self.missing + self.changed
 
 
 def differences(
@@ -44,11 +48,7 @@ def differences(
         if name in found:
             changed += _changes(name, expected[name], found[name], expected_is, found_is)
     return Differences(
-        missing=tuple(
-            f"missing: {name!r} {signature(expected[name])} is not {found_is} ({near(name, found)})"
-            for name in expected
-            if name not in found
-        ),
+        missing=_missing(expected, found, found_is),
         unexpected=tuple(
             f"unexpected: {name!r} {signature(found[name])} is {found_is} but not {expected_is}"
             for name in found
@@ -58,9 +58,26 @@ def differences(
     )
 
 
+# Comparing two names takes 0.4 ms: for 2,000 names that are missing from 2,000, half an hour.
+_MOST_COMPARED = 5000
+
+
+def _missing(
+    expected: Mapping[str, Any], found: Mapping[str, Any], found_is: str
+) -> tuple[str, ...]:
+    lines: list[str] = []
+    hints = max(1, _MOST_COMPARED // max(1, len(found)))
+    for name in expected:
+        if name not in found:
+            hint = f" ({near(name, found)})" if len(lines) < hints else ""
+            lines.append(f"missing: {name!r} {signature(expected[name])} is not {found_is}{hint}")
+    return tuple(lines)
+
+
 def _changes(name: str, expected: Any, found: Any, expected_is: str, found_is: str) -> list[str]:
-    if not (hasattr(found, "shape") and hasattr(found, "dtype")):
-        return [f"no array: {name!r} is {found!r} {found_is}, {signature(expected)} {expected_is}"]
+    if not (_is_array(found) and _is_array(expected)):
+        sides = f"{signature(found)} {found_is}, {signature(expected)} {expected_is}"
+        return [f"no array: {name!r} is {sides}"]
     lines = []
     if tuple(expected.shape) != tuple(found.shape):
         shapes = f"{tuple(found.shape)} {found_is}, {tuple(expected.shape)} {expected_is}"
@@ -72,6 +89,10 @@ def _changes(name: str, expected: Any, found: Any, expected_is: str, found_is: s
 
 def signature(value: Any) -> str:
     """``float32[3,4]``."""
-    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+    if not _is_array(value):
         return f"of type {type(value).__name__}"
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")

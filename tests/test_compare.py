@@ -39,7 +39,7 @@ def test_the_lines_show_both_sides_and_near_names():
         "unexpected: 'enc/W' float64[3] is in the checkpoint but not declared",
         "shape: 'enc/b' is (4,) in the checkpoint, (3,) declared",
         "dtype: 'enc/b' is float16 in the checkpoint, float64 declared",
-        "no array: 'n' is 'three' in the checkpoint, int32[] declared",
+        "no array: 'n' is of type str in the checkpoint, int32[] declared",
     )
     unexpected = differences({}, {"x": [1]}, "declared", "there").lines
     assert unexpected == ("unexpected: 'x' of type list is there but not declared",)
@@ -50,3 +50,12 @@ def test_a_signature_is_dtype_and_shape():
     assert signature(np.int8(3)) == "int8[]"
     assert signature(jax.random.split(jax.random.key(0), 3)) == "key<fry>[3]"
     assert signature("text") == "of type str"
+
+
+def test_two_thousand_missing_names_are_listed_at_once():
+    expected = {f"layer_{i}/w": np.zeros(3, np.float32) for i in range(2000)}
+    found = {f"block_{i}/w": np.zeros(3, np.float32) for i in range(2000)}
+    missing = differences(expected, found, "declared", "in the tree").missing
+    assert len(missing) == 2000
+    assert "close name" in missing[0]
+    assert missing[-1] == "missing: 'layer_1999/w' float32[3] is not in the tree"

@@ -2,14 +2,13 @@
 
 Nothing is read for it, and nothing is repaired: no cast, no broadcast, no other name.
 
-Imports: `_compare`, `_errors`, `_values`.
+Imports: `_compare`, `_values`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .._compare import differences, signature
-from .._errors import near
+from .._compare import differences
 from ._values import Entry, dtype_name
 
 _ONLY_ARRAYS = (
@@ -19,8 +18,17 @@ _ONLY_ARRAYS = (
 
 
 class _Wanted(NamedTuple):
+    """A leaf of the target, with its dtype spelled as the index does."""
+
     shape: tuple[int, ...]
     dtype: str
+
+    @classmethod
+    def of(cls, leaf: Any) -> Any:
+        """That, or the leaf itself if it is no array."""
+        if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+            return cls(tuple(leaf.shape), dtype_name(leaf.dtype))
+        return leaf
 
 
 def account(
@@ -33,38 +41,17 @@ def account(
         entries: The index of the checkpoint.
         is_part: Whether names that only the checkpoint has are ignored.
     """
-    missing = [name for name in wanted if name not in entries]
-    unexpected = [] if is_part else sorted(name for name in entries if name not in wanted)
-    arrays = {
-        name: _Wanted(tuple(leaf.shape), dtype_name(leaf.dtype))
-        for name, leaf in wanted.items()
-        if hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-    }
-    others = [name for name in wanted if name not in arrays]
-    both = {name: leaf for name, leaf in arrays.items() if name in entries}
-    found = {name: entries[name] for name in [*both, *unexpected]}
-    lines = [
-        *_missing_lines({name: arrays.get(name, wanted[name]) for name in missing}, entries),
-        *differences(both, found, "in the target", "in the checkpoint").lines,
-        *(f"no array: {name!r} is {signature(wanted[name])} in the target" for name in others),
-    ]
+    like_entries = {name: _Wanted.of(leaf) for name, leaf in wanted.items()}
+    found = differences(like_entries, entries, "in the target", "in the checkpoint")
+    lines = found.without_unexpected() if is_part else found.lines
     if not lines:
         return None
     count = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
-    advice = _ONLY_ARRAYS if others else _advice(missing, unexpected, wanted)
+    missing = [name for name in wanted if name not in entries]
+    unexpected = [] if is_part else [name for name in entries if name not in wanted]
+    only_arrays = all(isinstance(leaf, _Wanted) for leaf in like_entries.values())
+    advice = _advice(missing, unexpected, wanted) if only_arrays else _ONLY_ARRAYS
     return f"{count}:\n  " + "\n  ".join(lines) + "\n" + advice
-
-
-def _missing_lines(missing: Mapping[str, Any], entries: Mapping[str, Entry]) -> list[str]:
-    lines = [
-        f"missing: {name!r} {signature(leaf)} is not in the checkpoint"
-        for name, leaf in missing.items()
-    ]
-    # Comparing two names takes 0.4 ms: for 2000 names that are missing from 2000, half an hour.
-    hints = max(1, 5000 // max(1, len(entries)))
-    for i, name in enumerate(list(missing)[:hints]):
-        lines[i] += f" ({near(name, entries)})"
-    return lines
 
 
 def _advice(missing: Sequence[str], unexpected: Sequence[str], wanted: Mapping[str, Any]) -> str:

@@ -137,7 +137,6 @@ class Saver:
         self,
         target: Mapping[str, Any],
         step: int | None = None,
-        *,
         select: Selector | None = None,
     ) -> VarTree:
         """Read a checkpoint, or a part of one, into a new tree like ``target``.
