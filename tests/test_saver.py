@@ -430,7 +430,8 @@ def test_a_scope_in_front_of_the_checkpoints_names_is_recognised(saver, tree):
 
 def test_a_value_that_is_no_array_is_a_difference(saver, tree):
     saver.save(tree, 1)
-    with pytest.raises(js.TreeMismatchError, match="no array: 'head/w' is int32\[4\] in the checkpoint, of type int in"):
+    text = r"no array: 'head/w' is int32\[4\] in the checkpoint, of type int in"
+    with pytest.raises(js.TreeMismatchError, match=text):
         saver.restore(tree | {"head/w": 3})
 
 
