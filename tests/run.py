@@ -82,9 +82,11 @@ def core_tests_on_newest() -> str:
 
 
 def newest_python() -> str | None:
-    """A Python 3.13 or 3.12 on this machine, pyenv's included, whose shims uv can't run."""
-    versions = sorted(Path.home().glob(".pyenv/versions/3.1[23]*/bin"), reverse=True)
-    path = os.pathsep.join([*map(str, versions), os.environ.get("PATH", "")])
+    """A Python 3.13 or 3.12 on this machine; uv can't run pyenv's shims, so look behind them."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    shims = [Path(folder) for folder in folders if Path(folder).name == "shims"]
+    behind = [str(b) for s in shims for b in s.parent.glob("versions/3.1[23]*/bin")]
+    path = os.pathsep.join([*behind, *folders])
     for version in ("3.13", "3.12"):
         found = subprocess.run(
             [DEFAULT / "bin" / "uv", "python", "find", "--no-python-downloads", version],
