@@ -201,6 +201,11 @@ class Recorder:
             entry.times += 1
             return entry.spec
 
+    def created(self, name: str) -> VariableSpec | None:
+        """The variable's facts, if it has been created; doesn't count as asking for it."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.spec
+
     def specs(self) -> dict[str, VariableSpec]:
         """What was declared, in order of creation."""
         return {name: entry.spec for name, entry in self._entries.items()}

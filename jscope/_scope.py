@@ -438,7 +438,7 @@ class _Declaring:
         site = call_site()
         found = recorder.get(
             whole,
-            lambda: self._spec(whole, request, asked_dtype, recorder.specs()),
+            lambda: self._spec(whole, request, asked_dtype, recorder),
             asked_shape=request.shape_said(),
             asked_dtype=asked_dtype,
             reuse=self.reuse,
@@ -447,15 +447,13 @@ class _Declaring:
         )
         return _abstract_value(found)
 
-    def _spec(
-        self, whole: str, request: _Request, dtype: Any, created: Mapping[str, VariableSpec]
-    ) -> VariableSpec:
+    def _spec(self, whole: str, request: _Request, dtype: Any, recorder: Recorder) -> VariableSpec:
         """What is created if the variable doesn't exist yet."""
         initializer, shape = request.initializer, request.shape
         initializer = self.defaults.initializer if initializer is None else initializer
         if isinstance(initializer, InitializedValue):
-            sources = (created[at] for at in outward(whole, initializer.name) if at in created)
-            source = next(sources, None)  # None if it is created later
+            candidates = map(recorder.created, outward(whole, initializer.name))
+            source = next(filter(None, candidates), None)  # None if it is created later
             if source is not None:
                 like = _initial.like_source(initializer, source)
                 shape = like.shape if shape is None else shape
@@ -485,7 +483,7 @@ class _Declaring:
         return _abstract_value(spec)
 
     def has(self, name: str) -> bool:
-        return join(self.path, name) in self.run.recorder(self.path).specs()
+        return self.run.recorder(self.path).created(join(self.path, name)) is not None
 
     def summary(self) -> str:
         return f"{self.path!r}, declaring"

@@ -26,6 +26,7 @@ def test_there_is_one_line_for_each_difference(expected, found):
     assert len(result.changed) == len(shapes) + len(dtypes)
     assert result.lines == result.missing + result.unexpected + result.changed
     assert result.without_missing() == result.unexpected + result.changed
+    assert result.without_unexpected() == result.missing + result.changed
     for line in result.lines:
         assert line.split(":")[0] in ("missing", "unexpected", "shape", "dtype")
     assert (result.lines == ()) == (expected == found)
@@ -43,6 +44,14 @@ def test_the_lines_show_both_sides_and_near_names():
     )
     unexpected = differences({}, {"x": [1]}, "declared", "there").lines
     assert unexpected == ("unexpected: 'x' of type list is there but not declared",)
+
+
+def test_hints_stop_where_finding_them_would_take_minutes():
+    expected = {f"layer_{i}/w": np.zeros(2) for i in range(300)}
+    found = {f"layer_{i}/v": np.zeros(2) for i in range(300)}
+    lines = differences(expected, found, "declared", "there").missing
+    assert len(lines) == 300
+    assert sum("close names" in line for line in lines) == 5000 // 300
 
 
 def test_a_signature_is_dtype_and_shape():

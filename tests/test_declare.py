@@ -32,7 +32,7 @@ from jscope._errors import (
     TreeMismatchError,
     VariableNameError,
 )
-from jscope._recorder import VariableSpec
+from jscope._recorder import Recorder, VariableSpec
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 3))
@@ -464,6 +464,22 @@ def test_a_bound_scope_is_an_argument_like_any_other():
 
     variables = js.init(functools.partial(dense, features=4))(KEY, X)
     assert list(js.declare(student)(js.Scope(variables), X)) == ["w", "b"]
+
+
+def test_declaring_a_variable_costs_the_same_however_many_there_are(monkeypatch):
+    """All variables are listed once, at the end, not for each."""
+    calls, specs = [], Recorder.specs
+    monkeypatch.setattr(Recorder, "specs", lambda self: calls.append(None) or specs(self))
+
+    def model(scope):
+        for i in range(20):
+            assert not (scope / f"layer_{i}").has("w")
+            scope.get_variable(f"layer_{i}/w", 2)
+            copy = init.initialized_value("w")
+            scope.get_variable(f"layer_{i}/copy", 2, initializer=copy)
+
+    js.declare(model)()
+    assert len(calls) == 1
 
 
 def test_threads_declare_side_by_side():

@@ -262,7 +262,7 @@ def test_values_that_are_no_arrays_can_be_read_but_not_checked():
     assert scope["pair"] == (1, 2)
     with pytest.raises(DtypeMismatchError, match="Variable 'pair' holds a tuple, not an array"):
         scope.get_variable("pair", (2,))
-    with pytest.raises(DtypeMismatchError, match="'none' holds a NoneType, not an array. Read it"):
+    with pytest.raises(DtypeMismatchError, match=r"'none' holds a NoneType, not an array\. Read"):
         scope.get_variable("none")
 
 
@@ -285,6 +285,7 @@ def test_rule_1_equal_blocks_are_one_structure_wherever_they_hang(tree):
     first, second = enc / "layer_0", enc / "layer_1"
     assert structure(first) == structure(second)
     assert hash(structure(first)) == hash(structure(second))
+    assert hash(first._place) == hash(second._place)
     assert structure(first) == structure(js.Scope({"w": 1, "b": 2}))
     assert structure(first) != structure(enc)
     assert structure(first) != structure(js.Scope({"w": 1, "c": 2}))

@@ -145,6 +145,7 @@ def ignored_on_reuse(lib, root):
         lib.get(a, "w", (2,), initializer="ones", regularizer="l2")
     with lib.scope(root, "a", reuse=True) as a:
         lib.get(a, "w", (2,), regularizer="l2", trainable=False)
+        lib.get(a, "w", (None,))
         lib.get(a, "w")
 
 

@@ -334,6 +334,7 @@ def test_declaring_structures_are_equal_within_a_run_alone():
     def model(scope):
         here = jax.tree.structure((scope / "a", scope / "a/b"))
         assert here == jax.tree.structure((scope / "a", scope / "a" / "b"))
+        assert hash((scope / "a/b")._place) == hash((scope / "a" / "b")._place)
         assert here != jax.tree.structure((scope / "b", scope / "a/b"))
         assert jax.tree.structure(scope.shared("a")) != jax.tree.structure(scope / "a")
         assert jax.tree.structure(scope.variable_scope("a")) == jax.tree.structure(scope / "a")
