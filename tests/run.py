@@ -61,7 +61,7 @@ def set_up_default() -> str:
     if not (DEFAULT / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", DEFAULT], check=True)
     run(DEFAULT, "-m", "pip", "install", "-q", *LOCKED, "uv")
-    install(DEFAULT, "test")
+    install(DEFAULT, "test", "peers")
     return f"passed: {versions(DEFAULT)}"
 
 
@@ -100,10 +100,11 @@ def newest_python() -> str | None:
     return None
 
 
-def install(environment: Path, group: str) -> None:
-    """This checkout, editable, with a dependency group, at the locked versions."""
+def install(environment: Path, *groups: str) -> None:
+    """This checkout, editable, with dependency groups, at the locked versions."""
     python = str(environment / "bin" / "python")
-    uv("pip", "install", "-q", "--python", python, *LOCKED, "--group", group, "-e", ".[examples]")
+    groups = tuple(f"--group={group}" for group in groups)
+    uv("pip", "install", "-q", "--python", python, *LOCKED, *groups, "-e", ".[examples]")
 
 
 def uv(*arguments: str) -> None:

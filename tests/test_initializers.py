@@ -99,7 +99,7 @@ def test_bools_are_constants(initializer):
     np.testing.assert_array_equal(initializer(KEY, (2,), bool), [expected, expected])
 
 
-@pytest.mark.parametrize(("initializer", "shape"), named(PRIMITIVE[:5]))
+@pytest.mark.parametrize(("initializer", "shape"), named(PRIMITIVE[:4]))
 def test_half_precision_is_float32_rounded(initializer, shape):
     expected = initializer(KEY, shape, jnp.float32).astype(jnp.bfloat16)
     np.testing.assert_array_equal(initializer(KEY, shape, jnp.bfloat16), expected)
@@ -117,7 +117,7 @@ def test_jit_matches_eager_and_leaks_nothing(initializer, shape):
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
-@pytest.mark.parametrize(("initializer", "shape"), named([*PRIMITIVE[:4], *INTEGERS]))
+@pytest.mark.parametrize(("initializer", "shape"), named([DRAWN[1], *INTEGERS]))
 def test_a_loop_over_keys_gives_what_each_key_gives(initializer, shape, implementation):
     dtype = jnp.int32 if (initializer, shape) in INTEGERS else jnp.float32
     keys = jax.random.split(jax.random.key(7, impl=implementation), 3)
