@@ -379,7 +379,8 @@ def _fitting(initializer: Any, value: Any, shape: tuple[int, ...], dtype: np.dty
             f"{initializer!r} {asked}, and gave shape {value.shape} and dtype {value.dtype}. "
             "Nothing is reshaped or cast: an initializer must use the shape and dtype it is passed."
         )
-    return jnp.asarray(value)
+    # Not weakly typed, as jnp.full(shape, 0.5) is: the first update would trace a step again.
+    return jnp.asarray(value, dtype)
 
 
 @contextlib.contextmanager

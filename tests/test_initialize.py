@@ -633,3 +633,14 @@ def test_a_training_step_learns():
     assert step._cache_size() == 1
     np.testing.assert_allclose(params["w"][:, 0], [1.0, -2.0, 0.5], atol=1e-2)
     assert list(params) == ["w"]
+
+
+def test_a_weakly_typed_initial_value_becomes_a_variable_of_its_dtype():
+    def model(scope):
+        scope.get_variable("w", (3,), initializer=lambda key, shape, dtype: jnp.full(shape, 0.5))
+        scope.get_variable("copy", (3,), initializer=init.initialized_value("w"))
+
+    declared = js.declare(model)()
+    for variables in (declared.init(KEY), jax.jit(declared.init)(KEY)):
+        assert not variables["w"].weak_type
+        assert not variables["copy"].weak_type
