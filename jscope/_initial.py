@@ -33,7 +33,7 @@ from jax import Array, lax
 
 from . import initializers
 from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
-from ._keys import Words, check_key, fold_words
+from ._keys import Words, fold_words
 from .initializers import InitializedValue, KnownShape
 
 Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
@@ -272,7 +272,7 @@ def run(
     Args:
         name: The variable's whole name, for messages.
         initializer: ``f(key, shape, dtype)``.
-        root: The root key.
+        root: The root key, as `_keys.check_key` gives it.
         words: The two words of the name, `_keys.name_words`.
         shape: As `normalize` gives it.
         dtype: As `normalize` gives it.
@@ -283,7 +283,6 @@ def run(
     Raises:
         InitializerError: If the initializer gives something else than was asked for.
     """
-    check_key(root)
     with _named(name):
         if isinstance(initializer, KnownShape):
             return jnp.copy(_checked(initializer, root, shape, dtype))

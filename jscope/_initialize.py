@@ -31,7 +31,7 @@ from jax import Array, lax
 
 from . import _initial
 from ._errors import InitializerCycleError, InitializerError, near
-from ._keys import fold_words, name_words
+from ._keys import Words, fold_words, words_of
 from ._names import outward
 from ._recorder import VariableSpec
 from .initializers import InitializedValue, KnownShape
@@ -61,8 +61,10 @@ def initialize(
     plain = [name for name in order if not _is_dependent(specs[name])]
     route = _in_graph if _is_traced(key) else _one_by_one
     values: dict[str, Array] = {}
+    words = dict(zip(plain, words_of(plain), strict=True))
     for spec, members in _groups(specs, plain):
-        values.update(zip(members, route(spec, members, key), strict=True))
+        stacked = np.stack([words[name] for name in members])
+        values.update(zip(members, route(spec, members, stacked, key), strict=True))
     for name in order:
         if name not in values:
             source = _source(specs, name)
@@ -71,17 +73,20 @@ def initialize(
     return {name: values[name] for name in names}
 
 
-def _one_by_one(spec: VariableSpec, members: Sequence[str], key: Array) -> list[Array]:
+def _one_by_one(
+    spec: VariableSpec, members: Sequence[str], words: Words, key: Array
+) -> list[Array]:
     return [
-        _initial.run(name, spec.initializer, key, name_words(name), spec.shape, spec.dtype)
-        for name in members
+        _initial.run(name, spec.initializer, key, own, spec.shape, spec.dtype)
+        for name, own in zip(members, words, strict=True)
     ]
 
 
-def _in_graph(spec: VariableSpec, members: Sequence[str], key: Array) -> list[Array]:
+def _in_graph(spec: VariableSpec, members: Sequence[str], words: Words, key: Array) -> list[Array]:
     if isinstance(spec.initializer, KnownShape):
-        return _one_by_one(spec, members, key)  # a literal: there is nothing to draw in a loop
-    words = lax.optimization_barrier(jnp.asarray(np.stack([name_words(n) for n in members])))
+        # A literal: there is nothing to draw in a loop.
+        return _one_by_one(spec, members, words, key)
+    words = lax.optimization_barrier(jnp.asarray(words))
     stacked = lax.map(
         lambda w: _initial.checked(
             members[0], spec.initializer, fold_words(key, w), spec.shape, spec.dtype

@@ -33,6 +33,7 @@ Imports: `_names`, `_errors`, JAX and NumPy.
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -73,15 +74,21 @@ def mix(words: Words, component: Words) -> Words:
     return result
 
 
+def words_of(names: Sequence[str]) -> UInt32[np.ndarray, "n 2"]:
+    """The two words of each name, counted from the root; ``""`` is the root itself."""
+    parts = [name.split("/") if name else [] for name in names]
+    words = np.tile(ROOT_WORDS, (len(parts), 1))
+    for depth in range(max(map(len, parts), default=0)):
+        deeper = [i for i, components in enumerate(parts) if len(components) > depth]
+        below = np.stack([component_words(parts[i][depth]) for i in deeper])
+        words[deeper] = mix(words[deeper], below)
+    return words
+
+
 @functools.lru_cache(maxsize=1 << 16)
 def name_words(name: str) -> UInt32[np.ndarray, "2"]:
-    """The two words of a name, counted from the root; ``""`` is the root itself."""
-    if not name:
-        return ROOT_WORDS
-    parent, _, component = name.rpartition("/")
-    # The parent's words are cached, too; far from the root, a loop spares Python's stack.
-    above = name_words(parent) if parent.count("/") < 100 else _words_in_a_loop(parent)
-    words = np.asarray(mix(above, component_words(component)))
+    """The two words of one name; see `words_of`."""
+    words = np.asarray(words_of([name])[0])
     words.flags.writeable = False
     return words
 
@@ -123,13 +130,6 @@ def check_key(key: object) -> Array:
             found += "; for several models at once, write jax.vmap(declared.init)(keys)"
     seed = key if type(key) is int else 0  # True is no seed
     raise KeyArgumentError(f"One PRNG key is needed, {found}. Write jax.random.key({seed}).")
-
-
-def _words_in_a_loop(name: str) -> Words:
-    words: Words = ROOT_WORDS
-    for component in name.split("/"):
-        words = mix(words, component_words(component))
-    return words
 
 
 def _finalize(x: Words) -> Words:

@@ -32,7 +32,8 @@ from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
 from . import _initial
@@ -506,8 +507,11 @@ def _not_there(
 
 
 def _abstract_value(spec: VariableSpec) -> Array:
-    # In a trace, as every declaration is, this computes nothing: it is one equation.
-    return jnp.zeros(spec.shape, spec.dtype)
+    # In a trace, as every declaration is, this computes nothing: it is one equation. It is
+    # jnp.zeros at a third of the cost, which is most of what declaring adds to tracing.
+    if jnp.issubdtype(spec.dtype, jax.dtypes.extended):
+        return jnp.zeros(spec.shape, spec.dtype)
+    return lax.broadcast(np.zeros((), spec.dtype), spec.shape)
 
 
 def declaring_scope(recorder: Recorder) -> Scope:
