@@ -23,10 +23,6 @@ class Differences:
         """All of them."""
         return self.missing + self.unexpected + self.changed
 
-    def without_missing(self) -> tuple[str, ...]:
-        """Those of the variables that are found."""
-        return self.unexpected + self.changed
-
     def without_unexpected(self) -> tuple[str, ...]:
         """Those of the variables that are expected."""
         return self.missing + self.changed

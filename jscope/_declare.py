@@ -8,7 +8,7 @@ type with one structure.
 Imports: everything above it in the map of `docs/design.md`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec
 
 import jax
@@ -111,7 +111,7 @@ class Declaration(Mapping[str, VariableSpec]):
         """
         key = check_key(key)
         kept = VarTree() if given is None else as_tree(given)
-        self._check(kept, "`given`", missing=False)
+        self._check(kept, "`given`", [name for name in self._specs if name in kept])
         abstract = [name for name, v in kept.items() if isinstance(v, jax.ShapeDtypeStruct)]
         if abstract:
             raise TreeMismatchError(
@@ -156,11 +156,11 @@ class Declaration(Mapping[str, VariableSpec]):
         Raises:
             TreeMismatchError: With every difference.
         """
-        self._check(as_tree(tree), "the tree", missing=True)
+        self._check(as_tree(tree), "the tree", self._specs)
 
-    def _check(self, tree: VarTree, what: str, *, missing: bool) -> None:
-        found = differences(self._specs, tree, "declared", f"in {what}")
-        lines = found.lines if missing else found.without_missing()
+    def _check(self, tree: VarTree, what: str, names: Iterable[str]) -> None:
+        expected = {name: self._specs[name] for name in names}
+        lines = differences(expected, tree, "declared", f"in {what}").lines
         if lines:
             raise TreeMismatchError(
                 f"{what[0].upper()}{what[1:]} differs from the declaration in {len(lines)} "
