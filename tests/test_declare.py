@@ -644,3 +644,19 @@ def test_the_value_of_a_variable_created_later_needs_a_shape():
     np.testing.assert_array_equal(tree["copy"], tree["w"])
     with pytest.raises(js.InitializerError, match="copy did not get an initial value"):
         js.declare(model)(None)
+
+
+def test_a_variable_may_be_a_prng_key():
+    dtype = KEY.dtype
+
+    def model(scope):
+        key = scope.get_variable("key", (), dtype, lambda key, shape, dtype: key, trainable=False)
+        return jax.random.normal(key, (3,))
+
+    declared = js.declare(model)()
+    variables = declared.init(KEY)
+    assert (declared["key"].shape, variables["key"].dtype) == ((), dtype)
+    assert variables == jax.jit(declared.init)(KEY)
+    np.testing.assert_array_equal(
+        model(js.Scope(variables)), jax.random.normal(variables["key"], (3,))
+    )
