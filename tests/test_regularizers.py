@@ -82,6 +82,11 @@ def test_sum_leaves_out_what_gives_none():
     assert reg.sum([lambda w: None])(jnp.ones(3)) == 0.0
 
 
+def test_no_regularizer_gives_none_and_adds_nothing():
+    assert reg.no_regularizer(jnp.ones(3)) is None
+    assert reg.sum([reg.l1(1.0), reg.no_regularizer])(jnp.ones(3)) == 3.0
+
+
 def test_regularizers_are_values():
     again = [reg.l1(0.5), reg.l2(0.5), reg.l1_l2(0.25, 0.5), reg.sum((reg.l1(0.25), reg.l2(0.5)))]
     assert again == EACH
