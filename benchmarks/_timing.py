@@ -9,6 +9,7 @@ Imports: standard library only.
 """
 
 import gc
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,10 +38,12 @@ def in_turn(
     repetitions = {name: _repetitions(run, sample_seconds) for name, run in contenders.items()}
     samples: Samples = {name: [] for name in contenders}
     order = list(contenders)
+    shuffle = random.Random(0).shuffle
     for _ in range(rounds):
+        # Not merely rotated: who always follows the same contender inherits its cold caches.
+        shuffle(order)
         for name in order:
             samples[name].append(_timed(contenders[name], repetitions[name]))
-        order = [*order[1:], order[0]]
         gc.collect()
     return samples
 
