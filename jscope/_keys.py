@@ -93,6 +93,38 @@ def name_words(name: str) -> UInt32[np.ndarray, "2"]:
     return words
 
 
+def below(words: Words, name: str) -> Words:
+    """The words of ``name`` below a scope, from the scope's; NumPy or traced."""
+    for component in name.split("/"):
+        words = mix(words, component_words(component))
+    return words
+
+
+def slices(words: Words, length: int) -> Words:
+    """The words of a stack's slices ``0``, ``1``, ... from the stack's; shape ``(*stack, length, 2)``."""
+    return mix(words[..., None, :], _indices(length))
+
+
+@functools.lru_cache(maxsize=1024)
+def _indices(length: int) -> UInt32[np.ndarray, "n 2"]:
+    return np.stack([component_words(str(i)) for i in range(length)])
+
+
+def stack_words(name: str, stack: Sequence[tuple[str, int]]) -> UInt32[np.ndarray, "*stack 2"]:
+    """The words of the slices of a variable: of ``layers/3/w`` for slice 3 of ``layers/w``.
+
+    Args:
+        name: The variable's whole name, without indices.
+        stack: ``(scope, length)`` of each stack around it, outermost first.
+    """
+    words: Any = ROOT_WORDS
+    done = 0
+    for scope, length in stack:
+        words = slices(below(words, scope[done:]), length)
+        done = len(scope) + 1
+    return np.asarray(below(words, name[done:]))
+
+
 def fold_words(root: Array, words: Words) -> Array:
     """``fold_in(fold_in(root, w0), w1)``."""
     return jax.random.fold_in(jax.random.fold_in(root, words[0]), words[1])

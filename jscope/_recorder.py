@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
+from jax.sharding import PartitionSpec
 
 from . import _initial
 from ._errors import MissingVariableError, ScopeError, VariableExistsError
@@ -43,6 +44,8 @@ class ReuseMode(enum.Enum):
 
 AUTO_REUSE = ReuseMode.AUTO_REUSE
 Reuse: TypeAlias = bool | Literal[ReuseMode.AUTO_REUSE]
+Constraint: TypeAlias = Callable[[Any], Any]
+Stack: TypeAlias = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class VariableSpec:
         initializer: ``f(key, shape, dtype) -> array``, its initial value.
         trainable: Whether an optimizer should update it.
         regularizer: ``f(value) -> scalar`` or None.
+        constraint: ``f(value) -> value`` or None, for `Declaration.apply_constraints`.
+        sharding: How one slice is sharded over a mesh; None where nobody said.
+        stack: ``(scope, length)`` of each stack around it, outermost first. The shape begins
+            with these lengths; initializer, regularizer, constraint and sharding are those of
+            one slice.
     """
 
     shape: tuple[int, ...]
@@ -62,6 +70,14 @@ class VariableSpec:
     initializer: Initializer
     trainable: bool = True
     regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+    sharding: PartitionSpec | None = None
+    stack: Stack = ()
+
+    @property
+    def slice_shape(self) -> tuple[int, ...]:
+        """The shape of one slice: without the stacks' lengths."""
+        return self.shape[len(self.stack) :]
 
 
 # Where a variable was asked for: up to five of the user's frames, innermost first, as code and
