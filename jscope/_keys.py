@@ -101,7 +101,7 @@ def below(words: Words, name: str) -> Words:
 
 
 def slices(words: Words, length: int) -> Words:
-    """The words of a stack's slices ``0``, ``1``, ... from the stack's; shape ``(*stack, length, 2)``."""
+    """The words of a stack's slices ``0``, ``1``, ... from the stack's: ``(..., length, 2)``."""
     return mix(words[..., None, :], _indices(length))
 
 
