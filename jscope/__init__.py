@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ._declare import Declaration as Declaration
     from ._declare import declare as declare
     from ._declare import init as init
+    from ._effects import with_records as with_records
+    from ._effects import with_updates as with_updates
     from ._errors import CheckpointError as CheckpointError
     from ._errors import CheckpointExistsError as CheckpointExistsError
     from ._errors import CheckpointNotFoundError as CheckpointNotFoundError
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
     from ._errors import JscopeError as JscopeError
     from ._errors import KeyArgumentError as KeyArgumentError
     from ._errors import LimitReachedError as LimitReachedError
+    from ._errors import MissingStreamError as MissingStreamError
     from ._errors import MissingVariableError as MissingVariableError
     from ._errors import NameCollisionError as NameCollisionError
     from ._errors import NestingError as NestingError
+    from ._errors import RandomStreamError as RandomStreamError
     from ._errors import RegularizerError as RegularizerError
     from ._errors import ScopeError as ScopeError
     from ._errors import SelectorError as SelectorError
@@ -71,9 +75,9 @@ _HOME = {
     "_errors": (
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
         "DtypeMismatchError IndexOutOfRangeError InitializerCycleError InitializerError "
-        "JscopeError KeyArgumentError LimitReachedError MissingVariableError "
-        "NameCollisionError NestingError RegularizerError ScopeError SelectorError "
-        "ShapeMismatchError TreeMismatchError VariableExistsError VariableNameError"
+        "JscopeError KeyArgumentError LimitReachedError MissingStreamError MissingVariableError "
+        "NameCollisionError NestingError RandomStreamError RegularizerError ScopeError "
+        "SelectorError ShapeMismatchError TreeMismatchError VariableExistsError VariableNameError"
     ),
     "_tree": "VarTree",
     "_selection": "Selector drop labels map_named mask partition rename select",
@@ -86,6 +90,7 @@ _HOME = {
     "_recorder": "AUTO_REUSE VariableSpec",
     "_scope": "Scope",
     "_declare": "Declaration declare init",
+    "_effects": "with_records with_updates",
     "saver": "Saver",
 }
 _MODULES = ("initializers", "regularizers")

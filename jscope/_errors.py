@@ -78,6 +78,14 @@ class KeyArgumentError(JscopeError, TypeError, ValueError):
     """A PRNG key was expected, and something else was given."""
 
 
+class MissingStreamError(JscopeError, KeyError, ValueError):
+    """A scope has no random stream of this name."""
+
+
+class RandomStreamError(JscopeError, ValueError):
+    """One random key would be drawn twice."""
+
+
 class IndexOutOfRangeError(JscopeError, IndexError, ValueError):
     """A scatter index outside the variable. TF: ``InvalidArgumentError``."""
 

@@ -21,6 +21,9 @@ For a fixed parent ``mix`` is a bijection of the component's hash, so siblings c
 if their SHA-256 prefixes do. Two words, not one: at 32 bits, one model in a hundred with
 10,000 variables has twins.
 
+The slices of a stack ``layers`` are named ``layers/0``, ``layers/1``, ... A random key that
+is drawn from a stream, `draw_words`, follows the same rule from the stream's root key.
+
 A key depends on the root key and the name, and on nothing else: not on other variables,
 the order of creation, jit, remat, a mesh, or where a transform's boundary lies.
 
@@ -60,10 +63,13 @@ def component_words(component: str) -> UInt32[np.ndarray, "2"]:
 
 
 ROOT_WORDS: UInt32[np.ndarray, "2"] = component_words(f"jscope.names.{RULE_VERSION}")
+_INTEGER_WORDS = component_words(f"jscope.fold.{RULE_VERSION}")
 
 
 def mix(words: Words, component: Words) -> Words:
     """The words of a child from its parent's and its component's; NumPy or traced."""
+    if words.ndim > component.ndim:  # JAX may be told to refuse arrays of different ranks
+        component = component.reshape((1,) * (words.ndim - component.ndim) + component.shape)
     # Slices, not items: NumPy warns of overflow in scalars, not in arrays.
     mixed = words ^ component
     left, right = mixed[..., :1], mixed[..., 1:]
@@ -88,16 +94,26 @@ def words_of(names: Sequence[str]) -> UInt32[np.ndarray, "n 2"]:
 @functools.lru_cache(maxsize=1 << 16)
 def name_words(name: str) -> UInt32[np.ndarray, "2"]:
     """The two words of one name; see `words_of`."""
-    words = np.asarray(words_of([name])[0])
-    words.flags.writeable = False
-    return words
+    return _below(ROOT_WORDS.tobytes(), name) if name else ROOT_WORDS
 
 
 def below(words: Words, name: str) -> Words:
     """The words of ``name`` below a scope, from the scope's; NumPy or traced."""
+    if isinstance(words, np.ndarray) and words.ndim == 1:
+        return _below(words.tobytes(), name)
     for component in name.split("/"):
         words = mix(words, component_words(component))
     return words
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _below(words: bytes, name: str) -> UInt32[np.ndarray, "2"]:
+    found: Any = np.frombuffer(words, np.uint32)
+    for component in name.split("/"):
+        found = mix(found, component_words(component))
+    found.flags.writeable = False
+    result: UInt32[np.ndarray, 2] = found
+    return result
 
 
 def slices(words: Words, length: int) -> Words:
@@ -123,6 +139,29 @@ def stack_words(name: str, stack: Sequence[tuple[str, int]]) -> UInt32[np.ndarra
         words = slices(below(words, scope[done:]), length)
         done = len(scope) + 1
     return np.asarray(below(words, name[done:]))
+
+
+def draw_words(words: Words, stream: str, name: str | None) -> Words:
+    """The words of a draw in a scope: of ``<scope>/rng:<stream>``, or of ``name`` below that.
+
+    No variable has such a name, so no draw has a variable's key.
+    """
+    drawn = mix(words, component_words(f"rng:{stream}"))
+    return drawn if name is None else below(drawn, name)
+
+
+def fold_integer(words: Words, i: int | Array) -> Words:
+    """The words of a scope into which a 64-bit integer is folded, traced or not.
+
+    An integer is the component ``first(SHA-256("jscope.fold.1")) ^ (i mod 2^32, i >> 32)``.
+    """
+    if isinstance(i, int):
+        halves: Any = np.array([i & 0xFFFFFFFF, i >> 32 & 0xFFFFFFFF], np.uint32)
+    else:
+        # Narrower ones have no bits to shift out; their upper half is their sign.
+        high = i >> 32 if i.dtype.itemsize == 8 else jnp.where(i < 0, -1, 0)
+        halves = jnp.stack([i.astype(jnp.uint32), high.astype(jnp.uint32)])
+    return mix(words, _INTEGER_WORDS ^ halves)
 
 
 def fold_words(root: Array, words: Words) -> Array:

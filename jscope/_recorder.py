@@ -4,31 +4,29 @@ A `Recorder` lives as long as the `jscope.declare` call that made it. Scopes fin
 a `Run`, which refers to it weakly, so that a scope, or a JAX cache that keeps a scope's
 structure, keeps no model alive; a scope that outlives its run finds nothing, and says so.
 
-The sharing rule is kept by `Asked`, one per scope lineage: a lineage begins at a root scope
-or where JAX unflattens a scope, and is shared along ``/``. Asking for one name twice in one
-lineage and one trace is a second use. JAX may run a body again in another trace, or not at
-all, so uses in different traces are never compared. Trace states are opaque, are compared
-with ``==`` and hold weak references only.
-
-Imports: `_errors`, `initializers`, `regularizers`, JAX and NumPy.
+Imports: `_errors`, `_sites`, `_initial`, `initializers`, `regularizers`, JAX and NumPy.
 """
 
 import enum
-import functools
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import CodeType, FrameType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
+from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from . import _initial
-from ._errors import MissingVariableError, ScopeError, VariableExistsError
+from ._errors import (
+    MissingVariableError,
+    ScopeError,
+    VariableExistsError,
+)
+from ._sites import Site, site_text
 from .initializers import Initializer
 from .regularizers import Regularizer
 
@@ -80,65 +78,6 @@ class VariableSpec:
         return self.shape[len(self.stack) :]
 
 
-# Where a variable was asked for: up to five of the user's frames, innermost first, as code and
-# instruction. Each look-up notes one, so finding the line waits until an error needs it.
-Site: TypeAlias = tuple[tuple[CodeType, int], ...]
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_users(module: str) -> bool:
-    return module.partition(".")[0] not in ("jscope", "jax")
-
-
-def call_site(frames: int = 5) -> Site:
-    """The innermost frames of the caller that belong neither to jscope nor to JAX."""
-    site: list[tuple[CodeType, int]] = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and len(site) < frames:
-        if _is_users(frame.f_globals.get("__name__", "")):
-            site.append((frame.f_code, frame.f_lasti))
-        frame = frame.f_back
-    return tuple(site)
-
-
-def site_text(site: Site) -> str:
-    """A call site as lines, innermost first."""
-    lines = [f"  {code.co_filename}:{_line(code, at)}, in {code.co_qualname}" for code, at in site]
-    return "\n".join(lines) or "  (unknown)"
-
-
-def _line(code: CodeType, instruction: int) -> int:
-    """The line of an instruction, as ``frame.f_lineno`` finds it."""
-    lines = (line for start, end, line in code.co_lines() if start <= instruction < end)
-    return next(lines, None) or code.co_firstlineno
-
-
-class Asked:
-    """The names asked for in one scope lineage, with the trace and the place of each."""
-
-    __slots__ = ("_uses",)
-
-    # A scope kept by a long-running program is used in trace after trace; older ones go.
-    _MOST_TRACES = 8
-
-    def __init__(self) -> None:
-        self._uses: dict[str, list[tuple[object, Site]]] = {}
-
-    def again(self, name: str, site: Site) -> Site | None:
-        """Note a use; return the place of an earlier one in the same trace, if there is one."""
-        trace = get_opaque_trace_state(convention="jscope")
-        uses = self._uses.setdefault(name, [])
-        earlier = next((first for state, first in uses if state == trace), None)
-        if earlier is None:
-            uses.append((trace, site))
-            del uses[: -self._MOST_TRACES]
-        return earlier
-
-    def forget(self, name: str) -> None:
-        """Take back the latest first use of a name, since the request failed."""
-        self._uses[name].pop()
-
-
 def exists_already(name: str, first: Site, second: Site, hint: str) -> VariableExistsError:
     """Compose the error for a second use of a name that was not said to be shared."""
     return VariableExistsError(
@@ -146,6 +85,18 @@ def exists_already(name: str, first: Site, second: Site, hint: str) -> VariableE
         f"reuse=js.AUTO_REUSE in variable_scope, or scope.shared(...)? {hint}\n"
         f"Originally defined at:\n{site_text(first)}\nAsked for again at:\n{site_text(second)}"
     )
+
+
+class ToldSpecs(NamedTuple):
+    """How a scope is sharded where it is passed to a transform.
+
+    ``function`` takes the names of variables relative to ``scope``, and their shapes behind
+    ``lengths``, those of the stacks that are not sliced there.
+    """
+
+    scope: str
+    lengths: tuple[int, ...]
+    function: Callable[[str, Any], Any]
 
 
 @dataclass
@@ -160,6 +111,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._told: dict[str, ToldSpecs] = {}
         self._lock = threading.Lock()
 
     def find(self, name: str) -> VariableSpec | None:
@@ -178,6 +130,7 @@ class Recorder:
         *,
         asked_shape: int | Iterable[int] | None,
         asked_dtype: Any,
+        seen: Callable[[VariableSpec], jax.ShapeDtypeStruct],
         reuse: Reuse,
         site: Site,
         earlier: Site | None,
@@ -190,6 +143,7 @@ class Recorder:
                 sharing looks at no initializer.
             asked_shape: The shape that was said, or None.
             asked_dtype: The dtype that was said, by the call or the scope, or None.
+            seen: What the asking scope sees of a variable: a slice, or a shard.
             reuse: The scope's reuse.
             site: Where it is asked for.
             earlier: Where it was asked for before in the same lineage and trace.
@@ -211,11 +165,33 @@ class Recorder:
                     name,
                     asked_shape,
                     asked_dtype,
-                    entry.spec,
+                    seen(entry.spec),
                     f"Originally defined at:\n{site_text(entry.site)}",
                 )
             entry.times += 1
             return entry.spec
+
+    def value(self, name: str, spec: VariableSpec, seen: jax.ShapeDtypeStruct) -> Array:
+        """A variable as the model sees it: an abstract value."""
+        del name, spec  # which `_inline` needs
+        # In a trace, as every declaration is, this computes nothing: it is one equation. It is
+        # jnp.zeros at a third of the cost, which is most of what declaring adds to tracing.
+        if jnp.issubdtype(seen.dtype, jax.dtypes.extended):
+            return jnp.zeros(seen.shape, seen.dtype)
+        return lax.broadcast(np.zeros((), seen.dtype), seen.shape)
+
+    def tell_specs(self, told: "ToldSpecs") -> None:
+        """Note how the variables below a scope are sharded where it is passed to a transform."""
+        self._told[told.scope] = told
+
+    def specs_told(self, name: str) -> "ToldSpecs | None":
+        """What was told of the innermost scope around a variable of which anything was told."""
+        scope = name
+        while scope:
+            scope = scope.rpartition("/")[0]
+            if scope in self._told:
+                return self._told[scope]
+        return None
 
     def created(self, name: str) -> VariableSpec | None:
         """The variable's facts, if it has been created; doesn't count as asking for it."""

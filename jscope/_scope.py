@@ -5,70 +5,51 @@ creates any. Declaring, it records what is asked for and answers with abstract v
 model cannot tell the two apart, and needn't.
 
 A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoint`,
-`jax.lax.scan`, ... take it as an argument. Six rules make that right:
+`jax.lax.scan`, ... take it as an argument. What makes that right:
 
-1. **Bound, the static part is one interned object, compared by identity**: the relative
-   names and what can change a look-up (dtype default, reuse). ``layer_0`` and ``layer_47``
-   of equal blocks have the same static part, so JAX traces them once. What can't change a
-   look-up (initializer, regularizer) isn't kept. The path rides along outside equality, for
-   error messages only; no decision may use it.
-2. Nothing in a static part may hold an array.
-3. **Declaring, the static part is (run, path, defaults)**. JAX's hash of a structure ignores
-   static parts, so a few bits of their hash are spelled as empty children, ``None`` or
-   ``()``; otherwise every path would fall in one bucket of JAX's caches. The run holds no
-   model (`_recorder`).
-4. A declaring scope has no variables as children; code that looks at them uses trees.
-5. **Unflattening stores what it is given and looks at nothing**: JAX passes sentinels.
-6. Interning is weak and locked. JAX's caches hold static parts until `jax.clear_caches`.
+1. **The static part is the place**, `Bound` or `Declaring`; each file says what is in it.
+   Nothing in a static part may hold an array, which would go stale.
+2. **The leaves are the variables' values**, then words and random keys if there are any.
+3. **The lineage is no part of the pytree.** What was asked for, drawn, assigned and recorded
+   is known along ``/`` and forgotten at a transform's boundary (`_lineage`).
+4. **Unflattening stores what it is given and looks at nothing**: JAX passes sentinels.
+   Flattening computes nothing.
 
 Imports: everything above it in the map of `docs/design.md`.
 """
 
-import threading
-import weakref
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from jax import Array
+from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
 from . import _initial
+from ._assigning import Assigning
+from ._bound import Bound, bound_root
+from ._declaring import Declaring, declaring_root
 from ._errors import (
-    JscopeError,
-    MissingVariableError,
     NameCollisionError,
-    RegularizerError,
+    RandomStreamError,
     ScopeError,
+    ShapeMismatchError,
     listed,
 )
-from ._names import check, check_root, join, outward
-from ._recorder import (
-    AUTO_REUSE,
-    Asked,
-    Recorder,
-    Reuse,
-    Run,
-    VariableSpec,
-    call_site,
-    exists_already,
-)
-from ._tree import (
-    Structure,
-    VarTree,
-    as_tree,
-    missing_variable,
-    structure_of,
-    values_of,
-)
-from .initializers import InitializedValue, Initializer
+from ._lineage import Ledger, Lineage
+from ._names import check, join
+from ._place import Partitioner, Request
+from ._recorder import AUTO_REUSE, Constraint, Recorder, Reuse
+from ._sites import call_site, site_text, transform_around
+from ._tree import VarTree, as_tree, from_flat
+from .initializers import Initializer
 from .regularizers import Regularizer
 
 
-class Scope:
+class Scope(Assigning):
     """A path into a tree of variables; see `js.declare` for how a model is declared.
 
     >>> tree = VarTree({"dense/w": jnp.ones((2, 3)), "dense/b": jnp.zeros(3)})
@@ -79,24 +60,30 @@ class Scope:
     Args:
         tree: A tree of variables, or another mapping of names to values.
         more: Further trees, such as the state beside the parameters; all names must differ.
+        rngs: The root keys of random streams: a mapping such as ``{"dropout": key}``, or one
+            key for whatever stream is asked for.
 
     Raises:
         NameCollisionError: If two trees share a name; all such are listed.
         TypeError: If one is not a mapping.
+        KeyArgumentError: If ``rngs`` holds something else than PRNG keys.
     """
 
-    __slots__ = ("_asked", "_place", "_values")
+    __slots__ = ("_leaves", "_lineage", "_place")
 
-    _asked: Asked | None
-    _place: "_Bound | _Declaring"
-    _values: tuple[Any, ...]
+    _place: Bound | Declaring
+    _leaves: tuple[Any, ...]
+    _lineage: Lineage | None
 
-    def __init__(self, tree: Mapping[str, Any], /, *more: Mapping[str, Any]):
-        merged = _merge((tree, *more))
-        structure = structure_of(merged)
-        self._place = _Bound(_intern(structure, False, None), "", structure)
-        self._values = values_of(merged)
-        self._asked = None
+    def __init__(
+        self,
+        tree: Mapping[str, Any],
+        /,
+        *more: Mapping[str, Any],
+        rngs: Array | Mapping[str, Array] | None = None,
+    ):
+        self._place, self._leaves = bound_root(_merge((tree, *more)), rngs)
+        self._lineage = Lineage()
 
     # Where this is.
 
@@ -114,8 +101,8 @@ class Scope:
         """The scope ``name`` below this one; ``scope / "a/b"`` is ``scope / "a" / "b"``."""
         if not isinstance(name, str):
             raise TypeError(f"scope / name takes a string, got {name!r} of {type(name).__name__}.")
-        place, values = self._place.child(check(name), self._values)
-        return _make(place, values, self._lineage())
+        place, leaves = self._place.child(check(name), self._leaves)
+        return _make(place, leaves, self._begun())
 
     def variable_scope(
         self,
@@ -124,6 +111,7 @@ class Scope:
         reuse: Reuse | None = None,
         initializer: Initializer | ArrayLike | None = None,
         regularizer: Regularizer | None = None,
+        partitioner: Partitioner | None = None,
         dtype: DTypeLike | None = None,
     ) -> "Scope":
         """The scope ``name`` below this one, with defaults for what is in it.
@@ -137,10 +125,13 @@ class Scope:
                 can't be undone: False means the same as None.
             initializer: Default for `get_variable`.
             regularizer: Default for `get_variable`; `js.no_regularizer` stops inheritance.
+            partitioner: ``f(name, shape, dtype) -> PartitionSpec``, asked for each variable
+                that is created without ``sharding``; see `js.sharding`.
             dtype: Default for `get_variable`.
 
         Source: ``tf.variable_scope``. Differences: a scope is a value and nothing is
-            entered; names can't be empty.
+            entered; names can't be empty; a partitioner gives how a variable is sharded over
+            a mesh, and the variable stays one array.
         """
         # By identity: 1 and numpy.True_ equal True, but are not it where reuse is looked at.
         if not any(reuse is known for known in (None, False, True, AUTO_REUSE)):
@@ -148,10 +139,13 @@ class Scope:
                 "The reuse parameter must be True or False or None or js.AUTO_REUSE, got "
                 f"{reuse!r}."
             )
+        if not (partitioner is None or callable(partitioner)):
+            raise ValueError(f"Partitioner must be callable, but received: {partitioner!r}.")
         defaults: dict[str, Any] = {
             "reuse": reuse or None,
             "initializer": initializer,
             "regularizer": regularizer,
+            "partitioner": partitioner,
             "dtype": None,
         }
         below = self / name
@@ -167,6 +161,40 @@ class Scope:
         Short for ``variable_scope(name, reuse=AUTO_REUSE)``.
         """
         return self.variable_scope(name, reuse=AUTO_REUSE)
+
+    def stacked(self, name: str, length: int) -> "Scope":
+        """The scope ``name`` as a stack: ``length`` equal layers, sliced by `scan` or `vmap`.
+
+        Its variables have a leading axis of this length. A transform over it gives its body
+        one slice, a scope like any other:
+
+        >>> def tower(scope, x):
+        ...     layers = scope.stacked("layers", 12)
+        ...     return jax.lax.scan(lambda x, layer: (block(layer, x), None), x, layers)[0]
+
+        Slice ``i`` of ``layers/w`` has the initial value and the random draws that ``layers/i/w``
+        has in a loop over ``scope / f"layers/{i}"``, to the last bit; `js.stack` and `js.unstack`
+        convert one tree into the other. Stacks nest to any depth.
+
+        Args:
+            name: Relative to this scope.
+            length: The number of slices, at least 1.
+
+        Raises:
+            ShapeMismatchError: If the tree's variables below ``name`` don't have this many
+                slices; all such are listed.
+        """
+        try:
+            length = operator.index(length)
+        except TypeError:
+            raise TypeError(
+                f"The length of the stack {name!r} must be an int when the model is traced, got "
+                f"{length!r}."
+            ) from None
+        if length < 1:
+            raise ShapeMismatchError(f"The stack {name!r} needs at least one slice, got {length}.")
+        place, leaves = self._place.stacked(check(name), length, self._leaves)
+        return _make(place, leaves, self._begun())
 
     def __enter__(self) -> "Scope":
         return self
@@ -184,6 +212,9 @@ class Scope:
         initializer: Initializer | ArrayLike | None = None,
         regularizer: Regularizer | None = None,
         trainable: bool = True,
+        *,
+        constraint: Constraint | None = None,
+        sharding: PartitionSpec | None = None,
     ) -> Array:
         """The value of a variable; while declaring, the variable is created.
 
@@ -199,6 +230,9 @@ class Scope:
             regularizer: ``f(value) -> scalar`` for `Declaration.regularization_loss`.
                 Default: the scope's.
             trainable: Whether an optimizer should update it.
+            constraint: ``f(value) -> value`` for `Declaration.apply_constraints`.
+            sharding: How `Declaration.init` shards it over a mesh. Default: what the scope's
+                partitioner says.
 
         Returns:
             The value; an abstract one while declaring.
@@ -210,20 +244,157 @@ class Scope:
             DtypeMismatchError: If it has another dtype than was named.
             InitializerError: If the initial value doesn't fit.
             RegularizerError: If the regularizer isn't callable.
+            ScopeError: If this scope is a stack that is not sliced.
 
         Source: ``tf.get_variable``. Differences: a shared variable's dtype is checked only if
             one is named; a constant initial value of another shape is an error when sharing.
         """
-        request = _Request(check(name), shape, dtype, initializer, regularizer, trainable)
-        return self._place.get(request, self)
+        request = Request(
+            check(name), shape, dtype, initializer, regularizer, trainable, constraint, sharding
+        )
+        value: Array = self._place.get(request, self._leaves, self._begun(), call_site())
+        return self._written(name, value)
 
     def __getitem__(self, name: str) -> Array:
         """The value of a variable that exists; never creates, and may be repeated."""
-        return self._place.read(check(name), self._values)
+        self._place.check_sliced(self._leaves, f"Variable {name!r}")
+        return self._written(check(name), self._place.read(name, self._leaves))
+
+    def _written(self, name: str, value: Array) -> Array:
+        """What was assigned to a variable, else its value."""
+        updates = None if self._lineage is None else self._lineage.updates
+        if updates is None or not updates.entries:
+            return value
+        written: Array = updates.entries.get(join(self.name, name), value)
+        return written
 
     def has(self, name: str) -> bool:
         """Whether the variable exists: in the tree, or, declaring, among those created so far."""
         return self._place.has(check(name))
+
+    # Random keys.
+
+    def rng(self, stream: str, name: str | None = None) -> Array:
+        """A random key: the stream's root key, folded with this scope's path.
+
+        The key is ``fold_in(fold_in(root, w0), w1)``, where ``(w0, w1)`` are the words of the
+        name ``<scope>/rng:<stream>``, or ``<scope>/rng:<stream>/<name>`` (`docs/design.md`,
+        "Keys"). So it is the same under any transform, in a stack or an unrolled loop.
+
+        >>> scope = Scope({}, rngs={"dropout": jax.random.key(0)}) / "layer"
+        >>> keep = jax.random.bernoulli(scope.rng("dropout"), 0.9, (3,))
+
+        Args:
+            stream: Which stream, such as ``"dropout"``.
+            name: Tells several draws from one stream in one scope apart. In loops over time,
+                draw from `fold` instead.
+
+        Returns:
+            A key of the root key's kind; while declaring, an abstract one, whatever the stream.
+
+        Raises:
+            MissingStreamError: If the scope has no such stream.
+            RandomStreamError: If this was drawn already in this scope and trace.
+            ScopeError: If this scope is a stack that is not sliced.
+        """
+        check(stream)
+        if name is not None:
+            check(name)
+        what = f"A key of the stream {stream!r}"
+        self._place.check_sliced(self._leaves, what)
+        key: Array = self._place.draw(stream, name, self._leaves)
+        site = call_site()
+        earlier = self._begun().drawn_again((self.name, stream, name), site)
+        if earlier is not None:
+            other = "another name=" if name else f"scope.rng({stream!r}, name='second')"
+            raise RandomStreamError(
+                f"{what} was drawn already in the scope {self.name!r}"
+                f"{f' as {name!r}' if name else ''}, and would be the same key. Write {other} for "
+                "another draw, or scope.fold(step) in a loop."
+                f"\nFirst drawn at:\n{site_text(earlier)}\nDrawn again at:\n{site_text(site)}"
+            )
+        return key
+
+    def fold(self, i: int | Array) -> "Scope":
+        """This scope, with an integer folded into its random keys, such as a time step.
+
+        Variables are the same. Traced integers fold too:
+
+        >>> def step(x, t):
+        ...     now = scope.fold(t)
+        ...     return x * jax.random.bernoulli(now.rng("dropout"), 0.9, x.shape), None
+        >>> scope = Scope({}, rngs=jax.random.key(0))
+        >>> x, _ = jax.lax.scan(step, jnp.ones(3), jnp.arange(5))
+
+        Raises:
+            TypeError: If ``i`` is not an integer scalar.
+        """
+        if isinstance(i, jax.core.Tracer):
+            integer: Any = i if jnp.issubdtype(i.dtype, jnp.integer) and i.ndim == 0 else None
+        else:
+            try:
+                integer = None if isinstance(i, bool) else operator.index(i)
+            except TypeError:
+                integer = None
+        if integer is None:
+            raise TypeError(f"scope.fold takes an integer scalar, such as a time step, got {i!r}.")
+        concrete = (self.name, integer) if isinstance(integer, int) else None
+        place, leaves = self._place.folded(integer, self._leaves)
+        return _make(place, leaves, self._begun().folded(concrete))
+
+    # What is returned beside the model's result.
+
+    def _change(self, name: str, operation: Callable[..., VarTree], *arguments: Any) -> Array:
+        whole = join(self.name, check(name))
+        ledger = self._begun().updates
+        if ledger is None or not ledger.takes():
+            raise _cannot_assign(whole, ledger, at_boundary=self._begun().at_boundary)
+        before = self._written(name, self._place.read(name, self._leaves, counted=False))
+        changed = operation(from_flat({whole: before}), whole, *arguments)
+        value: Array = changed[whole]
+        ledger.entries[whole] = value
+        return value
+
+    def record(self, name: str, value: Any) -> None:
+        """Offer a value, such as an activation, to `js.with_records`; else nothing happens.
+
+        Args:
+            name: Relative to this scope.
+            value: An array, or a pytree of arrays.
+
+        Raises:
+            NameCollisionError: If the name was recorded already, within `js.with_records`.
+        """
+        whole = join(self.name, check(name))
+        ledger = self._begun().records
+        if ledger is None or not ledger.is_open:
+            return
+        if not ledger.takes():
+            ledger.out_of_reach[whole] = jax.eval_shape(lambda: value)
+            return
+        if whole in ledger.entries:
+            raise NameCollisionError(
+                f"{whole!r} was recorded already. A loop needs a name for each: "
+                f"scope.record(f'{name}_{{i}}', value)."
+            )
+        ledger.entries[whole] = value
+
+    def specs(self, function: Callable[[str, Any], Any], rest: Any) -> "Scope":
+        """Specs in the shape of this scope: an ``in_specs`` of `jax.shard_map`, an ``in_axes``.
+
+        A bound scope has its variables as leaves, a declaring one has not; this fits both. It
+        also tells a declaration how variables that are created inside `jax.shard_map`, where
+        shapes are those of one shard, are sharded.
+
+        Args:
+            function: ``f(name, value)`` gives the spec of a variable; the name is relative to
+                this scope, the value an array or, declaring, a `jax.ShapeDtypeStruct`.
+            rest: The spec of all other leaves, which are random keys and the like.
+
+        >>> scope = Scope({"w": jnp.ones((8, 3))})
+        >>> specs = scope.specs(lambda name, value: PartitionSpec("model"), PartitionSpec())
+        """
+        return _make(self._place, self._place.with_leaves(function, rest, self._leaves), None)
 
     def __repr__(self) -> str:
         return f"Scope({self._place.summary()})"
@@ -231,300 +402,29 @@ class Scope:
     def __iter__(self) -> NoReturn:
         raise TypeError("A scope can't be iterated; iterate over the tree it was made of.")
 
-    # The lineage, see `_recorder`.
-
-    def _lineage(self) -> Asked:
-        if self._asked is None:
-            self._asked = Asked()
-        return self._asked
-
-
-@dataclass(slots=True)
-class _Request:
-    """The arguments of one `get_variable`."""
-
-    name: str
-    shape: int | Iterable[int] | None
-    dtype: DTypeLike | None
-    initializer: Initializer | ArrayLike | None
-    regularizer: Regularizer | None
-    trainable: bool
-
-    def shape_said(self) -> int | Iterable[int] | None:
-        """The shape that the call names, by itself or as that of an initial value; or None."""
-        return _initial.known_shape(self.initializer) if self.shape is None else self.shape
-
-    def dtype_said(self, whole: str, scope_default: Any) -> Any:
-        """The dtype that the call or the scope names, if any; a value's own beats the scope's."""
-        if self.dtype is not None:
-            return _initial.normalize_dtype(whole, self.dtype)
-        is_value = self.initializer is not None and not callable(self.initializer)
-        return None if is_value else scope_default
-
-
-# Bound.
-
-
-class _Fixed:
-    """The static part of a bound scope: interned, compared by identity."""
-
-    __slots__ = ("__weakref__", "_children", "dtype", "reuse", "structure")
-
-    def __init__(self, structure: Structure, reuse: Reuse, dtype: Any):
-        self.structure = structure
-        self.reuse = reuse
-        self.dtype = dtype
-        self._children: dict[str, tuple[_Fixed, slice]] = {}
-
-    def child(self, name: str) -> tuple["_Fixed", slice]:
-        found = self._children.get(name)
-        if found is None:
-            structure, where = self.structure.below(name)
-            found = (_intern(structure, self.reuse, self.dtype), where)
-            if structure.names:  # else anyone's guesses would pile up here
-                self._children[name] = found
-        return found
-
-
-_fixed: "weakref.WeakValueDictionary[tuple[Structure, Reuse, Any], _Fixed]" = (
-    weakref.WeakValueDictionary()
-)
-# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
-_fixed_lock = threading.RLock()
-
-
-def _intern(structure: Structure, reuse: Reuse, dtype: Any) -> _Fixed:
-    key = (structure, reuse, dtype)
-    with _fixed_lock:
-        fixed = _fixed.get(key)
-        if fixed is None:
-            fixed = _fixed[key] = _Fixed(structure, reuse, dtype)
-        return fixed
-
-
-class _Bound:
-    """The place of a bound scope: its static part and, outside equality, where it hangs.
-
-    The path and the names of the whole tree ride along for error messages only.
-    """
-
-    __slots__ = ("fixed", "path", "root")
-
-    def __init__(self, fixed: _Fixed, path: str, root: Structure):
-        self.fixed = fixed
-        self.path = path
-        self.root = root
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Bound) and self.fixed is other.fixed
-
-    def __hash__(self) -> int:
-        return hash(self.fixed)
-
-    @property
-    def reuse(self) -> Reuse:
-        return self.fixed.reuse
-
-    def child(self, name: str, values: tuple[Any, ...]) -> tuple["_Bound", tuple[Any, ...]]:
-        fixed, where = self.fixed.child(name)
-        return _Bound(fixed, join(self.path, name), self.root), values[where]
-
-    def with_defaults(self, changed: Mapping[str, Any]) -> "_Bound":
-        fixed = self.fixed
-        reuse, dtype = changed.get("reuse", fixed.reuse), changed.get("dtype", fixed.dtype)
-        return _Bound(_intern(fixed.structure, reuse, dtype), self.path, self.root)
-
-    def get(self, request: _Request, scope: Scope) -> Any:
-        value = self.read(request.name, scope._values)
-        whole = join(self.path, request.name)
-        site = call_site()
-        earlier = scope._lineage().again(whole, site)
-        if earlier is not None and self.reuse is False:
-            hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
-            raise exists_already(whole, earlier, site, hint)
-        try:
-            _initial.check_found(
-                whole,
-                request.shape_said(),
-                request.dtype_said(whole, self.fixed.dtype),
-                value,
-                "The tree holds one and the code asks for the other; the tree may come from a "
-                "model with other settings. js.declare(model)(...).check(tree) lists all "
-                "differences.",
-            )
-        except JscopeError:
-            if earlier is None:  # so that a corrected request isn't a second use
-                scope._lineage().forget(whole)
-            raise
-        return value
-
-    def read(self, name: str, values: tuple[Any, ...]) -> Any:
-        position = self.fixed.structure.position(name)
-        if position is None:
-            error = _not_there(self.path, name, self.fixed.structure.names, self.root.names)
-            raise MissingVariableError(
-                f"{error} A bound scope never creates variables: js.init this model, or restore a "
-                "checkpoint that has the name."
-            )
-        return values[position]
-
-    def has(self, name: str) -> bool:
-        return self.fixed.structure.position(name) is not None
-
-    def summary(self) -> str:
-        return f"{self.path!r}, {len(self.fixed.structure.names)} variables"
-
-    def child_keys(self, values: tuple[Any, ...]) -> Iterable[Any]:
-        del values  # the names are in the structure
-        return map(jax.tree_util.DictKey, self.fixed.structure.names)
-
-
-# Declaring.
-
-
-@dataclass(frozen=True, eq=False)
-class _Defaults:
-    """What scopes inherit while declaring; compared by identity, since values may be arrays."""
-
-    reuse: Reuse = False
-    initializer: Initializer | ArrayLike | None = None
-    regularizer: Regularizer | None = None
-    dtype: Any = None
-
-
-_HASH_BITS = 12
-
-
-class _Declaring:
-    """The place of a declaring scope: (run, path, defaults)."""
-
-    __slots__ = ("bits", "defaults", "path", "run")
-
-    def __init__(self, run: Run, path: str, defaults: _Defaults):
-        self.run = run
-        self.path = path
-        self.defaults = defaults
-        code = hash((run, path))
-        self.bits = tuple(None if code >> i & 1 else () for i in range(_HASH_BITS))
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Declaring)
-            and self.run is other.run
-            and self.path == other.path
-            and self.defaults is other.defaults
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.run, self.path))
-
-    @property
-    def reuse(self) -> Reuse:
-        return self.defaults.reuse
-
-    def child(self, name: str, values: tuple[Any, ...]) -> tuple["_Declaring", tuple[Any, ...]]:
-        del values  # the child has hash bits of its own
-        below = _Declaring(self.run, join(self.path, name), self.defaults)
-        return below, below.bits
-
-    def with_defaults(self, changed: Mapping[str, Any]) -> "_Declaring":
-        if not changed:
-            return self
-        return _Declaring(self.run, self.path, replace(self.defaults, **changed))
-
-    def get(self, request: _Request, scope: Scope) -> Array:
-        recorder = self.run.recorder(self.path)
-        whole = check_root(join(self.path, request.name))
-        asked_dtype = request.dtype_said(whole, self.defaults.dtype)
-        site = call_site()
-        found = recorder.get(
-            whole,
-            lambda: self._spec(whole, request, asked_dtype, recorder),
-            asked_shape=request.shape_said(),
-            asked_dtype=asked_dtype,
-            reuse=self.reuse,
-            site=site,
-            earlier=scope._lineage().again(whole, site),
-        )
-        return _abstract_value(found)
-
-    def _spec(self, whole: str, request: _Request, dtype: Any, recorder: Recorder) -> VariableSpec:
-        """What is created if the variable doesn't exist yet."""
-        initializer, shape = request.initializer, request.shape
-        initializer = self.defaults.initializer if initializer is None else initializer
-        if isinstance(initializer, InitializedValue):
-            candidates = map(recorder.created, outward(whole, initializer.name))
-            source = next(filter(None, candidates), None)  # None if it is created later
-            if source is not None:
-                like = _initial.like_source(initializer, source)
-                shape = like.shape if shape is None else shape
-                dtype = like.dtype if dtype is None else dtype
-        wanted = _initial.normalize(whole, shape, dtype, initializer)
-        regularizer = request.regularizer
-        regularizer = self.defaults.regularizer if regularizer is None else regularizer
-        if not (regularizer is None or callable(regularizer)):
-            raise RegularizerError(
-                f"Variable {whole!r}: a regularizer is a function f(value) -> scalar, such as "
-                f"regularizers.l2(1e-4), got {regularizer!r}."
-            )
-        return VariableSpec(*wanted, request.trainable, regularizer)
-
-    def read(self, name: str, values: tuple[Any, ...]) -> Array:
-        del values  # a declaring scope has none
-        whole = join(self.path, name)
-        spec = self.run.recorder(self.path).find(whole)
-        if spec is None:
-            created = tuple(self.run.recorder(self.path).specs())
-            below = tuple(n[len(whole) - len(name) :] for n in created if _is_in(n, self.path))
-            error = _not_there(self.path, name, below, created)
-            raise MissingVariableError(
-                f"{error} scope[name] reads what exists; to create a variable, write "
-                "scope.get_variable(name, shape)."
-            )
-        return _abstract_value(spec)
-
-    def has(self, name: str) -> bool:
-        return self.run.recorder(self.path).created(join(self.path, name)) is not None
-
-    def summary(self) -> str:
-        return f"{self.path!r}, declaring"
-
-    def child_keys(self, values: tuple[Any, ...]) -> Iterable[Any]:
-        return map(jax.tree_util.FlattenedIndexKey, range(len(values)))
-
-
-def _is_in(name: str, scope: str) -> bool:
-    return not scope or name.startswith(scope + "/")
-
-
-def _not_there(
-    scope: str, name: str, below: Collection[str], everywhere: Collection[str]
-) -> MissingVariableError:
-    """Compose what is missing; what is below the scope is the better hint, if there is any."""
-    if any(known.startswith(name + "/") or known.endswith("/" + name) for known in below):
-        return missing_variable(name, below, scope)
-    return missing_variable(join(scope, name), everywhere)
-
-
-def _abstract_value(spec: VariableSpec) -> Array:
-    # In a trace, as every declaration is, this computes nothing: it is one equation. It is
-    # jnp.zeros at a third of the cost, which is most of what declaring adds to tracing.
-    if jnp.issubdtype(spec.dtype, jax.dtypes.extended):
-        return jnp.zeros(spec.shape, spec.dtype)
-    return lax.broadcast(np.zeros((), spec.dtype), spec.shape)
+    def _begun(self) -> Lineage:
+        if self._lineage is None:
+            self._lineage = Lineage(at_boundary=True)
+        return self._lineage
 
 
 def declaring_scope(recorder: Recorder) -> Scope:
-    """The root scope of a declaration."""
-    place = _Declaring(Run(recorder), "", _Defaults())
-    return _make(place, place.bits, None)
+    """The root scope of a declaration, which takes assignments and forgets them."""
+    place, leaves = declaring_root(recorder)
+    return with_ledgers(_make(place, leaves, Lineage()), Ledger(), None)
 
 
-def _make(place: "_Bound | _Declaring", values: tuple[Any, ...], asked: Asked | None) -> Scope:
+def with_ledgers(scope: Scope, updates: Ledger | None, records: Ledger | None) -> Scope:
+    """The same scope, whose updates or records go to other ledgers; None leaves them."""
+    lineage = scope._begun().with_ledgers(updates, records)
+    return _make(scope._place, _flatten(scope)[0], lineage)
+
+
+def _make(place: Bound | Declaring, leaves: tuple[Any, ...], lineage: Lineage | None) -> Scope:
     scope = Scope.__new__(Scope)
     scope._place = place
-    scope._values = values
-    scope._asked = asked
+    scope._leaves = leaves
+    scope._lineage = lineage
     return scope
 
 
@@ -546,22 +446,48 @@ def _merge(trees: tuple[Mapping[str, Any], ...]) -> VarTree:
     return first
 
 
+def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> ScopeError:
+    if at_boundary or (ledger is not None and ledger.is_open):
+        return ScopeError(
+            f"Variable {name!r} was assigned inside {transform_around()}, from which a new value "
+            "comes out only as a result. Write the function that is transformed with "
+            "y, updates = js.with_updates(block)(scope, x), return both, and outside write "
+            "scope.update(updates) in the scope that was passed. (If the whole model is in the "
+            "transform: js.with_updates(model)(js.Scope(tree), x).)"
+        )
+    ended = "js.with_updates has ended" if ledger is not None else "nothing collects updates here"
+    return ScopeError(
+        f"Variable {name!r} was assigned, but {ended}, and the new value would be lost. Apply the "
+        "model with out, updates = js.with_updates(model)(tree, ...); the new state is "
+        "state | updates."
+    )
+
+
 # The pytree registration.
 
 
-def _flatten(scope: Scope) -> tuple[tuple[Any, ...], "_Bound | _Declaring"]:
-    return scope._values, scope._place
+def _flatten(scope: Scope) -> tuple[tuple[Any, ...], Bound | Declaring]:
+    lineage = scope._lineage
+    if lineage is None or lineage.updates is None or not lineage.updates.entries:
+        return scope._leaves, scope._place
+    names = scope._place.names()
+    written, path = lineage.updates.entries, scope.name
+    current = (
+        written.get(join(path, name), leaf)
+        for name, leaf in zip(names, scope._leaves, strict=False)
+    )
+    return (*current, *scope._leaves[len(names) :]), scope._place
 
 
 def _flatten_with_keys(
     scope: Scope,
-) -> tuple[tuple[tuple[Any, Any], ...], "_Bound | _Declaring"]:
-    keys = scope._place.child_keys(scope._values)
-    return tuple(zip(keys, scope._values, strict=True)), scope._place
+) -> tuple[tuple[tuple[Any, Any], ...], Bound | Declaring]:
+    leaves, place = _flatten(scope)
+    return tuple(zip(place.leaf_keys(leaves), leaves, strict=True)), place
 
 
-def _unflatten(place: "_Bound | _Declaring", values: Iterable[Any]) -> Scope:
-    return _make(place, values, None)  # type: ignore[arg-type]  # JAX passes a tuple
+def _unflatten(place: Bound | Declaring, leaves: Iterable[Any]) -> Scope:
+    return _make(place, leaves, None)  # type: ignore[arg-type]  # JAX passes a tuple
 
 
 jax.tree_util.register_pytree_with_keys(Scope, _flatten_with_keys, _unflatten, _flatten)

@@ -1,0 +1,286 @@
+"""The place of a bound scope: it looks variables up in the values it was given.
+
+Its static part is one interned object, `_Fixed`, compared by identity: the relative names and
+what can change a look-up (dtype default, reuse, names of the random streams). ``layer_0`` and
+``layer_47`` of equal blocks have the same static part, so JAX traces them once. The path and
+the names of the whole tree ride along outside equality, for error messages; no decision may
+use them. Interning is weak and locked; JAX's caches hold static parts until `jax.clear_caches`.
+
+The leaves of a bound scope are its variables' values in the order of their names and, with
+random streams or in a stack, its words (`_place`) and the streams' keys.
+
+Imports: `_errors`, `_initial`, `_keys`, `_lineage`, `_names`, `_place`, `_recorder`, `_sites`,
+`_tree`, JAX.
+"""
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _initial
+from ._errors import (
+    JscopeError,
+    MissingStreamError,
+    MissingVariableError,
+    ShapeMismatchError,
+    listed,
+)
+from ._keys import ROOT_WORDS, below, check_key, draw_words, fold_integer, fold_words, slices
+from ._lineage import Lineage
+from ._names import check, join
+from ._place import Request, not_sliced, not_there, unsliced, zero_words
+from ._recorder import Reuse, exists_already
+from ._sites import Site
+from ._tree import Structure, VarTree, structure_of, values_of
+
+Leaves = tuple[Any, ...]
+
+ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not a legal name
+
+
+class _Fixed:
+    """The static part of a bound scope: interned, compared by identity."""
+
+    __slots__ = ("__weakref__", "_children", "dtype", "has_words", "reuse", "streams", "structure")
+
+    def __init__(
+        self,
+        structure: Structure,
+        reuse: Reuse,
+        dtype: Any,
+        streams: tuple[str, ...],
+        has_words: bool,
+    ):
+        self.structure = structure
+        self.reuse = reuse
+        self.dtype = dtype
+        self.streams = streams
+        self.has_words = has_words
+        self._children: dict[str, tuple[_Fixed, slice]] = {}
+
+    def child(self, name: str) -> tuple["_Fixed", slice]:
+        found = self._children.get(name)
+        if found is None:
+            structure, where = self.structure.below(name)
+            found = (self.other(structure=structure), where)
+            if structure.names:  # else anyone's guesses would pile up here
+                self._children[name] = found
+        return found
+
+    def other(self, **changed: Any) -> "_Fixed":
+        facts = {key: getattr(self, key) for key in _FACTS}
+        return _intern(**{**facts, **changed})
+
+
+_FACTS = ("structure", "reuse", "dtype", "streams", "has_words")
+
+_fixed: "weakref.WeakValueDictionary[tuple[Any, ...], _Fixed]" = weakref.WeakValueDictionary()
+# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+_fixed_lock = threading.RLock()
+
+
+def _intern(
+    structure: Structure, reuse: Reuse, dtype: Any, streams: tuple[str, ...], has_words: bool
+) -> _Fixed:
+    key = (structure, reuse, dtype, streams, has_words)
+    with _fixed_lock:
+        fixed = _fixed.get(key)
+        if fixed is None:
+            fixed = _fixed[key] = _Fixed(*key)
+        return fixed
+
+
+class Bound:
+    """The place of a bound scope; see the top of this file."""
+
+    __slots__ = ("fixed", "path", "root")
+
+    def __init__(self, fixed: _Fixed, path: str, root: Structure):
+        self.fixed = fixed
+        self.path = path
+        self.root = root
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and self.fixed is other.fixed
+
+    def __hash__(self) -> int:
+        return hash(self.fixed)
+
+    @property
+    def reuse(self) -> Reuse:
+        return self.fixed.reuse
+
+    # Other places.
+
+    def child(self, name: str, leaves: Leaves) -> tuple["Bound", Leaves]:
+        fixed, where = self.fixed.child(name)
+        place = Bound(fixed, join(self.path, name), self.root)
+        if not fixed.has_words:
+            return place, leaves[where]
+        words, *keys = leaves[len(self.fixed.structure.names) :]
+        if fixed.streams:
+            words = below(words, name)
+        return place, (*leaves[where], words, *keys)
+
+    def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Bound", Leaves]:
+        place, leaves = self.child(name, leaves)
+        names = place.fixed.structure.names
+        values, extra = leaves[: len(names)], leaves[len(names) :]
+        words, *keys = extra or (None,)
+        axis = 0 if words is None else unsliced(words)
+        _check_lengths(place.path, names, values, axis, length)
+        place.fixed = place.fixed.other(has_words=True)
+        if not place.fixed.streams:
+            return place, (*values, zero_words(words, length))
+        stacked = [_repeated(key, axis, length) for key in keys]
+        return place, (*values, slices(words, length), *stacked)
+
+    def folded(self, i: Any, leaves: Leaves) -> tuple["Bound", Leaves]:
+        if not self.fixed.streams:
+            return self, leaves
+        at = len(self.fixed.structure.names)
+        return self, (*leaves[:at], fold_integer(leaves[at], i), *leaves[at + 1 :])
+
+    def with_defaults(self, changed: Mapping[str, Any]) -> "Bound":
+        kept = {key: value for key, value in changed.items() if key in ("reuse", "dtype")}
+        return Bound(self.fixed.other(**kept), self.path, self.root) if kept else self
+
+    # Variables.
+
+    def get(self, request: Request, leaves: Leaves, lineage: Lineage, site: Site) -> Any:
+        self.check_sliced(leaves, f"Variable {request.name!r}")
+        value = self.read(request.name, leaves)
+        whole = join(self.path, request.name)
+        earlier = lineage.asked_again(whole, site)
+        if earlier is not None and self.reuse is False:
+            hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
+            raise exists_already(whole, earlier, site, hint)
+        try:
+            _initial.check_found(
+                whole,
+                request.shape_said(),
+                request.dtype_said(whole, self.fixed.dtype),
+                value,
+                _other_settings(),
+            )
+        except JscopeError:
+            if earlier is None:  # so that a corrected request isn't a second use
+                lineage.forget(whole)
+            raise
+        return value
+
+    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
+        del counted  # nothing is
+        position = self.fixed.structure.position(name)
+        if position is None:
+            error = not_there(self.path, name, self.fixed.structure.names, self.root.names)
+            raise MissingVariableError(
+                f"{error} A bound scope never creates variables: js.init this model, or restore a "
+                "checkpoint that has the name."
+            )
+        return leaves[position]
+
+    def has(self, name: str) -> bool:
+        return self.fixed.structure.position(name) is not None
+
+    def check_sliced(self, leaves: Leaves, what: str) -> None:
+        if self.fixed.has_words and unsliced(leaves[len(self.fixed.structure.names)]):
+            raise not_sliced(self.path, what)
+
+    # Random keys.
+
+    def draw(self, stream: str, name: str | None, leaves: Leaves) -> Any:
+        streams = self.fixed.streams
+        if streams != (ANY_STREAM,) and stream not in streams:
+            have = f"it has {listed(streams)}" if streams else "it has none"
+            raise MissingStreamError(
+                f"The scope {self.path!r} has no random stream {stream!r} ({have}). Write "
+                f"js.Scope(tree, rngs={{{stream!r}: key}}), or rngs=key for all streams."
+            )
+        words, *keys = leaves[len(self.fixed.structure.names) :]
+        root = keys[0 if streams == (ANY_STREAM,) else streams.index(stream)]
+        return fold_words(root, draw_words(words, stream, name))
+
+    # For the pytree registration, and for printing.
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the leaves that are variables, which come first."""
+        return self.fixed.structure.names
+
+    def with_leaves(self, function: Any, rest: Any, leaves: Leaves) -> Leaves:
+        names = self.fixed.structure.names
+        mapped = tuple(map(function, names, leaves))
+        return mapped + (rest,) * (len(leaves) - len(names))
+
+    def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:
+        extra = len(leaves) - len(self.fixed.structure.names)
+        names = (*self.fixed.structure.names, *("(words)", *self.fixed.streams)[:extra])
+        return map(jax.tree_util.DictKey, names)
+
+    def summary(self) -> str:
+        streams = f", streams {listed(self.fixed.streams)}" if self.fixed.streams else ""
+        return f"{self.path!r}, {len(self.fixed.structure.names)} variables{streams}"
+
+
+def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
+    """The place and the leaves of a root scope.
+
+    Raises:
+        KeyArgumentError: If ``rngs`` is neither None, a PRNG key, nor a mapping to such.
+        VariableNameError: If a stream's name is not legal.
+    """
+    structure = structure_of(tree)
+    if rngs is None:
+        return Bound(_intern(structure, False, None, (), False), "", structure), values_of(tree)
+    named = rngs if isinstance(rngs, Mapping) else {ANY_STREAM: rngs}
+    streams = tuple(sorted(named))
+    if streams != (ANY_STREAM,) or rngs is named:
+        for stream in streams:
+            check(stream)
+    keys = [check_key(named[stream]) for stream in streams]
+    extra = (ROOT_WORDS, *keys) if keys else ()
+    place = Bound(_intern(structure, False, None, streams, bool(keys)), "", structure)
+    return place, (*values_of(tree), *extra)
+
+
+def _repeated(key: Any, axis: int, length: int) -> Any:
+    """A key for each slice, along a new axis."""
+    shape = np.shape(key)
+    return jnp.broadcast_to(jnp.expand_dims(key, axis), (*shape[:axis], length, *shape[axis:]))
+
+
+def _check_lengths(
+    scope: str, names: tuple[str, ...], values: Leaves, axis: int, length: int
+) -> None:
+    shapes = {name: tuple(np.shape(value)) for name, value in zip(names, values, strict=True)}
+    uneven = {name: s for name, s in shapes.items() if len(s) <= axis or s[axis] != length}
+    if uneven:
+        found = ", ".join(f"{join(scope, name)!r} {shape}" for name, shape in uneven.items())
+        unrolled = any(name.startswith("0/") for name in uneven)
+        hint = (
+            f"These are layers of their own: write js.stack(tree, {scope!r})"
+            if unrolled
+            else "Write the length with which the tree was made"
+        )
+        raise ShapeMismatchError(
+            f"The scope {scope!r} was asked for as a stack of {length}, but {len(uneven)} of its "
+            f"{len(names)} variables don't have {length} slices along axis {axis}: {found}. {hint}."
+        )
+
+
+def _other_settings() -> str:
+    inside = ""
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        inside = (
+            " Inside jax.shard_map shapes are those of one shard: where the scope is sharded, pass "
+            "it with in_specs=scope.specs(function, P()), at declaration too."
+        )
+    return (
+        "The tree holds one and the code asks for the other; the tree may come from a model with "
+        f"other settings. js.declare(model)(...).check(tree) lists all differences.{inside}"
+    )

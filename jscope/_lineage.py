@@ -1,0 +1,114 @@
+"""What scopes that descend from one another share, and what JAX must never see.
+
+A lineage begins at a root scope, or where JAX unflattens a scope, and is shared along ``/``.
+It is no part of the pytree: what crosses a transform's boundary begins a new one. It holds
+
+* the names asked for and the random keys drawn, with the trace and the place of each:
+  asking for one name, or drawing one stream, twice in one lineage and one trace is a second
+  use. JAX may run a body again in another trace, or not at all, so uses in different traces
+  are never compared;
+* the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
+  these. A ledger takes values only in the trace in which it was opened: a value of an inner
+  trace would leak.
+
+Trace states are opaque, are compared with ``==`` and hold weak references only.
+
+Imports: `_errors`, `_sites`, JAX.
+"""
+
+import copy
+from collections.abc import Hashable
+from typing import Any
+
+from jax.extend.core import get_opaque_trace_state
+
+from ._sites import Site
+
+
+def trace_state() -> Any:
+    """The present trace, to be compared with ``==``."""
+    return get_opaque_trace_state(convention="jscope")
+
+
+class Ledger:
+    """Values by whole name, taken in one trace."""
+
+    __slots__ = ("entries", "is_open", "out_of_reach", "trace")
+
+    def __init__(self) -> None:
+        self.trace = trace_state()
+        self.entries: dict[str, Any] = {}
+        # What was offered in other traces: names to shapes and dtypes.
+        self.out_of_reach: dict[str, Any] = {}
+        self.is_open = True
+
+    def takes(self) -> bool:
+        """Whether a value of the present trace may be entered."""
+        return self.is_open and trace_state() == self.trace
+
+    def close(self) -> dict[str, Any]:
+        """End it, and return what it holds; afterwards it holds nothing."""
+        entries, self.entries = self.entries, {}
+        self.is_open = False
+        return entries
+
+
+class Lineage:
+    """See the top of this file."""
+
+    __slots__ = ("_drawn", "_folds", "_uses", "at_boundary", "records", "updates")
+
+    def __init__(self, *, at_boundary: bool = False) -> None:
+        self._uses: _Uses = {}
+        self._drawn: _Uses = {}
+        self._folds: dict[Hashable, Lineage] = {}
+        self.updates: Ledger | None = None
+        self.records: Ledger | None = None
+        self.at_boundary = at_boundary
+
+    def asked_again(self, name: str, site: Site) -> Site | None:
+        """Note that a variable is asked for; the place of an earlier time in the same trace."""
+        return _again(self._uses, name, site)
+
+    def forget(self, name: str) -> None:
+        """Take back the latest first use of a name, since the request failed."""
+        self._uses[name].pop()
+
+    def drawn_again(self, draw: Hashable, site: Site) -> Site | None:
+        """Note that a random key is drawn; the place of an earlier time in the same trace."""
+        return _again(self._drawn, draw, site)
+
+    def with_ledgers(self, updates: Ledger | None, records: Ledger | None) -> "Lineage":
+        """The same lineage with other ledgers; None keeps the one there is."""
+        other = copy.copy(self)
+        other._folds = {}
+        other.updates = updates or self.updates
+        other.records = records or self.records
+        return other
+
+    def folded(self, place: Hashable | None) -> "Lineage":
+        """The same lineage, with draws of its own: one for each place, or a new one for None."""
+        if place in self._folds:
+            return self._folds[place]
+        other = copy.copy(self)
+        other._drawn = {}
+        other._folds = {}
+        if place is not None:
+            self._folds[place] = other
+        return other
+
+
+_Uses = dict[Hashable, list[tuple[Any, Site]]]
+
+# A scope kept by a long-running program is used in trace after trace; older ones go.
+_MOST_TRACES = 8
+
+
+def _again(uses: _Uses, what: Hashable, site: Site) -> Site | None:
+    trace = trace_state()
+    those = uses.setdefault(what, [])
+    earlier = next((first for state, first in those if state == trace), None)
+    if earlier is None:
+        those.append((trace, site))
+        del those[:-_MOST_TRACES]
+    return earlier
