@@ -26,6 +26,7 @@ from ._errors import (
     near,
 )
 from ._initialize import initialize
+from ._inline import InlineRecorder
 from ._keys import check_key
 from ._recorder import Recorder, VariableSpec
 from ._scope import Scope, declaring_scope
@@ -266,18 +267,48 @@ def declare(model: Callable[Concatenate[Scope, P], Any], /) -> Callable[P, Decla
 
 
 def init(
-    model: Callable[Concatenate[Scope, P], Any], /
+    model: Callable[Concatenate[Scope, P], Any], /, *, inline: bool = False
 ) -> Callable[Concatenate[Array, P], VarTree]:
     """Initial values of a model: ``init(model)(key, ...)`` is ``declare(model)(...).init(key)``.
 
     Under ``jax.jit`` it is one graph, in which the model itself leaves no trace.
+
+    Args:
+        model: ``model(scope, *args, **kwargs)``.
+        inline: Run the model once with these very arguments, and give each variable its
+            initial value where it is first asked for. Then initial values may depend on what
+            the model computes (ActNorm, weight normalisation by data); the others are the
+            same, bit for bit. Variables can't be created inside transforms.
+
+    >>> def actnorm(scope, x):
+    ...     scale = scope.get_variable("scale", initializer=1 / x.std(axis=0))
+    ...     return x * scale
+    >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> js.init(actnorm, inline=True)(jax.random.key(0), x)["scale"]
+    Array([1. , 0.1], dtype=float32)
     """
     declaring = declare(model)
 
     def initialized(key: Array, /, *args: P.args, **kwargs: P.kwargs) -> VarTree:
         return declaring(*args, **kwargs).init(key)
 
-    return initialized
+    def initialized_inline(key: Array, /, *args: P.args, **kwargs: P.kwargs) -> VarTree:
+        abstract = [
+            leaf
+            for leaf in jax.tree.leaves((args, kwargs))
+            if isinstance(leaf, jax.ShapeDtypeStruct)
+        ]
+        if abstract:
+            raise TypeError(
+                f"js.init(model, inline=True) runs the model, which needs values; got "
+                f"{abstract[0]}. Pass arrays, or write js.init(model) if no initial value depends "
+                "on data."
+            )
+        recorder = InlineRecorder(key)
+        model(declaring_scope(recorder), *args, **kwargs)
+        return VarTree(recorder.values)
+
+    return initialized_inline if inline else initialized
 
 
 def _is_traced(leaf: Any) -> bool:

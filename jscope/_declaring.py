@@ -129,6 +129,7 @@ class Declaring:
         initializer = self.defaults.initializer if initializer is None else initializer
         if isinstance(initializer, InitializedValue):
             shape, dtype = self._like_source(whole, initializer, shape, dtype, recorder)
+        initializer = recorder.accepted(whole, initializer)
         wanted = _initial.normalize(whole, shape, dtype, initializer)
         regularizer = request.regularizer
         regularizer = self.defaults.regularizer if regularizer is None else regularizer
@@ -200,9 +201,8 @@ class Declaring:
     # Random keys.
 
     def draw(self, stream: str, name: str | None, leaves: Leaves) -> Array:
-        del stream, name, leaves  # whatever streams there will be
-        self.run.recorder(self.path)
-        return jax.random.key(0)
+        del leaves
+        return self.run.recorder(self.path).draw(self.path, stream, name)
 
     # For the pytree registration, and for printing.
 

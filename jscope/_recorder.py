@@ -4,7 +4,7 @@ A `Recorder` lives as long as the `jscope.declare` call that made it. Scopes fin
 a `Run`, which refers to it weakly, so that a scope, or a JAX cache that keeps a scope's
 structure, keeps no model alive; a scope that outlives its run finds nothing, and says so.
 
-Imports: `_errors`, `_sites`, `_initial`, `initializers`, `regularizers`, JAX and NumPy.
+Imports: `_errors`, `_sites`, `_traced`, `_initial`, `initializers`, `regularizers`, JAX and NumPy.
 """
 
 import enum
@@ -27,6 +27,7 @@ from ._errors import (
     VariableExistsError,
 )
 from ._sites import Site, site_text
+from ._traced import check_untraced
 from .initializers import Initializer
 from .regularizers import Regularizer
 
@@ -179,6 +180,17 @@ class Recorder:
         if jnp.issubdtype(seen.dtype, jax.dtypes.extended):
             return jnp.zeros(seen.shape, seen.dtype)
         return lax.broadcast(np.zeros((), seen.dtype), seen.shape)
+
+    def accepted(self, name: str, initializer: Any) -> Any:
+        """The initializer of a new variable, if it can wait until the trace is over."""
+        if callable(initializer):  # a traced initial value has an error of its own
+            check_untraced(name, initializer)
+        return initializer
+
+    def draw(self, scope: str, stream: str, name: str | None) -> Array:
+        """A random key: an abstract one, whatever streams there will be."""
+        del scope, stream, name  # which `_inline` needs
+        return jax.random.key(0)
 
     def tell_specs(self, told: "ToldSpecs") -> None:
         """Note how the variables below a scope are sharded where it is passed to a transform."""
