@@ -42,6 +42,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, UInt32
 
 from ._errors import KeyArgumentError
@@ -165,8 +166,18 @@ def fold_integer(words: Words, i: int | Array) -> Words:
 
 
 def fold_words(root: Array, words: Words) -> Array:
-    """``fold_in(fold_in(root, w0), w1)``."""
+    """``fold_in(fold_in(root, w0), w1)``; under `jax.vmap` too, whatever the implementation."""
+    # unsafe_rbg folds a batch otherwise than its members.
+    in_turn = jax.random.key_impl(root) == "unsafe_rbg"
+    folded: Array = (_fold_in_turn if in_turn else _fold)(root, words)
+    return folded
+
+
+def _fold(root: Array, words: Words) -> Array:
     return jax.random.fold_in(jax.random.fold_in(root, words[0]), words[1])
+
+
+_fold_in_turn = sequential_vmap(_fold)
 
 
 def variable_key(root: Array, name: str) -> Array:
