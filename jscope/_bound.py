@@ -138,7 +138,7 @@ class Bound:
         if not place.fixed.streams:
             return place, (*values, zero_words(words, length))
         stacked = [_repeated(key, axis, length) for key in keys]
-        return place, (*values, slices(words, length), *stacked)
+        return place, (*values, jnp.asarray(slices(words, length)), *stacked)
 
     def folded(self, i: Any, leaves: Leaves) -> tuple["Bound", Leaves]:
         if not self.fixed.streams:

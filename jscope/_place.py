@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
-import numpy as np
+from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
@@ -59,10 +59,11 @@ def unsliced(words: Any) -> int:
     return int(jnp.ndim(words)) - 1
 
 
-def zero_words(words: Any, length: int) -> np.ndarray[Any, Any]:
+def zero_words(words: Any, length: int) -> Array:
     """Words that nobody reads, for a stack below a scope with these words, or with None."""
     lead = () if words is None else tuple(words.shape[:-1])
-    return np.zeros((*lead, length, 2), np.uint32)
+    # JAX's, not NumPy's: users may index the leaves of a stack with traced integers.
+    return jnp.zeros((*lead, length, 2), jnp.uint32)
 
 
 def not_sliced(scope: str, what: str) -> ScopeError:

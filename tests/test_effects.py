@@ -1,0 +1,478 @@
+"""What a model returns beside its result: updates and records."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jscope as js
+
+X = jnp.arange(6.0).reshape(2, 3)
+
+
+def average(scope, x):
+    """A layer that keeps a moving mean of its inputs' means, and subtracts it."""
+    mean = scope.get_variable("mean", (3,), initializer=js.initializers.zeros, trainable=False)
+    w = scope.get_variable("w", (3, 3))
+    mean = scope.assign("mean", 0.5 * mean + 0.5 * x.mean(axis=0))
+    scope.record("centred", x - mean[None])
+    return (x - mean[None]) @ w
+
+
+def average_by_hand(mean, w, x):
+    mean = 0.5 * mean + 0.5 * x.mean(axis=0)
+    return (x - mean[None]) @ w, mean
+
+
+def tree_of(*scopes):
+    names = [(f"{s}/" if s else "") + name for s in scopes for name in ("mean", "w")]
+    return js.VarTree(
+        {
+            name: jax.random.normal(jax.random.key(i), (3,) if name.endswith("mean") else (3, 3))
+            for i, name in enumerate(names)
+        }
+    )
+
+
+# Updates.
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_updates_are_what_was_assigned_relative_to_the_tree(wrap):
+    def model(scope, x):
+        return average(scope / "b", average(scope / "a", x))
+
+    tree = tree_of("a", "b")
+    before = dict(tree)
+    with jax.checking_leaks():
+        out, updates = wrap(js.with_updates(model))(tree, X)
+    hidden, mean_a = average_by_hand(tree["a/mean"], tree["a/w"], X)
+    expected, mean_b = average_by_hand(tree["b/mean"], tree["b/w"], hidden)
+    assert list(updates) == ["a/mean", "b/mean"]
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+    np.testing.assert_allclose(updates["a/mean"], mean_a, rtol=1e-6)
+    np.testing.assert_allclose(updates["b/mean"], mean_b, rtol=1e-5)
+    assert all(tree[name] is before[name] for name in tree)
+    assert list(tree | updates) == list(tree)
+
+
+def test_reads_after_writes_see_the_new_value_in_program_order():
+    def model(scope):
+        a = scope / "a"
+        seen = [a["n"]]
+        seen.append(a.assign_add("n", 1))
+        seen.append(a.get_variable("n", (), jnp.int32))
+        scope.assign("a/n", jnp.int32(10))
+        seen.append((scope / "a")["n"])
+        seen.append(jax.jit(lambda s: s["n"])(scope / "a"))
+        seen.append(jax.tree.leaves(scope)[0])
+        seen.append(a.assign_sub("n", 3))
+        return jnp.stack(seen)
+
+    out, updates = js.with_updates(model)({"a/n": jnp.int32(5)})
+    assert out.tolist() == [5, 6, 6, 10, 10, 10, 7]
+    assert updates == js.VarTree({"a/n": jnp.int32(7)})
+
+
+def test_all_of_tf1_s_operations_return_the_new_value():
+    v = jnp.arange(6.0).reshape(3, 2)
+    rows, ones = jnp.array([0, 2]), jnp.ones((2, 2))
+    places, values = jnp.array([[0, 1], [2, 0]]), jnp.ones(2)
+    calls = {
+        "assign": (v + 1,),
+        "assign_add": (v,),
+        "assign_sub": (v,),
+        "scatter_update": (rows, ones),
+        "scatter_add": (rows, ones),
+        "scatter_sub": (rows, ones),
+        "scatter_mul": (rows, 3 * ones),
+        "scatter_div": (rows, 2 * ones),
+        "scatter_min": (rows, ones),
+        "scatter_max": (rows, ones),
+        "scatter_nd_update": (places, values),
+        "scatter_nd_add": (places, values),
+        "scatter_nd_sub": (places, values),
+        "batch_scatter_update": (jnp.array([[0], [1], [0]]), jnp.ones((3, 1))),
+    }
+    for name, arguments in calls.items():
+
+        def model(scope, name=name, arguments=arguments):
+            return getattr(scope / "a", name)("v", *arguments)
+
+        out, updates = js.with_updates(model)({"a/v": v})
+        expected = getattr(js, name)({"a/v": v}, "a/v", *arguments)["a/v"]
+        np.testing.assert_array_equal(out, expected, err_msg=name)
+        np.testing.assert_array_equal(updates["a/v"], expected, err_msg=name)
+        with jax.checking_leaks():
+            js.declare(lambda scope, call=model: (scope.get_variable("a/v", (3, 2)), call(scope)))()
+
+
+def test_count_up_to_returns_the_value_before():
+    out, updates = js.with_updates(lambda s: s.count_up_to("n", 3))({"n": jnp.int32(1)})
+    assert (int(out), int(updates["n"])) == (1, 2)
+    with pytest.raises(js.LimitReachedError):
+        js.with_updates(lambda s: s.count_up_to("n", 3))({"n": jnp.int32(3)})
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (
+            jnp.ones(2),
+            js.ShapeMismatchError,
+            "Variable 'a/v' has shape (3,), the value has shape (2,)",
+        ),
+        (jnp.ones(3, jnp.int32), js.DtypeMismatchError, "'a/v'"),
+    ],
+)
+def test_shapes_and_dtypes_never_change(value, error, text):
+    with pytest.raises(error) as caught:
+        js.with_updates(lambda s: (s / "a").assign("v", value))({"a/v": jnp.ones(3)})
+    assert text in str(caught.value)
+    with pytest.raises(error):
+        js.declare(lambda s: (s.get_variable("a/v", (3,)), (s / "a").assign("v", value)))()
+
+
+def test_a_variable_that_is_missing_can_t_be_assigned():
+    with pytest.raises(js.MissingVariableError, match="close names: 'mean'"):
+        js.with_updates(lambda s: s.assign("maen", 1.0))({"mean": 1.0})
+    with pytest.raises(js.MissingVariableError):
+        js.declare(lambda s: s.assign("mean", 1.0))()
+
+
+def test_declaring_discards_what_is_assigned():
+    with jax.checking_leaks():
+        declared = js.declare(lambda s, x: average(s / "a", x))(X)
+    assert list(declared) == ["a/mean", "a/w"]
+    assert "asked" in repr(declared)
+    np.testing.assert_array_equal(declared.init(jax.random.key(0))["a/mean"], np.zeros(3))
+    # js.with_updates of a model can be declared too.
+    again = js.declare(lambda s, x: js.with_updates(average)(s / "a", x)[0])(X)
+    assert again.abstract() == declared.abstract()
+
+
+def test_a_direct_call_of_a_model_that_assigns_shows_the_line():
+    with pytest.raises(js.ScopeError) as caught:
+        average(js.Scope(tree_of("a")) / "a", X)
+    assert str(caught.value) == (
+        "Variable 'a/mean' was assigned, but nothing collects updates here, and the new value "
+        "would be lost. Apply the model with out, updates = js.with_updates(model)(tree, ...); "
+        "the new state is state | updates."
+    )
+
+
+def test_assigning_when_with_updates_has_ended_is_an_error():
+    kept = []
+    js.with_updates(kept.append)({"n": jnp.int32(0)})
+    with pytest.raises(js.ScopeError, match=r"js\.with_updates has ended"):
+        kept[0].assign_add("n", 1)
+    with pytest.raises(ZeroDivisionError):
+        js.with_updates(lambda s: (kept.append(s), 1 / 0))({"n": jnp.int32(0)})
+    with pytest.raises(js.ScopeError, match=r"js\.with_updates has ended"):
+        kept[1].assign_add("n", 1)
+
+
+# Inside transforms.
+
+TRANSFORMS = {
+    "jax.jit": lambda f: lambda s, x: jax.jit(f)(s, x),
+    "jax.checkpoint": lambda f: lambda s, x: jax.checkpoint(f)(s, x),
+    "jax.vmap": lambda f: lambda s, x: jax.vmap(f, (None, 0))(s, x[None])[0],
+    "jax.lax.scan": lambda f: lambda s, x: lax.scan(lambda c, _: (f(s, c), None), x, length=1)[0],
+    "jax.lax.cond": lambda f: lambda s, x: lax.cond(True, f, f, s, x),
+    "jax.lax.switch": lambda f: lambda s, x: lax.switch(jnp.int32(0), [f, f], s, x),
+    "jax.lax.fori_loop": lambda f: lambda s, x: lax.fori_loop(0, 1, lambda _, x: f(s, x), x),
+    "jax.lax.while_loop": lambda f: (
+        lambda s, x: lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0] + 1, f(s, c[1])), (0, x))[1]
+    ),
+    "jax.lax.map": lambda f: lambda s, x: lax.map(lambda x: f(s, x), x[None])[0],
+    "jax.grad": lambda f: lambda s, x: jax.grad(lambda x: f(s, x).sum())(x),
+    "jax.value_and_grad": lambda f: lambda s, x: jax.value_and_grad(lambda x: f(s, x).sum())(x)[1],
+    "jax.jvp": lambda f: lambda s, x: jax.jvp(lambda x: f(s, x), (x,), (x,))[0],
+    "jax.vjp": lambda f: lambda s, x: jax.vjp(lambda x: f(s, x), x)[0],
+    "jax.linearize": lambda f: lambda s, x: jax.linearize(lambda x: f(s, x), x)[0],
+    "jax.jacfwd": lambda f: lambda s, x: jax.jacfwd(lambda x: f(s, x))(x),
+    "jax.jacrev": lambda f: lambda s, x: jax.jacrev(lambda x: f(s, x))(x),
+}
+
+
+def add(scope, x):
+    count = scope.get_variable("n", (), jnp.int32, trainable=False)
+    scope.assign_add("n", 1)
+    scope.record("x", x)
+    return x + count.astype(x.dtype)
+
+
+@pytest.mark.parametrize("declaring", [False, True], ids=["applied", "declared"])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_bare_assign_inside_a_transform_names_it_and_shows_the_nested_form(transform, declaring):
+    model = TRANSFORMS[transform](add)
+
+    def run():
+        if declaring:
+            return js.declare(lambda s, x: model(s / "a", x))(X)
+        return js.with_updates(lambda s, x: model(s / "a", x))({"a/n": jnp.int32(0)}, X)
+
+    with pytest.raises(js.ScopeError) as caught:
+        run()
+    text = str(caught.value)
+    assert f"Variable 'a/n' was assigned inside {transform}, from which" in text
+    assert "y, updates = js.with_updates(block)(scope, x), return both" in text
+    assert "scope.update(updates)" in text
+
+
+@pytest.mark.parametrize("wrap", ["jit", "checkpoint", "both"])
+def test_the_nested_form_returns_updates_from_a_transform(wrap):
+    transforms = {
+        "jit": jax.jit,
+        "checkpoint": jax.checkpoint,
+        "both": lambda f: jax.jit(jax.checkpoint(f)),
+    }
+    block = transforms[wrap](js.with_updates(average))
+
+    def model(scope, x):
+        a = scope.shared("a")
+        for _ in range(2):
+            x, updates = block(a, x)
+            a.update(updates)
+        return x
+
+    def by_hand(mean, w, x):
+        y, mean = average_by_hand(mean, w, x)
+        return average_by_hand(mean, w, y)
+
+    tree = tree_of("a")
+    with jax.checking_leaks():
+        assert list(js.declare(model)(X)) == ["a/mean", "a/w"]
+        out, updates = js.with_updates(model)(tree, X)
+    expected, mean = by_hand(tree["a/mean"], tree["a/w"], X)
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+    np.testing.assert_allclose(updates["a/mean"], mean, rtol=1e-5)
+
+    def loss(tree):
+        out, updates = js.with_updates(model)(tree, X)
+        return (out**2).sum() + (updates["a/mean"] ** 3).sum()
+
+    def loss_by_hand(values):
+        out, mean = by_hand(values["a/mean"], values["a/w"], X)
+        return (out**2).sum() + (mean**3).sum()
+
+    for gradient in (jax.grad, lambda f: jax.jit(jax.grad(f))):
+        found = gradient(loss)(tree)
+        wanted = jax.grad(loss_by_hand)(dict(tree))
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_updates_of_a_scanned_stack_are_stacked(remat):
+    def body(x, layer):
+        return js.with_updates(average)(layer, x)
+
+    def model(scope, x):
+        layers = scope.stacked("layers", 4)
+        x, updates = lax.scan(jax.checkpoint(body) if remat else body, x, layers)
+        layers.update(updates)
+        return x
+
+    def unrolled(scope, x):
+        for i in range(4):
+            x = average(scope / f"layers/{i}", x)
+        return x
+
+    with jax.checking_leaks():
+        declared = js.declare(model)(X)
+        assert declared["layers/mean"].shape == (4, 3)
+    tree = js.VarTree(
+        {
+            f"layers/{i}/{name}": jax.random.normal(jax.random.key(i), shape) / 3
+            for i in range(4)
+            for name, shape in (("mean", (3,)), ("w", (3, 3)))
+        }
+    )
+    stacked = js.VarTree(
+        {
+            f"layers/{name}": jnp.stack([tree[f"layers/{i}/{name}"] for i in range(4)])
+            for name in ("mean", "w")
+        }
+    )
+    expected, wanted = js.with_updates(unrolled)(tree, X)
+    out, updates = jax.jit(js.with_updates(model))(stacked, X)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+    assert list(updates) == ["layers/mean"]
+    for i in range(4):
+        np.testing.assert_allclose(
+            updates["layers/mean"][i], wanted[f"layers/{i}/mean"], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_updates_under_vmap_over_models_are_batched():
+    many = js.VarTree({"mean": jnp.ones((5, 3)), "w": jnp.ones((5, 3, 3))})
+    out, updates = jax.vmap(js.with_updates(average), (0, None))(many, X)
+    expected, mean = average_by_hand(jnp.ones(3), jnp.ones((3, 3)), X)
+    np.testing.assert_allclose(out, np.stack([expected] * 5), rtol=1e-5)
+    np.testing.assert_allclose(updates["mean"], np.stack([mean] * 5), rtol=1e-6)
+
+
+def test_nested_calls_keep_their_updates_to_themselves():
+    def model(scope):
+        before = scope.assign_add("n", 1)
+        inner, updates = js.with_updates(lambda s: s.assign_add("n", 10))(scope)
+        return before, inner, updates["n"], scope["n"]
+
+    out, updates = js.with_updates(model)({"n": jnp.int32(0)})
+    assert [int(v) for v in out] == [1, 11, 11, 1]
+    assert int(updates["n"]) == 1
+
+
+def test_with_updates_takes_a_scope_and_names_updates_from_there():
+    scope = js.Scope(tree_of("deep/a")) / "deep"
+    _, updates = js.with_updates(lambda s, x: average(s / "a", x))(scope, X)
+    assert list(updates) == ["a/mean"]
+    _, updates = js.with_updates(average)(js.Scope(tree_of("deep/a")) / "deep/a", X)
+    assert list(updates) == ["mean"]
+
+
+def test_rngs_go_with_a_tree():
+    def model(scope):
+        return jax.random.key_data(scope.rng("s"))
+
+    key = jax.random.key(3)
+    for wrap in (js.with_updates, js.with_records, lambda m: js.with_records(js.with_updates(m))):
+        out, _ = wrap(model)({}, rngs=key)
+        out = out[0] if isinstance(out, tuple) else out
+        np.testing.assert_array_equal(out, jax.random.key_data(js.Scope({}, rngs=key).rng("s")))
+        with pytest.raises(js.ScopeError, match="was given a scope, which has its own random"):
+            wrap(model)(js.Scope({}), rngs=key)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"js\.with_updates needs a model, a callable; got 3"):
+        js.with_updates(3)
+    with pytest.raises(TypeError, match=r"js\.with_records needs a model"):
+        js.with_records(js.VarTree())
+    with pytest.raises(TypeError, match="A VarTree or another mapping is needed"):
+        js.with_updates(average)(3, X)
+
+
+def test_hidden_second_applications_still_count_as_sharing():
+    def model(scope, x):
+        y, _ = js.with_updates(average)(scope / "a", x)
+        z, _ = js.with_updates(average)(scope / "a", y)
+        return z
+
+    with pytest.raises(js.VariableExistsError):
+        js.declare(model)(X)
+    with pytest.raises(js.VariableExistsError):
+        model(js.Scope(tree_of("a")), X)
+
+
+def test_a_training_loop_with_state_traces_once():
+    traces = []
+
+    @jax.jit
+    def step(params, state, x):
+        traces.append(None)
+
+        def loss(params):
+            out, updates = js.with_updates(average)(params | state, x)
+            return (out**2).sum(), updates
+
+        (_, updates), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return jax.tree.map(lambda p, g: p - 0.01 * g, params, grads), state | updates
+
+    params, state = js.declare(average)(X).split(tree_of(""))
+    for _ in range(4):
+        params, state = step(params, state, X)
+    assert len(traces) == 1
+    assert (list(params), list(state)) == (["w"], ["mean"])
+
+
+# Records.
+
+
+def test_records_are_collected_by_name_and_selected():
+    def model(scope, x):
+        scope.record("input", x)
+        y = average(scope / "a", x)
+        scope.record("stats", {"mean": y.mean(), "max": y.max()})
+        return y
+
+    tree = tree_of("a")
+    with jax.checking_leaks():
+        (_, updates), records = jax.jit(js.with_records(js.with_updates(model)))(tree, X)
+    expected, mean = average_by_hand(tree["a/mean"], tree["a/w"], X)
+    assert list(records) == ["a/centred", "input", "stats"]
+    assert list(updates) == ["a/mean"]
+    np.testing.assert_allclose(records["a/centred"], X - mean[None], rtol=1e-6)
+    np.testing.assert_allclose(records["stats"]["max"], expected.max(), rtol=1e-5)
+    (_, _), some = js.with_records(js.with_updates(model), "a/*")(tree, X)
+    assert list(some) == ["a/centred"]
+    # In the other order.
+    (_, records), updates = js.with_updates(js.with_records(model, ["input"]))(tree, X)
+    assert (list(records), list(updates)) == (["input"], ["a/mean"])
+
+
+def test_without_with_records_record_does_nothing():
+    scope = js.Scope({})
+    assert scope.record("x", X) is None
+    assert scope.record("x", X) is None
+    js.declare(lambda s, x: (s.record("x", x), s.record("x", x)))(X)
+    kept = []
+    js.with_records(kept.append)({})
+    assert kept[0].record("x", X) is None
+
+
+def test_a_name_is_recorded_once():
+    with pytest.raises(js.NameCollisionError) as caught:
+        js.with_records(lambda s: [(s / "a").record("x", i) for i in range(2)])({})
+    assert str(caught.value) == (
+        "'a/x' was recorded already. A loop needs a name for each: scope.record(f'x_{i}', value)."
+    )
+
+
+def test_a_selector_that_matches_no_record_is_an_error():
+    with pytest.raises(js.SelectorError, match="close names: 'input'"):
+        js.with_records(lambda s: s.record("input", X), "inptu")({})
+    out, records = js.with_records(lambda s: 3, None)({})
+    assert (out, len(records)) == (3, 0)
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS])
+def test_a_record_by_a_scope_from_outside_a_transform_is_an_error_if_selected(transform):
+    def body(scope, x):
+        scope.record("inner", x)
+        return x
+
+    def model(scope, x):
+        scope.record("outer", x)
+        return TRANSFORMS[transform](lambda _, x: body(scope, x))(js.Scope({}), x)
+
+    with jax.checking_leaks():
+        _, records = js.with_records(model, "outer")({}, X)
+        assert list(records) == ["outer"]
+        with pytest.raises(js.ScopeError) as caught:
+            js.with_records(model)({}, X)
+    assert "The records 'inner' were made inside a transform" in str(caught.value)
+    assert "y, records = js.with_records(block)(scope, x)" in str(caught.value)
+
+
+def test_records_leave_a_scan_as_results():
+    def block(scope, x):
+        x = x @ scope.get_variable("w", (3, 3))
+        scope.record("out", x)
+        return x
+
+    def model(scope, x):
+        x, records = lax.scan(
+            lambda x, s: js.with_records(block)(s, x), x, scope.stacked("layers", 2)
+        )
+        (scope / "layers").record("out", records["out"])
+        return x
+
+    w = jax.random.normal(jax.random.key(0), (2, 3, 3))
+    _, records = js.with_records(model)({"layers/w": w}, X)
+    np.testing.assert_allclose(records["layers/out"][0], X @ w[0], rtol=1e-5)
+    np.testing.assert_allclose(records["layers/out"][1], X @ w[0] @ w[1], rtol=1e-5)
+    assert js.declare(model)(X)["layers/w"].shape == (2, 3, 3)
