@@ -232,7 +232,8 @@ def _constant(name: str, value: Any) -> initializers.constant:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         raise InitializerError(
             f"The initial value of variable {name!r} is traced, but initial values can't depend on "
-            f"traced values: {value!r}. Compute it outside the transform, or assign it afterwards."
+            f"traced values: {value!r}. Compute it outside the model, or assign it afterwards; if "
+            "it shall depend on what the model computes, write js.init(model, inline=True)."
         )
     try:
         return initializers.constant(value)

@@ -8,6 +8,11 @@ import os
 # Some tests start other processes, and on an accelerator two can't both take all of it.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
+# Eight devices, so that meshes can be tested; arrays stay on the first unless told otherwise.
+flags = os.environ.get("XLA_FLAGS", "")
+if "xla_force_host_platform_device_count" not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+
 import jax
 from hypothesis import settings
 
