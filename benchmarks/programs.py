@@ -13,7 +13,8 @@ Imports: `_report`, `_settings`, `contenders`, JAX.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 from _report import Part, Target
@@ -46,7 +47,12 @@ def program(name: str, config: Config) -> Counter[str]:
     """The instructions of the optimized call, canonical, with how often each occurs."""
     apply, variables = abstract(FRAMEWORKS[name], config)
     _, tokens = example(config)
-    # The wrapper gives both modules one name; unused arguments would shift the others' numbers.
+    return compiled(apply, variables, tokens)
+
+
+def compiled(apply: Callable[..., Any], variables: Any, tokens: Any) -> Counter[str]:
+    """The instructions of the optimized program of a function of variables and tokens."""
+    # The wrapper gives all modules one name; unused arguments would shift the others' numbers.
     lowered = jax.jit(lambda *args: apply(*args), keep_unused=True).lower(variables, tokens)
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
     names = [common_name(jax.tree_util.keystr(p, simple=True, separator="/")) for p in paths]

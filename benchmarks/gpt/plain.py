@@ -35,11 +35,27 @@ def block(params: Mapping[str, Any], x: Array, heads: int) -> Array:
     return x + mlp(params["mlp"], norm(params["ln_2"], x))
 
 
-def gpt(params: Mapping[str, Any], tokens: Array, config: Config) -> Array:
-    """Logits."""
+def gpt(
+    params: Mapping[str, Any],
+    tokens: Array,
+    config: Config,
+    block: Callable[..., Array] = block,
+) -> Array:
+    """Logits; ``block`` may be a jitted one, with ``heads`` static."""
     x = params["embed"]["w"][tokens] + params["positions"]["w"]
     for i in range(config.blocks):
         x = block(params[f"block_{i}"], x, config.heads)
+    return dense(params["head"], norm(params["ln"], x))
+
+
+def scanned(params: Mapping[str, Any], tokens: Array, config: Config) -> Array:
+    """Logits, from the blocks' parameters stacked under ``blocks``."""
+    x = params["embed"]["w"][tokens] + params["positions"]["w"]
+
+    def body(x: Array, layer: Mapping[str, Any]) -> tuple[Array, None]:
+        return block(layer, x, config.heads), None
+
+    x, _ = jax.lax.scan(body, x, params["blocks"])
     return dense(params["head"], norm(params["ln"], x))
 
 

@@ -60,6 +60,21 @@ def gpt(
     return dense(scope / "head", norm(scope / "ln", x), features=config.vocabulary)
 
 
+def scanned(scope: js.Scope, tokens: Array, config: Config) -> Array:
+    """Logits, with the blocks as one stack."""
+    embeddings = scope.get_variable(
+        "embed/w", (config.vocabulary, config.width), initializer=normal
+    )
+    positions = scope.get_variable("positions/w", (config.length, config.width), initializer=normal)
+    x = embeddings[tokens] + positions
+
+    def body(x: Array, layer: js.Scope) -> tuple[Array, None]:
+        return block(layer, x, config.heads), None
+
+    x, _ = jax.lax.scan(body, x, scope.stacked("blocks", config.blocks))
+    return dense(scope / "head", norm(scope / "ln", x), features=config.vocabulary)
+
+
 def init(config: Config, key: Array, tokens: Array) -> js.VarTree:
     """All variables; called outside jit."""
     return js.init(gpt)(key, tokens, config)
