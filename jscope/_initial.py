@@ -22,6 +22,7 @@ Imports: `_errors`, `_keys`, `initializers`, JAX and NumPy.
 import contextlib
 import functools
 import inspect
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -30,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding
 
 from . import initializers
 from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
@@ -46,10 +48,17 @@ class Wanted(NamedTuple):
     dtype: np.dtype[Any]
     initializer: Initializer
 
+    @property
+    def slice_shape(self) -> tuple[int, ...]:
+        """The shape: this is no stack."""
+        return self.shape
 
-class _Wanted(Protocol):  # a Wanted, or a VariableSpec
+
+class _Wanted(Protocol):  # a VariableSpec
     @property
     def shape(self) -> tuple[int, ...]: ...
+    @property
+    def slice_shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> np.dtype[Any]: ...
     @property
@@ -267,6 +276,7 @@ def run(
     words: Words,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
+    sharding: NamedSharding | None = None,
 ) -> Array:
     """The initial value of one variable, by a compiled program; also under a user's jit.
 
@@ -274,9 +284,12 @@ def run(
         name: The variable's whole name, for messages.
         initializer: ``f(key, shape, dtype)``.
         root: The root key, as `_keys.check_key` gives it.
-        words: The two words of the name, `_keys.name_words`.
-        shape: As `normalize` gives it.
+        words: The two words of the name, `_keys.name_words`; of a stack those of its slices,
+            ``(*lengths, 2)``.
+        shape: Of one slice, as `normalize` gives it.
         dtype: As `normalize` gives it.
+        sharding: How the value is sharded, a stack's axes included. Each device computes
+            its own shard.
 
     Returns:
         A new array that shares its buffer with no other.
@@ -286,9 +299,12 @@ def run(
     """
     with _named(name):
         if isinstance(initializer, KnownShape):
-            return jnp.copy(_checked(initializer, root, shape, dtype))
-        value: Array = _compiled(_hashable(initializer), root, words, shape, dtype)
-        return value
+            value = _checked(initializer, root, shape, dtype)
+            whole = jnp.broadcast_to(value, (*words.shape[:-1], *shape))
+            return _put(jnp.copy(whole), sharding)
+        compiled = _compiled(sharding)
+        result: Array = compiled(_hashable(initializer), root, words, shape, dtype)
+        return result
 
 
 def checked(
@@ -310,24 +326,94 @@ def like_source(initializer: InitializedValue, source: Any) -> jax.ShapeDtypeStr
     return like
 
 
-def derive(name: str, wanted: _Wanted, source: Array) -> Array:
+def derive(
+    name: str,
+    wanted: _Wanted,
+    source: Array,
+    shared: int = 0,
+    sharding: NamedSharding | None = None,
+) -> Array:
     """The value that `initializers.initialized_value` gives, from the other variable's.
 
+    Args:
+        name: The variable's whole name, for messages.
+        wanted: Its spec.
+        source: The other variable's value.
+        shared: The number of stacks that hold both variables, whose slices correspond. A
+            further stack's slices all get the same value.
+        sharding: How the value is sharded.
+
     Raises:
-        InitializerError: If its function gives another shape or dtype than is wanted.
+        InitializerError: If the function gives another shape or dtype than is wanted.
     """
     with _named(name):
         assert isinstance(wanted.initializer, InitializedValue)
-        function = wanted.initializer.function
-        value = jnp.copy(source) if function is None else jax.jit(function)(source)
-        return _behind_barrier(_fitting(wanted.initializer, value, wanted.shape, wanted.dtype))
+        function = wanted.initializer.function or jnp.asarray
+        lengths = wanted.shape[:shared]
+        slices = source.reshape((math.prod(lengths), *source.shape[shared:]))
+        values = jax.jit(functools.partial(lax.map, function))(slices)
+        _fitting(wanted.initializer, values[0], wanted.slice_shape, wanted.dtype)
+        further = len(wanted.shape) - len(wanted.slice_shape) - shared
+        aligned = values.reshape((*lengths, *(1,) * further, *wanted.slice_shape))
+        whole = jnp.copy(jnp.broadcast_to(aligned, wanted.shape)).astype(wanted.dtype)
+        return _put(_behind_barrier(whole), sharding)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _compiled(
-    initializer: Any, root: Array, words: Words, shape: tuple[int, ...], dtype: np.dtype[Any]
+@functools.lru_cache(maxsize=1024)
+def _compiled(sharding: NamedSharding | None) -> Any:
+    """What computes initial values, as compiled programs whose results are sharded so."""
+    compute = functools.partial(_values, sharding=sharding)
+    return jax.jit(compute, static_argnums=(0, 3, 4), out_shardings=sharding)
+
+
+def _values(
+    initializer: Any,
+    root: Array,
+    words: Words,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    sharding: NamedSharding | None,
 ) -> Array:
-    return _behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
+    def one(words: Words) -> Array:
+        return _behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
+
+    if words.ndim == 1:
+        return placed(lambda: one(words), sharding)
+    return placed(lambda: in_turn(one, words, shape), sharding)
+
+
+def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...]) -> Array:
+    """One value after another: ``one`` of each pair of words, along the words' other axes.
+
+    Barriers keep XLA from folding the words into constants, and the loop from fusing with
+    what consumes it; both would change bits.
+    """
+    flat = _behind_barrier(jnp.asarray(words).reshape((-1, 2)))
+    values: Array = lax.map(one, flat)
+    return _behind_barrier(values).reshape((*words.shape[:-1], *shape))
+
+
+def placed(compute: Callable[[], Array], sharding: NamedSharding | None) -> Array:
+    """The value of ``compute()``, inside a trace, such that each device computes its shard."""
+    if sharding is None:
+        return compute()
+    if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
+        # Under an explicit mesh a new array is whole on each device, unless it says otherwise.
+        sharded: Any = jax.sharding.auto_axes(compute, out_sharding=sharding.spec)()
+    else:
+        sharded = lax.with_sharding_constraint(compute(), sharding)
+    value: Array = sharded
+    return value
+
+
+def _put(value: Array, sharding: NamedSharding | None) -> Array:
+    """A value that is there already, sharded."""
+    if sharding is None:
+        return value
+    if isinstance(value, jax.core.Tracer):
+        return placed(lambda: value, sharding)
+    moved: Array = jax.device_put(value, sharding)
+    return moved
 
 
 def _behind_barrier(value: Array) -> Array:

@@ -13,6 +13,11 @@ There are two routes to the same bits:
   XLA from folding the words into constants and from fusing the initialiser with its
   consumer, both of which change bits.
 
+A stack is a loop over its slices' words in either route, behind the same barriers, and has the
+values of its slices as if they were variables of their own. Where shardings are given, each
+device computes its own shard: the loop and the draws are partitioned by XLA, and nothing is
+communicated (threefry; the generator of rbg runs whole on each device, then is cut).
+
 A value depends on the root key and the variable's name only, so neither the groups nor
 the route can be seen in it. Equal bits hold per backend and JAX version.
 
@@ -25,18 +30,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 
 from . import _initial
 from ._errors import InitializerCycleError, InitializerError, near
-from ._keys import Words, fold_words, words_of
+from ._keys import Words, fold_words, stack_words, words_of
 from ._names import outward
-from ._recorder import VariableSpec
+from ._recorder import Stack, VariableSpec
 from .initializers import InitializedValue, KnownShape
 
-Group: TypeAlias = tuple[VariableSpec, list[str]]
+Group: TypeAlias = tuple[VariableSpec, NamedSharding | None, list[str]]
 
 
 def initialize(
@@ -44,6 +49,7 @@ def initialize(
     names: Collection[str],
     key: Array,
     given: Mapping[str, Any],
+    shardings: Mapping[str, NamedSharding] = types.MappingProxyType({}),
 ) -> dict[str, Array]:
     """The initial values of some variables.
 
@@ -52,6 +58,7 @@ def initialize(
         names: Those whose values are wanted.
         key: The root key.
         given: Values that exist, on which initial values of other variables may depend.
+        shardings: How variables are sharded, where that is said.
 
     Raises:
         InitializerCycleError: If initial values depend on each other in a circle.
@@ -61,39 +68,63 @@ def initialize(
     plain = [name for name in order if not _is_dependent(specs[name])]
     route = _in_graph if _is_traced(key) else _one_by_one
     values: dict[str, Array] = {}
-    words = dict(zip(plain, words_of(plain), strict=True))
-    for spec, members in _groups(specs, plain):
+    words = _words(specs, plain)
+    for spec, sharding, members in _groups(specs, plain, shardings):
         stacked = np.stack([words[name] for name in members])
-        values.update(zip(members, route(spec, members, stacked, key), strict=True))
+        values.update(zip(members, route(spec, members, stacked, key, sharding), strict=True))
     for name in order:
         if name not in values:
             source = _source(specs, name)
             there = values[source] if source in values else given[source]
-            values[name] = _initial.derive(name, specs[name], there)
+            shared = common_stacks(specs[name].stack, specs[source].stack)
+            values[name] = _initial.derive(name, specs[name], there, shared, shardings.get(name))
     return {name: values[name] for name in names}
 
 
+def _words(specs: Mapping[str, VariableSpec], names: Sequence[str]) -> dict[str, Words]:
+    alone = [name for name in names if not specs[name].stack]
+    found: dict[str, Words] = dict(zip(alone, words_of(alone), strict=True))
+    for name in names:
+        if specs[name].stack:
+            found[name] = stack_words(name, specs[name].stack)
+    return found
+
+
 def _one_by_one(
-    spec: VariableSpec, members: Sequence[str], words: Words, key: Array
+    spec: VariableSpec,
+    members: Sequence[str],
+    words: Words,
+    key: Array,
+    sharding: NamedSharding | None,
 ) -> list[Array]:
+    if sharding is not None and not _is_traced(key):
+        key = jax.device_put(key, NamedSharding(sharding.mesh, PartitionSpec()))
     return [
-        _initial.run(name, spec.initializer, key, own, spec.shape, spec.dtype)
+        _initial.run(name, spec.initializer, key, own, spec.slice_shape, spec.dtype, sharding)
         for name, own in zip(members, words, strict=True)
     ]
 
 
-def _in_graph(spec: VariableSpec, members: Sequence[str], words: Words, key: Array) -> list[Array]:
+def _in_graph(
+    spec: VariableSpec,
+    members: Sequence[str],
+    words: Words,
+    key: Array,
+    sharding: NamedSharding | None,
+) -> list[Array]:
     if isinstance(spec.initializer, KnownShape):
         # A literal: there is nothing to draw in a loop.
-        return _one_by_one(spec, members, words, key)
-    words = lax.optimization_barrier(jnp.asarray(words))
-    stacked = lax.map(
-        lambda w: _initial.checked(
-            members[0], spec.initializer, fold_words(key, w), spec.shape, spec.dtype
-        ),
-        words,
-    )
-    stacked = lax.optimization_barrier(stacked)
+        return _one_by_one(spec, members, words, key, sharding)
+
+    def one(words: Words) -> Array:
+        return _initial.checked(
+            members[0], spec.initializer, fold_words(key, words), spec.slice_shape, spec.dtype
+        )
+
+    together = None
+    if sharding is not None:
+        together = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+    stacked = _initial.placed(lambda: _initial.in_turn(one, words, spec.slice_shape), together)
     return [stacked[i] for i in range(len(members))]
 
 
@@ -102,12 +133,17 @@ def _is_traced(key: Array) -> bool:
     return isinstance(jax.random.fold_in(key, 0), jax.core.Tracer)
 
 
-def _groups(specs: Mapping[str, VariableSpec], names: Sequence[str]) -> list[Group]:
+def _groups(
+    specs: Mapping[str, VariableSpec],
+    names: Sequence[str],
+    shardings: Mapping[str, NamedSharding],
+) -> list[Group]:
     groups: dict[Any, Group] = {}
     for name in names:
-        spec = specs[name]
-        signature = (_signature(spec.initializer), spec.shape, spec.dtype)
-        groups.setdefault(signature, (spec, []))[1].append(name)
+        spec, sharding = specs[name], shardings.get(name)
+        lengths = spec.shape[: len(spec.stack)]
+        signature = (_signature(spec.initializer), spec.slice_shape, spec.dtype, lengths, sharding)
+        groups.setdefault(signature, (spec, sharding, []))[2].append(name)
     return list(groups.values())
 
 
@@ -149,6 +185,12 @@ def _contents(cell: types.CellType) -> Any:
 
 
 # Initial values that are those of other variables.
+
+
+def common_stacks(a: Stack, b: Stack) -> int:
+    """The number of stacks, from the outermost, that hold both of two variables."""
+    same = [x == y for x, y in zip(a, b, strict=False)]
+    return (*same, False).index(False)
 
 
 def _is_dependent(spec: VariableSpec) -> bool:

@@ -285,7 +285,7 @@ def spec(initializer):
 
 def groups(*initializers):
     specs = {f"v{i}": spec(initializer) for i, initializer in enumerate(initializers)}
-    return [members for _, members in _initialize._groups(specs, list(specs))]
+    return [members for *_, members in _initialize._groups(specs, list(specs), {})]
 
 
 def draw(key, shape, dtype, scale=1.0, *, shift=0.0):
