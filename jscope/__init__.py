@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import initializers as initializers
     from . import regularizers as regularizers
-    from ._declare import Declaration as Declaration
+    from . import sharding as sharding
+    from ._declaration import Declaration as Declaration
     from ._declare import declare as declare
     from ._declare import init as init
     from ._effects import with_records as with_records
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ._errors import CheckpointExistsError as CheckpointExistsError
     from ._errors import CheckpointNotFoundError as CheckpointNotFoundError
     from ._errors import CheckpointValueError as CheckpointValueError
+    from ._errors import ConstraintError as ConstraintError
     from ._errors import DtypeMismatchError as DtypeMismatchError
     from ._errors import IndexOutOfRangeError as IndexOutOfRangeError
     from ._errors import InitializerCycleError as InitializerCycleError
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ._errors import ScopeError as ScopeError
     from ._errors import SelectorError as SelectorError
     from ._errors import ShapeMismatchError as ShapeMismatchError
+    from ._errors import ShardingError as ShardingError
     from ._errors import TreeMismatchError as TreeMismatchError
     from ._errors import VariableExistsError as VariableExistsError
     from ._errors import VariableNameError as VariableNameError
@@ -74,10 +77,12 @@ if TYPE_CHECKING:
 _HOME = {
     "_errors": (
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
-        "DtypeMismatchError IndexOutOfRangeError InitializerCycleError InitializerError "
-        "JscopeError KeyArgumentError LimitReachedError MissingStreamError MissingVariableError "
+        "ConstraintError DtypeMismatchError IndexOutOfRangeError InitializerCycleError "
+        "InitializerError JscopeError KeyArgumentError LimitReachedError MissingStreamError "
+        "MissingVariableError "
         "NameCollisionError NestingError RandomStreamError RegularizerError ScopeError "
-        "SelectorError ShapeMismatchError TreeMismatchError VariableExistsError VariableNameError"
+        "SelectorError ShapeMismatchError ShardingError TreeMismatchError VariableExistsError "
+        "VariableNameError"
     ),
     "_tree": "VarTree",
     "_selection": "Selector drop labels map_named mask partition rename select",
@@ -89,11 +94,12 @@ _HOME = {
     ),
     "_recorder": "AUTO_REUSE VariableSpec",
     "_scope": "Scope",
-    "_declare": "Declaration declare init",
+    "_declaration": "Declaration",
+    "_declare": "declare init",
     "_effects": "with_records with_updates",
     "saver": "Saver",
 }
-_MODULES = ("initializers", "regularizers")
+_MODULES = ("initializers", "regularizers", "sharding")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

@@ -9,7 +9,7 @@ The only leaf of a declaring scope is its words, in a stack: what `jax.lax.scan`
 slice. It has no variables as leaves; code that looks at them uses trees, or `Scope.specs`.
 
 Imports: `_errors`, `_initial`, `_lineage`, `_names`, `_place`, `_recorder`, `_seen`,
-`_sites`, `initializers`, `regularizers`, JAX.
+`_sites`, `initializers`, `regularizers`, `sharding`, JAX.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,15 +21,16 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from . import _initial
-from ._errors import MissingVariableError, RegularizerError
+from ._errors import ConstraintError, MissingVariableError, RegularizerError
 from ._lineage import Lineage
 from ._names import check_root, join, outward
-from ._place import Partitioner, Request, not_sliced, not_there, unsliced, zero_words
+from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Recorder, Reuse, Run, Stack, ToldSpecs, VariableSpec
 from ._seen import seen_in_shard, shape_of_all_shards, slice_of
 from ._sites import Site
 from .initializers import InitializedValue, Initializer
 from .regularizers import Regularizer
+from .sharding import Partitioner, check_spec
 
 Leaves = tuple[Any, ...]
 
@@ -139,13 +140,14 @@ class Declaring:
                 f"regularizers.l2(1e-4), got {regularizer!r}."
             )
         if not (request.constraint is None or callable(request.constraint)):
-            raise TypeError(
+            raise ConstraintError(
                 f"Variable {whole!r}: a constraint is a function f(value) -> value, got "
                 f"{request.constraint!r}."
             )
         sharding = request.sharding
         if sharding is None and self.defaults.partitioner is not None:
             sharding = self.defaults.partitioner(whole, wanted.shape, wanted.dtype)
+        sharding = check_spec(whole, sharding, wanted.shape)
         one = jax.ShapeDtypeStruct(wanted.shape, wanted.dtype)
         shape = shape_of_all_shards(whole, one, sharding, recorder)
         lengths = tuple(length for _, length in self.stack)

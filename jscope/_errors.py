@@ -70,6 +70,14 @@ class RegularizerError(JscopeError, ValueError, TypeError):
     """A regularizer with a scale that isn't one, or for a value that it can't measure."""
 
 
+class ConstraintError(JscopeError, ValueError, TypeError):
+    """A constraint that changes a value's shape or dtype, or is no function."""
+
+
+class ShardingError(JscopeError, ValueError):
+    """A sharding that a variable or a mesh can't have, or a partitioner that can't be."""
+
+
 class InitializerCycleError(InitializerError):
     """Initial values that depend on each other in a circle."""
 

@@ -301,7 +301,7 @@ def run(
         if isinstance(initializer, KnownShape):
             value = _checked(initializer, root, shape, dtype)
             whole = jnp.broadcast_to(value, (*words.shape[:-1], *shape))
-            return _put(jnp.copy(whole), sharding)
+            return put(jnp.copy(whole), sharding)
         compiled = _compiled(sharding)
         result: Array = compiled(_hashable(initializer), root, words, shape, dtype)
         return result
@@ -356,7 +356,7 @@ def derive(
         further = len(wanted.shape) - len(wanted.slice_shape) - shared
         aligned = values.reshape((*lengths, *(1,) * further, *wanted.slice_shape))
         whole = jnp.copy(jnp.broadcast_to(aligned, wanted.shape)).astype(wanted.dtype)
-        return _put(_behind_barrier(whole), sharding)
+        return put(_behind_barrier(whole), sharding)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -406,7 +406,7 @@ def placed(compute: Callable[[], Array], sharding: NamedSharding | None) -> Arra
     return value
 
 
-def _put(value: Array, sharding: NamedSharding | None) -> Array:
+def put(value: Array, sharding: NamedSharding | None) -> Array:
     """A value that is there already, sharded."""
     if sharding is None:
         return value

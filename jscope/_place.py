@@ -8,9 +8,9 @@ the scope's path (`_keys`); else nobody reads them and they are zeros.
 Imports: `_errors`, `_names`, `_initial`, `_sites`, `_tree`, `initializers`, `regularizers`.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -24,9 +24,6 @@ from ._recorder import Constraint
 from ._tree import missing_variable
 from .initializers import Initializer
 from .regularizers import Regularizer
-
-# From a variable's name, and shape and dtype of one slice of it, to how it is sharded.
-Partitioner: TypeAlias = Callable[[str, tuple[int, ...], Any], PartitionSpec | None]
 
 
 @dataclass(slots=True)

@@ -41,12 +41,13 @@ from ._errors import (
 )
 from ._lineage import Ledger, Lineage
 from ._names import check, join
-from ._place import Partitioner, Request
+from ._place import Request
 from ._recorder import AUTO_REUSE, Constraint, Recorder, Reuse
 from ._sites import call_site, site_text, transform_around
 from ._tree import VarTree, as_tree, from_flat
 from .initializers import Initializer
 from .regularizers import Regularizer
+from .sharding import Partitioner
 
 
 class Scope(Assigning):

@@ -1,0 +1,382 @@
+"""`Declaration`: all that is known of a model's variables, beside their values.
+
+All metadata of variables lives here; it is never boxed around arrays nor part of a tree's
+structure, so a restored tree, a gradient and a tree of parameters are one type with one
+structure. What a spec says of one slice of a stack, such as its regularizer, is applied to
+each slice.
+
+Imports: `_compare`, `_errors`, `_initial`, `_initialize`, `_keys`, `_plan`, `_recorder`,
+`_selection`, `_table`, `_tree`, `sharding`, JAX and NumPy.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding
+
+from . import _plan
+from ._compare import differences
+from ._errors import (
+    ConstraintError,
+    MissingVariableError,
+    RegularizerError,
+    SelectorError,
+    ShardingError,
+    TreeMismatchError,
+    listed,
+    near,
+)
+from ._initial import put
+from ._initialize import initialize
+from ._keys import check_key
+from ._recorder import VariableSpec
+from ._selection import Selector, matching, partition
+from ._table import bytes_text, table
+from ._tree import VarTree, as_tree, from_flat, value_bytes
+from .sharding import AnyMesh, Rules, ambient_mesh, named_shardings
+
+
+class Declaration(Mapping[str, VariableSpec]):
+    """What a model declared: an ordered mapping from name to `VariableSpec`.
+
+    Prints as a table, with the number of times that each variable was asked for: sharing
+    across a transform's boundary can't be detected, but here it can be seen.
+    """
+
+    __slots__ = ("_specs", "_times")
+
+    def __init__(self, specs: Mapping[str, VariableSpec], times: Mapping[str, int] | None = None):
+        self._specs = dict(specs)
+        self._times = dict.fromkeys(specs, 1) if times is None else dict(times)
+
+    def __getitem__(self, name: str) -> VariableSpec:
+        if name not in self._specs:
+            raise MissingVariableError(
+                f"No variable {name!r} is declared ({near(name, self._specs)})."
+            )
+        return self._specs[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._specs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """The names of the trainable variables; a selector."""
+        return tuple(name for name, spec in self._specs.items() if spec.trainable)
+
+    def abstract(self, mesh: AnyMesh | None = None, *, rules: Rules = ()) -> VarTree:
+        """A tree of `jax.ShapeDtypeStruct`, such as `js.Saver.restore` takes as its target.
+
+        Args:
+            mesh: If there is one, the structs have shardings over it.
+            rules: As for `shardings`.
+        """
+        shardings = self._laid_out(mesh, rules)
+        return from_flat(
+            {
+                name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=shardings.get(name))
+                for name, s in self._specs.items()
+            }
+        )
+
+    def shardings(self, mesh: AnyMesh, *, rules: Rules = ()) -> VarTree:
+        """How each variable is laid out over a mesh: a tree of `jax.sharding.NamedSharding`.
+
+        >>> def model(scope, x):
+        ...     return x @ scope.get_variable("w", (8, 6))
+        >>> mesh = jax.make_mesh((1,), ("model",))
+        >>> rules = [("**/w", jax.sharding.PartitionSpec(None, "model"))]
+        >>> js.declare(model)(jnp.ones((2, 8))).shardings(mesh, rules=rules)["w"].spec
+        PartitionSpec(None, 'model')
+
+        Args:
+            mesh: A mesh, with or without devices.
+            rules: Pairs of a selector and a `jax.sharding.PartitionSpec`, or a partitioner, or
+                None. The first rule that picks a variable decides, before what the model's
+                code says. What nobody speaks of is replicated.
+
+        Raises:
+            SelectorError: If a rule's selector picks nothing.
+            ShardingError: If specs don't fit the mesh or the shapes; all are listed.
+        """
+        return from_flat(named_shardings(self._specs, mesh, rules))
+
+    def _laid_out(self, mesh: AnyMesh | None, rules: Rules) -> Mapping[str, NamedSharding]:
+        """The shardings over a mesh; none without one."""
+        if mesh is not None:
+            return named_shardings(self._specs, mesh, rules)
+        if rules:
+            raise ShardingError(
+                "`rules` say how variables are laid out over a mesh, and there is none. Pass "
+                "mesh=jax.make_mesh((2, 4), ('data', 'model'))."
+            )
+        return {}
+
+    def plan(
+        self,
+        mesh: AnyMesh | Mapping[str, int],
+        rules: Rules = (),
+        *,
+        optimizer: _plan.Optimizer | None = None,
+    ) -> _plan.Plan:
+        """What a training step will hold on each device of a mesh. Nothing is allocated.
+
+        >>> def model(scope, x):
+        ...     return x @ scope.get_variable("w", (1024, 4096))
+        >>> declared = js.declare(model)(jnp.ones((2, 1024)))
+        >>> rules = [("**/w", jax.sharding.PartitionSpec("data", "model"))]
+        >>> declared.plan({"data": 16, "model": 256}, rules).parameter_bytes
+        4096
+
+        Args:
+            mesh: A mesh, or ``{axis: size}``; no devices are needed.
+            rules: As for `shardings`.
+            optimizer: If given, an Optax transformation whose state is counted.
+
+        Returns:
+            A `Plan`, which prints as a table: bytes per device of the parameters, their
+            gradients, the optimizer's state and the other variables, and what stays whole.
+
+        Raises:
+            SelectorError, ShardingError: As `shardings`.
+        """
+        return _plan.plan(self._specs, mesh, rules, optimizer)
+
+    def init(
+        self,
+        key: Array,
+        *,
+        given: Mapping[str, Any] | None = None,
+        only: Selector | None = None,
+        donate_given: bool = False,
+        mesh: AnyMesh | None = None,
+        rules: Rules = (),
+    ) -> VarTree:
+        """Initial values: of a whole model, of what a tree lacks, or of a selection.
+
+        The value of a variable is ``initializer(fold_in(fold_in(key, w0), w1), shape, dtype)``
+        where ``(w0, w1)`` are the words of its name (`docs/design.md`, "Keys"). It depends on
+        nothing else: the same bits come out alone, with others, in any order, and under jit.
+
+        Args:
+            key: The root key.
+            given: Values to keep. Without ``only``, variables that are not given are
+                initialised.
+            only: A selector of declared names: exactly these are initialised, given or not
+                (TF: ``variables_initializer([...])``); the result has these and ``given``.
+            donate_given: Whether the result may hold the given arrays themselves. By default
+                they are copied, so that donating the result to a jitted step leaves ``given``
+                alone.
+            mesh: Lay the result out over this mesh; each device computes its own shard only.
+                By default the mesh of `jax.set_mesh`, if any variable's sharding is said.
+            rules: As for `shardings`.
+
+        Returns:
+            A tree in which no two variables share a buffer. No argument is changed.
+
+        Raises:
+            TreeMismatchError: If ``given`` has a variable that is not declared, or with another
+                shape or dtype, or without a value; all such are listed.
+            SelectorError: If ``only``, or a rule's selector, matches nothing.
+            ShardingError: If specs don't fit the mesh or the shapes; all are listed.
+            KeyArgumentError: If ``key`` is not one PRNG key.
+        """
+        key = check_key(key)
+        kept = VarTree() if given is None else as_tree(given)
+        self._check(kept, "`given`", [name for name in self._specs if name in kept])
+        abstract = [name for name, v in kept.items() if isinstance(v, jax.ShapeDtypeStruct)]
+        if abstract:
+            raise TreeMismatchError(
+                f"`given` has a ShapeDtypeStruct, which is no value, at {listed(abstract)}. "
+                "Leave out what shall be initialised."
+            )
+        if only is None:
+            names = [name for name in self._specs if name not in kept]
+        else:
+            chosen = matching(self._specs, only)
+            names = [name for name in self._specs if name in chosen]
+        if mesh is None and (rules or any(s.sharding is not None for s in self._specs.values())):
+            mesh = ambient_mesh()
+        shardings = self._laid_out(mesh, rules)
+        fresh = initialize(self._specs, names, key, kept, shardings)
+        stay = {name: value for name, value in kept.items() if name not in fresh}
+        if not donate_given:
+            stay = {name: _copy(value) for name, value in stay.items()}
+        stay = {name: put(value, shardings.get(name)) for name, value in stay.items()}
+        return VarTree({**stay, **fresh})
+
+    def split(self, tree: Mapping[str, Any]) -> tuple[VarTree, VarTree]:
+        """The trainable variables of a tree, and the rest: ``params, state``.
+
+        Raises:
+            SelectorError: If the tree has variables that are not declared.
+        """
+        tree = as_tree(tree)
+        self._check_known(tree, "whether it is trainable")
+        params, state = partition(tree, self.trainable, allow_empty=True)
+        return params, state
+
+    def _check_known(self, tree: VarTree, what: str) -> None:
+        unknown = [name for name in tree if name not in self._specs]
+        if unknown:
+            raise SelectorError(
+                f"Of what isn't declared, nobody can tell {what}: "
+                f"{listed(unknown)} ({near(unknown[0], self._specs)}). js.drop it first."
+            )
+
+    def missing(self, tree: Mapping[str, Any]) -> tuple[str, ...]:
+        """The declared names that a tree lacks. TF: ``report_uninitialized_variables``."""
+        there = as_tree(tree)
+        return tuple(name for name in self._specs if name not in there)
+
+    def check(self, tree: Mapping[str, Any]) -> None:
+        """Raise unless a tree has exactly the declared names, shapes and dtypes.
+
+        Raises:
+            TreeMismatchError: With every difference.
+        """
+        self._check(as_tree(tree), "the tree", self._specs)
+
+    def _check(self, tree: VarTree, what: str, names: Iterable[str]) -> None:
+        expected = {name: self._specs[name] for name in names}
+        lines = differences(expected, tree, "declared", f"in {what}").lines
+        if lines:
+            raise TreeMismatchError(
+                f"{what[0].upper()}{what[1:]} differs from the declaration in {len(lines)} "
+                f"place{'s' * (len(lines) > 1)}:\n"
+                + "\n".join(f"  {line}" for line in lines)
+                + "\nDeclare the model with the settings the tree was made with, or js.select, "
+                "js.drop or js.rename the tree's variables."
+            )
+
+    def regularization_loss(self, tree: Mapping[str, Any]) -> Array:
+        """The sum of all regularizers' values; 0 if there are none.
+
+        Args:
+            tree: Has at least the variables that have a regularizer.
+
+        Returns:
+            A scalar, float32 (float64 if a term is).
+
+        Raises:
+            MissingVariableError: If the tree lacks a variable that has a regularizer.
+            RegularizerError: If a regularizer gives no scalar.
+
+        Source: ``tf.losses.get_regularization_loss``.
+        """
+        tree = as_tree(tree)
+        terms = [
+            term
+            for name, spec in self._specs.items()
+            if spec.regularizer is not None
+            for term in _terms(name, spec, tree[name])
+        ]
+        wide = any(term.dtype == jnp.float64 for term in terms)
+        dtype = jnp.float64 if wide else jnp.float32
+        return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
+
+    def apply_constraints(self, tree: Mapping[str, Any]) -> VarTree:
+        """A tree in which each variable that has a constraint is ``constraint(value)``.
+
+        Call it after the optimizer's update: ``params = declared.apply_constraints(params)``.
+
+        Args:
+            tree: Values of declared variables, of all or of some.
+
+        Returns:
+            A new tree of the same names; what has no constraint keeps its value.
+
+        Raises:
+            SelectorError: If the tree has variables that are not declared.
+            ConstraintError: If a constraint changes a value's shape or dtype.
+
+        Source: ``constraint=`` of ``tf.get_variable``, which TF1's optimizers apply after each
+            step. Difference: nothing calls it for you.
+        """
+        tree = as_tree(tree)
+        self._check_known(tree, "its constraint")
+        changed = {
+            name: _constrained(name, spec, tree[name])
+            for name, spec in self._specs.items()
+            if spec.constraint is not None and name in tree
+        }
+        return tree | changed
+
+    def __repr__(self) -> str:
+        if not self._specs:
+            return "Declaration of no variables"
+        sizes = {name: int(np.prod(s.shape, dtype=object)) for name, s in self._specs.items()}
+        sizes_bytes = {name: value_bytes(spec) for name, spec in self._specs.items()}
+        columns: dict[str, Callable[[str, VariableSpec], str]] = {
+            "name": lambda name, spec: name,
+            "shape": lambda name, spec: str(spec.shape),
+            "dtype": lambda name, spec: str(spec.dtype),
+            "trainable": lambda name, spec: "yes" if spec.trainable else "no",
+            "parameters": lambda name, spec: f"{sizes[name]:,}",
+            "bytes": lambda name, spec: bytes_text(sizes_bytes[name]),
+            "asked": lambda name, spec: str(self._times[name]),
+        }
+        if any(spec.stack for spec in self._specs.values()):
+            columns["stack"] = lambda name, spec: _stack_text(spec)
+        if any(spec.sharding is not None for spec in self._specs.values()):
+            columns["sharding"] = lambda name, spec: _plan.spec_text(spec.sharding)
+        rows = [[cell(*item) for cell in columns.values()] for item in self._specs.items()]
+        trained = sum(sizes[name] for name in self.trainable)
+        total = (
+            f"{len(self):,} variables, {sum(sizes.values()):,} parameters ({trained:,} trainable), "
+            f"{bytes_text(sum(sizes_bytes.values()))}"
+        )
+        body = table(tuple(columns), rows, right=("parameters", "bytes", "asked"))
+        return f"Declaration of {total}\n{body}"
+
+
+def _sliced(function: Callable[[Any], Any], spec: VariableSpec) -> Callable[[Any], Any]:
+    """A function of one slice, applied to all slices of a stack."""
+    for _ in spec.stack:
+        function = jax.vmap(function)
+    return function
+
+
+def _terms(name: str, spec: VariableSpec, value: Any) -> list[Array]:
+    """The regularizer's value, summed over slices; none if it is None."""
+    assert spec.regularizer is not None
+    term = _sliced(spec.regularizer, spec)(value)
+    if term is None:
+        return []
+    if np.shape(term)[len(spec.stack) :]:
+        raise RegularizerError(
+            f"The regularizer of {name!r} gave an array of shape "
+            f"{np.shape(term)[len(spec.stack) :]}; it must give a scalar, such as the sum."
+        )
+    return [jnp.sum(jnp.asarray(term))]
+
+
+def _constrained(name: str, spec: VariableSpec, value: Any) -> Any:
+    assert spec.constraint is not None
+    result = jnp.asarray(_sliced(spec.constraint, spec)(value))
+    if result.shape != spec.shape or result.dtype != spec.dtype:
+        raise ConstraintError(
+            f"The constraint of {name!r} made {result.dtype}{list(result.shape)} of "
+            f"{spec.dtype}{list(spec.shape)}. A constraint is f(value) -> value of the same shape "
+            "and dtype."
+        )
+    return result
+
+
+def _stack_text(spec: VariableSpec) -> str:
+    """``layers[48], layers/heads[8]``."""
+    return ", ".join(f"{scope}[{length}]" for scope, length in spec.stack)
+
+
+def _copy(value: Any) -> Array:
+    return value.copy() if isinstance(value, jax.Array) else jnp.array(value, copy=True)
