@@ -37,7 +37,7 @@ from ._recorder import VariableSpec
 from ._selection import Selector, matching, partition
 from ._table import bytes_text, table
 from ._tree import VarTree, as_tree, from_flat, value_bytes
-from .sharding import AnyMesh, Rules, ambient_mesh, named_shardings
+from .sharding import AnyMesh, Rules, mesh_for_init, named_shardings
 
 
 class Declaration(Mapping[str, VariableSpec]):
@@ -97,7 +97,7 @@ class Declaration(Mapping[str, VariableSpec]):
         >>> mesh = jax.make_mesh((1,), ("model",))
         >>> rules = [("**/w", jax.sharding.PartitionSpec(None, "model"))]
         >>> js.declare(model)(jnp.ones((2, 8))).shardings(mesh, rules=rules)["w"].spec
-        PartitionSpec(None, 'model')
+        P(None, 'model')
 
         Args:
             mesh: A mesh, with or without devices.
@@ -178,7 +178,7 @@ class Declaration(Mapping[str, VariableSpec]):
                 they are copied, so that donating the result to a jitted step leaves ``given``
                 alone.
             mesh: Lay the result out over this mesh; each device computes its own shard only.
-                By default the mesh of `jax.set_mesh`, if any variable's sharding is said.
+                By default the mesh of `jax.set_mesh`, if there is one.
             rules: As for `shardings`.
 
         Returns:
@@ -205,9 +205,7 @@ class Declaration(Mapping[str, VariableSpec]):
         else:
             chosen = matching(self._specs, only)
             names = [name for name in self._specs if name in chosen]
-        if mesh is None and (rules or any(s.sharding is not None for s in self._specs.values())):
-            mesh = ambient_mesh()
-        shardings = self._laid_out(mesh, rules)
+        shardings = self._laid_out(mesh_for_init(mesh), rules)
         fresh = initialize(self._specs, names, key, kept, shardings)
         stay = {name: value for name, value in kept.items() if name not in fresh}
         if not donate_given:
@@ -329,7 +327,9 @@ class Declaration(Mapping[str, VariableSpec]):
         if any(spec.stack for spec in self._specs.values()):
             columns["stack"] = lambda name, spec: _stack_text(spec)
         if any(spec.sharding is not None for spec in self._specs.values()):
-            columns["sharding"] = lambda name, spec: _plan.spec_text(spec.sharding)
+            columns["sharding"] = lambda name, spec: (
+                "" if spec.sharding is None else str(spec.sharding)
+            )
         rows = [[cell(*item) for cell in columns.values()] for item in self._specs.items()]
         trained = sum(sizes[name] for name in self.trainable)
         total = (

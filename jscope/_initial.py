@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 
 from . import initializers
 from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
@@ -374,12 +374,13 @@ def _values(
     dtype: np.dtype[Any],
     sharding: NamedSharding | None,
 ) -> Array:
-    def one(words: Words) -> Array:
+    def one(root: Array, words: Words) -> Array:
         return _behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
 
-    if words.ndim == 1:
-        return placed(lambda: one(words), sharding)
-    return placed(lambda: in_turn(one, words, shape), sharding)
+    def all_in_turn(root: Array, words: Words) -> Array:
+        return in_turn(functools.partial(one, root), words, shape)
+
+    return placed(one if words.ndim == 1 else all_in_turn, sharding, root, words)
 
 
 def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...]) -> Array:
@@ -393,17 +394,31 @@ def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...])
     return _behind_barrier(values).reshape((*words.shape[:-1], *shape))
 
 
-def placed(compute: Callable[[], Array], sharding: NamedSharding | None) -> Array:
-    """The value of ``compute()``, inside a trace, such that each device computes its shard."""
+def placed(compute: Callable[..., Array], sharding: NamedSharding | None, *arrays: Any) -> Array:
+    """``compute(*arrays)``, inside a trace, such that each device computes its own shard."""
     if sharding is None:
-        return compute()
+        return compute(*arrays)
     if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
         # Under an explicit mesh a new array is whole on each device, unless it says otherwise.
-        sharded: Any = jax.sharding.auto_axes(compute, out_sharding=sharding.spec)()
+        sharded: Any = jax.sharding.auto_axes(compute, out_sharding=sharding)(*arrays)
     else:
-        sharded = lax.with_sharding_constraint(compute(), sharding)
+        sharded = lax.with_sharding_constraint(compute(*arrays), for_computing(sharding))
     value: Array = sharded
     return value
+
+
+def for_computing(sharding: NamedSharding) -> NamedSharding:
+    """The same sharding such that JAX accepts it in a trace.
+
+    A mesh with explicit axes is one for types, and types with shardings need `jax.set_mesh`.
+    Without it, the same devices are an automatic mesh.
+    """
+    mesh = sharding.mesh
+    if AxisType.Explicit not in mesh.axis_types or not jax.sharding.get_abstract_mesh().empty:
+        return sharding
+    automatic = (AxisType.Auto,) * len(mesh.axis_names)
+    same: Any = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
+    return NamedSharding(same, sharding.spec)
 
 
 def put(value: Array, sharding: NamedSharding | None) -> Array:
@@ -411,7 +426,7 @@ def put(value: Array, sharding: NamedSharding | None) -> Array:
     if sharding is None:
         return value
     if isinstance(value, jax.core.Tracer):
-        return placed(lambda: value, sharding)
+        return placed(jnp.asarray, sharding, value)
     moved: Array = jax.device_put(value, sharding)
     return moved
 

@@ -98,7 +98,8 @@ def _one_by_one(
     sharding: NamedSharding | None,
 ) -> list[Array]:
     if sharding is not None and not _is_traced(key):
-        key = jax.device_put(key, NamedSharding(sharding.mesh, PartitionSpec()))
+        everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+        key = jax.device_put(key, _initial.for_computing(everywhere))
     return [
         _initial.run(name, spec.initializer, key, own, spec.slice_shape, spec.dtype, sharding)
         for name, own in zip(members, words, strict=True)
@@ -116,15 +117,18 @@ def _in_graph(
         # A literal: there is nothing to draw in a loop.
         return _one_by_one(spec, members, words, key, sharding)
 
-    def one(words: Words) -> Array:
+    def one(key: Array, words: Words) -> Array:
         return _initial.checked(
             members[0], spec.initializer, fold_words(key, words), spec.slice_shape, spec.dtype
         )
 
+    def each(key: Array, words: Words) -> Array:
+        return _initial.in_turn(functools.partial(one, key), words, spec.slice_shape)
+
     together = None
     if sharding is not None:
         together = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
-    stacked = _initial.placed(lambda: _initial.in_turn(one, words, spec.slice_shape), together)
+    stacked = _initial.placed(each, together, key, words)
     return [stacked[i] for i in range(len(members))]
 
 

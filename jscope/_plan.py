@@ -114,7 +114,7 @@ class Plan:
         rows = [_summary(label, part) for label, part in parts.items()]
         rows.append(_summary("together", sum(parts.values(), ())))
         header = ("bytes", "on each device", "of these replicated", "of all")
-        text = [f"Plan for {self.mesh.size:,} devices ({axes})", table(header, rows, right=header)]
+        text = [f"Plan for {self.mesh.size:,} devices ({axes})", table(header, rows, right=header[1:])]
         variables = (*self.trainable, *self.other)
         by_size = sorted(variables, key=lambda row: -row.device_bytes)
         details = [
@@ -122,7 +122,7 @@ class Plan:
                 row.name,
                 str(row.shape),
                 str(row.dtype),
-                "whole" if row.is_whole else spec_text(row.spec),
+                "whole" if row.is_whole else str(row.spec),
                 bytes_text(row.device_bytes),
             )
             for row in by_size
@@ -200,8 +200,3 @@ def _summary(label: str, rows: tuple[Planned, ...]) -> tuple[str, ...]:
         bytes_text(replicated),
         bytes_text(sum(row.bytes for row in rows)),
     )
-
-
-def spec_text(spec: PartitionSpec | None) -> str:
-    """``P(None, 'model')``, or nothing."""
-    return "" if spec is None else f"P({', '.join(map(repr, spec))})"

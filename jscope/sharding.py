@@ -120,7 +120,7 @@ def fixed_size_partitioner(num_shards: int, axis: int = 0, *, mesh_axis: str) ->
 
     >>> part = js.sharding.fixed_size_partitioner(4, mesh_axis="model")
     >>> part("embedding", (1000, 64), jnp.float32)
-    PartitionSpec('model',)
+    P('model',)
 
     Args:
         num_shards: At least 1.
@@ -157,7 +157,7 @@ def variable_axis_size_partitioner(
 
     >>> part = js.sharding.variable_axis_size_partitioner(64 << 20, mesh_axis="model")
     >>> part("small", (1000, 64), jnp.float32), part("large", (10**6, 64), jnp.float32)
-    (PartitionSpec(), PartitionSpec('model',))
+    (P(), P('model',))
 
     Args:
         max_shard_bytes: At least 1, in bytes.
@@ -188,7 +188,7 @@ def min_max_variable_partitioner(
 
     >>> part = js.sharding.min_max_variable_partitioner(8, axis=1, mesh_axis="model")
     >>> part("w", (4096, 4096), jnp.float32), part("b", (1, 4096), jnp.float32)
-    (PartitionSpec(None, 'model'), PartitionSpec())
+    (P(None, 'model'), P())
 
     Args:
         max_partitions: At least 1; 1, TF1's default, cuts nothing.
@@ -286,15 +286,27 @@ def named_shardings(
     }
 
 
-def ambient_mesh() -> AnyMesh | None:
-    """The mesh of `jax.set_mesh`, if there is one, outside `jax.shard_map`."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.manual_axes:
+def mesh_for_init(mesh: AnyMesh | None) -> AnyMesh | None:
+    """The mesh to compute initial values on: the given one, else that of `jax.set_mesh`, if any.
+
+    Raises:
+        ShardingError: If the given one has no devices, and none are known from elsewhere.
+    """
+    ambient = jax.sharding.get_abstract_mesh()
+    if mesh is not None:
+        if isinstance(mesh, AbstractMesh) and ambient.empty:
+            raise ShardingError(
+                f"{mesh} has no devices to compute initial values on. Pass "
+                "mesh=jax.make_mesh(...), or enter `with jax.set_mesh(mesh)`. declared.plan and "
+                "declared.abstract need none."
+            )
+        return mesh
+    if ambient.empty or ambient.manual_axes:
         return None
     try:
         return jax.sharding.get_mesh()
     except ValueError:  # in a trace there is only the abstract one
-        return mesh
+        return ambient
 
 
 def abstract_mesh(mesh: AnyMesh | Mapping[str, int]) -> AbstractMesh:
