@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from ._selection import partition as partition
     from ._selection import rename as rename
     from ._selection import select as select
+    from ._stack import stack as stack
+    from ._stack import unstack as unstack
     from ._tree import VarTree as VarTree
     from .regularizers import no_regularizer as no_regularizer
     from .saver import Saver as Saver
@@ -86,6 +88,7 @@ _HOME = {
     ),
     "_tree": "VarTree",
     "_selection": "Selector drop labels map_named mask partition rename select",
+    "_stack": "stack unstack",
     "regularizers": "no_regularizer",
     "_ops": (
         "assign assign_add assign_sub batch_scatter_update count_up_to get_variable "

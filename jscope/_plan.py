@@ -114,7 +114,10 @@ class Plan:
         rows = [_summary(label, part) for label, part in parts.items()]
         rows.append(_summary("together", sum(parts.values(), ())))
         header = ("bytes", "on each device", "of these replicated", "of all")
-        text = [f"Plan for {self.mesh.size:,} devices ({axes})", table(header, rows, right=header[1:])]
+        text = [
+            f"Plan for {self.mesh.size:,} devices ({axes})",
+            table(header, rows, right=header[1:]),
+        ]
         variables = (*self.trainable, *self.other)
         by_size = sorted(variables, key=lambda row: -row.device_bytes)
         details = [

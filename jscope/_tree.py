@@ -174,7 +174,7 @@ class VarTree(Mapping[str, Any]):
             return self
         structure, where = self._structure.below(check(scope))
         if not structure.names:
-            raise _missing_scope(scope, self)
+            raise missing_scope(scope, self)
         return from_values(structure, self._values[where])
 
     def to_nested(self) -> dict[str, Any]:
@@ -414,7 +414,8 @@ def _check_leaf_names(tree: VarTree) -> None:
         )
 
 
-def _missing_scope(scope: str, tree: VarTree) -> MissingVariableError:
+def missing_scope(scope: str, tree: VarTree) -> MissingVariableError:
+    """Compose the error: what is no scope, and which scopes are near."""
     scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
     what = "is a variable, not a scope" if scope in tree else "is no scope"
     known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"
