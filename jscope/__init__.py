@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import initializers as initializers
+    from . import layers as layers
     from . import regularizers as regularizers
     from . import sharding as sharding
     from ._declaration import Declaration as Declaration
@@ -102,7 +103,7 @@ _HOME = {
     "_effects": "with_records with_updates",
     "saver": "Saver",
 }
-_MODULES = ("initializers", "regularizers", "sharding")
+_MODULES = ("initializers", "layers", "regularizers", "sharding")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

@@ -1,0 +1,777 @@
+"""A dozen layers as plain functions: enough to start, short enough to copy.
+
+Each is ``layer(scope, x, *, hyperparameters)``, by the contract that any layer keeps: it creates
+its variables by name in the scope it is given, and chooses no name for that scope. Arguments and
+variables are called as TF1 calls them where TF1 has the layer. Channels come last.
+
+Facts that hold for all of them:
+
+* **Variables have the scope's dtype**, float32 unless it says another, and are cast to that of
+  ``x``, in which the layer computes; statistics of normalisations are at least float32. (TF1
+  creates variables in the dtype of ``x``.)
+* **Default initialisers are the scope's**: Glorot uniform, as in TF1, unless it says another.
+* **What decides a shape is static.** A traced hyperparameter is an error that says so.
+
+Whoever wants more uses Flax's layers inside a scope.
+
+Imports: `_errors`, `_scope`, `initializers`, `_recorder`, `regularizers`, JAX and NumPy.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from . import initializers as init
+from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
+from ._recorder import Constraint
+from ._scope import Scope
+from .initializers import Initializer
+from .regularizers import Regularizer
+
+Activation: TypeAlias = Callable[[Array], Array]
+Initial: TypeAlias = Initializer | ArrayLike | None
+Sizes: TypeAlias = int | Sequence[int]
+
+
+def dense(
+    scope: Scope,
+    x: Array,
+    *,
+    units: int,
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initial = None,
+    bias_initializer: Initial = init.zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+) -> Array:
+    """``activation(x @ kernel + bias)``, on the last axis.
+
+    >>> x = jnp.ones((8, 3))
+    >>> js.declare(js.layers.dense)(x, units=4).abstract().size
+    16
+
+    Args:
+        scope: Holds ``kernel``, (features, units), and ``bias``, (units,).
+        x: (..., features).
+        units: The number of outputs.
+        activation: Default: none.
+
+    Returns:
+        (..., units).
+
+    Source: ``tf.layers.dense``.
+    """
+    _static(units=units)
+    kernel = scope.get_variable(
+        "kernel",
+        (_floating(x).shape[-1], units),
+        initializer=kernel_initializer,
+        regularizer=kernel_regularizer,
+        constraint=kernel_constraint,
+        trainable=trainable,
+    )
+    y = x @ kernel.astype(x.dtype)
+    if use_bias:
+        bias = (bias_initializer, trainable, bias_regularizer, bias_constraint)
+        y = y + _parameter(scope, "bias", y, (y.ndim - 1,), *bias)
+    return y if activation is None else activation(y)
+
+
+def conv(
+    scope: Scope,
+    x: Array,
+    *,
+    filters: int,
+    kernel_size: Sizes,
+    strides: Sizes = 1,
+    padding: str = "VALID",
+    dilation_rate: Sizes = 1,
+    groups: int = 1,
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initial = None,
+    bias_initializer: Initial = init.zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+) -> Array:
+    """Convolution over one, two or three axes, by the rank of ``x``.
+
+    Args:
+        scope: Holds ``kernel``, (*kernel_size, channels / groups, filters), and ``bias``,
+            (filters,).
+        x: (batch, *spatial, channels).
+        filters: The number of output channels.
+        kernel_size: One size for all axes, or one for each; so too strides and dilation_rate.
+        padding: ``"VALID"`` or ``"SAME"``.
+        groups: Channels and filters are split into so many groups; ``channels`` of them, with
+            as many filters, make a depthwise convolution.
+        activation: Default: none.
+
+    Returns:
+        (batch, *spatial / strides, filters).
+
+    Source: ``tf.layers.conv1d``, ``conv2d``, ``conv3d``, ``tf.keras.layers.Conv2D(groups=)``.
+    """
+    _static(filters=filters, kernel_size=kernel_size, strides=strides, groups=groups)
+    axes = _spatial_axes(x, "conv")
+    if x.shape[-1] % groups or filters % groups:
+        raise ShapeMismatchError(
+            f"conv in the scope {scope.name!r}: {x.shape[-1]} channels and {filters} filters can't "
+            f"be split into groups={groups}."
+        )
+    kernel = scope.get_variable(
+        "kernel",
+        (*_sizes(kernel_size, axes), x.shape[-1] // groups, filters),
+        initializer=kernel_initializer,
+        regularizer=kernel_regularizer,
+        constraint=kernel_constraint,
+        trainable=trainable,
+    )
+    y = lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        _sizes(strides, axes),
+        _padding(padding),
+        rhs_dilation=_sizes(dilation_rate, axes),
+        dimension_numbers=_layout(axes),
+        feature_group_count=groups,
+    )
+    if use_bias:
+        bias = (bias_initializer, trainable, bias_regularizer, bias_constraint)
+        y = y + _parameter(scope, "bias", y, (y.ndim - 1,), *bias)
+    return y if activation is None else activation(y)
+
+
+def conv_transpose(
+    scope: Scope,
+    x: Array,
+    *,
+    filters: int,
+    kernel_size: Sizes,
+    strides: Sizes = 1,
+    padding: str = "VALID",
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initial = None,
+    bias_initializer: Initial = init.zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+) -> Array:
+    """Transposed convolution: the gradient of `conv` with respect to its input.
+
+    Args:
+        scope: Holds ``kernel``, (*kernel_size, filters, channels), and ``bias``, (filters,).
+        x: (batch, *spatial, channels), with one, two or three spatial axes.
+        filters, kernel_size, strides, padding, activation: As for `conv`.
+
+    Returns:
+        (batch, *outputs, filters); along each axis ``size * stride`` outputs with ``"SAME"``
+        padding, ``size * stride + max(kernel - stride, 0)`` with ``"VALID"``.
+
+    Source: ``tf.layers.conv2d_transpose``, ``conv3d_transpose``.
+    """
+    _static(filters=filters, kernel_size=kernel_size, strides=strides)
+    axes = _spatial_axes(x, "conv_transpose")
+    kernel = scope.get_variable(
+        "kernel",
+        (*_sizes(kernel_size, axes), filters, x.shape[-1]),
+        initializer=kernel_initializer,
+        regularizer=kernel_regularizer,
+        constraint=kernel_constraint,
+        trainable=trainable,
+    )
+    y = lax.conv_transpose(
+        x,
+        kernel.astype(x.dtype),
+        _sizes(strides, axes),
+        _padding(padding),
+        dimension_numbers=_layout(axes),
+        transpose_kernel=True,
+    )
+    if use_bias:
+        bias = (bias_initializer, trainable, bias_regularizer, bias_constraint)
+        y = y + _parameter(scope, "bias", y, (y.ndim - 1,), *bias)
+    return y if activation is None else activation(y)
+
+
+def embedding(
+    scope: Scope,
+    ids: Array,
+    *,
+    input_dim: int,
+    output_dim: int,
+    embeddings_initializer: Initial = None,
+    embeddings_regularizer: Regularizer | None = None,
+    embeddings_constraint: Constraint | None = None,
+    trainable: bool = True,
+) -> Array:
+    """``embeddings[ids]``; the same table as a readout is ``x @ scope["embeddings"].T``.
+
+    Args:
+        scope: Holds ``embeddings``, (input_dim, output_dim).
+        ids: Integers in ``0 ... input_dim - 1``, of any shape.
+        input_dim: The size of the vocabulary.
+        output_dim: The size of each vector.
+        embeddings_initializer: Default: uniform in -0.05 ... 0.05.
+
+    Returns:
+        (*ids.shape, output_dim), in the variable's dtype; NaN where an id is out of range.
+
+    Source: ``tf.keras.layers.Embedding``, ``tf.nn.embedding_lookup``. Difference: TF raises for
+        an id out of range on a CPU and gives zeros on a GPU.
+    """
+    _static(input_dim=input_dim, output_dim=output_dim)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"Embedding takes integers, got ids of dtype {ids.dtype}.")
+    if embeddings_initializer is None:
+        embeddings_initializer = init.random_uniform(-0.05, 0.05)
+    table = scope.get_variable(
+        "embeddings",
+        (input_dim, output_dim),
+        initializer=embeddings_initializer,
+        regularizer=embeddings_regularizer,
+        constraint=embeddings_constraint,
+        trainable=trainable,
+    )
+    rows: Array = table.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    return rows
+
+
+# Normalisation.
+
+
+def layer_norm(
+    scope: Scope,
+    x: Array,
+    *,
+    axis: Sizes = -1,
+    epsilon: float = 1e-3,
+    center: bool = True,
+    scale: bool = True,
+    beta_initializer: Initial = init.zeros,
+    gamma_initializer: Initial = init.ones,
+    trainable: bool = True,
+) -> Array:
+    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, over the axes of one example.
+
+    Args:
+        scope: Holds ``gamma`` if ``scale`` and ``beta`` if ``center``, of the axes' sizes.
+        x: Any shape.
+        axis: The axis, or axes, to normalise over.
+
+    Source: ``tf.keras.layers.LayerNormalization``. (``tf.contrib.layers.layer_norm`` has the same
+        variables, normalises over all axes but the first, and adds 1e-12.)
+    """
+    axes = _axes(axis, x)
+    wide = _wide(_floating(x))
+    y = wide - wide.mean(axes, keepdims=True)
+    y = y * lax.rsqrt(jnp.mean(y * y, axes, keepdims=True) + epsilon)
+    if scale:
+        y = y * _parameter(scope, "gamma", y, axes, gamma_initializer, trainable)
+    if center:
+        y = y + _parameter(scope, "beta", y, axes, beta_initializer, trainable)
+    return y.astype(x.dtype)
+
+
+def rms_norm(
+    scope: Scope,
+    x: Array,
+    *,
+    axis: Sizes = -1,
+    epsilon: float = 1e-6,
+    gamma_initializer: Initial = init.ones,
+    trainable: bool = True,
+) -> Array:
+    """``gamma * x / sqrt(mean(x**2) + epsilon)``, over the axes of one example.
+
+    Args:
+        scope: Holds ``gamma``, of the axes' sizes.
+        x: Any shape.
+        axis: The axis, or axes, to normalise over.
+
+    Source: Zhang and Sennrich, *Root Mean Square Layer Normalization*, 2019.
+    """
+    axes = _axes(axis, x)
+    wide = _wide(_floating(x))
+    y = wide * lax.rsqrt(jnp.mean(wide * wide, axes, keepdims=True) + epsilon)
+    y = y * _parameter(scope, "gamma", y, axes, gamma_initializer, trainable)
+    return y.astype(x.dtype)
+
+
+def batch_norm(
+    scope: Scope,
+    x: Array,
+    *,
+    training: bool,
+    axis: int = -1,
+    momentum: float = 0.99,
+    epsilon: float = 1e-3,
+    center: bool = True,
+    scale: bool = True,
+    beta_initializer: Initial = init.zeros,
+    gamma_initializer: Initial = init.ones,
+    moving_mean_initializer: Initial = init.zeros,
+    moving_variance_initializer: Initial = init.ones,
+    trainable: bool = True,
+    axis_name: str | Sequence[str] | None = None,
+) -> Array:
+    r"""``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, over all axes but one.
+
+    In training, mean and variance are those of the batch, and the moving statistics become
+
+    $$m \leftarrow \texttt{momentum}\, m + (1 - \texttt{momentum})\, \mathrm{batch},$$
+
+    which `js.with_updates` returns; otherwise they are the moving statistics.
+
+    >>> model = functools.partial(js.layers.batch_norm, training=True)
+    >>> x = jnp.array([[0.0], [2.0]])
+    >>> variables = js.init(model)(jax.random.key(0), x)
+    >>> y, updates = js.with_updates(model)(variables, x)
+    >>> float(updates["moving_mean"][0])
+    0.009999990463256836
+
+    Args:
+        scope: Holds ``gamma`` if ``scale``, ``beta`` if ``center``, and ``moving_mean`` and
+            ``moving_variance``, which are not trainable and at least float32.
+        x: Any shape.
+        training: Static.
+        axis: The axis that is kept, that of the channels.
+        axis_name: In `jax.vmap` or `jax.shard_map`, the mapped axes whose batches count as one.
+
+    Raises:
+        ScopeError: In training, outside `js.with_updates`.
+
+    Source: ``tf.layers.batch_normalization``. Differences: ``training`` must be said; nobody can
+        forget ``UPDATE_OPS``; the moving variance is that of the batch, divided by n, also where
+        TF's fused kernel would divide by n - 1.
+    """
+    _static(training=training)
+    kept = _axes(axis, x)
+    others = tuple(i for i in range(x.ndim) if i not in kept)
+    wide = _wide(_floating(x))
+    channels = x.shape[kept[0]]
+    moving = {
+        name: scope.get_variable(name, (channels,), wide.dtype, initializer, trainable=False)
+        for name, initializer in (
+            ("moving_mean", moving_mean_initializer),
+            ("moving_variance", moving_variance_initializer),
+        )
+    }
+
+    def average(value: Array) -> Array:
+        here = value.mean(others)
+        return here if axis_name is None else lax.pmean(here, axis_name)
+
+    if training:
+        mean = average(wide)
+        variance = average((wide - _along(mean, kept, x.ndim)) ** 2)
+        batch = {"moving_mean": mean, "moving_variance": variance}
+        for name, old in moving.items():
+            scope.assign(name, old + (lax.stop_gradient(batch[name]) - old) * (1 - momentum))
+        moving = batch
+    mean, variance = (_along(moving[name], kept, x.ndim) for name in moving)
+    y = (wide - mean) * lax.rsqrt(variance + epsilon)
+    if scale:
+        y = y * _parameter(scope, "gamma", y, kept, gamma_initializer, trainable)
+    if center:
+        y = y + _parameter(scope, "beta", y, kept, beta_initializer, trainable)
+    return y.astype(x.dtype)
+
+
+def dropout(
+    scope: Scope,
+    x: Array,
+    *,
+    training: bool,
+    rate: float = 0.5,
+    noise_shape: Sequence[int] | None = None,
+    stream: str = "dropout",
+    name: str | None = None,
+) -> Array:
+    """In training, zero with probability ``rate``, else ``x / (1 - rate)``; otherwise ``x``.
+
+    Args:
+        scope: Has the random stream, if training. Two dropouts in one scope need names, and
+            one in a loop over time a scope with the time folded in.
+        x: Any shape.
+        training: Static.
+        rate: In [0, 1), static.
+        noise_shape: The shape of the random draws, which is broadcast; default: that of ``x``.
+        stream: The name of the random stream.
+        name: Tells several draws in one scope apart.
+
+    Raises:
+        MissingStreamError: In training, if the scope has no such stream.
+        RandomStreamError: If a dropout in this scope would draw the same key.
+
+    Source: ``tf.layers.dropout``. Difference: ``training`` must be said.
+    """
+    _static(training=training, rate=rate)
+    if not 0 <= rate < 1:
+        raise ValueError(f"The dropout rate in the scope {scope.name!r} is {rate}, not in [0, 1).")
+    if not training or rate == 0:
+        return x
+    shape = x.shape if noise_shape is None else tuple(noise_shape)
+    keep = jax.random.bernoulli(scope.rng(stream, name), 1 - rate, shape)
+    return jnp.where(jnp.broadcast_to(keep, x.shape), x / (1 - rate), jnp.zeros_like(x))
+
+
+# Attention and recurrence.
+
+
+def multi_head_attention(
+    scope: Scope,
+    x: Array,
+    *,
+    num_heads: int,
+    head_size: int,
+    num_kv_heads: int | None = None,
+    memory: Array | None = None,
+    mask: Array | None = None,
+    is_causal: bool = False,
+    cache_length: int | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initial = None,
+) -> Array:
+    r"""Attention with several heads, projected: $\mathrm{softmax}(q k^T / \sqrt{d})\, v$.
+
+    With ``cache_length``, ``x`` holds the next positions of a sequence. Their keys and values are
+    written into the cache, and each attends to itself and what was before; position by position,
+    or many in one call, the results are those of one call with ``is_causal``. It assigns, so it
+    needs `js.with_updates`.
+
+    >>> x = jnp.ones((2, 5, 16))
+    >>> model = functools.partial(js.layers.multi_head_attention, num_heads=4, head_size=4)
+    >>> list(js.init(model)(jax.random.key(0), x, use_bias=False))
+    ['key/kernel', 'output/kernel', 'query/kernel', 'value/kernel']
+
+    Args:
+        scope: Holds a `dense` layer in each of ``query``, ``key``, ``value`` and ``output``; with
+            ``cache_length`` also ``cached_key`` and ``cached_value``, (batch, cache_length,
+            num_kv_heads, head_size), and ``cache_index``, int32: the number of positions so far.
+        x: (batch, positions, features).
+        num_heads: The number of heads.
+        head_size: The size of each head's queries, keys and values.
+        num_kv_heads: That of keys and values, a divisor of ``num_heads``; default: as many.
+        memory: What is attended to, (batch, others, features); default: ``x``.
+        mask: True where attention is allowed, broadcast to (batch, heads, positions, others).
+        is_causal: Whether a position attends only to itself and what is before it.
+        cache_length: The number of positions that the cache holds.
+
+    Returns:
+        Of the shape of ``x``. Positions that the cache has no room for are NaN where the index is
+        traced.
+
+    Raises:
+        IndexOutOfRangeError: If the cache is too short, where that can be known.
+
+    Source: Vaswani et al., *Attention is all you need*, 2017; `jax.nn.dot_product_attention`.
+    """
+    _static(num_heads=num_heads, head_size=head_size, cache_length=cache_length)
+    kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+
+    def heads(name: str, of: Array, count: int) -> Array:
+        projected = dense(
+            scope / name,
+            of,
+            units=count * head_size,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+        )
+        return projected.reshape((*of.shape[:-1], count, head_size))
+
+    source = x if memory is None else memory
+    query = heads("query", x, num_heads)
+    key, value = heads("key", source, kv_heads), heads("value", source, kv_heads)
+    fits: Array | bool = True
+    if cache_length is not None:
+        if memory is not None or mask is not None:
+            raise ScopeError(
+                f"multi_head_attention in the scope {scope.name!r}: cache_length is for attention "
+                "to the sequence itself, in its order; leave out memory= and mask=."
+            )
+        key, value, mask, fits = _cached(scope, key, value, cache_length)
+        is_causal = False  # the mask says it
+    with jax.numpy_dtype_promotion("standard"):  # which JAX's function needs for bfloat16
+        y = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal)
+    y = dense(
+        scope / "output",
+        y.reshape((*x.shape[:-1], num_heads * head_size)),
+        units=x.shape[-1],
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer,
+    )
+    return y if fits is True else jnp.where(fits, y, jnp.full_like(y, jnp.nan))
+
+
+def _cached(
+    scope: Scope, key: Array, value: Array, length: int
+) -> tuple[Array, Array, Array, Array]:
+    """All keys and values so far, which of them each position sees, and whether there was room."""
+    batch, positions, *rest = key.shape
+    first = scope.get_variable("cache_index", (), jnp.int32, init.zeros, trainable=False)
+    if not isinstance(first, jax.core.Tracer) and int(first) + positions > length:
+        raise IndexOutOfRangeError(
+            f"The cache in the scope {scope.name!r} holds {length} positions; {int(first)} are "
+            f"there, and {positions} more don't fit. Declare it with a larger cache_length."
+        )
+    here = first + jnp.arange(positions, dtype=jnp.int32)
+    everything = []
+    for name, new in (("cached_key", key), ("cached_value", value)):
+        shape = (batch, length, *rest)
+        old = scope.get_variable(name, shape, new.dtype, init.zeros, trainable=False)
+        everything.append(scope.assign(name, old.at[:, here].set(new, mode="drop")))
+    scope.assign("cache_index", first + positions)
+    sees = jnp.arange(length, dtype=jnp.int32)[None, :] <= here[:, None]
+    return everything[0], everything[1], sees[None, None], (here < length)[None, :, None]
+
+
+def lstm_cell(
+    scope: Scope,
+    x: Array,
+    state: tuple[Array, Array],
+    *,
+    activation: Activation = jnp.tanh,
+    forget_bias: float = 1.0,
+    kernel_initializer: Initial = None,
+    bias_initializer: Initial = init.zeros,
+) -> tuple[Array, tuple[Array, Array]]:
+    r"""One step of a long short-term memory.
+
+    With $(i, j, f, o) = [x, h]\, \mathrm{kernel} + \mathrm{bias}$,
+
+    $$c' = \sigma(f + \texttt{forget\_bias})\, c + \sigma(i) \tanh(j), \qquad
+    h' = \sigma(o) \tanh(c').$$
+
+    >>> def encode(scope, xs):  # (time, batch, features)
+    ...     def step(state, x):
+    ...         h, state = js.layers.lstm_cell(scope, x, state)
+    ...         return state, h
+    ...     start = jnp.zeros((xs.shape[1], 32))
+    ...     return jax.lax.scan(step, (start, start), xs)[1]
+
+    Args:
+        scope: Holds ``kernel``, (features + units, 4 units), and ``bias``, (4 units,).
+        x: (batch, features).
+        state: ``(c, h)``, (batch, units) each; zeros at first.
+
+    Returns:
+        ``(h', (c', h'))``.
+
+    Source: ``tf.nn.rnn_cell.LSTMCell``. Difference: the number of units is that of the state.
+    """
+    c, h = state
+    units = h.shape[-1]
+    inputs = jnp.concatenate([_floating(x), h], axis=-1)
+    gates = dense(
+        scope,
+        inputs,
+        units=4 * units,
+        kernel_initializer=kernel_initializer,
+        bias_initializer=bias_initializer,
+    )
+    i, j, f, o = jnp.split(gates, 4, axis=-1)
+    c = jax.nn.sigmoid(f + forget_bias) * c + jax.nn.sigmoid(i) * activation(j)
+    h = jax.nn.sigmoid(o) * activation(c)
+    return h, (c, h)
+
+
+def gru_cell(
+    scope: Scope,
+    x: Array,
+    state: Array,
+    *,
+    activation: Activation = jnp.tanh,
+    kernel_initializer: Initial = None,
+    bias_initializer: Initial = None,
+) -> Array:
+    r"""One step of a gated recurrent unit.
+
+    With $(r, u) = \sigma([x, h]\, \mathrm{gates})$ and $c = \tanh([x, r h]\, \mathrm{candidate})$,
+
+    $$h' = u h + (1 - u) c.$$
+
+    Args:
+        scope: Holds ``gates/kernel``, (features + units, 2 units), ``gates/bias``, (2 units,),
+            ``candidate/kernel``, (features + units, units), and ``candidate/bias``, (units,).
+        x: (batch, features).
+        state: ``h``, (batch, units); zeros at first.
+        bias_initializer: Default: ones for the gates, zeros for the candidate.
+
+    Returns:
+        ``h'``.
+
+    Source: ``tf.nn.rnn_cell.GRUCell``. Differences: the number of units is that of the state,
+        and the new state, which is the output too, is returned once.
+    """
+    units = state.shape[-1]
+
+    def projected(name: str, h: Array, count: int, bias: Initial) -> Array:
+        return dense(
+            scope / name,
+            jnp.concatenate([_floating(x), h], axis=-1),
+            units=count,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias if bias_initializer is None else bias_initializer,
+        )
+
+    gates = jax.nn.sigmoid(projected("gates", state, 2 * units, init.ones))
+    r, u = jnp.split(gates, 2, axis=-1)
+    c = activation(projected("candidate", r * state, units, init.zeros))
+    return u * state + (1 - u) * c
+
+
+# Pooling, which has no variables.
+
+
+def max_pool(
+    x: Array, *, pool_size: Sizes, strides: Sizes | None = None, padding: str = "VALID"
+) -> Array:
+    """The largest value in each window.
+
+    Args:
+        x: (batch, *spatial, channels), with one, two or three spatial axes.
+        pool_size: One size for all spatial axes, or one for each; so too strides.
+        strides: Default: ``pool_size``.
+        padding: ``"VALID"`` or ``"SAME"``; what is padded never counts.
+
+    Source: ``tf.layers.max_pooling1d``, ``max_pooling2d``, ``max_pooling3d``.
+    """
+    return _pooled(x, lax.max, -jnp.inf, pool_size, strides, padding)
+
+
+def avg_pool(
+    x: Array, *, pool_size: Sizes, strides: Sizes | None = None, padding: str = "VALID"
+) -> Array:
+    """The mean of each window; arguments as for `max_pool`.
+
+    Source: ``tf.layers.average_pooling1d``, ``average_pooling2d``, ``average_pooling3d``.
+    """
+    total = _pooled(x, lax.add, 0, pool_size, strides, padding)
+    count = _pooled(jnp.ones_like(x), lax.add, 0, pool_size, strides, padding)
+    return total / count
+
+
+def _pooled(
+    x: Array,
+    operation: Callable[[Any, Any], Any],
+    start: float,
+    pool_size: Sizes,
+    strides: Sizes | None,
+    padding: str,
+) -> Array:
+    _static(pool_size=pool_size, strides=strides)
+    axes = _spatial_axes(x, "a pool")
+    window = (1, *_sizes(pool_size, axes), 1)
+    steps = window if strides is None else (1, *_sizes(strides, axes), 1)
+    pooled: Array = lax.reduce_window(
+        x, np.asarray(start, x.dtype), operation, window, steps, _padding(padding)
+    )
+    return pooled
+
+
+# What they share.
+
+
+def _static(**hyperparameters: Any) -> None:
+    for name, value in hyperparameters.items():
+        if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
+            raise TypeError(
+                f"`{name}` is traced, but it decides what is computed, so it must be known before. "
+                f"Bind it outside the transform, functools.partial(layer, {name}=...), or say "
+                f"jax.jit(..., static_argnames={name!r})."
+            )
+
+
+def _floating(x: Array) -> Array:
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise TypeError(
+            f"A layer computes with floating-point values, got x of dtype {x.dtype}. Write "
+            "x.astype(jnp.float32), or layers.embedding for indices."
+        )
+    return x
+
+
+def _wide(x: Array) -> Array:
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+
+
+def _parameter(
+    scope: Scope,
+    name: str,
+    y: Array,
+    axes: tuple[int, ...],
+    initializer: Initial,
+    trainable: bool,
+    regularizer: Regularizer | None = None,
+    constraint: Constraint | None = None,
+) -> Array:
+    """A variable with some axes of ``y``, such that it broadcasts with it."""
+    value = scope.get_variable(
+        name,
+        tuple(y.shape[i] for i in axes),
+        initializer=initializer,
+        regularizer=regularizer,
+        constraint=constraint,
+        trainable=trainable,
+    )
+    return _along(value.astype(y.dtype), axes, y.ndim)
+
+
+def _along(value: Array, axes: tuple[int, ...], rank: int) -> Array:
+    """A value with these axes, such that it broadcasts with arrays of that rank."""
+    return jnp.expand_dims(value, tuple(i for i in range(rank) if i not in axes))
+
+
+def _axes(axis: Sizes, x: Array) -> tuple[int, ...]:
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    strange = [i for i in axes if not -x.ndim <= i < x.ndim]
+    if strange:
+        raise ShapeMismatchError(f"There is no axis {strange[0]} in x of shape {x.shape}.")
+    return tuple(sorted(i % x.ndim for i in axes))
+
+
+def _spatial_axes(x: Array, what: str) -> int:
+    if x.ndim not in (3, 4, 5):
+        raise ShapeMismatchError(
+            f"{what} takes x of shape (batch, *spatial, channels) with one, two or three spatial "
+            f"axes, got {x.shape}. For one example without a batch, write x[None]."
+        )
+    _floating(x)
+    return x.ndim - 2
+
+
+def _sizes(size: Sizes, axes: int) -> tuple[int, ...]:
+    sizes = (size,) * axes if isinstance(size, int) else tuple(size)
+    if len(sizes) != axes:
+        raise ShapeMismatchError(
+            f"{size!r} has {len(sizes)} sizes, for {axes} spatial axes. Give one for each, or an "
+            "int for all."
+        )
+    return sizes
+
+
+def _padding(padding: str) -> str:
+    if str(padding).upper() not in ("SAME", "VALID"):
+        raise ValueError(f"`padding` is 'SAME' or 'VALID', got {padding!r}. For others, jnp.pad x.")
+    return padding.upper()
+
+
+def _layout(axes: int) -> tuple[str, str, str]:
+    spatial = "DHW"[-axes:]
+    return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
