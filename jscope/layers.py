@@ -708,7 +708,7 @@ def _floating(x: Array) -> Array:
 
 
 def _wide(x: Array) -> Array:
-    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+    return x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)
 
 
 def _parameter(

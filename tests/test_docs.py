@@ -6,6 +6,7 @@ right behind one is what it prints.
 
 import contextlib
 import doctest
+import functools
 import importlib
 import io
 import pkgutil
@@ -79,7 +80,7 @@ def test_links_between_pages_resolve(page):
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name):
     module = importlib.import_module(name)
-    shared = {"jax": jax, "jnp": jnp, "np": np, "js": jscope}
+    shared = {"functools": functools, "jax": jax, "jnp": jnp, "np": np, "js": jscope}
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testmod(module, extraglobs=shared, optionflags=flags)
     assert result.failed == 0
