@@ -17,6 +17,7 @@ Whoever wants more uses Flax's layers inside a scope.
 Imports: `_errors`, `_scope`, `initializers`, `_recorder`, `regularizers`, JAX and NumPy.
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -70,10 +71,11 @@ def dense(
 
     Source: ``tf.layers.dense``.
     """
-    _static(units=units)
+    _static(units=units, use_bias=use_bias)
+    (last,) = _axes(-1, _floating(x))
     kernel = scope.get_variable(
         "kernel",
-        (_floating(x).shape[-1], units),
+        (x.shape[last], units),
         initializer=kernel_initializer,
         regularizer=kernel_regularizer,
         constraint=kernel_constraint,
@@ -122,9 +124,12 @@ def conv(
     Returns:
         (batch, *spatial / strides, filters).
 
-    Source: ``tf.layers.conv1d``, ``conv2d``, ``conv3d``, ``tf.keras.layers.Conv2D(groups=)``.
+    Source: ``tf.layers.conv1d``, ``conv2d``, ``conv3d``, ``tf.keras.layers.Conv2D(groups=)``. A
+        ``depthwise_kernel`` of TF, (*kernel_size, channels, n), is a kernel here when reshaped to
+        (*kernel_size, 1, channels * n), with ``groups=channels``.
     """
-    _static(filters=filters, kernel_size=kernel_size, strides=strides, groups=groups)
+    _static(filters=filters, kernel_size=kernel_size, strides=strides, use_bias=use_bias)
+    _static(dilation_rate=dilation_rate, groups=groups)
     axes = _spatial_axes(x, "conv")
     if x.shape[-1] % groups or filters % groups:
         raise ShapeMismatchError(
@@ -185,7 +190,7 @@ def conv_transpose(
 
     Source: ``tf.layers.conv2d_transpose``, ``conv3d_transpose``.
     """
-    _static(filters=filters, kernel_size=kernel_size, strides=strides)
+    _static(filters=filters, kernel_size=kernel_size, strides=strides, use_bias=use_bias)
     axes = _spatial_axes(x, "conv_transpose")
     kernel = scope.get_variable(
         "kernel",
@@ -277,6 +282,7 @@ def layer_norm(
     Source: ``tf.keras.layers.LayerNormalization``. (``tf.contrib.layers.layer_norm`` has the same
         variables, normalises over all axes but the first, and adds 1e-12.)
     """
+    _static(axis=axis, center=center, scale=scale)
     axes = _axes(axis, x)
     wide = _wide(_floating(x))
     y = wide - wide.mean(axes, keepdims=True)
@@ -306,6 +312,7 @@ def rms_norm(
 
     Source: Zhang and Sennrich, *Root Mean Square Layer Normalization*, 2019.
     """
+    _static(axis=axis)
     axes = _axes(axis, x)
     wide = _wide(_floating(x))
     y = wide * lax.rsqrt(jnp.mean(wide * wide, axes, keepdims=True) + epsilon)
@@ -342,8 +349,8 @@ def batch_norm(
     >>> x = jnp.array([[0.0], [2.0]])
     >>> variables = js.init(model)(jax.random.key(0), x)
     >>> y, updates = js.with_updates(model)(variables, x)
-    >>> float(updates["moving_mean"][0])
-    0.009999990463256836
+    >>> round(float(updates["moving_mean"][0]), 4)
+    0.01
 
     Args:
         scope: Holds ``gamma`` if ``scale``, ``beta`` if ``center``, and ``moving_mean`` and
@@ -360,7 +367,7 @@ def batch_norm(
         forget ``UPDATE_OPS``; the moving variance is that of the batch, divided by n, also where
         TF's fused kernel would divide by n - 1.
     """
-    _static(training=training)
+    _static(training=training, axis=axis, center=center, scale=scale)
     kept = _axes(axis, x)
     others = tuple(i for i in range(x.ndim) if i not in kept)
     wide = _wide(_floating(x))
@@ -424,6 +431,7 @@ def dropout(
     _static(training=training, rate=rate)
     if not 0 <= rate < 1:
         raise ValueError(f"The dropout rate in the scope {scope.name!r} is {rate}, not in [0, 1).")
+    _floating(x)
     if not training or rate == 0:
         return x
     shape = x.shape if noise_shape is None else tuple(noise_shape)
@@ -443,12 +451,15 @@ def multi_head_attention(
     num_kv_heads: int | None = None,
     memory: Array | None = None,
     mask: Array | None = None,
+    bias: Array | None = None,
     is_causal: bool = False,
     cache_length: int | None = None,
+    dropout_rate: float = 0.0,
+    training: bool | None = None,
     use_bias: bool = True,
     kernel_initializer: Initial = None,
 ) -> Array:
-    r"""Attention with several heads, projected: $\mathrm{softmax}(q k^T / \sqrt{d})\, v$.
+    r"""Attention with several heads, projected: $\mathrm{softmax}(q k^T / \sqrt{d} + b)\, v$.
 
     With ``cache_length``, ``x`` holds the next positions of a sequence. Their keys and values are
     written into the cache, and each attends to itself and what was before; position by position,
@@ -470,8 +481,12 @@ def multi_head_attention(
         num_kv_heads: That of keys and values, a divisor of ``num_heads``; default: as many.
         memory: What is attended to, (batch, others, features); default: ``x``.
         mask: True where attention is allowed, broadcast to (batch, heads, positions, others).
+        bias: Added before the softmax, broadcast likewise, such as that of relative positions;
+            ``others`` are ``cache_length`` with a cache.
         is_causal: Whether a position attends only to itself and what is before it.
         cache_length: The number of positions that the cache holds.
+        dropout_rate: Of the weights, in training. The random stream is ``"dropout"``.
+        training: Static; must be said with a ``dropout_rate``.
 
     Returns:
         Of the shape of ``x``. Positions that the cache has no room for are NaN where the index is
@@ -479,11 +494,23 @@ def multi_head_attention(
 
     Raises:
         IndexOutOfRangeError: If the cache is too short, where that can be known.
+        ShapeMismatchError: If ``num_kv_heads`` doesn't divide ``num_heads``.
 
     Source: Vaswani et al., *Attention is all you need*, 2017; `jax.nn.dot_product_attention`.
     """
-    _static(num_heads=num_heads, head_size=head_size, cache_length=cache_length)
+    _static(num_heads=num_heads, head_size=head_size, num_kv_heads=num_kv_heads)
+    _static(is_causal=is_causal, cache_length=cache_length, dropout_rate=dropout_rate)
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    if num_heads % kv_heads:
+        raise ShapeMismatchError(
+            f"multi_head_attention in the scope {scope.name!r}: num_kv_heads={kv_heads} is no "
+            f"divisor of num_heads={num_heads}."
+        )
+    if dropout_rate and training is None:
+        raise TypeError(
+            f"multi_head_attention in the scope {scope.name!r} has a dropout_rate, so say "
+            "training=True or training=False."
+        )
 
     def heads(name: str, of: Array, count: int) -> Array:
         projected = dense(
@@ -507,8 +534,13 @@ def multi_head_attention(
             )
         key, value, mask, fits = _cached(scope, key, value, cache_length)
         is_causal = False  # the mask says it
-    with jax.numpy_dtype_promotion("standard"):  # which JAX's function needs for bfloat16
-        y = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal)
+    if dropout_rate and training:
+        weights = _weights(query, key, bias, mask, is_causal)
+        weights = dropout(scope, weights, rate=dropout_rate, training=training, name="weights")
+        y = jnp.einsum("bnts,bsnh->btnh", weights, _for_each(value, num_heads))
+    else:
+        with jax.numpy_dtype_promotion("standard"):  # which JAX's function needs for bfloat16
+            y = jax.nn.dot_product_attention(query, key, value, bias, mask, is_causal=is_causal)
     y = dense(
         scope / "output",
         y.reshape((*x.shape[:-1], num_heads * head_size)),
@@ -517,6 +549,26 @@ def multi_head_attention(
         kernel_initializer=kernel_initializer,
     )
     return y if fits is True else jnp.where(fits, y, jnp.full_like(y, jnp.nan))
+
+
+def _weights(
+    query: Array, key: Array, bias: Array | None, mask: Array | None, is_causal: bool
+) -> Array:
+    """The weights of attention, which JAX's function doesn't show: (batch, heads, T, S)."""
+    key = _for_each(key, query.shape[2])
+    scores = jnp.einsum("btnh,bsnh->bnts", _wide(query), _wide(key)) / query.shape[-1] ** 0.5
+    if bias is not None:
+        scores = scores + jnp.broadcast_to(bias.astype(scores.dtype), scores.shape)
+    allowed = jnp.ones(scores.shape, bool) if mask is None else jnp.broadcast_to(mask, scores.shape)
+    if is_causal:
+        allowed = jnp.tril(allowed)
+    scores = jnp.where(allowed, scores, float(np.finfo(np.float32).min))
+    return jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+
+
+def _for_each(x: Array, num_heads: int) -> Array:
+    """Keys or values, repeated for the heads that share them."""
+    return jnp.repeat(x, num_heads // x.shape[2], axis=2)
 
 
 def _cached(
@@ -662,9 +714,17 @@ def avg_pool(
 
     Source: ``tf.layers.average_pooling1d``, ``average_pooling2d``, ``average_pooling3d``.
     """
-    total = _pooled(x, lax.add, 0, pool_size, strides, padding)
-    count = _pooled(jnp.ones_like(x), lax.add, 0, pool_size, strides, padding)
-    return total / count
+    total = _pooled(_wide(_floating(x)), lax.add, 0, pool_size, strides, padding)
+    window, steps = _window(x, pool_size, strides)
+    pads = lax.padtype_to_pads(x.shape, window, steps, _padding(padding))
+    # In NumPy, axis by axis: XLA takes minutes to fold the pool of an array of ones.
+    counts = np.ones((1,) * x.ndim, total.dtype)
+    for axis in range(1, x.ndim - 1):
+        first = np.arange(total.shape[axis]) * steps[axis] - pads[axis][0]
+        last = np.minimum(first + window[axis], x.shape[axis])
+        count = (last - np.maximum(first, 0)).astype(total.dtype)
+        counts = counts * np.expand_dims(count, [i for i in range(x.ndim) if i != axis])
+    return (total / counts).astype(x.dtype)
 
 
 def _pooled(
@@ -675,14 +735,20 @@ def _pooled(
     strides: Sizes | None,
     padding: str,
 ) -> Array:
-    _static(pool_size=pool_size, strides=strides)
-    axes = _spatial_axes(x, "a pool")
-    window = (1, *_sizes(pool_size, axes), 1)
-    steps = window if strides is None else (1, *_sizes(strides, axes), 1)
+    window, steps = _window(x, pool_size, strides)
     pooled: Array = lax.reduce_window(
         x, np.asarray(start, x.dtype), operation, window, steps, _padding(padding)
     )
     return pooled
+
+
+def _window(
+    x: Array, pool_size: Sizes, strides: Sizes | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    _static(pool_size=pool_size, strides=strides)
+    axes = _spatial_axes(x, "a pool")
+    window = (1, *_sizes(pool_size, axes), 1)
+    return window, window if strides is None else (1, *_sizes(strides, axes), 1)
 
 
 # What they share.
@@ -739,7 +805,7 @@ def _along(value: Array, axes: tuple[int, ...], rank: int) -> Array:
 
 
 def _axes(axis: Sizes, x: Array) -> tuple[int, ...]:
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(map(operator.index, axis if isinstance(axis, Sequence) else (axis,)))
     strange = [i for i in axes if not -x.ndim <= i < x.ndim]
     if strange:
         raise ShapeMismatchError(f"There is no axis {strange[0]} in x of shape {x.shape}.")
@@ -757,7 +823,7 @@ def _spatial_axes(x: Array, what: str) -> int:
 
 
 def _sizes(size: Sizes, axes: int) -> tuple[int, ...]:
-    sizes = (size,) * axes if isinstance(size, int) else tuple(size)
+    sizes = tuple(map(operator.index, size if isinstance(size, Sequence) else (size,) * axes))
     if len(sizes) != axes:
         raise ShapeMismatchError(
             f"{size!r} has {len(sizes)} sizes, for {axes} spatial axes. Give one for each, or an "

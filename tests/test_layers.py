@@ -48,6 +48,19 @@ CASES = {
         (2, 5, 3),
         "query/kernel (3, 8), key/kernel (3, 8), value/kernel (3, 8), output/kernel (8, 3)",
     ),
+    "attention_dropout": (
+        bind(
+            layers.multi_head_attention,
+            num_heads=2,
+            head_size=2,
+            num_kv_heads=1,
+            dropout_rate=0.5,
+            training=True,
+        ),
+        (2, 5, 3),
+        "query/kernel (3, 4), query/bias (4,), key/kernel (3, 2), key/bias (2,), "
+        "value/kernel (3, 2), value/bias (2,), output/kernel (4, 3), output/bias (3,)",
+    ),
     "lstm_cell": (
         lambda scope, x: layers.lstm_cell(scope, x[:, :2], (x[:, 2:], x[:, 2:]))[0],
         (2, 5),
@@ -58,6 +71,8 @@ CASES = {
         (2, 5),
         "gates/kernel (5, 6), gates/bias (6,), candidate/kernel (5, 3), candidate/bias (3,)",
     ),
+    "max_pool": (lambda scope, x: layers.max_pool(x, pool_size=2), (2, 5, 3), ""),
+    "avg_pool": (lambda scope, x: layers.avg_pool(x, pool_size=2), (2, 5, 3), ""),
 }
 
 
@@ -74,34 +89,51 @@ def test_its_variables(name):
     assert ", ".join(f"{name} {spec.shape}" for name, spec in declared.items()) == expected
 
 
+def close(one, other):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_jit_grad_vmap_and_a_scan_over_a_stack_take_it(name):
+def test_jit_grad_and_checkpoint_take_it(name):
     layer, x, variables = values_of(name)
-    rngs = jax.random.key(3)
 
-    def apply(tree, x):
-        return layer(js.Scope(tree, rngs=rngs), x)
-
-    def stacked(scope, x):
-        return jax.lax.scan(lambda _, s: (None, layer(s, x)), None, scope.stacked("s", 2))[1]
+    def total(tree, x):
+        out = layer(js.Scope(tree, rngs=jax.random.key(3)), x)
+        return out.sum(), out
 
     with jax.checking_leaks():
-        out = apply(variables, x)
-        np.testing.assert_allclose(jax.jit(apply)(variables, x), out, rtol=1e-5, atol=1e-6)
-        gradient = jax.grad(lambda tree: apply(tree, x).sum())(variables)
-        assert jax.tree.structure(gradient) == jax.tree.structure(variables)
-        checkpointed = jax.grad(lambda tree: jax.checkpoint(apply)(tree, x).sum())(variables)
-        for one, other in zip(gradient.values(), checkpointed.values(), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-        both = js.init(stacked)(KEY, x)
-        outs = stacked(js.Scope(both, rngs=rngs), x)
-    loop = js.unstack(both, "s") if both else both
+        _, eager = total(variables, x)
+        both = jax.jit(jax.grad(total, has_aux=True))
+        remat = jax.jit(jax.grad(jax.checkpoint(total), has_aux=True))
+        gradient, out = both(variables, x)
+        again, _ = remat(variables, x)
+    close(out, eager)
+    assert jax.tree.structure(gradient) == jax.tree.structure(variables)
+    jax.tree.map(close, gradient, again)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scan_and_vmap_over_a_stack_are_its_slices(name):
+    layer, x, _ = values_of(name)
+
+    def scanned(scope, x):
+        return jax.lax.scan(lambda _, s: (None, layer(s, x)), None, scope.stacked("s", 2))[1]
+
+    def mapped(scope, x):
+        return jax.vmap(layer, in_axes=(0, None))(scope.stacked("s", 2), x)
+
+    stacked = js.init(scanned)(KEY, x)
+    scope = js.Scope(stacked, rngs=jax.random.key(3))
+    with jax.checking_leaks():
+        outs = [jax.jit(model)(scope, x) for model in (scanned, mapped)]
+    loop = js.Scope(js.unstack(stacked, "s") if stacked else {}, rngs=jax.random.key(3))
     for i in range(2):
-        own = layer(js.Scope(loop, rngs=rngs) / f"s/{i}", x)
-        np.testing.assert_allclose(outs[i], own, rtol=1e-5, atol=1e-6)
+        expected = jax.jit(layer)(loop / f"s/{i}", x)
+        for out in outs:
+            close(out[i], expected)
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"dropout"}))
+@pytest.mark.parametrize("name", [name for name in CASES if "dropout" not in name])
 def test_it_computes_in_the_dtype_of_x(name):
     layer, x, variables = values_of(name)
     out = layer(js.Scope(variables), x.astype(jnp.bfloat16))
@@ -134,6 +166,30 @@ def test_arguments_of_variables_go_through():
         assert (declared.init(KEY)["kernel"] == 1).all()
     by_default = js.declare(bind(layers.dense, units=4))(jnp.ones((2, 3)))
     assert by_default["kernel"].initializer == init.glorot_uniform()
+
+
+def test_what_is_left_out_is_no_variable():
+    x = jnp.ones((2, 5, 3))
+    for layer, names in (
+        (bind(layers.dense, units=4, use_bias=False), ["kernel"]),
+        (bind(layers.conv, filters=4, kernel_size=2, use_bias=False), ["kernel"]),
+        (bind(layers.conv_transpose, filters=4, kernel_size=2, use_bias=False), ["kernel"]),
+        (bind(layers.layer_norm, scale=False), ["beta"]),
+        (bind(layers.layer_norm, center=False), ["gamma"]),
+        (
+            bind(layers.batch_norm, training=False, scale=False, center=False),
+            ["moving_mean", "moving_variance"],
+        ),
+    ):
+        assert list(js.declare(layer)(x)) == names
+
+
+def test_sizes_may_be_numpys():
+    x = jnp.ones((2, 5, 3))
+    two, last = np.int64(2), np.int64(-1)
+    declared = js.declare(bind(layers.conv, filters=4, kernel_size=two, strides=[two]))(x)
+    assert declared["kernel"].shape == (2, 3, 4)
+    assert js.declare(bind(layers.layer_norm, axis=last))(x)["gamma"].shape == (3,)
 
 
 def test_variables_have_the_scopes_dtype_but_statistics_are_wide():
@@ -223,6 +279,54 @@ def test_dropout_needs_its_stream():
         layers.dropout(js.Scope({}), jnp.ones(3), rate=1.0, training=True)
 
 
+# Attention.
+
+
+def attention_by_hand(v, x, heads, size, bias, mask):
+    """From the definition, in NumPy, with as many keys as queries."""
+    q, k, a = (
+        (x @ v[f"{name}/kernel"] + v[f"{name}/bias"]).reshape((*x.shape[:2], heads, size))
+        for name in ("query", "key", "value")
+    )
+    out = np.zeros(q.shape)
+    for head in range(heads):
+        scores = q[:, :, head] @ np.swapaxes(k[:, :, head], 1, 2) / np.sqrt(size)
+        weights = np.exp(scores + bias[:, head]) * mask[:, head]
+        out[:, :, head] = weights / weights.sum(-1, keepdims=True) @ a[:, :, head]
+    return out.reshape((*x.shape[:2], heads * size)) @ v["output/kernel"] + v["output/bias"]
+
+
+@pytest.mark.parametrize("dropout", [{}, {"dropout_rate": 1e-7, "training": True}])
+def test_attention_is_its_definition(dropout):
+    rng = np.random.RandomState(0)
+    x = rng.normal(size=(2, 5, 6)).astype(np.float32)
+    bias = rng.normal(size=(1, 3, 5, 5)).astype(np.float32)
+    mask = (rng.uniform(size=(2, 1, 5, 5)) < 0.7) | np.eye(5, dtype=bool)
+    attend = bind(layers.multi_head_attention, num_heads=3, head_size=2, bias=bias, **dropout)
+    shapes = js.declare(attend)(x).abstract()
+    v = {name: rng.normal(size=s.shape).astype(np.float32) for name, s in shapes.items()}
+    scope = js.Scope(v, rngs=KEY)
+    out = jax.jit(bind(attend, mask=mask, is_causal=True))(scope, x)
+    allowed = np.broadcast_to(mask & np.tril(np.ones((5, 5), bool)), (2, 3, 5, 5))
+    close(out, attention_by_hand(v, x, 3, 2, bias, allowed))
+
+
+def test_weights_of_attention_drop_out():
+    attend = bind(
+        layers.multi_head_attention, num_heads=1, head_size=1, use_bias=False, dropout_rate=0.75
+    )
+    v = {f"{name}/kernel": np.ones((1, 1), np.float32) for name in ("value", "output")}
+    v |= {f"{name}/kernel": np.zeros((1, 1), np.float32) for name in ("query", "key")}
+    x = jnp.ones((8, 16, 1))  # 16 equal weights, of which each is kept with probability 1/4
+    kept = attend(js.Scope(v, rngs=KEY), x, training=True) * 16 / 4
+    close(kept, np.round(kept))
+    assert 3.5 < float(kept.mean()) < 4.5
+    assert len(np.unique(np.round(kept))) > 4
+    close(attend(js.Scope(v), x, training=False), x)
+    with pytest.raises(TypeError, match="has a dropout_rate, so say training=True"):
+        attend(js.Scope(v), x)
+
+
 # The cache of attention.
 
 
@@ -262,6 +366,45 @@ def test_a_cache_that_is_too_short():
     assert jnp.isnan(out[:, 1:]).all()
     with pytest.raises(js.ScopeError, match="leave out memory= and mask="):
         js.declare(decode)(x, memory=x)
+
+
+# Recurrence.
+
+
+def test_a_cell_in_a_scan_over_time_is_a_loop():
+    def encode(scope, xs):
+        def step(state, x):
+            c, h = state
+            out, state = layers.lstm_cell(scope / "lstm", x, state)
+            return state, layers.gru_cell(scope / "gru", out, h)
+
+        start = jnp.zeros((xs.shape[1], 4))
+        return jax.lax.scan(step, (start, start), xs)[1]
+
+    xs = jax.random.normal(KEY, (3, 2, 5))
+    variables = js.init(encode)(KEY, xs)
+    with jax.checking_leaks():
+        outs = jax.jit(encode)(js.Scope(variables), xs)
+    scope, c, h = js.Scope(variables), jnp.zeros((2, 4)), jnp.zeros((2, 4))
+    for x, out in zip(xs, outs, strict=True):
+        new, (c, _) = layers.lstm_cell(scope.shared("lstm"), x, (c, h))
+        close(out, layers.gru_cell(scope.shared("gru"), new, h))
+        h = new
+
+
+# Pooling.
+
+
+def test_a_mean_of_bfloat16_is_taken_in_float32():
+    x = jnp.ones((1, 1000, 1), jnp.bfloat16)
+    assert (layers.avg_pool(x, pool_size=1000) == 1).all()  # a sum in bfloat16 stops at 256
+
+
+def test_an_average_pool_of_a_batch_of_images_compiles_at_once():
+    pool = jax.jit(bind(layers.avg_pool, pool_size=3, strides=2, padding="SAME"))
+    lowered = pool.lower(jax.ShapeDtypeStruct((64, 56, 56, 128), jnp.float32))
+    assert "1x28x28x1xf32" in lowered.as_text()  # the counts, rather than a pool over ones
+    assert lowered.as_text().count("reduce_window") == 1
 
 
 # Embedding.
@@ -319,6 +462,24 @@ def test_an_embedding_out_of_range_is_nan_and_the_table_reads_out():
             "'SAME' or 'VALID', got 'full'",
         ),
         (
+            bind(layers.dense, units=2),
+            jnp.float32(1),
+            js.ShapeMismatchError,
+            r"no axis -1 in x of shape \(\)",
+        ),
+        (
+            bind(layers.dropout, training=True),
+            jnp.ones(3, int),
+            TypeError,
+            "got x of dtype int32",
+        ),
+        (
+            bind(layers.multi_head_attention, num_heads=4, head_size=1, num_kv_heads=3),
+            jnp.ones((1, 4, 4)),
+            js.ShapeMismatchError,
+            "num_kv_heads=3 is no divisor of num_heads=4",
+        ),
+        (
             bind(layers.layer_norm, axis=2),
             jnp.ones((2, 2)),
             js.ShapeMismatchError,
@@ -335,13 +496,24 @@ def test_what_does_not_fit(layer, x, error, message):
     ("layer", "name"),
     [
         (layers.dense, "units"),
-        (bind(layers.batch_norm), "training"),
+        (bind(layers.dense, units=4), "use_bias"),
+        (bind(layers.conv, filters=4), "kernel_size"),
+        (bind(layers.conv, filters=4, kernel_size=2), "dilation_rate"),
+        (bind(layers.conv_transpose, kernel_size=2), "filters"),
+        (bind(layers.embedding, output_dim=2), "input_dim"),
+        (layers.layer_norm, "center"),
+        (layers.rms_norm, "axis"),
+        (layers.batch_norm, "training"),
         (bind(layers.dropout, training=True), "rate"),
+        (bind(layers.multi_head_attention, num_heads=4, head_size=1), "num_kv_heads"),
+        (lambda scope, x, **sizes: layers.max_pool(x, **sizes), "pool_size"),
+        (lambda scope, x, **sizes: layers.avg_pool(x, pool_size=2, **sizes), "strides"),
     ],
 )
 def test_a_traced_hyperparameter_is_named(layer, name):
     def model(scope, x, value):
         return layer(scope, x, **{name: value})
 
+    x = jnp.ones((2, 5, 3))
     with pytest.raises(TypeError, match=rf"`{name}` is traced, .*static_argnames='{name}'"):
-        js.declare(model)(jnp.ones((2, 3)), jnp.int32(1))
+        js.declare(model)(x.astype(int) if "dim" in name else x, jnp.int32(1))

@@ -1,43 +1,17 @@
 """Random keys of a scope: one rule, the same through every transform, never the same twice."""
 
-import hashlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from keys_by_definition import key_by_definition
 
 import jscope as js
-from jscope._keys import draw_words, fold_integer, name_words
+from jscope._keys import fold_integer, name_words
 from jscope._sites import call_site
 
 ROOT = jax.random.key(7)
-
-
-def words_by_definition(components):
-    """The words of a path whose components are any strings, by the rule in `jscope._keys`."""
-
-    def first(text):
-        return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], "<u4").astype(np.uint64)
-
-    def finalize(x):
-        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-            x = (x ^ (x >> shift)) * factor & 0xFFFFFFFF
-        return x ^ (x >> 16)
-
-    left, right = map(int, first("jscope.names.1"))
-    for component in components:
-        a, b = map(int, first(component))
-        left, right = left ^ a, right ^ b
-        for constant in (0x9E3779B9, 0x3C6EF372, 0xDAA66D2B, 0x78DDE6E4):
-            left, right = right, left ^ finalize((right + constant) & 0xFFFFFFFF)
-    return left, right
-
-
-def key_by_definition(root, *components):
-    first, second = words_by_definition(components)
-    return jax.random.fold_in(jax.random.fold_in(root, np.uint32(first)), np.uint32(second))
 
 
 def same(a, b):
@@ -147,8 +121,8 @@ def test_fold_changes_draws_and_not_variables():
     assert folded.name == "a"
     keys = [scope.rng("s"), folded.rng("s"), scope.fold(6).rng("s"), folded.fold(6).rng("s")]
     assert len({tuple(np.asarray(jax.random.key_data(k)).tolist()) for k in keys}) == 4
-    words = draw_words(fold_integer(name_words("a"), 5), "s", None)
-    assert same(keys[1], jax.random.fold_in(jax.random.fold_in(ROOT, words[0]), words[1]))
+    assert same(keys[1], key_by_definition(ROOT, "a", 5, "rng:s"))
+    assert same(keys[3], key_by_definition(ROOT, "a", 5, 6, "rng:s"))
 
 
 @pytest.mark.parametrize("i", [0, 1, -1, 2**31 - 1, -(2**31)])

@@ -1,0 +1,141 @@
+"""The cells of the matrix: an operation in a transform, in a mode.
+
+Modes: *declare* the model; apply it by a *direct* call; under an outer *jit*; and under *grad*,
+by its variables and by its input. Each is compared with the mathematics on plain arrays, or must
+fail with the message that its operation or transform foretells.
+"""
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+
+from .operations import OPERATIONS, ROOT, Operation
+from .transforms import TRANSFORMS, Transform
+
+MODES = ("declare", "direct", "jit", "grad")
+X = np.array([0.5, -1.25, 0.75], np.float32)
+
+
+def not_run(operation: str, transform: str) -> str | None:
+    """Why a combination can't be asked for at all."""
+    if TRANSFORMS[transform].is_callback and not OPERATIONS[operation].in_callback:
+        return "a callback runs outside JAX, and this operation computes with JAX"
+    return None
+
+
+def check(operation: str, transform: str, mode: str, *, leaks: bool) -> None:
+    """Assert one cell: that it equals the mathematics, or fails as foretold."""
+    row, column = OPERATIONS[operation], TRANSFORMS[transform]
+    message = expected_error(row, column, mode)
+    if message is not None:
+        # Without the checker, which would count the tracers in the error's own traceback.
+        kind = js.ScopeError if is_refused(row, column) else (ValueError, NotImplementedError)
+        with pytest.raises(kind, match=re.escape(message)):
+            run(row, column, mode)
+        return
+    with jax.checking_leaks() if leaks else contextlib.nullcontext():
+        checks = {"declare": check_declare, "direct": check_call, "jit": check_jit}
+        checks.get(mode, check_grad)(operation, transform)
+
+
+def is_refused(row: Operation, column: Transform) -> bool:
+    """Whether jscope refuses it, in some mode."""
+    return row.refused is not None and (column.keeps_scope or not row.refused_only_if_kept)
+
+
+def expected_error(row: Operation, column: Transform, mode: str) -> str | None:
+    """The message of what can't work, jscope's or JAX's."""
+    if is_refused(row, column) and mode in row.refused[0]:
+        says = column.says_in_grad if mode == "grad" else ""
+        return row.refused[1](says or column.says)
+    return column.no_gradient if mode == "grad" and column.no_gradient else None
+
+
+def model_of(row: Operation, column: Transform) -> Callable[[Any, Any], Any]:
+    def model(scope, x):
+        row.before(scope / "a")
+        out = column.apply(row.block, scope / "a", x)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out))
+
+    return model
+
+
+def apply(row: Operation, column: Transform, tree: js.VarTree, x: Any) -> Any:
+    """The model on a tree; rows that must fail get all that they could hope for."""
+    model = model_of(row, column)
+    rngs = ROOT if row.draws else None
+    if row.refused is None:
+        return model(js.Scope(tree, rngs=rngs), x)
+    records, updates = js.with_records(model), js.with_updates(model)
+    return (records if row.shapes.keys() == {"w"} else updates)(tree, x)[0]
+
+
+def run(row: Operation, column: Transform, mode: str) -> None:
+    if mode == "declare":
+        js.declare(model_of(row, column))(X)
+        return
+    function = functools.partial(apply, row, column)
+    wrap = {"jit": jax.jit, "grad": functools.partial(jax.grad, argnums=(0, 1))}
+    wrap.get(mode, lambda f: f)(function)(values_of(row), X)
+
+
+def values_of(row: Operation) -> js.VarTree:
+    rng = np.random.RandomState(len(row.shapes))
+    return js.VarTree(
+        {
+            f"a/{name}": rng.uniform(0.5, 1.0, shape).astype(np.float32)
+            for name, shape in row.shapes.items()
+        }
+    )
+
+
+def check_declare(operation: str, transform: str) -> None:
+    row, column = OPERATIONS[operation], TRANSFORMS[transform]
+    declared = js.declare(model_of(row, column))(X)
+    found = {name: spec.shape for name, spec in declared.items()}
+    assert found == {f"a/{name}": shape for name, shape in row.shapes.items()}
+
+
+def check_call(operation: str, transform: str) -> None:
+    row, column = OPERATIONS[operation], TRANSFORMS[transform]
+    found = apply(row, column, values_of(row), X)
+    np.testing.assert_allclose(found, by_hand(operation, transform)[0], rtol=1e-4, atol=1e-6)
+
+
+def check_jit(operation: str, transform: str) -> None:
+    row, column = OPERATIONS[operation], TRANSFORMS[transform]
+    found = jax.jit(functools.partial(apply, row, column))(values_of(row), X)
+    np.testing.assert_allclose(found, by_hand(operation, transform)[0], rtol=1e-4, atol=1e-6)
+
+
+def check_grad(operation: str, transform: str) -> None:
+    row, column = OPERATIONS[operation], TRANSFORMS[transform]
+    total = functools.partial(apply, row, column)
+    of_tree, of_x = jax.grad(total, argnums=(0, 1))(values_of(row), X)
+    _, expected, expected_of_x = by_hand(operation, transform)
+    np.testing.assert_allclose(of_x, expected_of_x, rtol=1e-3, atol=1e-5)
+    for name in row.shapes:
+        np.testing.assert_allclose(of_tree[f"a/{name}"], expected[name], rtol=1e-3, atol=1e-5)
+
+
+@functools.cache
+def by_hand(operation: str, transform: str) -> tuple[Any, Any, Any]:
+    """The value and the gradients, of the mathematics on plain arrays."""
+    row, column = OPERATIONS[operation], TRANSFORMS[transform]
+
+    def total(values: dict[str, Any], x: Any) -> Any:
+        out = column.by_hand(functools.partial(row.by_hand, values), x)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out))
+
+    values = {name.removeprefix("a/"): jnp.asarray(v) for name, v in values_of(row).items()}
+    value, gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(values, jnp.asarray(X))
+    return value, *gradients
