@@ -164,6 +164,8 @@ def test_arguments_of_variables_go_through():
             assert declared[name].regularizer == settings[f"{name}_regularizer"]
             assert declared[name].constraint is settings[f"{name}_constraint"]
         assert (declared.init(KEY)["kernel"] == 1).all()
+    table = bind(layers.embedding, input_dim=3, output_dim=2, embeddings_initializer=init.ones)
+    assert js.declare(table)(jnp.arange(2))["embeddings"].initializer == init.ones
     by_default = js.declare(bind(layers.dense, units=4))(jnp.ones((2, 3)))
     assert by_default["kernel"].initializer == init.glorot_uniform()
 
@@ -374,9 +376,8 @@ def test_a_cache_that_is_too_short():
 def test_a_cell_in_a_scan_over_time_is_a_loop():
     def encode(scope, xs):
         def step(state, x):
-            c, h = state
-            out, state = layers.lstm_cell(scope / "lstm", x, state)
-            return state, layers.gru_cell(scope / "gru", out, h)
+            out, after = layers.lstm_cell(scope / "lstm", x, state)
+            return after, layers.gru_cell(scope / "gru", out, state[1])
 
         start = jnp.zeros((xs.shape[1], 4))
         return jax.lax.scan(step, (start, start), xs)[1]
