@@ -32,8 +32,8 @@ def compare(ours, variables, theirs, to_flax):
         out = theirs(to_flax(variables))
         return jnp.sum(jnp.sin(out)), out
 
-    gradient, out = jax.grad(our_total, has_aux=True)(variables)
-    expected_gradient, expected = jax.grad(their_total, has_aux=True)(variables)
+    gradient, out = jax.jit(jax.grad(our_total, has_aux=True))(variables)
+    expected_gradient, expected = jax.jit(jax.grad(their_total, has_aux=True))(variables)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
     for name in variables:
         np.testing.assert_allclose(
@@ -127,3 +127,77 @@ def test_layer_norm_of_bfloat16_computes_wide():
     np.testing.assert_allclose(
         out.astype(jnp.float32), expected.astype(jnp.float32), rtol=2e-2, atol=2e-2
     )
+
+
+def test_lstm_cell():
+    x, c, h = X[:, 0], X[:, 1, :4], X[:, 2, :4]
+
+    def ours(scope):
+        return jnp.concatenate(layers.lstm_cell(scope, x, (c, h))[1], -1)
+
+    def to_flax(v):  # one layer for each gate and input; it adds nothing to the forget gate
+        gates = dict(zip("igfo", jnp.split(v["kernel"], 4, 1), strict=True))
+        biases = dict(zip("igfo", jnp.split(v["bias"] + forget, 4), strict=True))
+        of_x = {f"i{gate}": {"kernel": kernel[:6]} for gate, kernel in gates.items()}
+        of_h = {f"h{g}": {"kernel": k[6:], "bias": biases[g]} for g, k in gates.items()}
+        return {"params": of_x | of_h}
+
+    forget = jnp.repeat(jnp.array([0.0, 0.0, 1.0, 0.0]), 4)
+    theirs = nn.OptimizedLSTMCell(4)
+    compare(
+        ours,
+        some_values(layers.lstm_cell, x, (c, h)),
+        lambda v: jnp.concatenate(theirs.apply(v, (c, h), x)[0], -1),
+        to_flax,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (functools.partial(layers.dense, units=4), nn.Dense(4)),
+        (
+            functools.partial(layers.conv, filters=4, kernel_size=3, strides=2, padding="SAME"),
+            nn.Conv(4, (3,), strides=2),
+        ),
+        (
+            functools.partial(layers.conv, filters=4, kernel_size=2, groups=2, dilation_rate=2),
+            nn.Conv(4, (2,), kernel_dilation=2, feature_group_count=2, padding="VALID"),
+        ),
+        (
+            functools.partial(layers.conv_transpose, filters=4, kernel_size=3, strides=2),
+            nn.ConvTranspose(4, (3,), (2,), padding="VALID", transpose_kernel=True),
+        ),
+    ],
+)
+def test_what_flax_calls_the_same(ours, theirs):
+    compare(
+        lambda scope: ours(scope, X),
+        some_values(ours, X),
+        lambda v: theirs.apply(v, X),
+        lambda v: {"params": dict(v)},
+    )
+
+
+def test_batch_norm():
+    ours = functools.partial(layers.batch_norm, training=True)
+    theirs = nn.BatchNorm(use_running_average=False, epsilon=1e-3)
+    variables = some_values(ours, X)
+    state = {"mean": variables["moving_mean"], "var": variables["moving_variance"]}
+
+    def flax(v):
+        return theirs.apply(v, X, mutable=["batch_stats"])
+
+    def to_flax(v):
+        return {"params": {"scale": v["gamma"], "bias": v["beta"]}, "batch_stats": state}
+
+    compare(
+        lambda scope: js.with_updates(ours)(scope, X)[0],
+        variables,
+        lambda v: flax(v)[0],
+        to_flax,
+    )
+    _, updates = js.with_updates(ours)(variables, X)
+    expected = flax(to_flax(variables))[1]["batch_stats"]
+    np.testing.assert_allclose(updates["moving_mean"], expected["mean"], rtol=1e-4)
+    np.testing.assert_allclose(updates["moving_variance"], expected["var"], rtol=1e-4)

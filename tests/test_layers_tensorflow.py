@@ -51,6 +51,17 @@ def conv2d_grouped(v, x):
     return tf.concat([tf.nn.conv2d(a, k, 1, "SAME") for a, k in parts], -1)
 
 
+@case(layers.conv, (2, 8, 7, 3), filters=4, kernel_size=(3, 2), dilation_rate=2, padding="SAME")
+def conv2d_dilated_same(v, x):
+    return tf.nn.atrous_conv2d(x, v["kernel"], 2, "SAME") + v["bias"]
+
+
+@case(layers.conv, (2, 8, 7, 3), filters=6, kernel_size=3, groups=3)
+def depthwise_conv2d(v, x):
+    kernel = tf.reshape(v["kernel"], (3, 3, 3, 2))
+    return tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID") + v["bias"]
+
+
 @case(layers.conv, (1, 5, 4, 6, 2), filters=3, kernel_size=(2, 3, 2), strides=(1, 2, 2))
 def conv3d(v, x):
     return tf.nn.conv3d(x, v["kernel"], (1, 1, 2, 2, 1), "VALID") + v["bias"]
@@ -70,6 +81,11 @@ def conv2d_transpose(v, x):
 def conv2d_transpose_with_gaps(v, x):
     shape = (2, 12, 10, 2)
     return tf.nn.conv2d_transpose(x, v["kernel"], shape, (3, 2), "VALID") + v["bias"]
+
+
+@case(layers.conv_transpose, (2, 4, 5, 3), filters=2, kernel_size=(2, 5), strides=3, padding="SAME")
+def conv2d_transpose_with_gaps_same(v, x):
+    return tf.nn.conv2d_transpose(x, v["kernel"], (2, 12, 15, 2), 3, "SAME") + v["bias"]
 
 
 @case(layers.conv_transpose, (1, 3, 4, 2, 2), filters=3, kernel_size=2, strides=(2, 1, 1))
@@ -154,6 +170,11 @@ def avg_pool(v, x):
     return tf.nn.avg_pool2d(x, (3, 2), 2, "SAME")
 
 
+@case(lambda scope, x: layers.avg_pool(x, pool_size=4, strides=3, padding="SAME"), (2, 9, 3))
+def avg_pool_1d(v, x):
+    return tf.nn.avg_pool1d(x, 4, 3, "SAME")
+
+
 @case(lambda scope, x: layers.avg_pool(x, pool_size=2), (1, 4, 6, 4, 3))
 def avg_pool_3d(v, x):
     return tf.nn.avg_pool3d(x, 2, 2, "VALID")
@@ -171,7 +192,7 @@ def test_values_and_gradients_are_tensorflows(name):
         return sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(out)), out
 
     arguments = (0,) if name == "embedding" else (0, 1)
-    gradients, out = jax.grad(total, arguments, has_aux=True)(variables, x)
+    gradients, out = jax.jit(jax.grad(total, arguments, has_aux=True))(variables, x)
     v = {key: tf.Variable(np.asarray(value)) for key, value in variables.items()}
     x = tf.Variable(x)
     with tf.GradientTape() as tape:
@@ -258,3 +279,31 @@ def test_the_gru_of_tensorflow_1():
     np.testing.assert_allclose(
         layers.gru_cell(js.Scope(v), x, h), expected.h.numpy(), rtol=1e-5, atol=1e-6
     )
+
+
+def test_the_statistics_are_those_of_the_fused_kernel_but_for_n_minus_1():
+    x = np.random.RandomState(3).normal(2.0, 3.0, (8, 5, 5, 3)).astype(np.float32)
+    gamma, beta = np.array([1.0, 2.0, -1.0], np.float32), np.array([0.0, 1.0, 2.0], np.float32)
+    v = {"gamma": gamma, "beta": beta}
+    state = {"moving_mean": np.zeros(3, np.float32), "moving_variance": np.ones(3, np.float32)}
+    model = functools.partial(layers.batch_norm, training=True)
+
+    def total(v, x):
+        y, updates = js.with_updates(model)({**v, **state}, x)
+        return jnp.sum(jnp.sin(y)), (y, updates)
+
+    gradients, (y, updates) = jax.grad(total, (0, 1), has_aux=True)(v, x)
+    watched = [tf.Variable(value) for value in (gamma, beta, x)]
+    with tf.GradientTape() as tape:
+        expected, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            watched[2], watched[0], watched[1], epsilon=1e-3
+        )
+        loss = tf.reduce_sum(tf.sin(expected))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    close(y, expected.numpy())
+    ours = (gradients[0]["gamma"], gradients[0]["beta"], gradients[1])
+    for one, other in zip(ours, tape.gradient(loss, watched), strict=True):
+        close(one, other.numpy())
+    n = 8 * 5 * 5
+    close(updates["moving_mean"], 0.01 * mean.numpy())
+    close(updates["moving_variance"], 0.99 + 0.01 * variance.numpy() * (n - 1) / n)
