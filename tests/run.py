@@ -104,7 +104,7 @@ def install(environment: Path, *groups: str) -> None:
     """This checkout, editable, with dependency groups, at the locked versions."""
     python = str(environment / "bin" / "python")
     groups = tuple(f"--group={group}" for group in groups)
-    uv("pip", "install", "-q", "--python", python, *LOCKED, *groups, "-e", ".[examples]")
+    uv("pip", "install", "-q", "--python", python, *LOCKED, *groups, "-e", ".[all]")
 
 
 def uv(*arguments: str) -> None:
