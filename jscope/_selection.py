@@ -1,34 +1,20 @@
-"""Selection: picking variables by name, the one mechanism behind every feature that does so.
-
-A **selector** is one of
-
-* a glob, matched against the whole name by components: ``*`` stands for any characters
-  within one component, ``?`` for one character, ``[a-cx]`` for one of these and ``[!a-cx]``
-  for one of the others; a component ``**`` stands for any number of components, at the end
-  for one or more, so that ``"enc/**"`` is everything below the scope ``enc`` and ``"**/w"``
-  every ``w``;
-* a compiled regular expression, searched for in the name (anchor it with ``^`` and ``$``);
-* a predicate ``(name, value) -> bool``;
-* a mapping, such as another tree or a declaration: exactly its names;
-* a list, tuple or set of selectors: whatever one of them picks.
-
-A selector that matches nothing, alone or within a collection, is an error that offers near
-names, and so is a mapping's name that the tree does not have: a typing error must not
-become an untrained layer. ``allow_empty=True`` says that nothing is fine too.
+"""Picking variables of trees by name, with the selectors of `_matching`.
 
 All functions return new trees with whole names kept, and change nothing.
 
-Imports: `_errors`, `_names`, `_tree`.
+Imports: `_errors`, `_matching`, `_names`, `_tree`.
 """
 
 import functools
 import itertools
-import re
-from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
-from ._errors import NameCollisionError, SelectorError, listed, near
-from ._names import CHARACTERS, check
+from ._errors import NameCollisionError, SelectorError, listed
+from ._matching import ALLOW, not_there, renamed, with_near_names
+from ._matching import Selector as Selector
+from ._matching import matching as matching
+from ._names import check
 from ._tree import (
     VarTree,
     as_tree,
@@ -37,10 +23,6 @@ from ._tree import (
     intern_structure,
     structure_of,
     values_of,
-)
-
-Selector: TypeAlias = (
-    str | re.Pattern[str] | Callable[[str, Any], bool] | Mapping[str, Any] | Collection["Selector"]
 )
 
 
@@ -156,7 +138,7 @@ def rename(
     tree = as_tree(tree)
     if isinstance(names, Mapping):
         _check_renames(tree, names, allow_empty)
-    new_name = functools.partial(_renamed, names) if isinstance(names, Mapping) else names
+    new_name = functools.partial(renamed, names) if isinstance(names, Mapping) else names
     sources: dict[str, list[str]] = {}
     for name in tree:
         sources.setdefault(check(new_name(name)), []).append(name)
@@ -178,165 +160,15 @@ def map_named(tree: Mapping[str, Any], function: Callable[[str, Any], Any]) -> V
     return from_values(structure_of(tree), tuple(function(*item) for item in tree.items()))
 
 
-def matching(
-    tree: Mapping[str, Any], selector: Selector, *, allow_empty: bool = False
-) -> frozenset[str]:
-    """The names that a selector picks; every part of it must pick one, unless ``allow_empty``."""
-    if isinstance(selector, Mapping):
-        return _named_by(tree, selector, allow_empty)
-    if isinstance(selector, Collection) and not isinstance(selector, str | bytes):
-        parts = [matching(tree, part, allow_empty=allow_empty) for part in selector]
-        if not parts and not allow_empty:
-            raise SelectorError("An empty collection of selectors picks nothing. " + _ALLOW)
-        return frozenset().union(*parts)
-    picks = _predicate(selector)
-    chosen = frozenset(name for name, value in tree.items() if picks(name, value))
-    if not chosen and not allow_empty:
-        raise SelectorError(_matches_nothing(tree, selector))
-    return chosen
-
-
-_ALLOW = "Say allow_empty=True if that is meant."
-
-
-def _predicate(selector: Selector) -> Callable[[str, Any], bool]:
-    if isinstance(selector, str):
-        pattern = _glob(selector)
-        return lambda name, value: pattern.fullmatch(name) is not None
-    if isinstance(selector, re.Pattern):
-        if not isinstance(selector.pattern, str):
-            raise SelectorError(f"{selector!r} matches bytes; names are strings.")
-        return lambda name, value: selector.search(name) is not None
-    if callable(selector):
-        return lambda name, value: bool(selector(name, value))
-    raise SelectorError(
-        f"{selector!r} of type {type(selector).__name__} is not a selector. It may be a glob such "
-        "as 'enc/**', re.compile(...), a function of (name, value), something with names, or a "
-        "list of these."
-    )
-
-
-@functools.lru_cache(maxsize=4096)
-def _glob(glob: str) -> re.Pattern[str]:
-    components = glob.split("/")
-    if not all(components):
-        raise SelectorError(
-            f"The glob {glob!r} has an empty component. Names have no leading, trailing or double "
-            f"'/'; for everything below a scope write 'scope/**'."
-        )
-    pattern = ""
-    for i, component in enumerate(components):
-        last = i == len(components) - 1
-        if component == "**":
-            pattern += "[^/]+(?:/[^/]+)*" if last else "(?:[^/]+/)*"
-        elif "**" in component:
-            raise SelectorError(
-                f"In the glob {glob!r}, '**' must be a whole component, as in 'enc/**/w'."
-            )
-        else:
-            pattern += _component_pattern(component, glob) + ("" if last else "/")
-    return re.compile(pattern)
-
-
-def _component_pattern(component: str, glob: str) -> str:
-    # One character class, "*" or "?" at a time; everything else stands for itself.
-    pattern = ""
-    for part in re.findall(r"\[!?[^\]]+\]|.", component, re.DOTALL):
-        if len(part) > 1:
-            pattern += _class_pattern(part, glob)
-        elif part in "[]":
-            raise SelectorError(
-                f"In the glob {glob!r}, {part!r} has no partner. '[...]' stands for one character."
-            )
-        else:
-            pattern += {"*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
-    return pattern
-
-
-def _class_pattern(text: str, glob: str) -> str:
-    # Spelled out in the alphabet of names, since re's own classes have a syntax of their own
-    # ("[^a]", "[\W]", "[a--c]") and could match the "/" between components.
-    others = text[1] == "!"
-    strange = set(text[1 + others : -1]).difference(CHARACTERS)
-    if strange:
-        raise SelectorError(
-            f"In the glob {glob!r}, {text!r} holds {listed(sorted(strange))}, which no name has. "
-            "For all but some characters write '[!...]'."
-        )
-    inside: set[str] = set()
-    for first, last in re.findall(r"(.)(?:-(.))?", text[1 + others : -1]):
-        if last and last < first:
-            raise SelectorError(f"In the glob {glob!r}, the range '{first}-{last}' is empty.")
-        inside.update(c for c in CHARACTERS if first <= c <= (last or first))
-    chosen = [c for c in CHARACTERS if (c in inside) != others]
-    return f"[{re.escape(''.join(chosen))}]" if chosen else "(?!)"
-
-
-def _named_by(
-    tree: Mapping[str, Any], names: Mapping[str, Any], allow_empty: bool
-) -> frozenset[str]:
-    if not names and not allow_empty:
-        raise SelectorError(f"A selector without names picks nothing. {_ALLOW}")
-    absent = [name for name in names if name not in tree]
-    if absent and not allow_empty:
-        raise SelectorError(
-            f"Of {len(names)} names selected, {len(absent)} are not in the tree of {len(tree)}: "
-            f"{_with_near_names(absent, tree)}. {_ALLOW}"
-        )
-    return frozenset(name for name in names if name in tree)
-
-
-def _matches_nothing(tree: Mapping[str, Any], selector: Selector) -> str:
-    if isinstance(selector, str):
-        scope = selector.rstrip("*").rstrip("/")
-        below = [name for name in tree if name.startswith(scope + "/")]
-        if below:
-            what = "it" if scope == selector else repr(scope)
-            return (
-                f"The selector {selector!r} matches no variable: {what} is a scope of "
-                f"{len(below)}. Write {scope + '/**'!r} for all that is below it."
-            )
-        close = near(selector, tuple(tree))
-        return f"The selector {selector!r} matches no variable ({close}). {_ALLOW}"
-    shown = selector.pattern if isinstance(selector, re.Pattern) else selector
-    return (
-        f"The selector {shown!r} matches none of {len(tree)} variables: {listed(tree, most=5)}. "
-        f"{_ALLOW}"
-    )
-
-
-def _with_near_names(absent: list[str], tree: Mapping[str, Any]) -> str:
-    # Near names cost a comparison with every variable, so not for hundreds of absent ones.
-    first = "; ".join(f"{name!r} ({near(name, tuple(tree))})" for name in absent[:10])
-    return first + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
-
-
 def _where(tree: VarTree, keep: list[bool]) -> VarTree:
     names = tuple(itertools.compress(tree, keep))
     return from_values(intern_structure(names), itertools.compress(values_of(tree), keep))
-
-
-def _renamed(names: Mapping[str, str], name: str) -> str:
-    end = len(name)
-    while end > 0:
-        if name[:end] in names:
-            new = names[name[:end]]
-            return f"{new}{name[end:]}" if new else name[end + 1 :]
-        end = name.rfind("/", 0, end)
-    return f"{names['']}/{name}" if names.get("") else name
 
 
 def _check_renames(tree: VarTree, names: Mapping[str, str], allow_empty: bool) -> None:
     for name in itertools.chain(names, names.values()):
         if name != "":  # the root
             check(name)
-    if allow_empty:
-        return
-
-    def is_there(old: str) -> bool:
-        places = structure_of(tree).places_below(old)
-        return old == "" or old in tree or places.start < places.stop
-
-    absent = [old for old in names if not is_there(old)]
-    if absent:
-        raise SelectorError(f"Nothing to rename: {_with_near_names(absent, tree)}. {_ALLOW}")
+    absent = not_there(tree, names)
+    if absent and not allow_empty:
+        raise SelectorError(f"Nothing to rename: {with_near_names(absent, tree)}. {ALLOW}")

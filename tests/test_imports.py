@@ -93,7 +93,7 @@ def test_public_names_but_the_saver_load_nothing_heavy():
     assert not {name.split(".")[0] for name in loaded} & HEAVY
 
 
-@pytest.mark.parametrize("module", ["_errors", "_names", "_table"])
+@pytest.mark.parametrize("module", ["_errors", "_names", "_table", "_matching"])
 def test_the_first_rooms_need_the_standard_library_only(module):
     loaded = run(f"import jscope.{module}, json, sys; print(json.dumps(sorted(sys.modules)))")
     assert not {name.split(".")[0] for name in loaded} & {"jax", "numpy"}
