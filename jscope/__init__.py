@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ._errors import TreeMismatchError as TreeMismatchError
     from ._errors import VariableExistsError as VariableExistsError
     from ._errors import VariableNameError as VariableNameError
+    from ._moving_averages import ExponentialMovingAverage as ExponentialMovingAverage
     from ._ops import assign as assign
     from ._ops import assign_add as assign_add
     from ._ops import assign_sub as assign_sub
@@ -97,6 +98,7 @@ _HOME = {
         "scatter_nd_sub scatter_nd_update scatter_sub scatter_update"
     ),
     "_recorder": "AUTO_REUSE VariableSpec",
+    "_moving_averages": "ExponentialMovingAverage",
     "_scope": "Scope",
     "_declaration": "Declaration",
     "_declare": "declare init",
