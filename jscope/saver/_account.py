@@ -2,14 +2,15 @@
 
 Nothing is read for it, and nothing is repaired: no cast, no broadcast, no other name.
 
-Imports: `_compare`, `_values`.
+Imports: `_compare`, `_entries`, `_values`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._compare import differences
-from ._values import Entry, dtype_name
+from ._entries import Entry
+from ._values import dtype_name
 
 _ONLY_ARRAYS = (
     "Only arrays are saved and restored. Write jnp.asarray(...) for what is to be restored, and "

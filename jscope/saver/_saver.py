@@ -23,6 +23,7 @@ import functools
 import operator
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,11 +42,11 @@ from .._errors import (
 )
 from .._selection import Selector, matching
 from .._tree import VarTree, as_tree, leaf_name
-from . import _orbax
 from ._account import account
 from ._disk import commit, failing_as, flush_all, make_directory, removing, step_exists
-from ._index import FILE_NAME, read_index, write_index
+from ._index import FILE_NAME, Index, read_index, write_index
 from ._pending import PendingSave
+from ._snapshot import Snapshot
 from ._target import check_kept, check_target, read
 from ._values import store
 
@@ -177,7 +178,7 @@ class Saver:
             step = self._existing_step(step)
             path = self._path(step)
             with failing_as(f"Step {step} can't be read from {path}"):
-                entries = read_index(path, step)
+                entries = read_index(path, step).entries
             named, structure = jax.tree_util.tree_flatten_with_path(tree)
             leaves = [(leaf_name(at), leaf, at[0].key in chosen) for at, leaf in named]
             wanted = {name: leaf for name, leaf, is_chosen in leaves if is_chosen}
@@ -268,12 +269,14 @@ class Saver:
             temporary.mkdir()
         with failing(), removing(temporary):
             written = temporary / path.name
-            wait = _orbax.begin(written, arrays) if arrays else written.mkdir
+            snapshot = Snapshot(entries, arrays)
+            write = snapshot.begin(written)
 
         def finish() -> Path:
             with failing(), removing(temporary):
-                wait()
-                write_index(written, step, entries)
+                write()
+                index = Index(step, uuid.uuid4().hex, time.time(), snapshot.entries())
+                write_index(written, index)
                 flush_all(written)
                 commit(written, path, step)
             return path

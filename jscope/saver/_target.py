@@ -4,10 +4,11 @@ A restored array has the sharding of the target's leaf. It is committed to those
 the leaf is, as an array that was placed on purpose; a leaf that is NumPy's, abstract without
 a sharding, or was made by plain JAX code gives an array that JAX may move to where others are.
 
-Imports: `_errors`, `_tree`, `_orbax`, `_values`; JAX and NumPy.
+Imports: `_errors`, `_tree` and the files beside this one; JAX and NumPy.
 """
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,10 @@ import numpy as np
 
 from .._errors import CheckpointValueError, listed
 from .._tree import VarTree
-from . import _orbax
-from ._values import Entry, dtype_name, named_leaves, unstore
+from . import _orbax, _packing
+from ._checksums import first_damaged
+from ._entries import ORBAX, PACKED, Entry
+from ._values import dtype_name, named_leaves, unstore
 
 
 def check_target(tree: VarTree) -> None:
@@ -75,9 +78,23 @@ def _has_none(leaf: Any) -> bool:
 
 def read(path: Path, wanted: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
     """Read the wanted leaves, which agree with their entries, to where they are wanted."""
-    stored = {name: entries[name] for name in wanted if entries[name].is_in_orbax}
-    requests = {name: _request(wanted[name], entry) for name, entry in stored.items()}
-    arrays = _orbax.read(path, requests) if requests else {}
+    arrays: dict[str, Any] = {}
+    packed = [name for name in wanted if entries[name].place == PACKED]
+    if packed:
+        file = os.open(path / _packing.FILE_NAME, os.O_RDONLY)
+        try:
+            arrays |= {name: _packing.read(file, entries[name]) for name in packed}
+        finally:
+            os.close(file)
+    requests = {
+        name: _request(leaf, entries[name])
+        for name, leaf in wanted.items()
+        if entries[name].place == ORBAX
+    }
+    if requests:
+        arrays |= _orbax.read(path, requests)
+    for name, array in arrays.items():
+        _verify(name, entries[name], np.asarray(array))
     # Also where 64-bit dtypes are off: they would be truncated without a word.
     with jax.enable_x64(True):
         values = {
@@ -89,6 +106,15 @@ def read(path: Path, wanted: Mapping[str, Any], entries: Mapping[str, Entry]) ->
         if found != (tuple(leaf.shape), dtype_name(leaf.dtype)):
             raise ValueError(f"{name!r} was read as {found[1]}{found[0]}")
     return values
+
+
+def _verify(name: str, entry: Entry, array: np.ndarray[Any, Any]) -> None:
+    damaged = first_damaged(entry, array)
+    if damaged is not None:
+        raise ValueError(
+            f"{name!r} is damaged: the checksum of its part at {damaged.start} of shape "
+            f"{damaged.shape} differs"
+        )
 
 
 def _request(leaf: Any, entry: Entry) -> Any:

@@ -1,6 +1,6 @@
-"""How a value is stored: what stands in the index, and which array is handed to Orbax.
+"""How a value is stored: what stands in the index, and which array's bytes are written.
 
-Orbax stores most arrays as they are. The rest is told here, one rule each:
+Most arrays are stored as they are. The rest is told here, one rule each:
 
 * an array **without elements** is in the index only; Orbax refuses it (google/orbax#2587);
 * a dtype of `_AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
@@ -8,11 +8,9 @@ Orbax stores most arrays as they are. The rest is told here, one rule each:
 
 `store` and `unstore` are inverse to the last bit, for NaNs and negative zeros too.
 
-Imports: `_errors`, `_tree`; JAX and NumPy.
+Imports: `_errors`, `_tree`, `_entries`, `_packing`; JAX and NumPy.
 """
 
-import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -21,37 +19,9 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 from .._tree import VarTree, leaf_name
+from . import _packing
+from ._entries import INDEX, ORBAX, PACKED, Entry
 from ._orbax import Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """What the index says of one array.
-
-    Attributes:
-        shape: The shape of the value.
-        dtype: The name of its dtype, such as ``"bfloat16"`` or, of keys, ``"key<fry>"``.
-        stored_shape: The shape of the array that Orbax stores.
-        stored_dtype: The name of that array's dtype.
-        key_impl: For PRNG keys the name of their implementation, such as ``"threefry2x32"``.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    stored_shape: tuple[int, ...]
-    stored_dtype: str
-    key_impl: str | None = None
-
-    @property
-    def is_as_it_is(self) -> bool:
-        """Whether the stored array is the value."""
-        return self.dtype == self.stored_dtype
-
-    @property
-    def is_in_orbax(self) -> bool:
-        """Whether there is a stored array at all."""
-        return math.prod(self.stored_shape) > 0
-
 
 _INTEGERS = [
     "int2",
@@ -67,7 +37,7 @@ _AS_BYTES = frozenset(["float8_e4m3", "int1", "uint1", "uint2", "uint4"])
 
 
 def store(tree: VarTree) -> tuple[dict[str, Entry], dict[str, Array]]:
-    """The index of a tree, and the arrays that Orbax is to store.
+    """The entries of a tree, without checksums and offsets, and the arrays to be written.
 
     Raises:
         CheckpointValueError: If there are leaves that can't be stored; all are listed.
@@ -82,7 +52,7 @@ def store(tree: VarTree) -> tuple[dict[str, Entry], dict[str, Array]]:
             continue
         entry, array = _store_leaf(leaf)
         entries[name] = entry
-        if entry.is_in_orbax:
+        if entry.stored_size:
             arrays[name] = array
     if problems:
         raise CheckpointValueError(
@@ -97,7 +67,7 @@ def unstore(entry: Entry, array: np.ndarray[Any, Any] | None, dtype: Any) -> Arr
 
     Args:
         entry: What the index says.
-        array: What was read, or None if `Entry.is_in_orbax` is False.
+        array: What was read, or None if it has no elements.
         dtype: The dtype whose name is ``entry.dtype``.
 
     Returns:
@@ -143,7 +113,8 @@ def _store_leaf(leaf: Any) -> tuple[Entry, Array]:
     else:
         array = np.asarray(leaf, leaf.dtype.newbyteorder("="))
     stored = tuple(array.shape), dtype_name(array.dtype)
-    return Entry(shape, dtype, *stored, key_impl), array
+    place = INDEX if not array.size else PACKED if array.nbytes <= _packing.LIMIT else ORBAX
+    return Entry(shape, dtype, *stored, place, key_impl=key_impl), array
 
 
 def _name_problem(name: str, known: dict[str, Entry]) -> str | None:

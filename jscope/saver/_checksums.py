@@ -1,0 +1,43 @@
+"""CRC-32C of arrays and of boxes of them.
+
+The checksum of an array is that of its elements' bytes in C order, as NumPy holds them in memory
+on a little-endian machine. It is computed where the array is, without a copy if it is contiguous.
+
+Imports: `_entries`; google-crc32c (with no Python of its own: 13 GB/s), NumPy.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ._entries import Chunk, Entry
+
+# The library holds Python's global lock while it computes: half a millisecond for this much.
+_AT_ONCE = 8 << 20
+
+
+def crc32c(array: np.ndarray[Any, Any]) -> int:
+    """The CRC-32C of an array's bytes in C order."""
+    import google_crc32c
+
+    # Zero-dimensional arrays can't be viewed as another dtype.
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    crc = 0
+    for start in range(0, len(data), _AT_ONCE):
+        crc = google_crc32c.extend(crc, data[start : start + _AT_ONCE])
+    return crc
+
+
+def chunk_of(start: Sequence[int], array: np.ndarray[Any, Any]) -> Chunk:
+    """The chunk that an array is, if it begins at ``start`` of the whole."""
+    return Chunk(tuple(start), array.shape, crc32c(array))
+
+
+def first_damaged(entry: Entry, array: np.ndarray[Any, Any]) -> Chunk | None:
+    """The first chunk of a stored array whose bytes are not those that were saved, or None."""
+    for chunk in entry.chunks:
+        box = zip(chunk.start, chunk.shape, strict=True)
+        if crc32c(array[tuple(slice(at, at + length) for at, length in box)]) != chunk.crc32c:
+            return chunk
+    return None
