@@ -1,0 +1,39 @@
+"""`Entry`: what is known of a variable in a file before its bytes are read.
+
+Imports: NumPy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variable of an opened file.
+
+    Attributes:
+        shape: Its shape.
+        dtype: NumPy's or ml_dtypes' dtype.
+        nbytes: The bytes that it takes in memory.
+        read: Reads it: one array of its own, checked against whatever checksum the file has.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nbytes: int
+    read: Callable[[], Array] = field(repr=False)
+
+
+class Signature(Protocol):
+    """Whatever has a shape and a dtype: an entry, or an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...

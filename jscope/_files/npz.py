@@ -1,0 +1,194 @@
+r"""npz files: a zip archive of NumPy's own ``.npy`` files, one for each array.
+
+The member of array ``enc/w`` is ``enc/w.npy``. Each has the CRC-32 of its bytes in the archive,
+checked by every read. What NumPy's format leaves open is decided here:
+
+* **ml_dtypes** (bfloat16, float8, int4, ...): NumPy would write bfloat16 as ``V2``, two bytes
+  without a meaning. Here it is a structured dtype of one field, named after the dtype and as wide:
+  ``[('bfloat16', '<u2')]``, the same bits. Without jscope it is
+  ``np.load(path)["w"]["bfloat16"].view(ml_dtypes.bfloat16)``. int4 takes a byte per element.
+* **V2**, as ``np.savez`` writes bfloat16, is read as bfloat16: no other dtype of two bytes is
+  written so. Other voids may be one of many dtypes, and are refused.
+* **Strings** are NumPy's ``S`` and ``U``. Python objects, which are pickles, are neither read nor
+  written.
+
+Source: NumPy 2.4, ``numpy/lib/_format_impl.py``.
+
+Imports: `_errors`, `_entry`, `_writing`; ml_dtypes and NumPy.
+"""
+
+import functools
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import ml_dtypes
+import numpy as np
+from numpy.lib import format as npy
+
+from .._errors import CheckpointError, CheckpointValueError
+from ._entry import Array, Entry, Signature
+from ._writing import NewFile
+
+# By name; the names of ml_dtypes' scalar types are those of their dtypes.
+_EXTENDED = {
+    name: np.dtype(scalar)
+    for name, scalar in vars(ml_dtypes).items()
+    if isinstance(scalar, type) and issubclass(scalar, np.generic)
+}
+
+_PLAIN = "biufcSU"  # the kinds of NumPy's own dtypes: numbers and strings
+
+
+def open_file(path: Path) -> dict[str, Entry]:
+    """The arrays of an archive, by name; only their headers are read.
+
+    Raises:
+        CheckpointError: If the file can't be read or is damaged.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            _check_count(file, archive)
+            entries: dict[str, Entry] = {}
+            for member in archive.infolist():
+                name, suffix = member.filename[:-4], member.filename[-4:]
+                if name in entries:
+                    raise ValueError(f"it has two members {member.filename!r}")
+                if suffix == ".npy":
+                    entries[name] = _entry(path, archive, member)
+                else:  # not ours, unless its name is damaged, which opening it would tell
+                    archive.open(member).close()
+            return entries
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
+    except _DAMAGE as error:
+        raise CheckpointError(f"{path} is no npz file, or damaged: {error}.") from error
+
+
+# What zipfile and NumPy raise for bytes that are not what they should be.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError,
+    KeyError, OverflowError, MemoryError, SyntaxError, UnicodeError,
+)  # fmt: skip
+
+
+def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """zipfile skips members whose directory entry is hidden by damage to the one before."""
+    file.seek(-12 - len(archive.comment), os.SEEK_END)
+    count = int.from_bytes(file.read(2), "little")
+    found = len(archive.infolist())
+    if count not in (found, 0xFFFF):  # the latter if there are more than it can say
+        raise ValueError(f"it says that it has {count} members, and lists {found}")
+
+
+def _entry(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
+    with archive.open(member) as file:
+        shape, _, _, dtype = _npy_header(file, member)
+    nbytes = math.prod(shape) * dtype.itemsize
+    return Entry(shape, dtype, nbytes, functools.partial(_read, path, member))
+
+
+def _npy_header(
+    file: IO[bytes], member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], bool, np.dtype[Any], np.dtype[Any]]:
+    """The shape, whether it is in Fortran's order, the dtype stored, and the one meant."""
+    version = npy.read_magic(file)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"member {member.filename!r} has version {version} of NumPy's format")
+    shape, is_fortran, stored = read(file)
+    meant = _meant(stored, member)
+    size = math.prod(shape) * stored.itemsize
+    if size != member.file_size - file.tell():
+        raise ValueError(
+            f"member {member.filename!r} of {member.file_size} bytes can't hold {stored}{shape}"
+        )
+    return shape, is_fortran, stored, meant
+
+
+def _meant(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any]:
+    if stored.names is not None and len(stored.names) == 1 and stored.names[0] in _EXTENDED:
+        extended: np.dtype[Any] = _EXTENDED[stored.names[0]]
+        if extended.itemsize == stored.itemsize:
+            return extended
+    if stored == np.dtype("V2"):
+        return _EXTENDED["bfloat16"]
+    if stored.kind in _PLAIN:
+        native: np.dtype[Any] = stored.newbyteorder("=")
+        return native
+    why = "Python objects, which only a pickle can hold" if stored.kind == "O" else "unknown"
+    raise ValueError(f"member {member.filename!r} has dtype {stored}: {why}")
+
+
+def _read(path: Path, member: zipfile.ZipInfo) -> Array:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            shape, is_fortran, stored, dtype = _npy_header(file, member)
+            # Read to the end: only there zipfile compares the checksum.
+            array = np.frombuffer(file.read(), stored)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
+    except _DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
+    array = array.reshape(shape, order="F" if is_fortran else "C")
+    return array.astype(dtype, copy=False) if stored.kind in _PLAIN else array.view(dtype)
+
+
+class Writer:
+    """Writes arrays to a new archive, uncompressed; leaving ``with`` lets it appear.
+
+    Args:
+        path: The new file.
+        signatures: The name, shape and dtype of each array that will be written.
+
+    Raises:
+        CheckpointValueError: If an array can't be stored; all such are listed.
+        CheckpointExistsError: If the file exists.
+        CheckpointError: If it can't be written.
+    """
+
+    def __init__(self, path: Path, signatures: Mapping[str, Signature]):
+        strange = [
+            f"{name!r} is {of.dtype}" for name, of in signatures.items() if not _can_store(of.dtype)
+        ]
+        if strange:
+            raise CheckpointValueError(
+                f"npz has no dtype for {len(strange)} of these: {'; '.join(strange[:10])}. Only "
+                "a pickle could hold Python objects."
+            )
+        self._file = NewFile(path)
+        self._stream = os.fdopen(os.dup(self._file.descriptor), "w+b")
+        self._archive = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED)
+
+    def write(self, name: str, array: Array) -> None:
+        """Write one of the arrays."""
+        if array.dtype.name in _EXTENDED:
+            bits = np.dtype([(array.dtype.name, f"<u{array.dtype.itemsize}")])
+            array = np.ascontiguousarray(array).view(bits)
+        # Like np.savez: the size is not known beforehand, so that each may pass 4 GiB.
+        with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            npy.write_array(member, array, version=(1, 0), allow_pickle=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file, self._stream:
+            self._archive.close()  # it would close itself later, when the stream is gone
+            if error is None:
+                self._stream.flush()
+                self._file.commit()
+
+
+def _can_store(dtype: np.dtype[Any]) -> bool:
+    return dtype.name in _EXTENDED or dtype.kind in _PLAIN

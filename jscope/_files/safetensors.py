@@ -1,0 +1,240 @@
+r"""safetensors files: one header, then the bytes of all tensors.
+
+The format, all integers little-endian::
+
+    file   := n:u64 | header, n bytes | data, to the end of the file
+    header := a JSON object in UTF-8 that begins with "{", padded with spaces at the end:
+              name: {"dtype": code, "shape": [sizes], "data_offsets": [begin, end]}
+              "__metadata__": {string: string}                                   optional
+
+Offsets count from the beginning of the data; end - begin is the size by shape and dtype. The
+tensors cover the data without holes or overlaps, in whatever order, as C-ordered elements. There
+is no checksum. The codes of dtypes are in `_CODES`; ``F4`` and the ``F6``, which pack elements
+across bytes, have none in NumPy and are refused.
+
+`open_file` reads the header alone and checks every number in it against the file's size before
+anything is allocated. The tensors that `Writer` writes stand by falling size of element, then by
+name, as the library's own do, so that all are aligned.
+
+Source: https://github.com/huggingface/safetensors, README "Format" and
+``safetensors/src/tensor.rs`` (0.8). Their library's NumPy side reads no bfloat16 and writes a whole
+dictionary at once, hence this file.
+
+Imports: `_errors`, `_entry`, `_writing`; ml_dtypes and NumPy.
+"""
+
+import functools
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ml_dtypes
+import numpy as np
+
+from .._errors import CheckpointError, CheckpointValueError, listed
+from ._entry import Array, Entry, Signature
+from ._writing import NewFile
+
+_CODES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "I8": np.dtype(np.int8),
+    "U16": np.dtype(np.uint16),
+    "I16": np.dtype(np.int16),
+    "U32": np.dtype(np.uint32),
+    "I32": np.dtype(np.int32),
+    "U64": np.dtype(np.uint64),
+    "I64": np.dtype(np.int64),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+    "C64": np.dtype(np.complex64),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "F8_E4M3FNUZ": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "F8_E5M2FNUZ": np.dtype(ml_dtypes.float8_e5m2fnuz),
+}
+_CODE_OF = {dtype: code for code, dtype in _CODES.items()}
+_LONGEST_HEADER = 100_000_000  # the library's own limit
+_METADATA = "__metadata__"
+
+
+def open_file(path: Path) -> dict[str, Entry]:
+    """The tensors of a file, by name; only the header is read.
+
+    Raises:
+        CheckpointError: If the file can't be read or is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(min(length, _LONGEST_HEADER))
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
+    if size < 8 or len(text) < length:
+        raise _damaged(
+            path, f"of {size} bytes, it can't hold a header of {length} bytes from offset 8"
+        )
+    start = 8 + length
+    ends: list[tuple[int, int, str]] = []
+    entries = {}
+    for name, members in _header(path, text).items():
+        if name == _METADATA:
+            continue
+        shape, dtype, begin, end = _checked(path, name, members)
+        ends.append((begin, end, name))
+        read = functools.partial(_read, path, name, shape, dtype, start + begin)
+        entries[name] = Entry(shape, dtype, end - begin, read)
+    covered = 0
+    for begin, end, name in sorted(ends):
+        if begin != covered:
+            raise _damaged(path, f"tensor {name!r} begins at {begin} of the data, not at {covered}")
+        covered = end
+    if covered != size - start:
+        raise _damaged(path, f"its tensors end at {covered} of the data, not at {size - start}")
+    return entries
+
+
+def _header(path: Path, text: bytes) -> dict[str, Any]:
+    if not text.startswith(b"{"):
+        raise _damaged(path, f"its header begins with {text[:1]!r}, not with '{{'")
+    try:
+        header = json.loads(text, object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"its header is no JSON: {error}") from error
+    return dict(header)  # it begins with a brace
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {max(names, key=names.count)!r} twice")
+    return members
+
+
+def _checked(
+    path: Path, name: str, members: Any
+) -> tuple[tuple[int, ...], np.dtype[Any], int, int]:
+    """Shape, dtype, begin and end of a tensor, each within its limits."""
+    try:
+        code, shape, (begin, end) = members["dtype"], members["shape"], members["data_offsets"]
+        known = isinstance(code, str) and all(map(_is_size, [*shape, begin, end]))
+        # NumPy's own limits, also where another size is 0.
+        known = known and len(shape) <= 64 and math.prod(filter(None, shape)) < 1 << 60
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise _damaged(path, f"of tensor {name!r} its header says {str(members)[:100]}")
+    if code not in _CODES:
+        raise CheckpointError(
+            f"{path}: tensor {name!r} has dtype {code!r}, which NumPy and ml_dtypes don't have. "
+            f"Those that can be read are {', '.join(_CODES)}."
+        )
+    size = math.prod(shape) * _CODES[code].itemsize
+    if end - begin != size:
+        raise _damaged(
+            path,
+            f"tensor {name!r}, {code}{shape}, takes {size} bytes, not those from {begin} to {end}",
+        )
+    return tuple(shape), _CODES[code], begin, end
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _read(
+    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int
+) -> Array:
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        data = np.fromfile(path, np.uint8, size, offset=offset)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
+    if data.size != size:  # it was whole when it was opened
+        raise _damaged(path, f"it ends within tensor {name!r}, at {offset + data.size}")
+    return data.view(dtype).reshape(shape)
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path} is no safetensors file, or damaged: {what}.")
+
+
+class Writer:
+    """Writes tensors, in whatever order, to a new file; leaving ``with`` lets it appear.
+
+    Args:
+        path: The new file.
+        signatures: The name, shape and dtype of each tensor that will be written.
+
+    Raises:
+        CheckpointValueError: If a tensor can't be stored; all such are listed.
+        CheckpointExistsError: If the file exists.
+        CheckpointError: If it can't be written.
+    """
+
+    def __init__(self, path: Path, signatures: Mapping[str, Signature]):
+        strange = [
+            f"{name!r} is {of.dtype}" for name, of in signatures.items() if of.dtype not in _CODE_OF
+        ]
+        if strange:
+            raise CheckpointValueError(
+                f"safetensors has no dtype for {len(strange)} of these: {'; '.join(strange[:10])}. "
+                f"It has {listed(map(str, _CODE_OF), most=99)}."
+            )
+        if _METADATA in signatures:
+            raise CheckpointValueError(f"A safetensors file can't have a tensor {_METADATA!r}.")
+        self._expected = dict(signatures)
+        self._offsets: dict[str, int] = {}
+        header, begin = {}, 0
+        for name in sorted(signatures, key=lambda n: (-signatures[n].dtype.itemsize, n)):
+            shape, dtype = signatures[name].shape, signatures[name].dtype
+            end = begin + math.prod(shape) * dtype.itemsize
+            self._offsets[name] = begin
+            header[name] = {
+                "dtype": _CODE_OF[dtype],
+                "shape": list(shape),
+                "data_offsets": [begin, end],
+            }
+            begin = end
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self._start = 8 + len(text)
+        self._file = NewFile(path)
+        _write_at(self._file.descriptor, memoryview(len(text).to_bytes(8, "little") + text), 0)
+
+    def write(self, name: str, array: Array) -> None:
+        """Write one of the tensors."""
+        expected = self._expected.pop(name)
+        assert (array.shape, array.dtype) == (expected.shape, expected.dtype), name
+        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        data = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+        _write_at(self._file.descriptor, data.data, self._start + self._offsets[name])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if error is None:
+                assert not self._expected, f"not written: {listed(self._expected)}"
+                self._file.commit()
+
+
+def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
