@@ -271,15 +271,15 @@ def test_donated_arrays_serve_as_target(saver, tree):
         np.testing.assert_array_equal(restored[name], value)
 
 
-def test_plain_orbax_reads_the_arrays_by_name(saver, tree):
+def test_plain_orbax_reads_the_large_arrays(saver, tree):
     from orbax.checkpoint import v1
 
     large = jnp.arange(float(_packing.LIMIT // 4 + 1))
     path = saver.save(tree | {"enc/w": large}, 1)
     with pytest.warns(UserWarning, match="Sharding info not provided"):
         loaded = v1.load(path)
-    assert list(loaded) == ["enc/w"]
-    np.testing.assert_array_equal(loaded["enc/w"], large)
+    assert list(loaded) == ["0"]
+    np.testing.assert_array_equal(loaded["0"], large)
 
 
 # Declarations, as targets.

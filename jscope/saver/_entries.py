@@ -36,6 +36,7 @@ class Entry:
         stored_dtype: The name of that array's dtype.
         place: Where its bytes are: in ``packed.bin``, among Orbax's arrays, or nowhere but here.
         offset: Where they begin in ``packed.bin``.
+        key: What Orbax calls the stored array.
         chunks: Boxes that cover the stored array, each element once; one, if it was not sharded.
         key_impl: For PRNG keys the name of their implementation, such as ``"threefry2x32"``.
         value: What is no array, as text.
@@ -47,6 +48,7 @@ class Entry:
     stored_dtype: str
     place: str
     offset: int = 0
+    key: str | None = None
     chunks: tuple[Chunk, ...] = ()
     key_impl: str | None = None
     value: str | None = None
@@ -70,6 +72,8 @@ class Entry:
             members["stored_dtype"] = self.stored_dtype
         if self.place == PACKED:
             members["offset"] = self.offset
+        if self.place == ORBAX:
+            members["key"] = self.key
         if self.chunks:
             members["chunks"] = self.chunks
         if self.key_impl is not None:
@@ -94,6 +98,7 @@ class Entry:
             stored_dtype=_text(members.pop("stored_dtype", dtype)),
             place=place,
             offset=_size(members.pop("offset", 0)),
+            key=_text(members.pop("key", None), optional=place != ORBAX),
             chunks=tuple(
                 [
                     Chunk(_sizes(start), _sizes(size), _size(crc))

@@ -4,14 +4,14 @@ A checkpoint of step 12 is the directory ``12``. In it are
 
 * ``jscope.json``, the index, written last;
 * ``packed.bin``, the bytes of the small arrays: see `_packing`. Absent if there are none;
-* what Orbax wrote, a flat dict ``{name: array}`` of the larger ones, which plain Orbax can load.
-  Absent if there are none.
+* what Orbax wrote, a flat dict ``{key: array}`` of the larger ones, where the keys are ``"0"``,
+  ``"1"`` and so on. Absent if there are none.
 
 The index is one JSON object in UTF-8, on one line::
 
     {"format": "jscope", "version": 2, "step": 12, "save_id": "9f6c...", "saved_at": 1764040000.0,
      "portable": false, "metadata": null, "metrics": {},
-     "files": {"packed.bin": [96, null], "state/manifest.ocdbt": [116, 3735928559]},
+     "files": {"packed.bin": [96, null], "state/0/zarr.json": [406, 3735928559]},
      "values": {
        "enc/w": {"shape": [2, 3], "dtype": "float32", "place": "packed", "offset": 0,
                  "chunks": [[[0, 0], [2, 3], 2774112397]]},
@@ -22,14 +22,14 @@ The index is one JSON object in UTF-8, on one line::
                "stored_dtype": "uint32", "offset": 128, "chunks": [[[0], [2], 1]],
                "key_impl": "threefry2x32"},
        "table": {"shape": [8, 1048576], "dtype": "float32", "place": "orbax",
-                 "chunks": [[[0, 0], [4, 1048576], 2], [[4, 0], [4, 1048576], 3]]},
+                 "key": "0", "chunks": [[[0, 0], [4, 1048576], 2], [[4, 0], [4, 1048576], 3]]},
        "epoch": {"shape": [], "dtype": "python int", "place": "index", "value": "0x1f"}},
      "crc32c": "89abcdef"}
 
 * The last member is the CRC-32C of all bytes of the file before it, as eight hexadecimal digits.
 * ``save_id`` is of this save and no other; ``saved_at`` is in seconds since 1970.
-* ``portable`` is true if nothing is packed, and Orbax's arrays are not a flat dict but nested ones,
-  their names split at ``/``.
+* ``portable`` is true if nothing is packed, and Orbax's arrays are not a flat dict but nested ones;
+  the keys are the names then, and split at ``/``.
 * ``metadata`` is the user's; ``metrics`` are numbers by name, with ``"nan"``, ``"inf"`` and
   ``"-inf"`` as strings.
 * ``files`` are all other files of the checkpoint, each with its size and, up to `SMALL_FILE`

@@ -5,9 +5,9 @@ names, steps, comparison and commit are jscope's. Of Orbax only three names of t
 used, ``save_async``, ``load`` and ``Context``, and this is what the rest of the Saver may
 rely on (tried with 0.12.8; a test in ``tests/test_saver.py`` holds each):
 
-* **A flat dict has no aliases.** Orbax calls an array by its keys joined with ``.``, so
-  ``{"a.b": x, "a": {"b": y}}`` would be saved as one array, without a word; with one level
-  of keys that can't happen. A trailing ``/`` is dropped by Orbax and refused by `_values`.
+* **A flat dict of numbers has no aliases.** Orbax calls an array by its keys joined with ``.``,
+  so ``{"a.b": x, "a": {"b": y}}`` would be saved as one array, without a word. It drops a trailing
+  ``/``, and without OCDBT a key must be the name of a directory too.
 * **The snapshot is taken before `begin` returns.** The arrays may be donated, deleted or,
   if they are NumPy's, changed afterwards.
 * **Absent names are silent.** Loading a part returns the request itself for a name that the
@@ -52,9 +52,11 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
     """
     orbax = load_orbax()
     context = orbax.Context()
-    # The one setting that matters: compression costs 3 times the time of large arrays and
-    # saves 8 % of random float32.
+    # Compression costs 3 times the time of large arrays and saves 8 % of random float32. OCDBT, a
+    # database in files, costs half as much again as files do; what it is good at, thousands of
+    # small arrays, is packed.
     context.array.saving.use_compression = False
+    context.array.saving.use_ocdbt = False
     with contextlib.ExitStack() as stack:
         stack.enter_context(_one_call_at_a_time)
         stack.enter_context(_quiet())

@@ -28,7 +28,8 @@ class Snapshot:
     def __init__(self, entries: Mapping[str, Entry], arrays: Mapping[str, Array]):
         self._packed = {}
         self._chunks: dict[str, Callable[[], tuple[Chunk, ...]]] = {}
-        self._arrays = {}
+        self._arrays: dict[str, Array] = {}
+        self._keys: dict[str, str] = {}
         for array in arrays.values():
             if isinstance(array, jax.Array):
                 array.copy_to_host_async()
@@ -37,7 +38,8 @@ class Snapshot:
                 is_theirs = isinstance(array, jax.Array)
                 self._packed[name] = np.asarray(array) if is_theirs else np.array(array)
             else:
-                self._arrays[name] = array
+                self._arrays[str(len(self._arrays))] = array
+                self._keys[name] = str(len(self._keys))
                 self._chunks[name] = _chunks(array)
         places = _packing.offsets(array.nbytes for array in self._packed.values())
         self._offsets = dict(zip(self._packed, places, strict=True))
@@ -64,7 +66,7 @@ class Snapshot:
             chunk = chunk_of((0,) * array.ndim, array)
             return dataclasses.replace(entry, offset=self._offsets[name], chunks=(chunk,))
         if name in self._chunks:
-            return dataclasses.replace(entry, chunks=self._chunks[name]())
+            return dataclasses.replace(entry, key=self._keys[name], chunks=self._chunks[name]())
         return entry
 
 

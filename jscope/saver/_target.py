@@ -86,13 +86,11 @@ def read(path: Path, wanted: Mapping[str, Any], entries: Mapping[str, Entry]) ->
             arrays |= {name: _packing.read(file, entries[name]) for name in packed}
         finally:
             os.close(file)
-    requests = {
-        name: _request(leaf, entries[name])
-        for name, leaf in wanted.items()
-        if entries[name].place == ORBAX
-    }
-    if requests:
-        arrays |= _orbax.read(path, requests)
+    keys = {name: str(entries[name].key) for name in wanted if entries[name].place == ORBAX}
+    if keys:
+        requests = {key: _request(wanted[name], entries[name]) for name, key in keys.items()}
+        found = _orbax.read(path, requests)
+        arrays |= {name: found[key] for name, key in keys.items()}
     for name, array in arrays.items():
         _verify(name, entries[name], np.asarray(array))
     # Also where 64-bit dtypes are off: they would be truncated without a word.
@@ -102,9 +100,9 @@ def read(path: Path, wanted: Mapping[str, Any], entries: Mapping[str, Entry]) ->
         }
     for name, leaf in wanted.items():
         value = values[name]
-        found = (value.shape, dtype_name(value.dtype))
-        if found != (tuple(leaf.shape), dtype_name(leaf.dtype)):
-            raise ValueError(f"{name!r} was read as {found[1]}{found[0]}")
+        shape, dtype = value.shape, dtype_name(value.dtype)
+        if (shape, dtype) != (tuple(leaf.shape), dtype_name(leaf.dtype)):
+            raise ValueError(f"{name!r} was read as {dtype}{shape}")
     return values
 
 
