@@ -1,0 +1,251 @@
+"""Tensor bundles, TensorFlow's second checkpoint format ("V2").
+
+::
+
+    PREFIX.index                   a table, see `_table`
+    PREFIX.data-00000-of-00002     values, one after the other, without gaps; a file per shard
+
+The row of the empty key, the first, is the header; the others are entries. Their key is a
+variable's name, or that of a part (see `_boxes`)::
+
+    BundleHeaderProto { 1 num_shards: int32; 2 endianness: 0 little, 1 big;
+                        3 version { 1 producer: int32; 2 min_consumer: int32;
+                                    3 bad_consumers*: int32 } }
+    BundleEntryProto  { 1 dtype: see `_dtypes`; 2 shape: see `_boxes`; 3 shard_id: int32;
+                        4 offset: int64; 5 size: int64; 6 crc32c: fixed32, masked;
+                        7 slices*: see `_boxes` }
+
+Fields that are zero are left out, as in protobuf 3; the shape is there even if it is empty. This
+is version 1 of the format: a file that says that its consumers must be newer is refused.
+
+The bytes of a tensor are ``size`` bytes from ``offset`` on in the shard; ``size`` is the number of
+elements times that of their bytes, but for strings (`_strings`). The checksum goes over these
+bytes, before they are swapped if the bundle is big-endian. No two entries share bytes.
+
+A partitioned variable has an entry with the whole shape and its ``slices``, without a place,
+and another one for each part.
+
+Imports: what is beside this file, NumPy, standard library.
+"""
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._errors import CheckpointError
+from . import _checksum, _dtypes, _strings
+from ._boxes import Box, part_key, read_box, read_shape
+from ._entry import Entry, Where
+from ._files import File, map_file
+from ._span import BYTES, FIXED32, VARINT, Span, message, signed
+from ._table import Table
+
+VERSION = 1
+_HEADER = {1: (VARINT,), 2: (VARINT,), 3: (BYTES,)}
+_VERSIONS = {1: (VARINT,), 2: (VARINT,), 3: (VARINT, BYTES)}
+_ENTRY = dict.fromkeys((1, 3, 4, 5), (VARINT,)) | {2: (BYTES,), 6: (FIXED32,), 7: (BYTES,)}
+
+
+class Row(NamedTuple):
+    """A BundleEntryProto that was checked by itself, but not against the data files."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    checksum: int
+    boxes: tuple[Box, ...]
+    at: int
+
+
+class Bundle:
+    """A bundle whose index was read.
+
+    Args:
+        prefix: The path of its files, without ``.index``.
+        index: Its index.
+        verify: Whether to compare the index's checksums.
+
+    Raises:
+        CheckpointError: If the index is damaged.
+    """
+
+    def __init__(self, prefix: str, index: File, verify: bool) -> None:
+        self.prefix = prefix
+        self._index = index
+        self._files: dict[int, File] = {}
+        self._rows: dict[bytes, Row] = {}
+        rows = Table(index, verify).rows()
+        key, value = next(rows, (None, Span(b"", index.name)))
+        if key != b"":
+            raise value.error(0, "a bundle's header under the empty key", f"{key!r}")
+        self.shards, self._big = _header(value)
+        for key, value in rows:
+            self._rows[key] = _row(value, self.shards)
+        self._check_overlap()
+
+    def entries(self, verify: bool) -> dict[str, Entry]:
+        """All variables, in the order of their names' bytes."""
+        found = {}
+        for key, row in self._rows.items():
+            if key.startswith(b"\x00"):
+                continue
+            name = Span(key, self._index.name, row.at).text()
+            nbytes = row.size if not row.boxes else self._partitioned_size(name, row)
+            dtype = _dtypes.NUMPY.get(row.dtype, np.dtype(object))
+            tf_dtype = _dtypes.name_of(row.dtype)
+            found[name] = Entry(name, row.shape, dtype, tf_dtype, nbytes, row.boxes, self, verify)
+        return found
+
+    def load(self, name: str, box: Box, verify: bool) -> NDArray[Any]:
+        """The values of a part; over the mapped file if they are numbers of this byte order."""
+        row = self._part(name, box)
+        dtype = _dtypes.NUMPY.get(row.dtype)
+        if dtype is None or len(row.shape) > 64:
+            what = f"{len(row.shape)} axes" if dtype else f"dtype {_dtypes.name_of(row.dtype)}"
+            raise CheckpointError(
+                f"{name!r} in {self._index.name} has {what}, which NumPy can't hold. The other "
+                "variables can be read."
+            )
+        span = self._shard(row.shard).span(row.offset, row.size, f"{name!r}")
+        if row.dtype == _dtypes.STRING:
+            checksum = row.checksum if verify else None
+            strings = _strings.read(span, math.prod(row.shape), checksum, self._big)
+            return strings.reshape(row.shape)
+        if verify:
+            found = _checksum.masked(_checksum.extend(0, span.data))
+            if found != row.checksum:
+                what = f"{row.size} bytes of {name!r} with checksum {row.checksum:08x}"
+                raise span.error(0, what, f"{found:08x}")
+        return numbers(span, dtype, self._big).reshape(row.shape)
+
+    def where(self, name: str, box: Box) -> Where:
+        """Where the bytes of a part lie."""
+        row = self._part(name, box)
+        return Where(self._path(row.shard), row.offset, row.size)
+
+    def _part(self, name: str, box: Box) -> Row:
+        """The row that has the values of a part."""
+        whole = self._rows[name.encode()]
+        if not whole.boxes:
+            return whole
+        lengths = tuple(
+            size if extent is None else extent[1]
+            for extent, size in zip(box, whole.shape, strict=True)
+        )
+        part = self._rows.get(part_key(name, box))
+        found = "none" if part is None else (_dtypes.name_of(part.dtype), part.shape)
+        if part is None or part.boxes or (part.dtype, part.shape) != (whole.dtype, lengths):
+            wanted = f"a part of {name!r}, {_dtypes.name_of(whole.dtype)} {lengths}"
+            raise Span(b"", self._index.name, whole.at).error(0, wanted, found)
+        return part
+
+    def _partitioned_size(self, name: str, row: Row) -> int:
+        parts = (self._rows.get(part_key(name, box)) for box in row.boxes)
+        return sum(part.size for part in parts if part)
+
+    def _path(self, shard: int) -> str:
+        return f"{self.prefix}.data-{shard:05d}-of-{self.shards:05d}"
+
+    def _shard(self, shard: int) -> File:
+        if shard not in self._files:
+            self._files[shard] = map_file(self._path(shard))
+        return self._files[shard]
+
+    def _check_overlap(self) -> None:
+        """Two entries that share bytes would let a small file fill any memory."""
+        rows = self._rows.values()
+        places = sorted((r.shard, r.offset, r.size, r.at) for r in rows if r.size)
+        for (shard, offset, size, _), after in itertools.pairwise(places):
+            if shard == after[0] and offset + size > after[1]:
+                expected = f"an entry that begins at {offset + size} or later in shard {shard}"
+                raise Span(b"", self._index.name, after[3]).error(0, expected, after[1])
+
+
+def numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
+    """Bytes as numbers, one axis; swapped if they are big-endian."""
+    array = np.frombuffer(span.data, np.uint8)
+    if dtype == np.bool_ and array.size and array.max() > 1:
+        raise span.error(int(array.argmax()), "a bool, 0 or 1", int(array.max()))
+    if big:
+        # Of a complex number each half is swapped by itself.
+        width = dtype.itemsize // (2 if dtype.kind == "c" else 1)
+        array = array.view(f"u{width}").byteswap()
+    return array.view(dtype)
+
+
+def _header(span: Span) -> tuple[int, bool]:
+    """The number of shards, and whether the bundle is big-endian."""
+    shards = endianness = producer = consumer = 0
+    bad: list[int] = []
+    for number, _, integer, piece in message(span, _HEADER):
+        if number == 1:
+            shards = integer
+        elif number == 2:
+            endianness = integer
+        else:
+            for field, wire, value, packed in message(piece, _VERSIONS):
+                if field == 1:
+                    producer = value
+                elif field == 2:
+                    consumer = value
+                elif wire == VARINT:
+                    bad.append(value)
+                else:
+                    at = 0
+                    while at < len(packed):
+                        value, at = packed.varint(at)
+                        bad.append(value)
+    if not 0 < shards < 1 << 31:
+        raise span.error(0, "the number of shards", shards)
+    if endianness > 1:
+        raise span.error(0, "endianness 0 (little) or 1 (big)", endianness)
+    if consumer > VERSION or producer >> 31 or VERSION in bad:
+        raise span.error(
+            0, f"a bundle for readers of version {VERSION}", f"one for {max(consumer, VERSION + 1)}"
+        )
+    return shards, bool(endianness)
+
+
+def _row(span: Span, shards: int) -> Row:
+    """A BundleEntryProto, checked."""
+    dtype = shard = offset = size = checksum = 0
+    shape: tuple[int, ...] | None = None
+    slices = []
+    for number, _, integer, piece in message(span, _ENTRY):
+        if number == 1:
+            dtype = integer
+        elif number == 2:
+            if shape is not None:
+                raise span.error(0, "one shape", "two")
+            shape = read_shape(piece)
+        elif number == 3:
+            shard = integer
+        elif number == 4:
+            offset = integer
+        elif number == 5:
+            size = integer
+        elif number == 6:
+            checksum = integer
+        else:
+            slices.append(piece)
+    shape = shape or ()
+    boxes = tuple(read_box(piece, shape) for piece in slices)
+    if not 0 < dtype < 1 << 31:
+        raise span.error(0, "a dtype's number", dtype)
+    if shard >= shards:
+        raise span.error(0, f"a shard below {shards}", shard)
+    if (offset + size) >> 63:
+        found = f"{signed(size)} bytes at {signed(offset)}"
+        raise span.error(0, "an extent that ends below 2^63", found)
+    known = _dtypes.NUMPY.get(dtype)
+    if not boxes and known is not None and dtype != _dtypes.STRING:
+        expected = math.prod(shape) * known.itemsize
+        if size != expected:
+            what = f"{expected} bytes of {_dtypes.name_of(dtype)} {shape}"
+            raise span.error(0, what, f"a size of {size}")
+    return Row(dtype, shape, shard, offset, 0 if boxes else size, checksum, boxes, span.base)

@@ -1,0 +1,139 @@
+"""A checkpoint as a lazy mapping, and the functions that TensorFlow has for reading one.
+
+Imports: what is beside this file, NumPy, standard library.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .._errors import CheckpointError, MissingVariableError, near
+from . import _graph
+from ._bundle import Bundle
+from ._entry import Entry
+from ._files import map_file
+from ._locate import locate
+
+
+class Checkpoint(Mapping[str, Entry]):
+    """What `open` returns: an immutable mapping from name to `Entry`, in the order of names.
+
+    Of an object-based checkpoint the names are the keys that TensorFlow lists, such as
+    ``"model/dense/kernel/.ATTRIBUTES/VARIABLE_VALUE"``; an entry is found under its variable's
+    full name as well, such as ``"dense/kernel"``.
+
+    The files stay mapped until the last array, entry and mapping over them is gone.
+
+    Attributes:
+        prefix: What the names of its files have in common; of V1 shards, a pattern.
+        version: The format, 1 or 2.
+    """
+
+    def __init__(self, prefix: str, version: int, entries: dict[str, Entry], verify: bool) -> None:
+        self.prefix = prefix
+        self.version = version
+        self._entries = entries
+        self._verify = verify
+        self._full_names: Mapping[str, str] | None = None
+
+    def __getitem__(self, name: str) -> Entry:
+        found = self._entries.get(name) or self._entries.get(self.full_names.get(name, ""))
+        if found is None:
+            raise MissingVariableError(
+                f"No variable {name!r} in the checkpoint {self.prefix} "
+                f"({near(name, [*self._entries, *self.full_names])})."
+            )
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self.full_names
+
+    def __repr__(self) -> str:
+        return f"<checkpoint {self.prefix!r}, V{self.version}: {len(self)} variables>"
+
+    @property
+    def full_names(self) -> Mapping[str, str]:
+        """Of an object-based checkpoint, the key of each full variable name; else empty.
+
+        A name that several variables share is left out.
+
+        Raises:
+            CheckpointError: If the object graph is damaged.
+        """
+        if self._full_names is None:
+            graph = self._entries.get(_graph.KEY)
+            names = _graph.full_names(graph, self._entries) if graph else {}
+            self._full_names = MappingProxyType(names)
+        return self._full_names
+
+    def verify(self) -> dict[str, CheckpointError]:
+        """Read everything, checksums compared, whatever `open` was told.
+
+        Returns:
+            What is wrong, by variable; empty if nothing is.
+        """
+        damaged = {}
+        for name, entry in self._entries.items():
+            try:
+                entry._read(verify=True)
+            except CheckpointError as error:
+                damaged[name] = error
+        return damaged
+
+
+def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
+    """Open a TensorFlow checkpoint for reading.
+
+    The index is read and checked; values are read on access.
+
+    >>> checkpoint = tf_checkpoint.open("runs/model.ckpt-1000")    # doctest: +SKIP
+    >>> checkpoint["dense/kernel"].shape                           # doctest: +SKIP
+    (784, 128)
+    >>> kernel = checkpoint["dense/kernel"].read()                 # doctest: +SKIP
+
+    Args:
+        path: A prefix such as ``"model.ckpt-1000"``, one of the checkpoint's files, a directory
+            with a ``checkpoint`` file, a SavedModel, a V1 file or pattern; see `_locate`.
+        verify: Whether to compare checksums: the index's now, a tensor's each time it is read.
+
+    Raises:
+        CheckpointNotFoundError: If there is no checkpoint there, or more than one.
+        CheckpointError: If a file is damaged; it names the file, the offset, and what was
+            expected there.
+
+    Source:
+        ``tf.train.load_checkpoint``, which finds neither ``.index`` nor SavedModels, and gives
+        copies.
+    """
+    found = locate(path)
+    bundle = Bundle(found.prefix, map_file(found.files[0]), verify)
+    return Checkpoint(found.prefix, found.version, bundle.entries(verify), verify)
+
+
+def list_variables(path: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of all variables, sorted by name.
+
+    Source:
+        ``tf.train.list_variables``; the shapes are tuples, not lists.
+    """
+    return sorted((name, entry.shape) for name, entry in open(path).items())
+
+
+def load_variable(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+    """The values of one variable; ``":0"`` behind its name is ignored.
+
+    Source:
+        ``tf.train.load_variable``.
+    """
+    checkpoint = open(path)
+    bare = name.removesuffix(":0")
+    return checkpoint[name if name in checkpoint else bare].read()

@@ -1,0 +1,162 @@
+"""Bytes that know where they came from, and the two encodings that all formats here share.
+
+A `Span` is a piece of a file (or of a block that was decompressed) with its place, so that
+whoever finds something wrong in it can say where. Nothing here allocates by what a file
+claims: a length is compared with the bytes that are there before it is used.
+
+**varint**: little-endian base 128. Each byte gives seven bits, the lowest first; the highest
+bit of a byte says that another one follows. At most ten bytes, and at most 64 bits. A negative
+int64 is its two's complement, in ten bytes.
+
+**protobuf message**: fields one after the other, each ``tag: varint`` and a value;
+``tag = number << 3 | wire``, where *wire* says how the value is stored::
+
+    0 VARINT    a varint
+    1 FIXED64   8 bytes, little-endian
+    2 BYTES     length: varint, then so many bytes: a string, a message, or packed numbers
+    5 FIXED32   4 bytes, little-endian
+
+Numbers that a reader doesn't know are skipped. The groups of old, wire 3 and 4, are refused.
+
+Imports: jscope's errors, standard library.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from .._errors import CheckpointError
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+class Span:
+    """A piece of a file.
+
+    Attributes:
+        data: Its bytes.
+        name: The file's name, and what was done to get at the bytes, for messages.
+        base: The offset of the first byte there.
+    """
+
+    __slots__ = ("base", "data", "name")
+
+    def __init__(self, data: bytes | memoryview, name: str, base: int = 0) -> None:
+        self.data = memoryview(data)
+        self.name = name
+        self.base = base
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.data)
+
+    def cut(self, begin: int, end: int) -> "Span":
+        """The bytes from ``begin`` to ``end``, which must be inside."""
+        return Span(self.data[begin:end], self.name, self.base + begin)
+
+    def error(self, at: int, expected: str, found: object) -> CheckpointError:
+        """The error that names the file, the offset, what was expected and what is there."""
+        return CheckpointError(
+            f"{self.name}, offset {self.base + at}: expected {expected}, found {found}. The file "
+            "is damaged or was not written by TensorFlow: fetch it again, and compare its size."
+        )
+
+    def varint(self, at: int) -> tuple[int, int]:
+        """The varint at an offset, and the offset behind it."""
+        data = self.data
+        value = shift = 0
+        for position in range(at, min(at + 10, len(data))):
+            byte = data[position]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value >> 64:
+                    raise self.error(at, "a varint of at most 64 bits", "a larger one")
+                return value, position + 1
+            shift += 7
+        found = "the end" if len(data) - at < 10 else "ten bytes that all say that one follows"
+        raise self.error(at, "the last byte of a varint", found)
+
+    def text(self) -> str:
+        """The bytes as UTF-8."""
+        try:
+            return str(self.data, "utf-8")
+        except UnicodeDecodeError:
+            raise self.error(0, "a name in UTF-8", bytes(self.data[:64])) from None
+
+
+def signed(value: int) -> int:
+    """The int64 whose two's complement is a 64-bit number."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def message(
+    span: Span, schema: Mapping[int, tuple[int, ...]]
+) -> Iterator[tuple[int, int, int, Span]]:
+    """The fields of a protobuf message, in the order in which they are stored.
+
+    Args:
+        span: The message.
+        schema: For each field number that is wanted, the wires that its value may have.
+
+    Yields:
+        ``number, wire, integer, piece``: the integer of a VARINT, FIXED32 or FIXED64 as an
+        unsigned number, and 0 for BYTES; the piece is the bytes of the value.
+    """
+    at, end = 0, len(span)
+    data = span.data
+    while at < end:
+        begin = at
+        tag, at = span.varint(at)
+        number, wire = tag >> 3, tag & 7
+        integer = 0
+        if wire == VARINT:
+            first = at
+            integer, at = span.varint(at)
+        elif wire == BYTES:
+            length, first = span.varint(at)
+            at = first + length
+        elif wire in (FIXED32, FIXED64):
+            first, at = at, at + (4 if wire == FIXED32 else 8)
+        else:
+            raise span.error(begin, "a protobuf field of wire 0, 1, 2 or 5", f"wire {wire}")
+        if not 0 < number < 1 << 29:
+            raise span.error(begin, "a protobuf field number", number)
+        if at > end:
+            raise span.error(begin, f"a field of {at - first} bytes", f"{end - first}")
+        if number not in schema:
+            continue
+        if wire not in schema[number]:
+            wanted = " or ".join(map(str, schema[number]))
+            raise span.error(begin, f"wire {wanted} for field {number}", f"wire {wire}")
+        if wire in (FIXED32, FIXED64):
+            integer = int.from_bytes(data[first:at], "little")
+        yield number, wire, integer, span.cut(first, at)
+
+
+# Writing.
+
+
+def varint_bytes(value: int) -> bytes:
+    """A varint; negative numbers as their 64-bit two's complement."""
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def field(number: int, wire: int, value: int | bytes) -> bytes:
+    """A protobuf field."""
+    tag = varint_bytes(number << 3 | wire)
+    if isinstance(value, bytes):
+        return tag + varint_bytes(len(value)) + value
+    if wire == FIXED32:
+        return tag + value.to_bytes(4, "little")
+    return tag + varint_bytes(value)
+
+
+def present(number: int, value: int) -> bytes:
+    """A number, left out if it is 0, as protobuf 3 does."""
+    return field(number, VARINT, value) if value else b""

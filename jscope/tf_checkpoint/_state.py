@@ -1,0 +1,222 @@
+"""The file ``checkpoint`` of a directory, which says which checkpoints there are.
+
+It is a ``CheckpointState`` in protobuf's text format, a field a line::
+
+    model_checkpoint_path: "model-200"
+    all_model_checkpoint_paths: "model-100"
+    all_model_checkpoint_paths: "model-200"
+    all_model_checkpoint_timestamps: 1700000000.25
+    last_preserved_timestamp: 1699990000.5
+
+The first is the latest; the others are from old to new, the last of them the latest again.
+``tf.train.Saver`` writes no times. A path that isn't absolute starts at the directory. Strings
+are in double or single quotes, with C's escapes (bytes in octal or hexadecimal), and pieces side
+by side are one; ``#`` begins a comment.
+
+Imports: files beside this one, jscope's errors, standard library.
+"""
+
+import os
+import re
+import time
+from dataclasses import dataclass, replace
+
+from .._errors import CheckpointError, CheckpointValueError
+from ._files import appear, writing
+
+_FIELD = re.compile(
+    r"(?P<key>[A-Za-z_]\w*) *: *"
+    r"(?P<value>(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|[-+.\w]+)"
+    r"(?:\s*(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'))*)[ ,;]*"
+)
+_QUOTED = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'")
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))")
+_LETTERS = dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
+_SHOWN = {ord(c): f"\\{e}" for c, e in zip("\n\r\t\"'\\", "nrt\"'\\", strict=True)}
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """What the file ``checkpoint`` of a directory says.
+
+    Attributes:
+        model_checkpoint_path: The latest checkpoint.
+        all_model_checkpoint_paths: All that are kept, from old to new.
+        all_model_checkpoint_timestamps: When each was saved, or ``()``.
+        last_preserved_timestamp: When the last one was saved that is kept for good, or None.
+    """
+
+    model_checkpoint_path: str
+    all_model_checkpoint_paths: tuple[str, ...] = ()
+    all_model_checkpoint_timestamps: tuple[float, ...] = ()
+    last_preserved_timestamp: float | None = None
+
+
+def parse(text: str, name: str) -> CheckpointState:
+    """Read the text of a state file.
+
+    Raises:
+        CheckpointError: If it isn't one.
+    """
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        at = 0
+        line = line.strip()
+        while at < len(line) and line[at] != "#":
+            field = _FIELD.match(line, at)
+            if not field:
+                raise CheckpointError(
+                    f"{name}, line {number}: expected a field of a CheckpointState such as "
+                    f'model_checkpoint_path: "model-1", found {line[at : at + 60]!r}. Write the '
+                    "file again, or name a checkpoint instead of its directory."
+                )
+            found.setdefault(field["key"], []).append(field["value"])
+            at = field.end()
+    times = found.get("last_preserved_timestamp", [])
+    return CheckpointState(
+        _unquoted(found.get("model_checkpoint_path", ['""'])[-1], name),
+        tuple(_unquoted(path, name) for path in found.get("all_model_checkpoint_paths", ())),
+        tuple(_time(stamp, name) for stamp in found.get("all_model_checkpoint_timestamps", ())),
+        _time(times[-1], name) if times else None,
+    )
+
+
+def text_of(state: CheckpointState) -> str:
+    """The text of a state file, as TensorFlow writes it."""
+    lines = [f"model_checkpoint_path: {_quoted(state.model_checkpoint_path)}"]
+    for path in state.all_model_checkpoint_paths:
+        lines.append(f"all_model_checkpoint_paths: {_quoted(path)}")
+    for stamp in state.all_model_checkpoint_timestamps:
+        lines.append(f"all_model_checkpoint_timestamps: {stamp!r}")
+    if state.last_preserved_timestamp is not None:
+        lines.append(f"last_preserved_timestamp: {state.last_preserved_timestamp!r}")
+    return "\n".join(lines) + "\n"
+
+
+def read_state(
+    directory: str | os.PathLike[str], name: str = "checkpoint"
+) -> CheckpointState | None:
+    """What the state file of a directory says, with paths that begin with the directory.
+
+    Returns:
+        The state, or None if there is no such file.
+
+    Raises:
+        CheckpointError: If it can't be read, or names no checkpoint.
+
+    Source:
+        ``tf.train.get_checkpoint_state``, which takes a file that it can't read for none.
+    """
+    directory = os.fspath(directory)
+    state = _stored(os.path.join(directory, name))
+    if state is None:
+        return None
+    return replace(
+        state,
+        model_checkpoint_path=os.path.join(directory, state.model_checkpoint_path),
+        all_model_checkpoint_paths=tuple(
+            os.path.join(directory, path) for path in state.all_model_checkpoint_paths
+        ),
+    )
+
+
+def write_state(
+    directory: str | os.PathLike[str], state: CheckpointState, name: str = "checkpoint"
+) -> None:
+    """Write the state file of a directory, at once; its paths are written as they are.
+
+    Raises:
+        CheckpointValueError: If some paths have a time and others not.
+        CheckpointError: If the file can't be written.
+
+    Source:
+        ``tf.train.update_checkpoint_state``, which makes paths relative if the directory is.
+    """
+    paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
+    if times and len(times) != len(paths):
+        raise CheckpointValueError(
+            f"{len(times)} timestamps for {len(paths)} checkpoints: give one for each, or none."
+        )
+    file = os.path.join(os.fspath(directory), name)
+    with writing(file):
+        appear(file, text_of(state).encode())
+
+
+def check_state(prefix: str) -> None:
+    """Raise now if `append_state` would find a state file that it can't read."""
+    _stored(os.path.join(os.path.dirname(prefix), "checkpoint"))
+
+
+def append_state(prefix: str) -> None:
+    """Name a checkpoint as the latest of its directory.
+
+    Its path is written relative to the directory, which may be moved then. If the others have
+    times, it gets the present one.
+    """
+    directory, path = os.path.split(prefix)
+    state = _stored(os.path.join(directory, "checkpoint")) or CheckpointState("")
+    paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
+    timed = len(times) == len(paths) > 0
+    same = (path, os.path.abspath(prefix))
+    kept = [place for place, other in enumerate(paths) if other not in same]
+    write_state(
+        directory,
+        CheckpointState(
+            path,
+            (*(paths[place] for place in kept), path),
+            (*(times[place] for place in kept), time.time()) if timed else (),
+            state.last_preserved_timestamp,
+        ),
+    )
+
+
+def _stored(file: str) -> CheckpointState | None:
+    """What a state file says, word for word."""
+    try:
+        with open(file, "rb") as opened:
+            state = parse(opened.read().decode(), file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{file}, offset {error.start}: expected UTF-8.") from None
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{file} can't be read: {error.strerror}.") from error
+    if not state.model_checkpoint_path:
+        raise CheckpointError(
+            f'{file} names no checkpoint: expected a line such as model_checkpoint_path: "model-1".'
+        )
+    return state
+
+
+def _quoted(string: str) -> str:
+    shown = "".join(
+        _SHOWN.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
+        for byte in string.encode("utf-8", "surrogateescape")
+    )
+    return f'"{shown}"'
+
+
+def _unquoted(value: str, name: str) -> str:
+    pieces = [double or single for double, single in _QUOTED.findall(value)]
+    if value[0] not in "\"'":
+        raise CheckpointError(f"{name}: expected a path in quotes, found {value!r}.")
+    raw = _ESCAPE.sub(_unescaped, "".join(pieces).encode())
+    if b"\0" in raw:
+        raise CheckpointError(f"{name}: expected a path, found one with a NUL: {value!r}.")
+    return os.fsdecode(raw)
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    octal, hexadecimal, letter = escape.groups()
+    if letter:
+        return bytes([_LETTERS.get(letter[0], letter[0])])
+    return bytes([int(octal, 8) & 0xFF if octal else int(hexadecimal, 16)])
+
+
+def _time(value: str, name: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise CheckpointError(f"{name}: expected a time in seconds, found {value!r}.") from None
