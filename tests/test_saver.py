@@ -966,7 +966,7 @@ def test_logging_is_quiet_during_calls_and_as_it_was_after(saver, tree, caplog, 
     caplog.set_level(logging.DEBUG)
     saver.save(tree, 1)
     saver.restore(tree)
-    shutil.rmtree(saver.directory / "1" / "state")
+    shutil.rmtree(saver.directory / "1" / "0")
     with pytest.raises(js.CheckpointError, match="can't be read"):
         saver.restore(tree)
     assert [r for r in caplog.records if "orbax" in r.pathname] == []

@@ -78,7 +78,7 @@ _DAMAGE = (
 
 
 def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
-    """zipfile skips members whose directory entry is hidden by damage to the one before."""
+    """Zipfile skips members whose directory entry is hidden by damage to the one before."""
     file.seek(-12 - len(archive.comment), os.SEEK_END)
     count = int.from_bytes(file.read(2), "little")
     found = len(archive.infolist())

@@ -5,13 +5,13 @@ A checkpoint of step 12 is the directory ``12``. In it are
 * ``jscope.json``, the index, written last;
 * ``packed.bin``, the bytes of the small arrays: see `_packing`. Absent if there are none;
 * what Orbax wrote, a flat dict ``{key: array}`` of the larger ones, where the keys are ``"0"``,
-  ``"1"`` and so on. Absent if there are none.
+  ``"1"`` and so on, in Orbax's own files. Absent if there are none.
 
 The index is one JSON object in UTF-8, on one line::
 
     {"format": "jscope", "version": 2, "step": 12, "save_id": "9f6c...", "saved_at": 1764040000.0,
      "portable": false, "metadata": null, "metrics": {},
-     "files": {"packed.bin": [96, null], "state/0/zarr.json": [406, 3735928559]},
+     "files": {"packed.bin": [96, null], "0/zarr.json": [406, 3735928559]},
      "values": {
        "enc/w": {"shape": [2, 3], "dtype": "float32", "place": "packed", "offset": 0,
                  "chunks": [[[0, 0], [2, 3], 2774112397]]},

@@ -28,6 +28,7 @@ import contextlib
 import functools
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -42,6 +43,9 @@ Array: TypeAlias = jax.Array | np.ndarray[Any, Any]
 def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
     """Snapshot the arrays, start writing them to a new directory, and return how to wait.
 
+    The directory is a checkpoint that both of Orbax's APIs read: v1's would have it one level
+    further down, beside files that nothing needs.
+
     Args:
         path: Where the checkpoint is to be; its parent exists, itself does not.
         arrays: At least one array, none without elements.
@@ -52,6 +56,7 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
     """
     orbax = load_orbax()
     context = orbax.Context()
+    whole = path.with_name(f"{path.name}-orbax")
     # Compression costs 3 times the time of large arrays and saves 8 % of random float32. OCDBT, a
     # database in files, costs half as much again as files do; what it is good at, thousands of
     # small arrays, is packed.
@@ -61,12 +66,15 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
         stack.enter_context(_one_call_at_a_time)
         stack.enter_context(_quiet())
         with context:
-            response = orbax.save_async(path, dict(arrays))
+            response = orbax.save_async(whole, dict(arrays))
         until_written = stack.pop_all()
 
     def wait() -> None:
         with until_written:
             response.result()
+        (part,) = (found.parent for found in whole.glob("*/_METADATA"))
+        os.rename(part, path)
+        shutil.rmtree(whole)
 
     return wait
 
