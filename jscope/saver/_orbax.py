@@ -151,14 +151,17 @@ def _quiet() -> Iterator[None]:
 
 def _count_calls(change: int) -> None:
     global _calls
-    logger = logging.getLogger("absl")
+    # It logs by absl, and in a few places by the root logger.
+    loggers = logging.root, logging.getLogger("absl")
     with _calls_lock:
         _calls += change
         # Adding what is there, or removing what is not, does nothing.
         if _calls:
-            logger.addFilter(_without_orbax)
+            for logger in loggers:
+                logger.addFilter(_without_orbax)
             if not logging.root.handlers:
                 logging.root.addHandler(_stand_in)
         else:
-            logger.removeFilter(_without_orbax)
+            for logger in loggers:
+                logger.removeFilter(_without_orbax)
             logging.root.removeHandler(_stand_in)
