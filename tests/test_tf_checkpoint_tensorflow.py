@@ -1,63 +1,11 @@
-"""TensorFlow checkpoints against TensorFlow, in both directions: dtypes, shapes and layouts."""
+"""V2 checkpoints against TensorFlow, in both directions: dtypes, shapes, partitions, shards."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+from tf_values import NUMBERS, PARTITIONS, all_values, same, values_of
 
 from jscope import tf_checkpoint
-
-NUMBERS = [
-    *(np.float16, np.float32, np.float64, np.complex64, np.complex128, np.bool_),
-    *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
-    *(ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn),
-    *(ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e4m3b11fnuz, ml_dtypes.float8_e5m2fnuz),
-    *(ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2, ml_dtypes.float4_e2m1fn),
-]
-NUMBERS = [np.dtype(dtype) for dtype in NUMBERS]
-SHAPES = [(), (1,), (3,), (2, 3), (0, 4), (2, 1, 2, 2)]
-STRINGS = {
-    "scalar": np.array(b"hi", object),
-    "empty": np.array(b"", object),
-    "none": np.empty((0,), object),
-    "no row": np.empty((2, 0), object),
-    "various": np.array([[b"", b"\x00\xff"], ["\u00e9".encode(), b"x" * 300]], object),
-}
-
-
-def values_of(dtype, shape):
-    """Values whose every byte matters: random bits, of as many bits as the dtype has."""
-    random = np.random.default_rng(dtype.num + len(shape))
-    if dtype == np.bool_:
-        return random.integers(0, 2, shape).astype(bool)
-    raw = random.integers(0, 256, (*shape, dtype.itemsize), np.uint8)
-    bits = {"4": 4, "2": 2}.get(dtype.name.lstrip("uint"), 8)
-    if dtype.name.startswith("float4"):
-        bits = 4
-    return (raw & ((1 << bits) - 1)).view(dtype).reshape(shape)
-
-
-def same(found, expected):
-    """Equal dtypes, shapes and bits."""
-    assert found.dtype == expected.dtype
-    assert found.shape == expected.shape
-    assert (
-        found.tolist() == expected.tolist()
-        if found.dtype == object
-        else (found.tobytes() == expected.tobytes())
-    )
-    return True
-
-
-def all_values():
-    named = {
-        f"{dtype.name}/{'x'.join(map(str, shape))}": (dtype, shape)
-        for dtype in NUMBERS
-        for shape in SHAPES
-    }
-    values = {name: values_of(*what) for name, what in named.items()}
-    values |= {f"string/{name}": value for name, value in STRINGS.items()}
-    return dict(sorted(values.items()))
 
 
 def tensor(value):
@@ -77,6 +25,22 @@ def save_v2(prefix, named, specs=None):
     )
 
 
+def save_parts(prefix, whole, partition):
+    specs = [spec for _, spec in partition]
+    save_v2(prefix, [("p", whole[index]) for index, _ in partition], specs)
+
+
+def files(prefix):
+    """The files of a checkpoint, by what follows its prefix."""
+    return {
+        path.name.removeprefix(prefix.name): path.read_bytes()
+        for path in prefix.parent.glob(prefix.name + ".*")
+    }
+
+
+# Reading.
+
+
 def test_every_dtype_and_shape_that_tensorflow_saves_is_read(tmp_path):
     expected = all_values()
     save_v2(tmp_path / "m", expected.items())
@@ -88,10 +52,13 @@ def test_every_dtype_and_shape_that_tensorflow_saves_is_read(tmp_path):
     assert checkpoint.verify() == {}
 
 
-def test_variables_are_listed_as_tensorflow_lists_them(tmp_path):
+def test_variables_are_listed_and_loaded_as_tensorflow_does(tmp_path):
     save_v2(tmp_path / "m", all_values().items())
     listed = tf_checkpoint.list_variables(tmp_path / "m")
     assert listed == [(n, tuple(s)) for n, s in tf.train.list_variables(str(tmp_path / "m"))]
+    ours = tf_checkpoint.load_variable(tmp_path / "m", "float32/2x3:0")
+    theirs = tf.train.load_variable(str(tmp_path / "m"), "float32/2x3:0")
+    assert same(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["qint8", "quint8", "qint16", "quint16", "qint32"])
@@ -108,88 +75,134 @@ def test_quantized_integers_are_read_as_integers(name, tmp_path):
     assert entry.tf_dtype == name
 
 
-SPECS = {
-    "rows": ["5 3 0,2:-", "5 3 2,1:-", "5 3 3,2:-"],
-    "columns, explicitly": ["5 3 0,5:0,1", "5 3 0,5:1,2"],
-    "tiles": ["5 3 0,2:0,2", "5 3 2,3:0,2", "5 3 0,2:2,1", "5 3 2,3:2,1"],
-}
-
-
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
-@pytest.mark.parametrize("layout", SPECS)
+@pytest.mark.parametrize("layout", PARTITIONS)
 def test_partitioned_variables_are_one_array_or_any_piece_of_it(dtype, layout, tmp_path):
     whole = values_of(dtype, (5, 3))
-    save_v2(tmp_path / "p", *parts_of(whole, SPECS[layout]))
+    save_parts(tmp_path / "p", whole, PARTITIONS[layout])
     entry = tf_checkpoint.open(tmp_path / "p")["p"]
     assert same(entry.read(), whole)
+    assert entry.nbytes == whole.nbytes
+    if entry.parts:
+        covered = [whole[part].tobytes() for part in entry.parts]
+        assert covered == [whole[index].tobytes() for index, _ in PARTITIONS[layout]]
     for index in (1, -1, np.s_[1:4], np.s_[::-2, 1:], np.s_[..., 0], np.s_[4:2], [0, 3], ...):
         assert same(entry[index], whole[index]), index
-    with pytest.raises(IndexError, match="out of bounds"):
-        entry[5]
-
-
-def parts_of(whole, specs):
-    named = []
-    for spec in specs:
-        extents = [e.split(",") for e in spec.split()[-1].split(":")]
-        named.append(
-            (
-                "p",
-                whole[
-                    tuple(
-                        slice(None) if e == ["-"] else slice(int(e[0]), int(e[0]) + int(e[1]))
-                        for e in extents
-                    )
-                ],
-            )
-        )
-    return named, specs
 
 
 # Writing.
-
-
-def same_files(ours, theirs):
-    """All files of two checkpoints, byte by byte."""
-    found = {
-        p.name.removeprefix(ours.name): p.read_bytes() for p in ours.parent.glob(ours.name + ".*")
-    }
-    expected = {
-        p.name.removeprefix(theirs.name): p.read_bytes()
-        for p in theirs.parent.glob(theirs.name + ".*")
-    }
-    assert sorted(found) == sorted(expected)
-    for suffix, data in expected.items():
-        assert found[suffix] == data, suffix
-    return True
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["sorted", "backwards"])
 def test_every_dtype_and_shape_is_written_as_tensorflow_writes_it(order, tmp_path):
     values = dict(list(all_values().items())[::order])
     save_v2(tmp_path / "theirs", values.items())
-    assert tf_checkpoint.write(tmp_path / "ours", values) == str(tmp_path / "ours")
-    assert same_files(tmp_path / "ours", tmp_path / "theirs")
+    tf_checkpoint.write(tmp_path / "ours", values)
+    assert files(tmp_path / "ours") == files(tmp_path / "theirs")
 
 
-@pytest.mark.parametrize("layout", SPECS)
-def test_partitioned_variables_are_written_as_tensorflow_writes_them(layout, tmp_path):
+@pytest.mark.parametrize("layout", PARTITIONS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "bool", "int64"])
+def test_partitions_are_written_as_tensorflow_writes_them(dtype, layout, tmp_path):
+    whole = values_of(np.dtype(dtype), (5, 3))
+    save_parts(tmp_path / "theirs", whole, PARTITIONS[layout])
+    parts = [tf_checkpoint.Part(whole[index], (5, 3), index) for index, _ in PARTITIONS[layout]]
+    tf_checkpoint.write(tmp_path / "ours", [("p", part) for part in parts])
+    assert files(tmp_path / "ours") == files(tmp_path / "theirs")
+
+
+def test_shards_are_written_as_tensorflow_merges_them(tmp_path):
     whole = values_of(np.dtype(np.float32), (5, 3))
-    named, specs = parts_of(whole, SPECS[layout])
-    save_v2(tmp_path / "theirs", named, specs)
-    tf_checkpoint.write(
-        tmp_path / "ours",
-        [
-            ("p", tf_checkpoint.Part(v, (5, 3), i))
-            for (_, v), i in zip(named, indices_of(SPECS[layout]), strict=True)
-        ],
+    rows = PARTITIONS["rows"]
+    # Shard by shard: the second begins with a part, and has a name that sorts first.
+    shards = [
+        [("z", whole, None), ("p", whole[rows[2][0]], rows[2])],
+        [("p", whole[rows[0][0]], rows[0]), ("p", whole[rows[1][0]], rows[1]), ("a", whole, None)],
+        [("s", np.array(b"text", object), None)],
+    ]
+    prefixes = []
+    for shard, named in enumerate(shards):
+        prefixes.append(str(tmp_path / f"theirs_temp/part-{shard:05d}-of-00003"))
+        specs = [row[1] if row else "" for _, _, row in named]
+        save_v2(prefixes[-1], [(name, value) for name, value, _ in named], specs)
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=prefixes,
+        destination_prefix=str(tmp_path / "theirs"),
+        delete_old_dirs=True,
     )
-    assert same_files(tmp_path / "ours", tmp_path / "theirs")
+    with tf_checkpoint.Writer(tmp_path / "ours", shards=3) as writer:
+        # In any order between the shards.
+        for shard in (1, 0, 2):
+            for name, value, row in shards[shard]:
+                part = tf_checkpoint.Part(value, (5, 3), row[0]) if row else value
+                writer.add(name, part, shard=shard)
+    assert files(tmp_path / "ours") == files(tmp_path / "theirs")
+    checkpoint = tf_checkpoint.open(tmp_path / "ours")
+    assert same(checkpoint["p"].read(), whole)
+    assert [where.file[-14:] for where in checkpoint["p"].where] == [
+        "00000-of-00003",
+        *["00001-of-00003"] * 2,
+    ]
 
 
-def indices_of(specs):
-    for spec in specs:
-        extents = [e.split(",") for e in spec.split()[-1].split(":")]
-        yield tuple(
-            slice(None) if e == ["-"] else slice(int(e[0]), int(e[0]) + int(e[1])) for e in extents
+def test_thousands_of_names_fill_several_blocks_as_tensorflows_do(tmp_path):
+    # Lengths, neighbours and bytes that reach every branch of the shortened keys of the index.
+    odd = "\u00ff\u0000"
+    names = [f"layer_{i}/{'w' * (i % 7)}{odd[: i % 3]}{i * i}" for i in range(12_000)]
+    value = np.zeros(1, np.int8)
+    save_v2(tmp_path / "theirs", [(name, value) for name in names])
+    tf_checkpoint.write(tmp_path / "ours", [(name, value) for name in names])
+    assert files(tmp_path / "ours") == files(tmp_path / "theirs")
+    assert len(tf_checkpoint.open(tmp_path / "theirs")) == len(names)
+
+
+def test_tensorflow_restores_what_was_written(tmp_path):
+    value = np.arange(15, dtype=np.float32).reshape(5, 3)
+    tf_checkpoint.write(tmp_path / "m-1", {"v": value, "w": value[0]})
+    parts = [("p", tf_checkpoint.Part(value[i], (5, 3), i)) for i, _ in PARTITIONS["rows"]]
+    tf_checkpoint.write(tmp_path / "m-2", [("v", 2 * value), ("w", value[0]), *parts])
+    latest = tf.train.latest_checkpoint(str(tmp_path))
+    assert latest == str(tmp_path / "m-2")
+    assert tf_checkpoint.latest_checkpoint(tmp_path) == latest
+    state = tf.train.get_checkpoint_state(str(tmp_path))
+    assert list(state.all_model_checkpoint_paths) == [str(tmp_path / "m-1"), latest]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        v = tf.compat.v1.get_variable("v", (5, 3), use_resource=False)
+        p = tf.compat.v1.get_variable(
+            "p", (5, 3), partitioner=tf.compat.v1.fixed_size_partitioner(2), use_resource=False
         )
+        tf.compat.v1.train.Saver().restore(session, latest)
+        assert same(session.run(v), 2 * value)
+        assert same(session.run(tf.convert_to_tensor(p)), value)
+
+
+# The state file.
+
+
+def test_state_files_are_written_as_tensorflow_writes_them(tmp_path):
+    paths = ["m-1", "sub/m \u00e9\t'\"\\-2"]
+    tf.compat.v1.train.update_checkpoint_state(
+        str(tmp_path), paths[1], paths, all_model_checkpoint_timestamps=[1.5, 1.7e9]
+    )
+    theirs = (tmp_path / "checkpoint").read_bytes()
+    expected = tf_checkpoint.CheckpointState(paths[1], tuple(paths), (1.5, 1.7e9))
+    tf_checkpoint.write_state(tmp_path, expected)
+    assert (tmp_path / "checkpoint").read_bytes() == theirs
+    found = tf_checkpoint.read_state(tmp_path)
+    assert found.all_model_checkpoint_paths == tuple(str(tmp_path / path) for path in paths)
+    assert found.all_model_checkpoint_timestamps == (1.5, 1.7e9)
+
+
+def test_the_managers_times_are_read_and_continued(tmp_path):
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(v=tf.Variable(1.0)), str(tmp_path), max_to_keep=5
+    )
+    first = manager.save()
+    before = tf_checkpoint.read_state(tmp_path)
+    assert before.model_checkpoint_path == first
+    assert before.last_preserved_timestamp > 0
+    tf_checkpoint.write(tmp_path / "ours", {"v": np.zeros(1)})
+    state = tf.train.get_checkpoint_state(str(tmp_path))
+    assert list(state.all_model_checkpoint_paths) == [first, str(tmp_path / "ours")]
+    assert len(state.all_model_checkpoint_timestamps) == 2
+    assert state.last_preserved_timestamp == before.last_preserved_timestamp

@@ -105,6 +105,13 @@ def bounds(box: Box, shape: Sequence[int]) -> tuple[slice, ...]:
     )
 
 
+def lengths(box: Box, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of what is in a box."""
+    return tuple(
+        size if extent is None else extent[1] for extent, size in zip(box, shape, strict=True)
+    )
+
+
 def is_whole(box: Box, shape: Sequence[int]) -> bool:
     """Whether a box is all of a shape, so that TensorFlow stores no parts."""
     return all(extent in (None, (0, size)) for extent, size in zip(box, shape, strict=True))

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from .._errors import CheckpointError
 from . import _checksum, _dtypes, _strings
-from ._boxes import Box, part_key, read_box, read_shape
+from ._boxes import Box, lengths, part_key, read_box, read_shape
 from ._entry import Entry, Where
 from ._files import File, map_file
 from ._span import BYTES, FIXED32, VARINT, Span, message, signed
@@ -79,7 +79,7 @@ class Bundle:
         self._index = index
         self._files: dict[int, File] = {}
         self._rows: dict[bytes, Row] = {}
-        rows = Table(index, verify).rows()
+        rows = Table(index, verify).rows(verify)
         key, value = next(rows, (None, Span(b"", index.name)))
         if key != b"":
             raise value.error(0, "a bundle's header under the empty key", f"{key!r}")
@@ -133,14 +133,11 @@ class Bundle:
         whole = self._rows[name.encode()]
         if not whole.boxes:
             return whole
-        lengths = tuple(
-            size if extent is None else extent[1]
-            for extent, size in zip(box, whole.shape, strict=True)
-        )
+        shape = lengths(box, whole.shape)
         part = self._rows.get(part_key(name, box))
         found = "none" if part is None else (_dtypes.name_of(part.dtype), part.shape)
-        if part is None or part.boxes or (part.dtype, part.shape) != (whole.dtype, lengths):
-            wanted = f"a part of {name!r}, {_dtypes.name_of(whole.dtype)} {lengths}"
+        if part is None or part.boxes or (part.dtype, part.shape) != (whole.dtype, shape):
+            wanted = f"a part of {name!r}, {_dtypes.name_of(whole.dtype)} {shape}"
             raise Span(b"", self._index.name, whole.at).error(0, wanted, found)
         return part
 

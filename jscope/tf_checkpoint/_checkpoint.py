@@ -16,6 +16,7 @@ from ._bundle import Bundle
 from ._entry import Entry
 from ._files import map_file
 from ._locate import locate
+from ._slices import Slices
 
 
 class Checkpoint(Mapping[str, Entry]):
@@ -32,11 +33,10 @@ class Checkpoint(Mapping[str, Entry]):
         version: The format, 1 or 2.
     """
 
-    def __init__(self, prefix: str, version: int, entries: dict[str, Entry], verify: bool) -> None:
+    def __init__(self, prefix: str, version: int, entries: dict[str, Entry]) -> None:
         self.prefix = prefix
         self.version = version
         self._entries = entries
-        self._verify = verify
         self._full_names: Mapping[str, str] | None = None
 
     def __getitem__(self, name: str) -> Entry:
@@ -115,8 +115,9 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
         copies.
     """
     found = locate(path)
-    bundle = Bundle(found.prefix, map_file(found.files[0]), verify)
-    return Checkpoint(found.prefix, found.version, bundle.entries(verify), verify)
+    files = [map_file(file) for file in found.files]
+    read = Bundle(found.prefix, files[0], verify) if found.version == 2 else Slices(files, verify)
+    return Checkpoint(found.prefix, found.version, read.entries(verify))
 
 
 def list_variables(path: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:

@@ -120,6 +120,9 @@ class Entry:
         wanted, then = _enclosing(index, self.shape)
         return np.asarray(self._assembled(wanted, self._verify)[then])
 
+    # Python would iterate by index, and each step would read and verify everything.
+    __iter__ = None
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """What ``np.asarray`` calls."""
         return np.array(self.read(), dtype=dtype, copy=copy)

@@ -32,7 +32,8 @@ _FIELD = re.compile(
 _QUOTED = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'")
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))")
 _LETTERS = dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
-_SHOWN = {ord(c): f"\\{e}" for c, e in zip("\n\r\t\"'\\", "nrt\"'\\", strict=True)}
+_SHOWN = {control: f"\\{control:03o}" for control in (*range(32), 127)}
+_SHOWN |= {ord(c): f"\\{e}" for c, e in zip("\n\r\t\"'\\", "nrt\"'\\", strict=True)}
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,10 @@ def _stored(file: str) -> CheckpointState | None:
     return state
 
 
-def _quoted(string: str) -> str:
-    shown = "".join(
-        _SHOWN.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}")
-        for byte in string.encode("utf-8", "surrogateescape")
-    )
-    return f'"{shown}"'
+def _quoted(path: str) -> str:
+    shown = path.translate(_SHOWN)
+    # Bytes of a file's name that are no UTF-8 were decoded to lone surrogates.
+    return '"' + re.sub("[\udc80-\udcff]", lambda lone: f"\\{ord(lone[0]) & 0xFF:03o}", shown) + '"'
 
 
 def _unquoted(value: str, name: str) -> str:

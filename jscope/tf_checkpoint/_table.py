@@ -46,8 +46,8 @@ class Table:
 
     Args:
         file: The file.
-        verify: Whether to compare checksums: of the index at once, of a block each time that
-            it is read.
+        verify: Whether to compare the index's checksum. A block's is compared each time that it
+            is read, if that is wanted then.
 
     Raises:
         CheckpointError: If it is no table, or its index is damaged.
@@ -55,32 +55,32 @@ class Table:
 
     def __init__(self, file: File, verify: bool) -> None:
         self._file = file
-        self._verify = verify
+        self.name = file.name
         footer = self._footer()
         _, _, at = self._handle(footer, 0)
         index = self._handle(footer, at)[:2]
         self._separators: list[bytes] = []
         self._handles: list[tuple[int, int]] = []
-        for key, value in self._entries(index, None):
+        for key, value in self._entries(index, None, verify):
             self._separators.append(key)
             self._handles.append(self._handle(value, 0)[:2])
 
-    def rows(self) -> Iterator[tuple[bytes, Span]]:
+    def rows(self, verify: bool) -> Iterator[tuple[bytes, Span]]:
         """All rows in order."""
         above: bytes | None = None
         for separator, handle in zip(self._separators, self._handles, strict=True):
-            for key, value in self._entries(handle, above):
+            for key, value in self._entries(handle, above, verify):
                 if key > separator:
                     raise value.error(0, f"keys of at most {separator!r}", repr(key))
                 yield key, value
             above = separator
 
-    def find(self, key: bytes) -> Span | None:
+    def find(self, key: bytes, verify: bool) -> Span | None:
         """The value of a key; reads one block."""
         where = bisect_left(self._separators, key)
         if where == len(self._separators):
             return None
-        entries = self._entries(self._handles[where], None)
+        entries = self._entries(self._handles[where], None, verify)
         return next((value for found, value in entries if found == key), None)
 
     def extent(self, key: bytes) -> tuple[int, int]:
@@ -109,10 +109,10 @@ class Table:
             raise span.error(at, f"a block that ends before offset {room}", offset + size)
         return offset, size, behind
 
-    def _block(self, offset: int, size: int) -> Span:
+    def _block(self, offset: int, size: int, verify: bool) -> Span:
         """The contents of a block, verified and decompressed."""
         whole = self._file.span(offset, size + TRAILER, "a block")
-        if self._verify:
+        if verify:
             stored = int.from_bytes(whole.data[size + 1 :], "little")
             found = _checksum.masked(_checksum.extend(0, whole.data[: size + 1]))
             if found != stored:
@@ -129,10 +129,10 @@ class Table:
         return contents
 
     def _entries(
-        self, handle: tuple[int, int], above: bytes | None
+        self, handle: tuple[int, int], above: bytes | None, verify: bool
     ) -> Iterator[tuple[bytes, Span]]:
         """The entries of a block; keys must be greater than ``above``."""
-        block = self._block(*handle)
+        block = self._block(*handle, verify)
         data, size = block.data, len(block)
         room = _KEYS * handle[1]
         restarts = int.from_bytes(data[-4:], "little") if size >= 4 else 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._errors import CheckpointValueError
 from . import _dtypes
-from ._boxes import Box, Extent
+from ._boxes import Box, Extent, lengths
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,15 @@ class Part:
                 box.append(None)
                 continue
             start, stop, step = item.indices(size)
-            if step != 1 or not 0 <= start <= stop <= size or item.stop not in (None, stop):
+            if step != 1 or not 0 <= start < stop <= size or item.stop not in (None, stop):
                 break
             box.append((start, stop - start))
         if not len(box) == len(index) == len(self.shape):
             raise CheckpointValueError(
                 f"A part of {name!r} can't be {self.index!r} of shape {tuple(self.shape)}: write "
-                "one slice per axis, without step, inside the shape, such as np.s_[0:2, :]."
+                "one slice per axis, without step, not empty and inside, such as np.s_[0:2, :]."
             )
-        expected = tuple(
-            size if extent is None else extent[1]
-            for extent, size in zip(box, self.shape, strict=True)
-        )
+        expected = lengths(tuple(box), self.shape)
         if np.shape(self.value) != expected:
             raise CheckpointValueError(
                 f"The part {self.index!r} of {name!r} has shape {np.shape(self.value)}, not "
