@@ -17,7 +17,9 @@ Source: NumPy 2.4, ``numpy/lib/_format_impl.py``.
 Imports: `_errors`, `_entry`, `_writing`; ml_dtypes and NumPy.
 """
 
+import copy
 import functools
+import io
 import math
 import os
 import zipfile
@@ -42,6 +44,7 @@ _EXTENDED = {
     if isinstance(scalar, type) and issubclass(scalar, np.generic)
 }
 
+_LONGEST_HEADER = 1 << 14  # NumPy refuses those of more than 10,000 bytes
 _PLAIN = "biufcSU"  # the kinds of NumPy's own dtypes: numbers and strings
 
 
@@ -78,7 +81,7 @@ _DAMAGE = (
 
 
 def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
-    """Zipfile skips members whose directory entry is hidden by damage to the one before."""
+    """Refuse an archive with members that damage to the entry of the one before hides."""
     file.seek(-12 - len(archive.comment), os.SEEK_END)
     count = int.from_bytes(file.read(2), "little")
     found = len(archive.infolist())
@@ -87,8 +90,12 @@ def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
 
 
 def _entry(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
-    with archive.open(member) as file:
-        shape, _, _, dtype = _npy_header(file, member)
+    # zipfile would compare the checksum of a small member here, and refuse all for one that is
+    # damaged: the others can still be listed and read. It compares none that it doesn't know.
+    unchecked = copy.copy(member)
+    del unchecked.CRC
+    with archive.open(unchecked) as file:
+        shape, _, _, dtype = _npy_header(io.BytesIO(file.read(_LONGEST_HEADER)), member)
     nbytes = math.prod(shape) * dtype.itemsize
     return Entry(shape, dtype, nbytes, functools.partial(_read, path, member))
 
@@ -101,7 +108,10 @@ def _npy_header(
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"member {member.filename!r} has version {version} of NumPy's format")
-    shape, is_fortran, stored = read(file)
+    try:
+        shape, is_fortran, stored = read(file)
+    except Exception as error:  # the header is Python: NumPy's parser raises whatever it meets
+        raise ValueError(f"member {member.filename!r} has no header of NumPy's: {error}") from error
     meant = _meant(stored, member)
     size = math.prod(shape) * stored.itemsize
     if size != member.file_size - file.tell():
@@ -128,13 +138,14 @@ def _meant(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any]:
 def _read(path: Path, member: zipfile.ZipInfo) -> Array:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            shape, is_fortran, stored, dtype = _npy_header(file, member)
-            # Read to the end: only there zipfile compares the checksum.
-            array = np.frombuffer(file.read(), stored)
+            content = file.read()  # to the end: only there zipfile compares the checksum
+        start = io.BytesIO(content)
+        shape, is_fortran, stored, dtype = _npy_header(start, member)
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
     except _DAMAGE as error:
         raise CheckpointError(f"{path} is damaged: {error}.") from error
+    array = np.frombuffer(content, stored, offset=start.tell())
     array = array.reshape(shape, order="F" if is_fortran else "C")
     return array.astype(dtype, copy=False) if stored.kind in _PLAIN else array.view(dtype)
 

@@ -1,0 +1,12 @@
+"""`CommandError`: what a command can't do, for `_app` to print.
+
+Imports: standard library only.
+"""
+
+
+class CommandError(Exception):
+    """An error in one line, and what to write instead."""
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message)
+        self.hint = hint

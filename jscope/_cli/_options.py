@@ -1,0 +1,82 @@
+"""What the commands' arguments have in common.
+
+Imports: `_error`, jscope's `_matching`; click.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from .._errors import SelectorError
+from .._matching import Selector, matching, not_there, renamed, with_near_names
+from ._error import CommandError
+from .formats._protocol import Variable
+
+T = TypeVar("T")
+Decorator = Callable[[T], T]
+
+as_json: Decorator[Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; click leaves lines behind a backspace as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def checkpoint(name: str = "ckpt") -> Decorator[Any]:
+    """A path to a checkpoint."""
+    return click.argument(name, metavar=name.upper())
+
+
+def selector(text: str) -> Selector:
+    """A selector as it is written in a shell: a glob, or ``re:`` and a regular expression."""
+    if not text.startswith("re:"):
+        return text
+    try:
+        return re.compile(text[3:])
+    except re.error as error:
+        raise CommandError(f"{text!r} is no regular expression: {error}") from None
+
+
+def chosen(variables: Mapping[str, Variable], selectors: Iterable[str]) -> dict[str, Variable]:
+    """The variables that any of the selectors picks; all, if there is no selector."""
+    given = [selector(text) for text in selectors]
+    if not given:
+        return dict(variables)
+    names = matching(variables, given)
+    return {name: variable for name, variable in variables.items() if name in names}
+
+
+def renames(pairs: Iterable[str]) -> dict[str, str]:
+    """``OLD=NEW``, as often as it is written."""
+    names = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not equals:
+            raise CommandError(f"--rename {pair!r} has no '='", "--rename OLD=NEW, names or scopes")
+        names[old] = new
+    return names
+
+
+def with_new_names(
+    variables: Mapping[str, Variable], names: Mapping[str, str]
+) -> dict[str, Variable]:
+    """The variables under their new names.
+
+    Raises:
+        CommandError: If an old name is not there, or two variables would get one name.
+    """
+    absent = not_there(variables, names)
+    if absent:
+        raise SelectorError(f"Nothing to rename: {with_near_names(absent, variables)}.")
+    result: dict[str, Variable] = {}
+    for old, variable in variables.items():
+        new = renamed(names, old)
+        if new in result:
+            raise CommandError(
+                f"two variables would be called {new!r}", "rename one of them otherwise"
+            )
+        result[new] = variable
+    return result

@@ -1,0 +1,117 @@
+"""``jscope convert``: from one format to another, variable by variable.
+
+Imports: `_options`, `_error`, `_progress`, `_terminal`, `formats`; click, ml_dtypes and NumPy.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+import ml_dtypes
+import numpy as np
+
+from .._table import bytes_text
+from . import _options
+from ._error import CommandError
+from ._progress import progress
+from ._terminal import print_json, say
+from .formats._creating import NAMES, create, format_of
+from .formats._opening import open_checkpoint
+from .formats._protocol import Array, Variable
+
+
+@click.command(
+    "convert",
+    epilog=_options.examples(
+        "jscope convert model.ckpt-1000 model.safetensors --drop '**/Adam*'",
+        "jscope convert model.npz out/model.ckpt --rename encoder=bert --dtype float32",
+    ),
+)
+@_options.checkpoint("src")
+@click.argument("dst", metavar="DST")
+@click.option("--to", "format", type=click.Choice(NAMES), help="The format, if DST doesn't tell.")
+@click.option("--select", metavar="SELECTOR", multiple=True, help="Take these only.")
+@click.option("--drop", metavar="SELECTOR", multiple=True, help="Leave these out.")
+@click.option("--rename", metavar="OLD=NEW", multiple=True, help="Call a variable or scope so.")
+@click.option("--dtype", help="Of floating-point variables, such as bfloat16; others stay.")
+@_options.as_json
+def command(
+    src: str,
+    dst: str,
+    format: str | None,
+    select: tuple[str, ...],
+    drop: tuple[str, ...],
+    rename: tuple[str, ...],
+    dtype: str | None,
+    as_json: bool,
+) -> None:
+    """Convert a checkpoint. DST may not exist; only one variable at a time is in memory."""
+    source = open_checkpoint(src)
+    format = format or format_of(dst)
+    if format is None:
+        raise CommandError(
+            f"{dst!r} doesn't say which format it is to be",
+            "end it with .ckpt, .safetensors or .npz, or say --to " + "|".join(NAMES),
+        )
+    variables = _options.chosen(source.variables, select)
+    if drop:
+        dropped = _options.chosen(variables, drop)
+        variables = {name: v for name, v in variables.items() if name not in dropped}
+    variables = _options.with_new_names(variables, _options.renames(rename))
+    if dtype is not None:
+        wanted = _floating(dtype)
+        variables = {name: _cast(name, v, wanted) for name, v in variables.items()}
+    nbytes = sum(v.nbytes for v in variables.values())
+    with create(format, dst, variables) as writer, progress("converting", nbytes) as advance:
+        for name in sorted(variables):
+            writer.write(name, variables[name].read())
+            advance(variables[name].nbytes)
+    if as_json:
+        print_json({"path": dst, "format": format, "variables": len(variables), "bytes": nbytes})
+    else:
+        say(
+            (f"{dst}: {len(variables):,} variables, {bytes_text(nbytes)}", "bold green"),
+            f"   {format}",
+        )
+
+
+def _floating(name: str) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(getattr(ml_dtypes, name, name))
+        if _is_floating(dtype):
+            return dtype
+    except TypeError:
+        pass
+    hint = "float32, float16, bfloat16, float8_e4m3fn, ..."
+    raise CommandError(f"--dtype {name!r} is no floating-point dtype", hint)
+
+
+def _is_floating(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
+
+
+def _cast(name: str, variable: Variable, dtype: np.dtype[Any]) -> Variable:
+    if not _is_floating(variable.dtype):
+        return variable
+    return dataclasses.replace(
+        variable,
+        dtype=dtype,
+        nbytes=variable.size * dtype.itemsize,
+        read=functools.partial(_read_as, name, variable.read, dtype),
+        kind=dtype.name,
+    )
+
+
+def _read_as(name: str, read: Callable[[], Array], dtype: np.dtype[Any]) -> Array:
+    array = read()
+    with np.errstate(over="ignore"):
+        result = array.astype(dtype)
+    if (np.isfinite(array) & ~np.isfinite(result)).any():
+        largest = float(np.abs(array[np.isfinite(array)]).max())
+        raise CommandError(
+            f"{name!r} has values of up to {largest:.3g}, which {dtype.name} can't hold",
+            f"convert without it: --drop {name!r}",
+        )
+    return result

@@ -1,0 +1,1 @@
+"""Every format of checkpoints behind one small protocol; see `_protocol` and `_opening`."""
