@@ -179,12 +179,20 @@ def not_there(known: Iterable[str], names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in there]
 
 
-def renamed(names: Mapping[str, str], name: str) -> str:
-    """A name after renaming: the longest old name, its own or a scope's, decides."""
+def mentioned(names: Mapping[str, str], name: str) -> str | None:
+    """The old name that decides what a name becomes, its own or the nearest scope's; or None."""
     end = len(name)
     while end > 0:
         if name[:end] in names:
-            new = names[name[:end]]
-            return f"{new}{name[end:]}" if new else name[end + 1 :]
+            return name[:end]
         end = name.rfind("/", 0, end)
-    return f"{names['']}/{name}" if names.get("") else name
+    return "" if "" in names else None
+
+
+def renamed(names: Mapping[str, str], name: str) -> str:
+    """A name after renaming: the longest old name, its own or a scope's, decides."""
+    old = mentioned(names, name)
+    if old is None:
+        return name
+    below = name[len(old) :].removeprefix("/")
+    return "/".join(part for part in (names[old], below) if part)

@@ -7,7 +7,7 @@ The file has no header. Each array's bytes, in C order and little-endian, begin 
 that its entry in the index gives, a multiple of `ALIGNMENT`, so that a mapped file can be an
 array on a CPU without a copy. Between arrays there are zeros.
 
-Imports: `_entries`; NumPy.
+Imports: NumPy.
 """
 
 import os
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from ._entries import Entry
 
 FILE_NAME = "packed.bin"
 LIMIT = 4 << 20
@@ -42,18 +40,21 @@ def write(directory: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
             file.write(bytes(-array.nbytes % ALIGNMENT))
 
 
-def read(file: int, entry: Entry) -> np.ndarray[Any, Any]:
+def read(file: int, offset: int, into: np.ndarray[Any, Any]) -> None:
     """Read one array of a file that is open for reading.
+
+    Args:
+        file: Its descriptor.
+        offset: Where the array begins.
+        into: Memory for it, in C order.
 
     Raises:
         ValueError: If the file ends too soon.
     """
-    array = np.empty(entry.stored_shape, entry.stored_dtype)
-    data = array.reshape(-1).view(np.uint8).data
+    data = into.reshape(-1).view(np.uint8).data
     at = 0
     while at < len(data):
-        count = os.preadv(file, [data[at:]], entry.offset + at)
+        count = os.preadv(file, [data[at:]], offset + at)
         if count == 0:
-            raise ValueError(f"{FILE_NAME} ends at byte {entry.offset + at}")
+            raise ValueError(f"{FILE_NAME} ends at byte {offset + at}")
         at += count
-    return array

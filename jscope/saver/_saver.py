@@ -33,21 +33,19 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from .._errors import (
-    CheckpointError,
-    CheckpointNotFoundError,
-    CheckpointValueError,
-    TreeMismatchError,
-    listed,
-)
-from .._selection import Selector, matching
-from .._tree import VarTree, as_tree, leaf_name
-from ._account import account
+from .._errors import CheckpointError, CheckpointValueError
+from .._matching import Selector
+from .._tree import as_tree
+from ..sharding import AnyMesh, Rules
+from ._account import Policy
 from ._disk import commit, failing_as, flush_all, make_directory, removing, step_exists
-from ._index import FILE_NAME, Index, read_index, write_index
+from ._finding import committed_steps, newest_step
+from ._index import Index, write_index
 from ._pending import PendingSave
+from ._renaming import Rename
+from ._report import Report
+from ._restoring import Request, restore
 from ._snapshot import Snapshot
-from ._target import check_kept, check_target, read
 from ._values import store
 
 
@@ -84,6 +82,7 @@ class Saver:
         self._lock = threading.RLock()
         self._pending: PendingSave | None = None
         self._is_closed = False
+        self._report: Report | None = None
 
     @property
     def directory(self) -> Path:
@@ -136,71 +135,103 @@ class Saver:
 
     def restore(
         self,
-        target: Mapping[str, Any],
-        step: int | None = None,
+        target: Any,
+        step: int | str | os.PathLike[str] | None = None,
         select: Selector | None = None,
-    ) -> VarTree:
-        """Read a checkpoint, or a part of one, into a new tree like ``target``.
+        rename: Rename | None = None,
+        missing: str = "error",
+        unexpected: str = "error",
+        *,
+        key: jax.Array | None = None,
+        mesh: AnyMesh | None = None,
+        rules: Rules = (),
+        convert: bool = False,
+    ) -> Any:
+        """Read a checkpoint, or a part of one, into a new pytree like ``target``.
 
-        All names, shapes and dtypes are compared before anything is read, and all
-        differences are listed at once. Only what is wanted is read.
+        All names, shapes and dtypes are compared before the first array is read, and all
+        differences are told at once. Only what is wanted is read, and each device reads its own
+        part. `report` tells what was done.
 
         Args:
-            target: A tree of values or of `jax.ShapeDtypeStruct`, or a declaration. It says
-                which names, shapes and dtypes to expect, and where each array is to be: with
-                the sharding of the target's, and if that has none on the default device,
-                not committed to it. Saved on 8 devices, restored on 1, is fine.
-            step: Which checkpoint; the latest if None.
-            select: Which variables of the target to restore; the others keep the target's
-                values, and the rest of the checkpoint is ignored. Without it, target and
-                checkpoint must have the same names.
+            target: A `VarTree`, a declaration, or any pytree, of values or of
+                `jax.ShapeDtypeStruct`. It says which names, shapes and dtypes to expect, and
+                where each array is to be: with the sharding of the target's, and if that has
+                none on the default device, not committed to it. Saved on 8 devices, restored
+                on 1, is fine. NumPy's arrays stay NumPy's, and numbers of Python such.
+            step: Which checkpoint: a step; the newest sound one if None; or the path of any
+                checkpoint, also of Orbax, Flax, safetensors, NumPy or TensorFlow.
+            select: Which variables of the target to restore. The others keep the target's
+                values. What it does not pick is neither missing nor unexpected.
+            rename: From saved names, or scopes of them, to the target's; or a function. It
+                comes before everything else. A saved name that it does not speak of gives way
+                to one that it moves there.
+            missing: What to do about selected variables that are not saved: ``"error"``,
+                ``"keep"`` the target's values, or ``"init"``: a declaration's initial values.
+            unexpected: What to do about saved names that the target does not have, and
+                ``select`` would pick: ``"error"`` or ``"ignore"``.
+            key: Of a declaration's initial values; with it, what would be left without a value
+                has its initial one.
+            mesh: What a declaration's variables are laid out over; by default the mesh of
+                `jax.set_mesh`, if there is one.
+            rules: As for `Declaration.abstract`.
+            convert: Whether to cast to the target's dtypes, towards floating and complex ones,
+                or between integers. A value that the dtype can't hold is an error.
 
         Returns:
-            A tree of the target's names, in its order. Restored values are new arrays, also
-            where the target's are NumPy's; the target is unchanged.
+            The target's structure: a declaration's is a `VarTree`. Restored values are new;
+            the target is unchanged.
 
         Raises:
             TreeMismatchError: If the checkpoint differs from what is wanted.
-            SelectorError: If ``select`` matches nothing in the target.
-            CheckpointValueError: If a variable that is not selected has no value to keep.
+            SelectorError: If ``select`` picks nothing in the target, or ``rename`` speaks of a
+                name that is not saved.
+            NameCollisionError: If ``rename`` gives two variables one name.
+            CheckpointValueError: If a variable would be left without a value, or the target
+                is none.
             CheckpointNotFoundError: If there is no such step, or none at all.
             CheckpointError: If the checkpoint is damaged, or an earlier `save_async` failed.
+
+        Source:
+            ``tf.train.Saver.restore``, ``tf.train.init_from_checkpoint`` (``rename``, ``select``)
+            and ``tf.contrib.framework.assign_from_checkpoint_fn`` (``missing="keep"``),
+            TensorFlow 1.15. Differences: nothing is assigned until all is read; shapes are
+            always compared.
         """
         with self._lock:
             self._get_ready()
-            declared: Any = target if hasattr(target, "abstract") else None
-            tree = as_tree(target if declared is None else declared.abstract())
-            # A predicate sees a declaration's specs, so that it can ask for what is trainable.
-            selectable = tree if declared is None else declared
-            chosen = frozenset(tree) if select is None else matching(selectable, select)
-            check_target(tree)
-            check_kept(tree, chosen, declared is not None)
-            step = self._existing_step(step)
-            path = self._path(step)
-            with failing_as(f"Step {step} can't be read from {path}"):
-                entries = read_index(path, step).entries
-            named, structure = jax.tree_util.tree_flatten_with_path(tree)
-            leaves = [(leaf_name(at), leaf, at[0].key in chosen) for at, leaf in named]
-            wanted = {name: leaf for name, leaf, is_chosen in leaves if is_chosen}
-            different = account(wanted, entries, is_part=select is not None)
-            if different:
-                raise TreeMismatchError(
-                    f"The target and step {step} in {self._directory} differ; nothing was read. "
-                    + different
-                )
-            with failing_as(f"Step {step} can't be read from {path}"):
-                arrays = read(path, wanted, entries)
-            values = [arrays[name] if is_chosen else leaf for name, leaf, is_chosen in leaves]
-            restored: VarTree = jax.tree.unflatten(structure, values)
-            return restored
+            request = Request(
+                target=target,
+                select=select,
+                rename=rename,
+                policy=Policy(missing, unexpected, convert),
+                key=key,
+                mesh=mesh,
+                rules=rules,
+            )
+            if step is not None and not isinstance(step, str | os.PathLike):
+                step = _checked(step)
+            tree, self._report = restore(self._directory, step, request)
+            return tree
+
+    @property
+    def report(self) -> Report | None:
+        """What the last `restore` did; None before the first."""
+        return self._report
 
     def latest_step(self) -> int | None:
-        """The highest step that has a complete checkpoint, or None if there is none.
+        """The newest step that can be loaded, or None if there is none.
+
+        It warns of newer ones that are damaged.
 
         Raises:
-            CheckpointError: If the directory can't be listed, or an earlier `save_async` failed.
+            CheckpointError: If the directory can't be listed, no step in it can be loaded, or
+                an earlier `save_async` failed.
         """
-        return max(self.all_steps(), default=None)
+        with self._lock:
+            self._get_ready()
+            with failing_as(f"The checkpoints in {self._directory} can't be listed"):
+                return newest_step(self._directory)
 
     def all_steps(self) -> tuple[int, ...]:
         """The steps that have complete checkpoints, in ascending order.
@@ -309,34 +340,7 @@ class Saver:
 
     def _steps(self) -> tuple[int, ...]:
         with failing_as(f"The checkpoints in {self._directory} can't be listed"):
-            try:
-                names = os.listdir(self._directory)
-            except FileNotFoundError:
-                return ()
-            return tuple(sorted(int(name) for name in names if self._is_committed(name)))
-
-    def _is_committed(self, name: str) -> bool:
-        # int() would take "012" and "١٢" too, which are not what save writes.
-        is_step = name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
-        return is_step and (self._directory / name / FILE_NAME).is_file()
-
-    def _existing_step(self, step: int | None) -> int:
-        steps = self._steps()
-        if step is None:
-            if not steps:
-                raise CheckpointNotFoundError(
-                    f"There is no checkpoint in {self._directory}. Save one with "
-                    "saver.save(tree, step), or give Saver the directory that has them."
-                )
-            return steps[-1]
-        step = _checked(step)
-        if step not in steps:
-            those = f"steps {listed(steps, most=20)}" if steps else "no checkpoint at all"
-            raise CheckpointNotFoundError(
-                f"There is no step {step} in {self._directory}; it has {those}. Leave the step out "
-                "for the latest one."
-            )
-        return step
+            return committed_steps(self._directory)
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)

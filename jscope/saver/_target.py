@@ -1,44 +1,123 @@
-"""The target of a restore: what may be one, and how its arrays come to where it has them.
+"""The target of a restore: what may be one, the names of its leaves, and which are asked for.
 
-A restored array has the sharding of the target's leaf. It is committed to those devices if
-the leaf is, as an array that was placed on purpose; a leaf that is NumPy's, abstract without
-a sharding, or was made by plain JAX code gives an array that JAX may move to where others are.
+Any pytree may be: a `VarTree`, a declaration, or a training state of tuples, dataclasses and
+dictionaries. A leaf's name is its place in the pytree, components joined by ``/``; in a `VarTree`
+that is the variable's name. None is a leaf, and so are numbers and strings of Python.
 
-Imports: `_errors`, `_tree` and the files beside this one; JAX and NumPy.
+Imports: `_errors`, `_matching`, `_tree`, `_naming`, `_python`; JAX and NumPy.
 """
 
-import contextlib
-import os
-from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from .._errors import CheckpointValueError, listed
+from .._matching import Selector, matching
 from .._tree import VarTree
-from . import _orbax, _packing
-from ._checksums import first_damaged
-from ._entries import ORBAX, PACKED, Entry
-from ._values import dtype_name, named_leaves, unstore
+from ._naming import flatten
+from ._python import python_dtype
 
 
-def check_target(tree: VarTree) -> None:
-    """Refuse a target whose leaves can't be told apart, or have no place to be restored to."""
-    named = named_leaves(tree)
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A pytree, taken apart.
+
+    Attributes:
+        leaves: Its leaves by name, in order; of a declaration, `jax.ShapeDtypeStruct`.
+        rebuild: From leaves in this order to the pytree.
+        selectable: What selectors look at, by name: variables, or leaves if there are none.
+        owner: From the name of a leaf to that of what can be selected.
+        declared: The declaration, if the target is one.
+    """
+
+    leaves: Mapping[str, Any]
+    rebuild: Callable[[Sequence[Any]], Any]
+    selectable: Mapping[str, Any]
+    owner: Mapping[str, str]
+    declared: Any = None
+
+
+def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
+    """The leaves of a target, with names.
+
+    Args:
+        target: A pytree or a declaration.
+        mesh: What a declaration's variables are laid out over.
+        rules: As for `Declaration.abstract`.
+
+    Raises:
+        CheckpointValueError: If leaves can't be told apart, or can't be restored; all are listed.
+        ShardingError: If ``rules`` don't fit.
+    """
+    is_declared = hasattr(target, "abstract")
+    if not is_declared and (mesh is not None or rules):
+        raise CheckpointValueError(
+            "`mesh` and `rules` lay a declaration's variables out, and the target is no "
+            "declaration. Give its jax.ShapeDtypeStructs or arrays shardings instead."
+        )
+    pytree = target.abstract(mesh, rules=rules) if is_declared else target
+    named, structure = flatten(pytree, "The target")
+    _check(named)
+    leaves = dict(named)
+    if not isinstance(pytree, VarTree):
+        return Target(leaves, structure.unflatten, leaves, {name: name for name in leaves})
+    # A value that is a pytree has several leaves.
+    owners = [name for name, value in pytree.items() for _ in _leaves(value)]
+    owner = dict(zip(leaves, owners, strict=True))
+    if not is_declared:
+        return Target(leaves, structure.unflatten, pytree, owner)
+    # A predicate sees the specs, so that it can ask for what is trainable.
+    return Target(leaves, structure.unflatten, target, owner, target)
+
+
+def selected(target: Target, selector: Selector | None) -> frozenset[str]:
+    """The leaves that a selector picks; all of them if it is None.
+
+    Raises:
+        SelectorError: If it matches nothing.
+    """
+    if selector is None:
+        return frozenset(target.leaves)
+    chosen = matching(target.selectable, selector)
+    return frozenset(name for name, owner in target.owner.items() if owner in chosen)
+
+
+def asked_for(saved: Mapping[str, Any], selector: Selector | None) -> frozenset[str]:
+    """Which of the names that only the checkpoint has a selector picks by name.
+
+    A predicate is asked about the target's variables alone, and so is a mapping.
+    """
+    if selector is None:
+        return frozenset(saved)
+    if isinstance(selector, str | re.Pattern):
+        return matching(saved, selector, allow_empty=True)
+    if isinstance(selector, Collection) and not isinstance(selector, Mapping):
+        return frozenset().union(*(asked_for(saved, part) for part in selector))
+    return frozenset()
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+def _check(named: Sequence[tuple[str, Any]]) -> None:
+    """Refuse leaves that nothing can be restored to."""
     tracers = [name for name, leaf in named if isinstance(leaf, jax.core.Tracer)]
     if tracers:
         raise CheckpointValueError(
             f"The target holds tracers: {listed(tracers)}. A restore reads files; call it outside "
             "of jit, grad and vmap and pass its result in."
         )
-    twins = sorted(name for name, count in Counter(name for name, _ in named).items() if count > 1)
-    if twins:
+    strange = [f"{n!r} is a {type(leaf).__name__}" for n, leaf in named if not _is_known(leaf)]
+    if strange:
         raise CheckpointValueError(
-            f"The target has two leaves of one name: {listed(twins)}. A value that is a pytree has "
-            "leaves named by their place in it, and another variable has that name."
+            f"The target holds what can't be restored: {'; '.join(strange[:10])}. A leaf is an "
+            "array, a jax.ShapeDtypeStruct, a number or string of Python, or None. Give classes "
+            "of your own to jax.tree_util.register_dataclass, with static fields for the rest."
         )
     placeless = [name for name, leaf in named if _is_placeless(leaf)]
     if placeless:
@@ -48,96 +127,23 @@ def check_target(tree: VarTree) -> None:
         )
 
 
+def _leaves(value: Any) -> list[Any]:
+    return jax.tree.leaves(value, is_leaf=lambda x: x is None)
+
+
+def _is_known(leaf: Any) -> bool:
+    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+        return True
+    return python_dtype(leaf) is not None
+
+
 def _is_placeless(leaf: Any) -> bool:
     mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
     return isinstance(mesh, jax.sharding.AbstractMesh)
 
 
-def check_kept(tree: VarTree, chosen: frozenset[str], is_declaration: bool) -> None:
-    """A result must have values only, so what is not restored must have one."""
-    kept = VarTree({name: value for name, value in tree.items() if name not in chosen})
-    absent = [name for name, leaf in named_leaves(kept) if _has_none(leaf)]
-    if absent:
-        what = "a declaration" if is_declaration else "abstract or deleted there"
-        values = "declared.init(key)" if is_declaration else "a tree of values"
-        part = "declared.abstract()" if is_declaration else "target"
-        raise CheckpointValueError(
-            f"{len(absent)} variables would be left without a value, since they are not selected "
-            f"and the target is {what}: {listed(absent)}. To keep values for them write "
-            f"saver.restore({values}, select=...); to restore the selected ones alone, "
-            f"saver.restore(js.select({part}, ...), select='**')."
-        )
-
-
-def _has_none(leaf: Any) -> bool:
+def without_value(leaf: Any) -> bool:
+    """Whether a leaf can't be kept: it is abstract, or its buffer is gone."""
     if isinstance(leaf, jax.Array):
         return leaf.is_deleted()
-    # A ShapeDtypeStruct, or a declaration's spec.
     return hasattr(leaf, "shape") and not isinstance(leaf, np.ndarray | np.generic)
-
-
-def read(path: Path, wanted: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Read the wanted leaves, which agree with their entries, to where they are wanted."""
-    arrays: dict[str, Any] = {}
-    packed = [name for name in wanted if entries[name].place == PACKED]
-    if packed:
-        file = os.open(path / _packing.FILE_NAME, os.O_RDONLY)
-        try:
-            arrays |= {name: _packing.read(file, entries[name]) for name in packed}
-        finally:
-            os.close(file)
-    keys = {name: str(entries[name].key) for name in wanted if entries[name].place == ORBAX}
-    if keys:
-        requests = {key: _request(wanted[name], entries[name]) for name, key in keys.items()}
-        found = _orbax.read(path, requests)
-        arrays |= {name: found[key] for name, key in keys.items()}
-    for name, array in arrays.items():
-        _verify(name, entries[name], np.asarray(array))
-    # Also where 64-bit dtypes are off: they would be truncated without a word.
-    with jax.enable_x64(True):
-        values = {
-            name: _placed(leaf, entries[name], arrays.get(name)) for name, leaf in wanted.items()
-        }
-    for name, leaf in wanted.items():
-        value = values[name]
-        shape, dtype = value.shape, dtype_name(value.dtype)
-        if (shape, dtype) != (tuple(leaf.shape), dtype_name(leaf.dtype)):
-            raise ValueError(f"{name!r} was read as {dtype}{shape}")
-    return values
-
-
-def _verify(name: str, entry: Entry, array: np.ndarray[Any, Any]) -> None:
-    damaged = first_damaged(entry, array)
-    if damaged is not None:
-        raise ValueError(
-            f"{name!r} is damaged: the checksum of its part at {damaged.start} of shape "
-            f"{damaged.shape} differs"
-        )
-
-
-def _request(leaf: Any, entry: Entry) -> Any:
-    """What to ask Orbax for: an array straight on its devices, or one of NumPy's to be placed."""
-    dtype = np.dtype(entry.stored_dtype)
-    sharding = _sharding(leaf)
-    if sharding is not None and entry.is_as_it_is and jax.dtypes.canonicalize_dtype(dtype) == dtype:
-        return jax.ShapeDtypeStruct(entry.stored_shape, dtype, sharding=sharding)
-    # An array of one element, seen as one of the whole shape.
-    return np.broadcast_to(np.empty((), dtype), entry.stored_shape)
-
-
-def _placed(leaf: Any, entry: Entry, array: Any) -> jax.Array:
-    """The value, where the target has its own."""
-    device = next(iter(leaf.sharding.device_set)) if isinstance(leaf, jax.Array) else None
-    with contextlib.nullcontext() if device is None else jax.default_device(device):
-        value = array if isinstance(array, jax.Array) else unstore(entry, array, leaf.dtype)
-        placed: jax.Array = jax.device_put(value, _sharding(leaf))
-    return placed
-
-
-def _sharding(leaf: Any) -> jax.sharding.Sharding | None:
-    """The sharding that a leaf is committed to, if it is."""
-    if isinstance(leaf, jax.Array) and not leaf.committed:
-        # Restored to be uncommitted too: a committed array can't meet one of other devices.
-        return None
-    sharding = getattr(leaf, "sharding", None)
-    return sharding if isinstance(sharding, jax.sharding.Sharding) else None

@@ -1,0 +1,110 @@
+"""Boxes of arrays: which parts of a stored array are read, and where they go.
+
+An array is needed in *regions*, one per shard of the target, and was saved in *chunks*, one per
+shard of what was saved, each with a checksum. A checksum needs all of its chunk, and so does
+whatever reads one from disk; so chunks are what is read, straight into the region that holds
+one, or aside, and from there into each region that meets it.
+
+Imports: `_entries`; NumPy.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ._entries import Chunk
+
+Array: TypeAlias = np.ndarray[Any, Any]
+# The start and stop along each axis; slices can't be hashed before Python 3.12.
+Box: TypeAlias = tuple[tuple[int, int], ...]
+
+# What XLA wants of memory that it uses as it is, without a copy.
+_ALIGNMENT = 64
+
+
+class Unit(NamedTuple):
+    """One thing to read.
+
+    Attributes:
+        box: What to read of the stored array.
+        into: Where to.
+        crc32c: The checksum of its bytes, if there is one.
+        copies: What to do afterwards: from views of ``into`` to views of regions.
+    """
+
+    box: Box
+    into: Array
+    crc32c: int | None
+    copies: Sequence[tuple[Array, Array]] = ()
+
+
+def whole(shape: Sequence[int]) -> Box:
+    """The box of all of an array."""
+    return tuple((0, length) for length in shape)
+
+
+def of_slices(index: Sequence[slice], shape: Sequence[int]) -> Box:
+    """The box that slices without steps cut out of an array."""
+    return tuple(side.indices(n)[:2] for side, n in zip(index, shape, strict=True))
+
+
+def slices(box: Box, origin: Box | None = None) -> tuple[slice, ...]:
+    """A box as an index, into the array or into what has been cut out of it by ``origin``."""
+    starts = (0,) * len(box) if origin is None else tuple(start for start, _ in origin)
+    return tuple(slice(a - at, b - at) for (a, b), at in zip(box, starts, strict=True))
+
+
+def lengths(box: Box) -> tuple[int, ...]:
+    """The shape of a box."""
+    return tuple(stop - start for start, stop in box)
+
+
+def aligned(shape: Sequence[int], dtype: Any) -> Array:
+    """New memory for an array, beginning where XLA can use it as it is."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    array: Array = memory[start : start + size].view(dtype).reshape(shape)
+    return array
+
+
+def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Unit]:
+    """What to read to fill regions.
+
+    Args:
+        regions: Boxes of the stored array, and memory for each.
+        chunks: What the array consists of; nothing, if no checksum is to be looked at.
+    """
+    if not chunks:
+        yield from (Unit(box, memory, None) for box, memory in regions.items())
+        return
+    for chunk in chunks:
+        box = tuple((at, at + n) for at, n in zip(chunk.start, chunk.shape, strict=True))
+        common = {region: _common(box, region) for region in regions}
+        meets = {region: part for region, part in common.items() if part is not None}
+        if list(meets.values()) == [box]:
+            (region,) = meets
+            yield Unit(box, _view(regions[region], slices(box, region)), chunk.crc32c)
+        elif meets:
+            aside = np.empty(chunk.shape, next(iter(regions.values())).dtype)
+            copies = [
+                (_view(aside, slices(part, box)), _view(regions[region], slices(part, region)))
+                for region, part in meets.items()
+            ]
+            yield Unit(box, aside, chunk.crc32c, copies)
+
+
+def _view(array: Array, index: tuple[slice, ...]) -> Array:
+    # Without the ellipsis, of an array without axes this is a copy of its element.
+    within: Any = (..., *index)
+    view: Array = array[within]
+    return view
+
+
+def _common(a: Box, b: Box) -> Box | None:
+    """What two boxes share, or None. Boxes of no axes share everything."""
+    common = tuple((max(x[0], y[0]), min(x[1], y[1])) for x, y in zip(a, b, strict=True))
+    return common if all(start < stop for start, stop in common) else None

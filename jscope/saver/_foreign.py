@@ -1,0 +1,151 @@
+"""Checkpoints that jscope did not write: which kind a path is, and how it is opened.
+
+| kind | recognised by |
+|---|---|
+| Orbax, Flax, MaxText | ``_METADATA`` in the directory, or in directories in it: `_orbax_trees` |
+| safetensors | a file ``*.safetensors``, or a directory of such |
+| NumPy | a file ``*.npz`` |
+| TensorFlow | ``PATH.index`` beside the path, which is the prefix of its files |
+| Flax before Orbax | a file that is one map in MessagePack |
+
+Steps are directories or files called by a number, or by a word, ``_`` and a number.
+
+Imports: `_errors`, `_files`, `tf_checkpoint`, `_orbax_trees`, `_entries`, `_boxes`, `_values`;
+Flax on use.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import tf_checkpoint
+from .._errors import CheckpointError, listed
+from .._files import npz, safetensors
+from . import _orbax_trees
+from ._boxes import Array, Box, slices
+from ._entries import INDEX, ORBAX, Entry
+from ._python import python_dtype, python_text
+from ._source import Source, nothing_left
+from ._values import dtype_name
+
+_STEP = re.compile(r"(?:\w*_)?(\d+)", re.ASCII)
+
+
+def open_foreign(path: Path) -> Source | None:
+    """Open a checkpoint of another library; None if there is none of a known kind.
+
+    Raises:
+        CheckpointError: If it is damaged.
+        OSError: If it can't be read.
+    """
+    trees = _orbax_trees.items(path)
+    if trees:
+        return _orbax_trees.OrbaxSource(path, trees)
+    if path.suffix == ".safetensors" and path.is_file():
+        return FileSource(path, safetensors.open_file(path))
+    if path.suffix == ".npz" and path.is_file():
+        return FileSource(path, npz.open_file(path))
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    if files:
+        return FileSource(path, _together(path, files))
+    if path.with_name(path.name + ".index").is_file():
+        return FileSource(path, tf_checkpoint.open(path))
+    if _is_flax_map(path):
+        return FileSource(path, _flax_values(path))
+    return None
+
+
+def foreign_steps(directory: Path) -> dict[int, Path]:
+    """The checkpoints of other libraries in a directory, by step."""
+    found: dict[int, Path] = {}
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        match = _STEP.fullmatch(path.name)
+        if match and (_orbax_trees.items(path) or _is_flax_map(path)):
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def _is_flax_map(path: Path) -> bool:
+    """Whether a file begins as a map in MessagePack does."""
+    if path.suffix or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.read(1)
+    return first in (b"\xde", b"\xdf") or b"\x80" <= first <= b"\x8f"
+
+
+def _flax_values(path: Path) -> dict[str, Any]:
+    """What ``flax.training.checkpoints`` wrote before it used Orbax, by name."""
+    from flax import serialization
+
+    try:
+        nested = serialization.msgpack_restore(path.read_bytes())
+    except Exception as error:  # of several libraries, for whatever is no such file
+        raise CheckpointError(f"{path} is no checkpoint of Flax, or damaged: {error}") from error
+    found: dict[str, Any] = {}
+    todo: list[tuple[tuple[str, ...], Any]] = [((), nested)]
+    while todo:
+        keys, value = todo.pop()
+        if isinstance(value, dict):
+            todo += [((*keys, str(key)), below) for key, below in reversed(value.items())]
+        else:
+            found["/".join(keys)] = value
+    return found
+
+
+def _together(path: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """The tensors of a directory's safetensors files."""
+    found: dict[str, Any] = {}
+    for file in files:
+        tensors = safetensors.open_file(file)
+        twins = [name for name in tensors if name in found]
+        if twins:
+            raise CheckpointError(
+                f"Several files in {path} have {listed(twins)}. Restore from one of the files."
+            )
+        found |= tensors
+    return found
+
+
+class FileSource:
+    """Variables that are read whole, as `_source.Source`.
+
+    Args:
+        path: The file or directory.
+        variables: By name, with ``shape``, ``dtype`` and ``read()``, or values.
+    """
+
+    def __init__(self, path: Path, variables: Mapping[str, Any]):
+        self.path = path
+        self.metadata = None
+        self.index_bytes = 0
+        # Arrays of strings are nothing that JAX has.
+        self._variables = {n: v for n, v in variables.items() if _kind(v) not in "OSU"}
+        self.entries = {name: _entry(v) for name, v in self._variables.items()}
+
+    def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
+        """As `Source.start`."""
+        variable = self._variables[name]
+        array = variable.read() if hasattr(variable, "read") else variable
+        into[...] = array[slices(box)]
+        return nothing_left
+
+    def file_of(self, name: str) -> str:
+        """As `Source.file_of`."""
+        return self.path.name
+
+    def close(self) -> None:
+        """As `Source.close`."""
+
+
+def _kind(variable: Any) -> str:
+    return str(variable.dtype.kind) if hasattr(variable, "dtype") else ""
+
+
+def _entry(variable: Any) -> Entry:
+    if hasattr(variable, "dtype"):
+        shape, dtype = tuple(variable.shape), dtype_name(variable.dtype)
+        return Entry(shape, dtype, shape, dtype, ORBAX)
+    dtype = str(python_dtype(variable))
+    return Entry((), dtype, (), dtype, INDEX, value=python_text(variable))

@@ -1,0 +1,69 @@
+"""The names by which the leaves of any pytree are saved.
+
+A leaf's name is the path to it, its parts joined with ``/``: the keys of mappings, the numbers of
+places in lists and tuples, the attributes of dataclasses and NamedTuples. So a `VarTree`'s
+variables have their own names, ``{"params": tree}`` has ``params/enc/w``, and Optax's state below
+``opt`` has names such as ``opt/0/mu/enc/w``. A nested dict and the flat one of the same names are
+saved alike.
+
+No two leaves have one name, and a name is not empty, does not end with ``/`` (of which Orbax
+knows nothing) and can be spelled in UTF-8. ``None`` is a leaf here, so that it is saved as such.
+
+Imports: `_errors`, `_tree`; JAX.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from .._errors import CheckpointValueError, listed
+from .._tree import VarTree, leaf_name
+
+
+def flatten(tree: Any, what: str) -> tuple[list[tuple[str, Any]], Any]:
+    """The leaves of a pytree by name, and the structure that `jax.tree.unflatten` takes.
+
+    Args:
+        tree: Any pytree; a mapping that is none is taken as a `VarTree`.
+        what: What to call it in errors: ``"The tree"``, ``"The target"``.
+
+    Raises:
+        CheckpointValueError: If two leaves have one name, or one can't be a name.
+    """
+    if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
+        tree = VarTree(tree)
+    try:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+    except ValueError as error:
+        # A dict whose keys can't be sorted.
+        raise CheckpointValueError(f"{what} can't be flattened by JAX: {error}") from error
+    named = [(leaf_name(path), leaf) for path, leaf in leaves]
+    counts = Counter(name for name, _ in named)
+    twins = sorted(name for name, count in counts.items() if count > 1)
+    if twins:
+        raise CheckpointValueError(
+            f"{what} has two leaves of one name: {listed(twins)}. A leaf's name is the path to it, "
+            "joined with '/'; rename a key on one of the paths."
+        )
+    if "" in counts:
+        raise CheckpointValueError(
+            f"{what} has a leaf without a name; it is of type {type(tree).__name__}, and leaves "
+            "are named by the path to them. Give it a name, as in {'x': value}."
+        )
+    nameless = [name for name in counts if name.endswith("/") or not _is_text(name)]
+    if nameless:
+        raise CheckpointValueError(
+            f"{what} has names that can't be saved, as they end with '/' or are no UTF-8: "
+            f"{listed(nameless)}. Rename them."
+        )
+    return named, structure
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

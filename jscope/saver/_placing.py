@@ -1,0 +1,143 @@
+"""From bytes on the host to the value that a target's leaf stands for.
+
+A restored value is what the leaf is: of NumPy where that is NumPy's, a number of Python where
+that is one, else a `jax.Array` with the leaf's sharding. It is committed to those devices if the
+leaf is, as an array that was placed on purpose; a leaf that is abstract without a sharding, or
+was made by plain JAX code, gives an array that JAX may move to where others are.
+
+Imports: `_errors`, `_account`, `_boxes`, `_entries`, `_python`, `_values`; JAX and NumPy.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from .._errors import TreeMismatchError
+from ._account import stands_for_python
+from ._boxes import Array, Box, of_slices, whole
+from ._entries import Entry
+from ._python import is_python, python_value
+from ._values import dtype_name
+
+
+def regions(leaf: Any, entry: Entry) -> list[Box]:
+    """Which boxes of the stored array this process needs."""
+    sharding = sharding_of(leaf)
+    as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
+    if sharding is None or not as_saved:
+        return [whole(entry.stored_shape)]
+    indices = sharding.addressable_devices_indices_map(entry.shape).values()
+    return list(dict.fromkeys(of_slices(index or (), entry.shape) for index in indices))
+
+
+def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any:
+    """The value, from the stored array's boxes that `regions` named.
+
+    Raises:
+        TreeMismatchError: If a value can't be had in the leaf's dtype.
+    """
+    if not hasattr(leaf, "dtype") or stands_for_python(leaf, entry):
+        return _as_python(name, leaf, entry, boxes)
+    shape, dtype = tuple(leaf.shape), dtype_name(leaf.dtype)
+    if entry.key_impl is not None:
+        (data,) = boxes.values()
+        with _device_of(leaf):
+            return _keys(data, entry.key_impl, shape, sharding_of(leaf))
+    if is_python(entry.dtype):
+        boxes = {(): np.asarray(python_value(entry.dtype, entry.value))}
+    values = {box: _converted(name, data, entry, dtype) for box, data in boxes.items()}
+    if isinstance(leaf, np.ndarray | np.generic):
+        (array,) = values.values()
+        array = array.reshape(shape)
+        return array[()] if isinstance(leaf, np.generic) else array
+    return _on_devices(leaf, shape, values)
+
+
+def sharding_of(leaf: Any) -> Sharding | None:
+    """The sharding that a leaf is committed to, if it is."""
+    if isinstance(leaf, jax.Array) and not leaf.committed:
+        # Restored to be uncommitted too: a committed array can't meet one of other devices.
+        return None
+    sharding = getattr(leaf, "sharding", None)
+    return sharding if isinstance(sharding, Sharding) else None
+
+
+def _device_of(leaf: Any) -> contextlib.AbstractContextManager[Any]:
+    """Where new arrays go that are not committed: to the device where the leaf is."""
+    if isinstance(leaf, jax.Array):
+        device: contextlib.AbstractContextManager[Any] = jax.default_device(
+            next(iter(leaf.sharding.device_set))
+        )
+        return device
+    return contextlib.nullcontext()
+
+
+def _as_python(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any:
+    if is_python(entry.dtype):
+        value = python_value(entry.dtype, entry.value)
+    else:
+        (array,) = boxes.values()
+        value = _converted(name, array, entry, entry.dtype).item()
+    is_asked = hasattr(leaf, "dtype") or type(value) is type(leaf)
+    return value if is_asked else type(leaf)(value)
+
+
+def _keys(data: Array, impl: str, shape: tuple[int, ...], sharding: Sharding | None) -> jax.Array:
+    data = data.reshape((*shape, *data.shape[-1:]))
+    keys: jax.Array
+    if isinstance(sharding, NamedSharding) and not sharding.is_fully_addressable:
+        unsharded = (None,) * (data.ndim - len(sharding.spec))
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, *unsharded))
+        arrays = jax.make_array_from_callback(data.shape, sharding, data.__getitem__)
+        keys = jax.random.wrap_key_data(arrays, impl=impl)
+        return keys
+    keys = jax.random.wrap_key_data(jnp.asarray(data), impl=impl)
+    return keys if sharding is None else jax.device_put(keys, sharding)
+
+
+def _converted(name: str, data: Array, entry: Entry, dtype: str) -> Array:
+    """Stored elements as elements of the value, of the dtype asked for."""
+    value = data if entry.is_as_it_is else data.view(np.dtype(entry.dtype))
+    if value.dtype == np.dtype(dtype):
+        return value
+    with np.errstate(all="ignore"):
+        result = value.astype(dtype)
+        if jnp.issubdtype(result.dtype, jnp.integer):
+            differs = result.astype(value.dtype) != value
+        else:
+            differs = np.isfinite(value) & ~np.isfinite(result)
+    if differs.any():
+        example = value[differs].flat[0]
+        raise TreeMismatchError(
+            f"{name!r} can't be converted from {entry.dtype} to {dtype}, which can't hold "
+            f"{example}. Restore it as {entry.dtype}, and change the result."
+        )
+    return result
+
+
+def _on_devices(leaf: Any, shape: tuple[int, ...], values: Mapping[Box, Array]) -> jax.Array:
+    sharding = sharding_of(leaf)
+    placed: jax.Array
+    if sharding is None or len(sharding.device_set) == 1:
+        (array,) = values.values()
+        with _device_of(leaf):
+            placed = jax.device_put(array.reshape(shape), sharding)
+        return placed
+    if len(values) == 1:
+        ((box, array),) = values.items()
+        if box == whole(array.shape):
+            array = array.reshape(shape)
+            return jax.make_array_from_callback(shape, sharding, array.__getitem__)
+    parts = [
+        jax.device_put(
+            values[of_slices(index or (), shape)],
+            SingleDeviceSharding(device, memory_kind=sharding.memory_kind),
+        )
+        for device, index in sharding.addressable_devices_indices_map(shape).items()
+    ]
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)

@@ -1,0 +1,73 @@
+"""Values that are no arrays: Python's None, numbers, strings and bytes, as text and back.
+
+Their dtype in the index is ``python`` and the name of their type; they come back as what they
+were, of the same type, to the last bit:
+
+======================  =====================================================================
+``python None``         the empty text
+``python bool``         ``true`` or ``false``
+``python int``          hexadecimal, of any length: ``-0x1f``
+``python float``        its eight bytes, the sign first, as hexadecimal digits
+``python complex``      the same twice, real and imaginary part
+``python str``          itself
+``python bytes``        hexadecimal digits
+======================  =====================================================================
+
+Imports: standard library only.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+_PREFIX = "python "
+_WRITE: dict[type, Callable[[Any], str]] = {
+    type(None): lambda value: "",
+    bool: lambda value: "true" if value else "false",
+    int: hex,
+    float: lambda value: struct.pack(">d", value).hex(),
+    complex: lambda value: struct.pack(">dd", value.real, value.imag).hex(),
+    str: lambda value: value,
+    bytes: lambda value: value.hex(),
+}
+_READ: dict[str, Callable[[str], Any]] = {
+    "None": {"": None}.__getitem__,
+    "bool": {"true": True, "false": False}.__getitem__,
+    "int": lambda text: int(text, 16),
+    "float": lambda text: struct.unpack(">d", bytes.fromhex(text))[0],
+    "complex": lambda text: complex(*struct.unpack(">dd", bytes.fromhex(text))),
+    "str": lambda text: text,
+    "bytes": bytes.fromhex,
+}
+
+
+def python_dtype(value: Any) -> str | None:
+    """What stands for the dtype of a value that is no array; None if it can't be stored.
+
+    A type derived from these, an enumeration's member say, is not one of them.
+    """
+    if type(value) not in _WRITE:
+        return None
+    return _PREFIX + ("None" if value is None else type(value).__name__)
+
+
+def python_text(value: Any) -> str:
+    """A value for which `python_dtype` is not None, as text."""
+    return _WRITE[type(value)](value)
+
+
+def is_python(dtype: str) -> bool:
+    """Whether this is the dtype of what is no array."""
+    return dtype.startswith(_PREFIX)
+
+
+def python_value(dtype: str, text: str | None) -> Any:
+    """The value of a dtype and a text.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    try:
+        return _READ[dtype.removeprefix(_PREFIX)]("" if text is None else text)
+    except (KeyError, ValueError, struct.error) as error:
+        raise ValueError(f"{text!r} is no {dtype}") from error

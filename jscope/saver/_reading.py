@@ -1,0 +1,119 @@
+"""Reading the arrays that are wanted: in parallel, verified, within a bound of memory.
+
+Arrays are read in the order of the target, chunk by chunk, with as many at once as the bound
+allows; a chunk's checksum is compared as soon as it is there, and an array goes to its devices as
+soon as its chunks are. So beside the result there is in memory what is in flight, never a second
+copy of the tree; and nothing is returned before all is verified.
+
+Imports: `_boxes`, `_checksums`, `_entries`, `_placing`, `_source`; JAX.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from ._boxes import Array, Box, Unit, aligned, lengths, units
+from ._checksums import crc32c
+from ._entries import INDEX, Entry
+from ._placing import place, regions
+from ._python import is_python
+from ._source import Source
+
+# Enough that two large arrays are under way while a third is verified.
+IN_FLIGHT = 128 << 20
+
+
+@dataclasses.dataclass
+class _Leaf:
+    """A leaf of the target that is being read."""
+
+    name: str
+    leaf: Any
+    entry: Entry
+    boxes: Mapping[Box, Array]
+    units_left: int
+
+
+def read(
+    source: Source,
+    wanted: Mapping[str, Any],
+    saved: Mapping[str, str],
+    *,
+    verify: bool = True,
+    in_flight: int = IN_FLIGHT,
+    on_progress: Callable[[int], None] = lambda nbytes: None,
+) -> tuple[dict[str, Any], int]:
+    """Read leaves that agree with what is saved, to where they are wanted.
+
+    Args:
+        source: The checkpoint.
+        wanted: The target's leaves, by name.
+        saved: From the target's names to the saved ones.
+        verify: Whether to compare checksums.
+        in_flight: How many bytes may be under way at once, if it is more than one chunk.
+        on_progress: Called with the number of bytes read since the last call.
+
+    Returns:
+        The values by the target's names, and how many bytes of arrays were read.
+
+    Raises:
+        TreeMismatchError: If a value can't be had in the target's dtype.
+        ValueError, OSError: If something can't be read, or a checksum differs.
+    """
+    values: dict[str, Any] = {}
+    under_way: deque[tuple[_Leaf, Unit, Callable[[], None]]] = deque()
+    bytes_under_way = bytes_read = 0
+
+    def finish_one() -> None:
+        nonlocal bytes_under_way, bytes_read
+        leaf, unit, wait = under_way.popleft()
+        wait()
+        _verify(source, saved[leaf.name], unit)
+        for part, region in unit.copies:
+            region[...] = part
+        bytes_under_way -= unit.into.nbytes
+        bytes_read += unit.into.nbytes
+        on_progress(unit.into.nbytes)
+        leaf.units_left -= 1
+        if not leaf.units_left:
+            values[leaf.name] = place(leaf.name, leaf.leaf, leaf.entry, leaf.boxes)
+
+    # Also where 64-bit dtypes are off: they would be truncated without a word.
+    with jax.enable_x64(True):
+        for name, leaf in wanted.items():
+            entry = source.entries[saved[name]]
+            boxes = _memory(leaf, entry)
+            if entry.place == INDEX:
+                values[name] = place(name, leaf, entry, boxes)
+                continue
+            todo = deque(units(boxes, entry.chunks if verify else ()))
+            job = _Leaf(name, leaf, entry, boxes, len(todo))
+            while todo:
+                # Not kept here: memory that was read aside is free when it has been copied.
+                unit = todo.popleft()
+                while under_way and bytes_under_way + unit.into.nbytes > in_flight:
+                    finish_one()
+                under_way.append((job, unit, source.start(saved[name], unit.box, unit.into)))
+                bytes_under_way += unit.into.nbytes
+        while under_way:
+            finish_one()
+    return values, bytes_read
+
+
+def _memory(leaf: Any, entry: Entry) -> dict[Box, Array]:
+    """Memory for what this process needs of a stored array."""
+    if is_python(entry.dtype):
+        return {}
+    return {box: aligned(lengths(box), entry.stored_dtype) for box in regions(leaf, entry)}
+
+
+def _verify(source: Source, name: str, unit: Unit) -> None:
+    if unit.crc32c is not None and crc32c(unit.into) != unit.crc32c:
+        starts = tuple(start for start, _ in unit.box)
+        raise ValueError(
+            f"{name!r} is damaged in {source.file_of(name)}: the checksum of its part at {starts} "
+            f"of shape {lengths(unit.box)} differs"
+        )

@@ -1,0 +1,243 @@
+"""The verb restore: from a checkpoint and a target to a new tree, whole or not at all.
+
+In order: the saved names get other names; selectors pick leaves of the target; names, shapes and
+dtypes are compared, and every difference is told; only then arrays are read. A checkpoint that
+is replaced or removed meanwhile is looked for anew.
+
+Imports: `_errors`, `_matching`, `_tree`, `sharding` and the files beside this one.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .._errors import (
+    CheckpointError,
+    CheckpointValueError,
+    JscopeError,
+    TreeMismatchError,
+    listed,
+)
+from .._matching import Selector
+from .._tree import VarTree
+from ..sharding import mesh_for_init
+from ._account import Policy, account, signature, signature_text
+from ._finding import cannot_be_read, has_changed, open_checkpoint
+from ._reading import IN_FLIGHT, read
+from ._renaming import Rename, rename_saved
+from ._report import Report
+from ._source import OwnSource, Source
+from ._target import Target, asked_for, selected, take_apart, without_value
+
+# How often a checkpoint that changes while it is read is read anew.
+_ATTEMPTS = 20
+
+VarList: TypeAlias = Mapping[str, str] | Collection[Selector]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked of a restore; see `Saver.restore` and `Saver`."""
+
+    target: Any
+    select: Selector | None = None
+    rename: Rename | None = None
+    policy: Policy = dataclasses.field(default_factory=Policy)
+    key: Any = None
+    mesh: Any = None
+    rules: Any = ()
+    var_list: VarList | None = None
+    verify: bool = True
+    in_flight: int = IN_FLIGHT
+    on_progress: Callable[[int], None] = lambda nbytes: None
+
+
+def restore(
+    directory: Path, step: int | str | os.PathLike[str] | None, request: Request
+) -> tuple[Any, Report]:
+    """Restore a target; the arguments are those of `Saver.restore`.
+
+    Returns:
+        The tree, and what was done.
+    """
+    _check_request(request)
+    mesh = request.mesh
+    if hasattr(request.target, "abstract"):
+        mesh = mesh_for_init(mesh)
+    target = take_apart(request.target, mesh, request.rules)
+    chosen = selected(target, request.select) & selected(target, _names(request.var_list))
+    begin = time.monotonic()
+    for attempt in range(_ATTEMPTS):
+        source = open_checkpoint(directory, step)
+        try:
+            plan = _plan(source, target, chosen, request)
+            values, bytes_read = read(
+                source,
+                {name: target.leaves[name] for name in plan.saved},
+                plan.saved,
+                verify=request.verify,
+                in_flight=request.in_flight,
+                on_progress=request.on_progress,
+            )
+        except (JscopeError, MemoryError):
+            raise
+        except Exception as error:
+            if attempt + 1 < _ATTEMPTS and has_changed(source):
+                continue
+            raise _cannot_be_read(source, directory, error) from error
+        finally:
+            source.close()
+        break
+    kept = {name: target.leaves[name] for name in plan.kept}
+    fresh = _initial_values(target, plan, values, mesh, request) if plan.initialised else {}
+    everything = {**kept, **values, **fresh}
+    tree = target.rebuild([everything[name] for name in target.leaves])
+    report = Report(
+        path=source.path,
+        restored=plan.saved,
+        kept=tuple(plan.kept),
+        initialised=tuple(plan.initialised),
+        ignored=plan.ignored,
+        converted=_conversions(source, target, plan),
+        bytes_read=bytes_read + source.index_bytes,
+        verified=request.verify and isinstance(source, OwnSource),
+        seconds=time.monotonic() - begin,
+    )
+    return tree, report
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What becomes of each leaf of the target, and of what is saved.
+
+    Attributes:
+        saved: From the leaves to be read to their saved names.
+        kept: The leaves that keep the target's values.
+        initialised: The leaves that get a declaration's initial values.
+        ignored: The saved names that are not read.
+    """
+
+    saved: Mapping[str, str]
+    kept: Collection[str]
+    initialised: Collection[str]
+    ignored: tuple[str, ...]
+
+
+def _plan(source: Source, target: Target, chosen: frozenset[str], request: Request) -> _Plan:
+    renamed = rename_saved(source.entries, request.rename)
+    saved, saved_as = renamed, {}
+    if isinstance(request.var_list, Mapping):
+        saved_as = {name: old for old, name in request.var_list.items()}
+        saved = {name: renamed[old] for name, old in saved_as.items() if old in renamed}
+    entries = {name: source.entries[old] for name, old in saved.items()}
+    wanted = {name: leaf for name, leaf in target.leaves.items() if name in chosen}
+    others = {name: entry for name, entry in entries.items() if name not in target.leaves}
+    unexpected = asked_for(others, request.select) & asked_for(others, _names(request.var_list))
+    extra = [name for name in others if name in unexpected]
+    different = account(wanted, entries, extra, request.policy, saved_as)
+    if different:
+        raise TreeMismatchError(
+            f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
+        )
+    read_from = {name: saved[name] for name in wanted if name in entries}
+    left = [name for name in target.leaves if name not in read_from]
+    missing = {name for name in left if name in chosen}
+    initialised = [
+        name
+        for name in left
+        if (request.policy.missing == "init" and name in missing)
+        or (request.key is not None and without_value(target.leaves[name]))
+    ]
+    kept = [name for name in left if name not in set(initialised)]
+    _check_kept([name for name in kept if without_value(target.leaves[name])], target)
+    used = set(read_from.values())
+    ignored = tuple(name for name in source.entries if name not in used)
+    return _Plan(read_from, kept, initialised, ignored)
+
+
+def _names(var_list: VarList | None) -> Selector | None:
+    """A list of variables as a selector; of a dict, the names that its values are."""
+    if isinstance(var_list, Mapping):
+        return dict.fromkeys(var_list.values())
+    return var_list
+
+
+def _check_request(request: Request) -> None:
+    policy = request.policy
+    for argument, value, known in (
+        ("missing", policy.missing, ("error", "keep", "init")),
+        ("unexpected", policy.unexpected, ("error", "ignore")),
+    ):
+        if value not in known:
+            raise CheckpointValueError(
+                f"`{argument}` is one of {', '.join(map(repr, known))}, got {value!r}."
+            )
+    if hasattr(request.target, "abstract"):
+        if policy.missing == "init" and request.key is None:
+            raise CheckpointValueError(
+                "missing='init' needs a key for the initial values: "
+                "saver.restore(declared, missing='init', key=jax.random.key(0))."
+            )
+    elif policy.missing == "init" or request.key is not None:
+        raise CheckpointValueError(
+            "Only a declaration has initial values: write "
+            "saver.restore(declared, missing='init', key=key), or saver.restore(target, "
+            "missing='keep') with a target that has values, as declared.init(key) gives them."
+        )
+
+
+def _check_kept(absent: Collection[str], target: Target) -> None:
+    """A result must have values only, so what is not restored must have one."""
+    if not absent:
+        return
+    if target.declared is not None:
+        raise CheckpointValueError(
+            f"{len(absent)} variables would be left without a value, since they are not restored "
+            f"and the target is a declaration: {listed(absent)}. Write key=jax.random.key(0) for "
+            "their initial values, or restore into a tree that has values, as declared.init(key) "
+            "gives it; to restore the selected ones alone, restore into "
+            "js.select(declared.abstract(), ...)."
+        )
+    raise CheckpointValueError(
+        f"{len(absent)} variables would be left without a value, since they are not restored and "
+        f"are abstract or deleted in the target: {listed(absent)}. To keep values for them restore "
+        "into a tree that has values; to restore the selected ones alone, restore into a target "
+        "that has no others, as js.select(target, ...) gives it."
+    )
+
+
+def _initial_values(
+    target: Target, plan: _Plan, values: Mapping[str, Any], mesh: Any, request: Request
+) -> Mapping[str, Any]:
+    only = dict.fromkeys(plan.initialised)
+    given = {name: value for name, value in values.items() if name not in only}
+    return VarTree(
+        target.declared.init(
+            request.key,
+            given=given,
+            only=only,
+            donate_given=True,
+            mesh=mesh,
+            rules=request.rules,
+        )
+    )
+
+
+def _conversions(source: Source, target: Target, plan: _Plan) -> dict[str, str]:
+    found = {}
+    for name, old in plan.saved.items():
+        entry = source.entries[old]
+        now = signature(target.leaves[name])
+        if now != (entry.shape, entry.dtype):
+            before = signature_text(entry.shape, entry.dtype)
+            found[name] = f"{before} -> {signature_text(*now)}"
+    return found
+
+
+def _cannot_be_read(source: Source, directory: Path, error: Exception) -> CheckpointError:
+    if isinstance(source, OwnSource):
+        return cannot_be_read(source.path, directory, source.index.step, error)
+    return CheckpointError(f"The checkpoint {source.path} can't be read: {error}")

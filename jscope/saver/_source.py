@@ -1,0 +1,113 @@
+"""Where a checkpoint's arrays are read from, whoever wrote it.
+
+A source knows what is saved, without having read any of it, and fills boxes of arrays. What
+they mean (dtypes in disguise, keys, checksums, placement) is told elsewhere.
+
+Imports: `_boxes`, `_entries`, `_index`, `_packing`, `_tensors`; NumPy.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import _packing
+from ._boxes import Array, Box, slices
+from ._entries import PACKED, Entry
+from ._index import FILE_NAME, Index
+from ._tensors import Tensors
+
+
+class Source(Protocol):
+    """A checkpoint, opened for reading.
+
+    Attributes:
+        path: Its directory or file.
+        entries: What is saved, by name.
+        metadata: What the user saved beside it.
+        index_bytes: How many bytes were read to know this.
+    """
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def entries(self) -> Mapping[str, Entry]: ...
+
+    @property
+    def metadata(self) -> Any: ...
+
+    @property
+    def index_bytes(self) -> int: ...
+
+    def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
+        """Begin to read a box of a stored array; return how to wait for it.
+
+        Args:
+            name: The array's saved name.
+            box: What to read of it.
+            into: An array of the box's shape and the stored dtype, or a view of one.
+
+        Raises:
+            ValueError, OSError: If it can't be read; here, or from what is returned.
+        """
+
+    def file_of(self, name: str) -> str:
+        """Where a value's bytes are, for messages."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class OwnSource:
+    """A checkpoint that jscope wrote.
+
+    Attributes:
+        index: What stands in its index.
+    """
+
+    def __init__(self, path: Path, index: Index):
+        self.path = path
+        self.index = index
+        self.entries = index.entries
+        self.metadata = index.metadata
+        self.index_bytes = (path / FILE_NAME).stat().st_size
+        self._is_portable = index.portable
+        self._tensors = Tensors(path, is_ocdbt=index.portable)
+        self._packed: int | None = None
+
+    def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
+        """As `Source.start`."""
+        entry = self.entries[name]
+        if entry.place != PACKED:
+            key = str(entry.key)
+            orbax_name = key.replace("/", ".") if self._is_portable else key
+            return self._tensors.start(orbax_name, slices(box), into)
+        if self._packed is None:
+            self._packed = os.open(self.path / _packing.FILE_NAME, os.O_RDONLY)
+        if into.shape == entry.stored_shape and into.flags.c_contiguous:
+            _packing.read(self._packed, entry.offset, into)
+        else:
+            array = np.empty(entry.stored_shape, entry.stored_dtype)
+            _packing.read(self._packed, entry.offset, array)
+            into[...] = array[slices(box)]
+        return nothing_left
+
+    def file_of(self, name: str) -> str:
+        """As `Source.file_of`."""
+        entry = self.entries[name]
+        if entry.place == PACKED:
+            return _packing.FILE_NAME
+        return "the arrays of Orbax" if self._is_portable else str(entry.key)
+
+    def close(self) -> None:
+        """As `Source.close`."""
+        if self._packed is not None:
+            os.close(self._packed)
+            self._packed = None
+
+
+def nothing_left() -> None:
+    """All was read at once."""
