@@ -1,0 +1,1 @@
+"""Other libraries' variables beside jscope's, one file for each library."""

@@ -1,0 +1,202 @@
+"""Assignment maps: which variable of a checkpoint becomes which variable of a tree.
+
+A map's entries are *rules*, from the checkpoint's side to the tree's. Each is of one kind, here
+from the most specific to the least; where two give one variable of the tree, the more specific
+decides:
+
+* a **name** to a name;
+* a **scope** to a scope, with all that is below it, or a name or scope with ``*``, each of which
+  stands for any characters within one component, the same on both sides: ``"layer_*/":
+  "layers/*/"``; the longer right side is the more
+  specific;
+* a **regular expression** to a template, as `re.Pattern.fullmatch` and `re.Match.expand` have
+  it, whole names to whole names; the earlier one in the map is the more specific.
+
+A rule *speaks of* the variables of the tree that its right side could name: a name, what is below
+a scope, or below the part of a template before its first group.
+
+Imports: `_errors`; standard library.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .._errors import CheckpointValueError, near
+
+Function: TypeAlias = Callable[[Any], Any]
+_Spell: TypeAlias = Callable[[re.Match[str]], str]
+
+
+@dataclass(frozen=True)
+class Through:
+    """The right side of a rule whose values go through a function.
+
+    >>> from jscope.interop import tensorflow
+    >>> rules = {"dense/kernel": tensorflow.Through("dense/w", np.transpose, np.transpose)}
+
+    Attributes:
+        name: A name, scope, pattern or template of the tree.
+        function: From the checkpoint's value, a NumPy array, to the tree's.
+        inverse: The other way round; only `export` needs it.
+    """
+
+    name: str
+    function: Function
+    inverse: Function | None = None
+
+
+AssignmentMap: TypeAlias = Mapping[str | re.Pattern[str], str | Through]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of a map.
+
+    Attributes:
+        left: Its left side, for messages.
+        right: Its right side, for messages.
+        rank: The smaller one is the more specific.
+        through: Its functions, if it has some.
+        matches: Matches the checkpoint's names that it is about.
+        target: What the tree calls such a name.
+        matches_target: Matches the tree's names that it is about; None if it can't be turned round.
+        source: What the checkpoint calls such a name.
+        speaks_of: Matches the tree's names that its right side could be.
+    """
+
+    left: str
+    right: str
+    rank: tuple[int, int]
+    through: Through | None
+    matches: re.Pattern[str]
+    target: _Spell
+    matches_target: re.Pattern[str] | None
+    source: _Spell
+    speaks_of: re.Pattern[str]
+
+    def pairs(self, sources: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The checkpoint's names that match, and what the tree calls them."""
+        for name in sources:
+            match = self.matches.fullmatch(name)
+            if match:
+                yield name, self.target(match)
+
+    def source_of(self, target: str) -> str | None:
+        """What the checkpoint calls a variable of the tree; None if this rule doesn't say."""
+        match = self.matches_target.fullmatch(target) if self.matches_target else None
+        return self.source(match) if match else None
+
+
+def read_rules(
+    assignment_map: AssignmentMap, sources: Collection[str], targets: Collection[str]
+) -> list[Rule]:
+    """The rules of a map, the most specific first.
+
+    Args:
+        assignment_map: The map. A slash at the end says that a scope is meant; without one, a
+            name is meant if there is such a variable, else a scope.
+        sources: The names in the checkpoint.
+        targets: The names in the tree, those of slices included.
+    """
+    rules = []
+    for order, (left, value) in enumerate(assignment_map.items()):
+        through = value if isinstance(value, Through) else None
+        right = value.name if isinstance(value, Through) else value
+        if isinstance(left, re.Pattern):
+            rules.append(_template(left, right, order, through))
+        elif "*" in left or "*" in right:
+            rules.append(_pattern(left, right, 1, through))
+        elif _is_scope(left, sources) or _is_scope(right, targets):
+            scopes = left.strip("/"), right.strip("/")
+            left, right = (scope and scope + "/" for scope in scopes)
+            rules.append(_pattern(left, right, 1, through))
+        else:
+            rules.append(_pattern(left, right, 0, through))
+    return sorted(rules, key=lambda rule: rule.rank)
+
+
+def problems_of(
+    rules: Iterable[Rule], sources: Collection[str], targets: Collection[str]
+) -> Iterator[str]:
+    """A line for each side of a rule that is about nothing."""
+    for rule in rules:
+        sides = (
+            (rule.left, rule.matches, sources, "in the checkpoint"),
+            (rule.right, rule.speaks_of, targets, "in the target"),
+        )
+        for side, pattern, names, where in sides:
+            if not any(map(pattern.fullmatch, names)):
+                what = f"nothing like {side!r}" if rule.rank[0] else f"no variable {side!r}"
+                shown = f"{rule.left!r}: {rule.right!r}"
+                yield f"rule: {shown} has {what} {where} ({_near(side, names)})"
+
+
+def _near(side: str, names: Collection[str]) -> str:
+    if side.endswith("/"):
+        scopes = {n[: i + 1] for n in names for i, character in enumerate(n) if character == "/"}
+        return near(side, sorted(scopes)) if scopes else "there are no scopes at all"
+    return near(side, names)
+
+
+def _is_scope(side: str, names: Collection[str]) -> bool:
+    if side == "" or side.endswith("/"):
+        return True
+    return side not in names and any(name.startswith(side + "/") for name in names)
+
+
+def _pattern(left: str, right: str, kind: int, through: Through | None) -> Rule:
+    """Of two names, or of two scopes, which are empty or end with a slash; stars in either."""
+    below = [side == "" or side.endswith("/") for side in (left, right)]
+    if left.count("*") != right.count("*") or below[0] != below[1]:
+        raise CheckpointValueError(
+            f"The rule {left!r}: {right!r} has not the same stars on both sides, or a scope on one "
+            "only. Write 'scope/layer_*/': 'layers/*/', or 'layer_*/w': 'layers/*/w'."
+        )
+    rest = "(.+)" if below[0] else ""
+    patterns = [
+        re.compile("([^/]+)".join(map(re.escape, side.split("*"))) + rest) for side in (left, right)
+    ]
+
+    def spelling(side: str) -> _Spell:
+        pieces = [*side.split("*"), ""]
+
+        def spell(match: re.Match[str]) -> str:
+            groups = match.groups()
+            return "".join(map("".join, zip(pieces, (*groups, ""), strict=False)))
+
+        return spell
+
+    ours, theirs = patterns
+    return Rule(
+        left=left,
+        right=right,
+        rank=(kind, right.count("*") - len(right)),
+        through=through,
+        matches=ours,
+        target=spelling(right),
+        matches_target=theirs,
+        source=spelling(left),
+        speaks_of=theirs,
+    )
+
+
+def _template(left: re.Pattern[str], right: str, order: int, through: Through | None) -> Rule:
+    literal = right.partition("\\")[0]
+    could_be = re.compile(re.escape(literal) + ("" if literal == right else ".+"))
+
+    def expand(match: re.Match[str]) -> str:
+        return match.expand(right)
+
+    return Rule(
+        left=left.pattern,
+        right=right,
+        rank=(2, order),
+        through=through,
+        matches=left,
+        target=expand,
+        matches_target=None,
+        source=expand,
+        speaks_of=could_be,
+    )

@@ -1,0 +1,160 @@
+"""What is restored into, and which of its variables each rule fills.
+
+Imports: `_errors`, `_matching`, `_tree`, `_assignment`, `_checkpoint_names`, `_slices`; JAX and
+NumPy.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._errors import CheckpointValueError, listed
+from .._matching import Selector, matching
+from .._tree import as_tree
+from ._assignment import AssignmentMap, Rule, Through, read_rules
+from ._checkpoint_names import Named
+from ._slices import slice_names, stacks_around
+
+Place = tuple[int, ...]  # of a slice in its stack; () is the whole
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is restored into.
+
+    Attributes:
+        leaves: Its values, or what stands for them, by name.
+        places: From each name, those of slices included, to its variable and the place in it.
+        slices: From each variable in a stack to the names of its slices, by place.
+        declared: The declaration, if it is one.
+    """
+
+    leaves: Mapping[str, Any]
+    places: Mapping[str, tuple[str, Place]]
+    slices: Mapping[str, Mapping[Place, str]]
+    declared: Any = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where a variable, or a slice of one, is read from, and what for."""
+
+    source: str
+    through: Through | None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What is to be read for a target.
+
+    Attributes:
+        rules: The rules, the most specific first.
+        wanted: The variables that are asked for, each with what its places are read from.
+        lost: From the checkpoint's names to the target's, for those that rules are about but
+            that the target has no variable for.
+        twice: The target's names that two rules give, none of them more specific, with a name
+            in the checkpoint for each.
+    """
+
+    rules: Sequence[Rule]
+    wanted: Mapping[str, Mapping[Place, Piece]]
+    lost: Mapping[str, str]
+    twice: Mapping[str, tuple[str, str]]
+
+    def source_of(self, name: str) -> str:
+        """What the checkpoint should call a variable or slice of the target."""
+        sources = (rule.source_of(name) for rule in self.rules)
+        return next((source for source in sources if source is not None), name)
+
+
+def take_apart(target: Any, stacks: Iterable[str], mesh: Any, rules: Any) -> Target:
+    """The variables of a target, and the names of their slices.
+
+    Raises:
+        CheckpointValueError: If a value is no array, or ``stacks`` can't be.
+    """
+    declared = target if hasattr(target, "abstract") else None
+    tree = as_tree(target) if declared is None else declared.abstract(mesh, rules=rules)
+    strange = [n for n, v in tree.items() if not (hasattr(v, "shape") and hasattr(v, "dtype"))]
+    if strange:
+        raise CheckpointValueError(
+            f"A TensorFlow checkpoint holds arrays, and these of the target are none: "
+            f"{listed(strange)}. Leave them out: js.drop(target, ...)."
+        )
+    slices: dict[str, dict[Place, str]] = {}
+    for name, leaf in tree.items():
+        if declared is None:
+            around = stacks_around(name, stacks)
+        else:
+            around = [scope for scope, _ in declared[name].stack]
+        if len(around) > len(leaf.shape):
+            raise CheckpointValueError(
+                f"{name!r} of shape {tuple(leaf.shape)} can't be in the stacks {listed(around)}, "
+                "each of which is an axis of it. Take one out of stacks=."
+            )
+        if around:
+            slices[name] = {
+                place: part for part, place in slice_names(name, around, leaf.shape[: len(around)])
+            }
+    places = {
+        part: (name, place) for name, parts in slices.items() for place, part in parts.items()
+    }
+    return Target(dict(tree), places | {name: (name, ()) for name in tree}, slices, declared)
+
+
+def assign(
+    target: Target, named: Named, assignment_map: AssignmentMap, select: Selector | None
+) -> Assignment:
+    """Which variable is read from what.
+
+    Raises:
+        SelectorError: If ``select`` picks nothing.
+        CheckpointValueError: If a rule can't be one.
+    """
+    spelled = {
+        left if isinstance(left, re.Pattern) else named.aliases.get(left, left): right
+        for left, right in assignment_map.items()
+    }
+    rules = read_rules(spelled, named.entries, target.places)
+    given: dict[str, tuple[Rule, str]] = {}
+    lost: dict[str, str] = {}
+    twice: dict[str, tuple[str, str]] = {}
+    used: set[str] = set()
+    for rule in rules:
+        for source, name in rule.pairs(named.entries):
+            if name not in target.places:
+                lost.setdefault(source, name)
+                continue
+            used.add(source)
+            before, other = given.setdefault(name, (rule, source))
+            if before.rank == rule.rank and other != source:
+                twice[name] = (other, source)
+    pieces: dict[str, dict[Place, Piece]] = {}
+    for name, (rule, source) in given.items():
+        variable, place = target.places[name]
+        pieces.setdefault(variable, {})[place] = Piece(source, rule.through)
+    spoken = {
+        variable
+        for name, (variable, _) in target.places.items()
+        if any(rule.speaks_of.fullmatch(name) for rule in rules)
+    }
+    lost = {source: name for source, name in lost.items() if source not in used}
+    if select is not None:
+        selectable = target.leaves if target.declared is None else target.declared
+        spoken &= matching(selectable, select)
+        would_be = {name: named.entries[source] for source, name in lost.items()}
+        meant = matching(would_be, select, allow_empty=True)
+        lost = {source: name for source, name in lost.items() if name in meant}
+    wanted = {name: pieces.get(name, {}) for name in target.leaves if name in spoken}
+    return Assignment(rules, wanted, lost, twice)
+
+
+def has_value(leaf: Any) -> bool:
+    """Whether a leaf can be kept: an array, not what stands for one."""
+    if isinstance(leaf, jax.Array):
+        return not leaf.is_deleted()
+    return isinstance(leaf, np.ndarray | np.generic)

@@ -1,0 +1,268 @@
+"""TensorFlow's checkpoints and jscope's trees, without TensorFlow.
+
+`load` reads a checkpoint as a tree, `restore` reads it into a model's variables under other
+names, and `export` writes a tree as a checkpoint that TensorFlow restores.
+
+Imports: `_errors`, `_selection`, `_tree`, `sharding`, `tf_checkpoint` and the files beside this
+one; JAX and NumPy.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .. import tf_checkpoint
+from .._errors import CheckpointValueError, VariableNameError
+from .._matching import Selector
+from .._names import check
+from .._selection import select as select_from
+from .._tree import VarTree, from_flat
+from ..sharding import mesh_for_init
+from . import _exporting
+from ._account import Policy
+from ._assignment import AssignmentMap
+from ._assignment import Through as Through
+from ._checkpoint_names import SLOTS as SLOTS
+from ._checkpoint_names import open_named
+from ._report import Report as Report
+from ._restoring import restore as _restore
+from ._target import assign, take_apart
+
+_ALL: AssignmentMap = MappingProxyType({"/": "/"})
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    select: Selector | None = None,
+    drop: Selector | None = None,
+    rename: Callable[[str], str] | None = None,
+    averages: str | None = None,
+    verify: bool = True,
+) -> VarTree:
+    """Read a checkpoint as a tree, under its own names.
+
+    >>> variables = tensorflow.load("bert_model.ckpt", drop=tensorflow.SLOTS)  # doctest: +SKIP
+    >>> variables = tensorflow.load("model.ckpt-1000", select="encoder/**")    # doctest: +SKIP
+
+    Strings, which no array of JAX holds, are left out; `tf_checkpoint.open` reads them. In an
+    object-based checkpoint (``tf.train.Checkpoint``, Keras) a variable that has a full name of
+    its own, such as ``dense/kernel``, is called by it, and the others by their keys without the
+    ending ``/.ATTRIBUTES/VARIABLE_VALUE``.
+
+    Args:
+        path: A prefix such as ``"model.ckpt-1000"``, a directory, a SavedModel or one of the
+            files; as for `tf_checkpoint.open`.
+        select: Which variables to read; the others cost nothing.
+        drop: Which to leave out; it may match nothing. `SLOTS` are optimizers' slots.
+        rename: From each name to the tree's; for names that are no legal names in jscope.
+        averages: The name that a ``tf.train.ExponentialMovingAverage`` has, by default
+            ``"ExponentialMovingAverage"``: a variable ``w`` is read from its average
+            ``w/ExponentialMovingAverage``, if it has one.
+        verify: Whether to compare checksums.
+
+    Returns:
+        A tree of NumPy arrays, with the checkpoint's dtypes, 64-bit ones too.
+
+    Raises:
+        VariableNameError: If names are not legal; all are listed.
+        SelectorError: If ``select`` matches nothing.
+        CheckpointError: If the checkpoint is not there, or damaged.
+    """
+    named = open_named(path, drop, averages, verify)
+    names = {name: name if rename is None else rename(name) for name in named.entries}
+    illegal = [text for name in names.values() if (text := _what_is_wrong(name))]
+    if illegal:
+        shown = "\n  ".join(illegal[:10])
+        raise VariableNameError(
+            f"{len(illegal)} names in {named.path} are not legal in jscope:\n  {shown}\n"
+            "Give rename=, a function from each name to a legal one, or leave them out by drop=."
+        )
+    tree = from_flat({new: named.entries[old] for old, new in names.items()})
+    chosen = tree if select is None else select_from(tree, select)
+    return from_flat({name: np.array(entry.read()) for name, entry in chosen.items()})
+
+
+def _what_is_wrong(name: str) -> str:
+    try:
+        check(name)
+    except VariableNameError as error:
+        return str(error)
+    return ""
+
+
+def restore(
+    target: Any,
+    path: str | os.PathLike[str],
+    assignment_map: AssignmentMap = _ALL,
+    *,
+    select: Selector | None = None,
+    drop: Selector | None = None,
+    averages: str | None = None,
+    stacks: Iterable[str] = (),
+    missing: str = "error",
+    unexpected: str = "error",
+    convert: bool = False,
+    key: Any = None,
+    mesh: Any = None,
+    rules: Any = (),
+    verify: bool = True,
+) -> tuple[VarTree, Report]:
+    r"""Read a checkpoint into the variables of a model.
+
+    >>> variables, report = tensorflow.restore(                            # doctest: +SKIP
+    ...     declared,
+    ...     "bert_model.ckpt",
+    ...     {"bert/": "encoder/", "bert/encoder/layer_*/": "encoder/layers/*/"},
+    ...     drop=tensorflow.SLOTS,
+    ...     key=jax.random.key(0),  # initial values for what the map does not speak of
+    ... )
+
+    The map's entries go from the checkpoint's names to the target's:
+
+    ======================================  ==================================================
+    ``"bert/": "encoder/"``                 all below a scope, to below another
+    ``"/": "model/"``, ``"model/": "/"``    the same; ``/`` is the root
+    ``"bert/pooler/w": "pooler/w"``         one variable
+    ``"layer_*/": "layers/*/"``             scopes or names with ``*``, the same on both sides
+    ``re.compile(r"(.*)/w"): r"\1/kernel"`` whole names by a regular expression
+    ======================================  ==================================================
+
+    On the right there may be ``tensorflow.Through(name, function)`` instead of a name: values go
+    through the function, such as ``np.transpose``. Where two entries give one variable, the more
+    specific decides: a name, then the longer right side, then the first regular expression.
+
+    Each variable below a scope on the right must be there in the checkpoint, and each below a
+    scope on the left in the target; all differences are in one error. What the map does not
+    speak of keeps its values.
+
+    **Stacks.** What `Scope.stacked` declares is one variable with a leading axis in the target,
+    and one for each slice in the checkpoint. The slices' names are those that `jscope.unstack`
+    gives, ``layers/0/w``, ``layers/1/w``, ...: assign to them, or to ``layers/w`` as a whole.
+
+    Args:
+        target: A declaration, or a tree of arrays or of `jax.ShapeDtypeStruct`: names, shapes,
+            dtypes, and where each array is to be.
+        path: As for `load`.
+        assignment_map: The map; by default all variables, under their own names.
+        select: Which variables of the target to restore; the others keep their values, and what
+            it would not pick in the checkpoint is no difference.
+        drop: Which of the checkpoint's variables to leave out, as for `load`.
+        averages: As for `load`.
+        stacks: The scopes of a tree that are stacks; a declaration knows its own.
+        missing: What becomes of a variable that the checkpoint lacks: ``"error"``, ``"keep"`` its
+            value, or ``"init"`` by the declaration.
+        unexpected: What is done about variables that only the checkpoint has: ``"error"``, or
+            ``"ignore"``.
+        convert: Whether dtypes may differ: a value becomes the target's dtype if that is of the
+            same kind or holds more (bool, whole number, floating-point, complex), and is finite
+            or, if whole, the same there.
+        key: For a declaration's initial values, of all that would be left without a value.
+        mesh: What a declaration's variables are laid out over, as for `Declaration.init`.
+        rules: As for `Declaration.init`.
+        verify: Whether to compare checksums.
+
+    Returns:
+        The tree, of the target's names; and a `Report` of what was restored from what, kept,
+        initialised, and unused in the checkpoint.
+
+    Raises:
+        TreeMismatchError: If names, shapes or dtypes differ, or a rule is about nothing.
+        CheckpointValueError: If an argument can't be, or a variable would have no value.
+        SelectorError: If ``select`` matches nothing.
+        CheckpointError: If the checkpoint is not there, or damaged.
+
+    Source:
+        ``tf.train.init_from_checkpoint``, TensorFlow 1.15,
+        ``python/training/checkpoint_utils.py``. Differences: TF replaces initializers, and shows
+        values only when those run; ignores what only the checkpoint has, and a scope that
+        matches nothing; wants slashes behind scopes, where here they may be left out if the
+        meaning is clear; compares dtypes when it runs only. It has no stars, regular expressions,
+        functions or stacks.
+    """
+    _check(target, missing, unexpected, key)
+    is_declared = hasattr(target, "abstract")
+    if is_declared:
+        mesh = mesh_for_init(mesh)
+    apart = take_apart(target, tuple(stacks), mesh, rules)
+    named = open_named(path, drop, averages, verify)
+    assignment = assign(apart, named, assignment_map, select)
+
+    def init(names: tuple[str, ...], values: Mapping[str, Any]) -> VarTree:
+        tree: VarTree = target.init(
+            key,
+            given=values,
+            only=dict.fromkeys(names),
+            donate_given=True,
+            mesh=mesh,
+            rules=rules,
+        )
+        return tree
+
+    policy = Policy(missing, unexpected, convert)
+    return _restore(apart, named, assignment, policy, init if key is not None else None)
+
+
+def _check(target: Any, missing: str, unexpected: str, key: Any) -> None:
+    for argument, value, known in (
+        ("missing", missing, ("error", "keep", "init")),
+        ("unexpected", unexpected, ("error", "ignore")),
+    ):
+        if value not in known:
+            raise CheckpointValueError(
+                f"`{argument}` is one of {', '.join(map(repr, known))}, got {value!r}."
+            )
+    if not hasattr(target, "abstract") and (missing == "init" or key is not None):
+        raise CheckpointValueError(
+            "Only a declaration has initial values. Restore into one, as "
+            "tensorflow.restore(declared, path, missing='init', key=key), or into a tree of "
+            "values with missing='keep'."
+        )
+    if missing == "init" and key is None:
+        raise CheckpointValueError("missing='init' needs key=jax.random.key(0), or another.")
+
+
+def export(
+    tree: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    assignment_map: AssignmentMap = _ALL,
+    *,
+    stacks: Iterable[str] = (),
+    write_state: bool = True,
+) -> str:
+    """Write a tree as a checkpoint that TensorFlow restores; the inverse of `restore`.
+
+    >>> tensorflow.export(                                                 # doctest: +SKIP
+    ...     variables,
+    ...     "tuned/model.ckpt-2000",
+    ...     {"bert/": "encoder/", "bert/encoder/layer_*/": "encoder/layers/*/"},
+    ...     stacks=["encoder/layers"],
+    ... )
+    'tuned/model.ckpt-2000'
+
+    The files are those that ``tf.train.Saver`` writes, byte for byte, and appear at once.
+
+    Args:
+        tree: A tree of values.
+        path: The prefix of the new files; see `tf_checkpoint.write`.
+        assignment_map: As for `restore`, from the checkpoint's names to the tree's: here it is
+            read from right to left. Each variable must be spoken of, and not by a regular
+            expression alone; a `Through` needs its inverse.
+        stacks: The scopes that are stacks; they are written slice by slice.
+        write_state: Whether to make this the latest in the file ``checkpoint`` of its folder.
+
+    Returns:
+        The prefix.
+
+    Raises:
+        CheckpointValueError: If a variable has no name, two have one, or TensorFlow lacks a dtype;
+            all are listed, and nothing is written.
+        CheckpointExistsError: If there is a checkpoint already.
+        CheckpointError: If the files can't be written.
+    """
+    apart = take_apart(tree, tuple(stacks), None, ())
+    named = _exporting.names_for(apart, assignment_map)
+    return tf_checkpoint.write(path, _exporting.values(apart, named), write_state=write_state)
