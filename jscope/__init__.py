@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._errors import CheckpointExistsError as CheckpointExistsError
     from ._errors import CheckpointNotFoundError as CheckpointNotFoundError
     from ._errors import CheckpointValueError as CheckpointValueError
+    from ._errors import CheckpointWarning as CheckpointWarning
     from ._errors import ConstraintError as ConstraintError
     from ._errors import DtypeMismatchError as DtypeMismatchError
     from ._errors import IndexOutOfRangeError as IndexOutOfRangeError
@@ -81,9 +82,9 @@ if TYPE_CHECKING:
 _HOME = {
     "_errors": (
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
-        "ConstraintError DtypeMismatchError IndexOutOfRangeError InitializerCycleError "
-        "InitializerError JscopeError KeyArgumentError LimitReachedError MissingStreamError "
-        "MissingVariableError "
+        "CheckpointWarning ConstraintError DtypeMismatchError IndexOutOfRangeError "
+        "InitializerCycleError InitializerError JscopeError KeyArgumentError LimitReachedError "
+        "MissingStreamError MissingVariableError "
         "NameCollisionError NestingError RandomStreamError RegularizerError ScopeError "
         "SelectorError ShapeMismatchError ShardingError TreeMismatchError VariableExistsError "
         "VariableNameError"

@@ -115,7 +115,11 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 
 class CheckpointExistsError(CheckpointError, FileExistsError):
-    """The step is saved already; jscope never overwrites a checkpoint."""
+    """The step is saved already, and overwriting it was not said."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint is not what it should be, and the call went on without it."""
 
 
 def near(name: object, known: Collection[str]) -> str:

@@ -1,6 +1,7 @@
 """The index of a checkpoint: its format, and that nothing but what was written is read."""
 
 import json
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _index
+from jscope.saver import Saver, _sealed
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def edit(path, change):
     members = json.loads(path.read_text())
     del members["crc32c"]
     change(members)
-    path.write_bytes(_index.sealed(members))
+    path.write_bytes(_sealed.sealed(members))
 
 
 def test_the_format_is_as_published(saver):
@@ -60,7 +61,7 @@ def test_the_format_is_as_published(saver):
         "portable": False,
         "metadata": None,
         "metrics": {},
-        "files": {"packed.bin": [192, crc32c(packed)]},
+        "files": {"packed.bin": [192, zlib.crc32(packed)]},
         "values": {
             "enc/w": {
                 "shape": [2, 3],
@@ -115,7 +116,7 @@ def test_every_flipped_bit_of_an_index_is_an_error_of_ours(saver):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "other"}, "jscope.json is not the index of a checkpoint"),
+        ({"format": "other"}, "jscope.json is not a file of jscope"),
         ({"version": 1}, "jscope.json has version 1; this jscope reads 2"),
         ({"step": 7}, "jscope.json is the index of step 7"),
         ({"values": []}, "jscope.json is damaged: AttributeError"),
@@ -174,5 +175,5 @@ def test_an_entry_that_contradicts_what_is_stored_is_an_error(saver, changes, me
 def test_an_index_that_is_no_json_object(saver):
     path = saver.save({"w": jnp.ones(2)}, 1) / "jscope.json"
     path.write_text("[]")
-    with pytest.raises(js.CheckpointError, match="is not the index of a checkpoint"):
+    with pytest.raises(js.CheckpointError, match="is not a file of jscope"):
         saver.restore({"w": jnp.ones(2)})

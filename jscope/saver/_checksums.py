@@ -29,6 +29,11 @@ def crc32c(array: np.ndarray[Any, Any]) -> int:
     return crc
 
 
+def crc32c_of(data: bytes) -> int:
+    """The CRC-32C of some bytes."""
+    return crc32c(np.frombuffer(data, np.uint8))
+
+
 def chunk_of(start: Sequence[int], array: np.ndarray[Any, Any]) -> Chunk:
     """The chunk that an array is, if it begins at ``start`` of the whole."""
     return Chunk(tuple(start), array.shape, crc32c(array))

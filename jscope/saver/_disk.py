@@ -1,16 +1,21 @@
-"""Files and directories: made durable, renamed into place, removed after a failure.
+"""Files and directories: made durable, renamed, exchanged, removed after a failure.
 
-Imports: `_errors`, `_index`; standard library.
+Imports: `_errors`; standard library.
 """
 
 import contextlib
+import ctypes
+import errno
+import fcntl
+import functools
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from .._errors import CheckpointError, CheckpointExistsError
-from ._index import FILE_NAME
+from .._errors import CheckpointError
 
 
 def make_directory(directory: Path) -> None:
@@ -18,18 +23,22 @@ def make_directory(directory: Path) -> None:
     if not directory.is_dir():
         make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
-        _flush(directory.parent)
+        flush(directory.parent)
 
 
 def flush_all(root: Path) -> None:
-    """Flush a directory and all that is in it to disk."""
-    for directory, _, files in os.walk(root, topdown=False):
-        for name in files:
-            _flush(Path(directory, name))
-        _flush(Path(directory))
+    """Flush a directory and all that is in it to disk: files first, directories last."""
+    files: list[Path] = []
+    directories: list[Path] = []
+    for directory, _, names in os.walk(root, topdown=False):
+        files += (Path(directory, name) for name in names)
+        directories.append(Path(directory))
+    _in_threads(flush, files)
+    _in_threads(flush, directories)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Flush one file or directory to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -37,45 +46,83 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def commit(written: Path, path: Path, step: int) -> None:
-    """Make what was written in a temporary directory the checkpoint of a step.
+def _in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
+    # A file system writes its journal once for all that wait for it.
+    errors: list[BaseException] = []
 
-    Raises:
-        CheckpointExistsError: If the step has been saved meanwhile.
+    def run(mine: list[Path]) -> None:
+        try:
+            for path in mine:
+                work(path)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = []
+    for i in range(1, 8):
+        thread = threading.Thread(target=run, args=(paths[i::8],))
+        with contextlib.suppress(RuntimeError):
+            # At the program's end no thread can start; then this one does it all.
+            thread.start()
+            threads.append(thread)
+            continue
+        run(paths[i::8])
+    run(paths[0::8])
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def write_durably(temporary: Path, path: Path, data: bytes) -> None:
+    """Replace a file by one with these bytes, which are flushed to disk before and after.
+
+    Args:
+        temporary: A name that nobody has, on the same file system.
+        path: The file.
+        data: Its new bytes.
     """
+    temporary.write_bytes(data)
+    flush(temporary)
+    os.replace(temporary, path)
+    flush(path.parent)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange what two names stand for, in one step; False if this system can't."""
+    rename = _renameat2()
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            return False
+        raise OSError(code, os.strerror(code), str(first), None, str(second))
+    return True
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@functools.cache
+def _renameat2() -> Any:
     try:
-        os.rename(written, path)
-    except OSError as error:
-        # Whoever else saves here was faster. A directory with something in it is not replaced.
-        if os.path.lexists(path):
-            raise step_exists(path, step) from error
-        raise
-    _flush(path.parent)
-    # Empty by now; it must not fail a save that succeeded.
-    shutil.rmtree(written.parent, ignore_errors=True)
-
-
-def step_exists(path: Path, step: int) -> CheckpointExistsError:
-    """Compose the error: what is in the way of a step."""
-    if (path / FILE_NAME).is_file():
-        return CheckpointExistsError(
-            f"Step {step} is saved already, in {path}. A checkpoint is never overwritten: save "
-            "another step, or delete that directory."
-        )
-    return CheckpointExistsError(
-        f"{path} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, or "
-        "give Saver another directory."
-    )
+        return ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return None
 
 
 @contextlib.contextmanager
-def removing(temporary: Path) -> Iterator[None]:
-    """Remove the directory if the body fails."""
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other threads and processes that do the same out, where the file system can."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
+        # Network file systems don't lock directories. What is done under this lock is written
+        # so that two at once lose no checkpoint.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -89,3 +136,18 @@ def failing_as(what: str) -> Iterator[None]:
         # TensorStore's messages go on for pages; all of it is in the cause.
         first = str(error).partition("\n")[0]
         raise CheckpointError(f"{what}: {type(error).__name__}: {first[:500]}") from error
+
+
+def size_of(root: Path) -> int:
+    """The bytes of all files in a directory; of those that vanish meanwhile, none."""
+    total = 0
+    for directory, _, names in os.walk(root):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(directory, name)).st_size
+    return total
+
+
+def remove(path: Path) -> None:
+    """Remove a directory and all that is in it, as far as that goes."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -121,7 +121,7 @@ def _newest(directory: Path) -> tuple[int, Index] | None:
             path = directory / str(step)
             try:
                 index = read_index(path, step)
-                check_files(path)
+                check_files(path, index)
             except (OSError, ValueError) as error:
                 if not _has_index(path):
                     break  # removed meanwhile: list anew
@@ -142,8 +142,7 @@ def _newest(directory: Path) -> tuple[int, Index] | None:
 
 def _is_sound(path: Path, step: int) -> bool:
     try:
-        read_index(path, step)
-        check_files(path)
+        check_files(path, read_index(path, step))
     except (OSError, ValueError):
         return False
     return True

@@ -7,7 +7,7 @@ A checkpoint of step 12 is the directory ``12``. In it are
 * what Orbax wrote, a flat dict ``{key: array}`` of the larger ones, where the keys are ``"0"``,
   ``"1"`` and so on, in Orbax's own files. Absent if there are none.
 
-The index is one JSON object in UTF-8, on one line::
+The index is one JSON object, as `_sealed` says::
 
     {"format": "jscope", "version": 2, "step": 12, "save_id": "9f6c...", "saved_at": 1764040000.0,
      "portable": false, "metadata": null, "metrics": {},
@@ -26,14 +26,14 @@ The index is one JSON object in UTF-8, on one line::
        "epoch": {"shape": [], "dtype": "python int", "place": "index", "value": "0x1f"}},
      "crc32c": "89abcdef"}
 
-* The last member is the CRC-32C of all bytes of the file before it, as eight hexadecimal digits.
 * ``save_id`` is of this save and no other; ``saved_at`` is in seconds since 1970.
 * ``portable`` is true if nothing is packed, and Orbax's arrays are not a flat dict but nested ones;
   the keys are the names then, and split at ``/``.
 * ``metadata`` is the user's; ``metrics`` are numbers by name, with ``"nan"``, ``"inf"`` and
   ``"-inf"`` as strings.
 * ``files`` are all other files of the checkpoint, each with its size and, up to `SMALL_FILE`
-  bytes, its CRC-32C; the larger ones hold arrays, which have their own.
+  bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all such have
+  one and the same); the larger ones hold arrays, which have their own.
 * The members of a value are those of `_entries.Entry`; ``stored_shape`` and ``stored_dtype`` are
   left out where they are ``shape`` and ``dtype``. A value in the ``index`` has no bytes elsewhere:
   an array without elements, or what is no array.
@@ -43,30 +43,32 @@ The index is one JSON object in UTF-8, on one line::
 
 A reader refuses a ``version`` that it does not know.
 
-Imports: `_checksums`, `_entries`; standard library.
+Imports: `_entries`, `_sealed`; standard library.
 """
 
 import dataclasses
-import json
+import math
 import os
+import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ._checksums import crc32c
 from ._entries import Entry
+from ._sealed import sealed, unsealed
 
 FILE_NAME = "jscope.json"
 SMALL_FILE = 1 << 16
 _VERSION = 2
-_END = b', "crc32c": "%08x"}\n'
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What stands in the index; see the first lines of this file."""
+    """What stands in the index; see the first lines of this file.
+
+    `write_index` finds the ``files`` itself.
+    """
 
     step: int
     save_id: str
@@ -75,14 +77,11 @@ class Index:
     portable: bool = False
     metadata: Any = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def write_index(directory: Path, index: Index) -> None:
     """Write the index of a checkpoint into its directory, where all other files are complete."""
-    metrics = {
-        name: value if abs(value) < float("inf") else str(value)
-        for name, value in index.metrics.items()
-    }
     members = {
         "format": "jscope",
         "version": _VERSION,
@@ -91,51 +90,78 @@ def write_index(directory: Path, index: Index) -> None:
         "saved_at": index.saved_at,
         "portable": index.portable,
         "metadata": index.metadata,
-        "metrics": metrics,
+        "metrics": numbers_to_json(index.metrics),
         "files": _files(directory),
         "values": {name: entry.to_json() for name, entry in index.entries.items()},
     }
     (directory / FILE_NAME).write_bytes(sealed(members))
 
 
-def sealed(members: Mapping[str, Any]) -> bytes:
-    """The bytes of an index of these members, with their checksum as the last one."""
-    text = json.dumps(members).encode()[:-1]
-    return text + _END % _crc(text)
-
-
-def read_index(directory: Path, step: int) -> Index:
+def read_index(directory: Path, step: int | None) -> Index:
     """The index of a checkpoint.
+
+    Args:
+        directory: The checkpoint.
+        step: Which step it must be; None if its directory may have any name.
 
     Raises:
         ValueError: If it is damaged, of another step, or of a version unknown here.
         OSError: If it can't be read.
     """
-    members = _members((directory / FILE_NAME).read_bytes())
+    return _read(directory, step, with_entries=True)
+
+
+def read_header(directory: Path, step: int) -> Index:
+    """The index of a checkpoint without its entries.
+
+    Raises:
+        ValueError: As `read_index`.
+        OSError: As `read_index`.
+    """
+    return _read(directory, step, with_entries=False)
+
+
+def _read(directory: Path, step: int | None, *, with_entries: bool) -> Index:
+    members = _members(directory)
     try:
-        if members["step"] != step:
+        if step is not None and members["step"] != step:
             raise ValueError(f"{FILE_NAME} is the index of step {members['step']!r}")
+        values = members["values"] if with_entries else {}
         return Index(
-            step,
+            members["step"],
             members["save_id"],
             members["saved_at"],
-            {name: _entry(name, value) for name, value in members["values"].items()},
+            {name: _entry(name, value) for name, value in values.items()},
             members["portable"],
             members["metadata"],
-            {name: float(value) for name, value in members["metrics"].items()},
+            numbers_from_json(members["metrics"]),
+            members["files"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{FILE_NAME} is damaged: {type(error).__name__} {error}") from None
 
 
-def check_files(directory: Path) -> None:
+def read_save_id(directory: Path) -> str | None:
+    """The ``save_id`` of a checkpoint, from its index's first bytes; None if it is not there.
+
+    Enough to see that a checkpoint is another one, not that it is undamaged.
+    """
+    try:
+        with open(directory / FILE_NAME, "rb") as file:
+            found = re.search(rb'"save_id": "([0-9a-f]+)"', file.read(256))
+    except OSError:
+        return None
+    return found[1].decode() if found else None
+
+
+def check_files(directory: Path, index: Index) -> None:
     """Compare the other files of a checkpoint with its index: all sizes, small ones' checksums.
 
     Raises:
         ValueError: If one differs or is gone.
         OSError: If one can't be read.
     """
-    for name, (size, crc) in _members((directory / FILE_NAME).read_bytes())["files"].items():
+    for name, (size, crc) in index.files.items():
         file = directory / name
         try:
             found = file.stat().st_size
@@ -143,25 +169,23 @@ def check_files(directory: Path) -> None:
             raise ValueError(f"{name} is gone") from None
         if found != size:
             raise ValueError(f"{name} has {found} bytes instead of {size}")
-        if crc is not None and _crc(file.read_bytes()) != crc:
+        if crc is not None and zlib.crc32(file.read_bytes()) != crc:
             raise ValueError(f"{name} is damaged: its checksum differs")
 
 
-def _members(data: bytes) -> dict[str, Any]:
-    length = len(_END % 0)
-    text, end = data[:-length], data[-length:]
-    try:
-        index = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"{FILE_NAME} is damaged: {error}") from None
-    if not isinstance(index, dict) or index.get("format") != "jscope":
-        raise ValueError(f"{FILE_NAME} is not the index of a checkpoint")
-    if index.get("version") != _VERSION:
-        version = index.get("version")
-        raise ValueError(f"{FILE_NAME} has version {version!r}; this jscope reads {_VERSION}")
-    if end != _END % _crc(text):
-        raise ValueError(f"{FILE_NAME} is damaged: its checksum differs")
-    return index
+def numbers_to_json(numbers: Mapping[str, float]) -> dict[str, float | str]:
+    """Numbers by name; those that JSON does not have, as strings."""
+    return {name: n if math.isfinite(n) else str(n) for name, n in numbers.items()}
+
+
+def numbers_from_json(members: Mapping[str, Any]) -> dict[str, float]:
+    """The inverse of `numbers_to_json`."""
+    return {name: float(value) for name, value in members.items()}
+
+
+def _members(directory: Path) -> dict[str, Any]:
+    data = (directory / FILE_NAME).read_bytes()
+    return unsealed(data, FILE_NAME, format="jscope", version=_VERSION)
 
 
 def _files(directory: Path) -> dict[str, Any]:
@@ -170,13 +194,9 @@ def _files(directory: Path) -> dict[str, Any]:
         for name in names:
             file = Path(parent, name)
             size = file.stat().st_size
-            crc = _crc(file.read_bytes()) if size <= SMALL_FILE else None
+            crc = zlib.crc32(file.read_bytes()) if size <= SMALL_FILE else None
             found[file.relative_to(directory).as_posix()] = [size, crc]
     return dict(sorted(found.items()))
-
-
-def _crc(data: bytes) -> int:
-    return crc32c(np.frombuffer(data, np.uint8))
 
 
 def _entry(name: str, members: Any) -> Entry:

@@ -13,7 +13,7 @@ Imports: `_errors`, `_tree`; JAX.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -52,13 +52,22 @@ def flatten(tree: Any, what: str) -> tuple[list[tuple[str, Any]], Any]:
             f"{what} has a leaf without a name; it is of type {type(tree).__name__}, and leaves "
             "are named by the path to them. Give it a name, as in {'x': value}."
         )
-    nameless = [name for name in counts if name.endswith("/") or not _is_text(name)]
+    check_names(counts, what)
+    return named, structure
+
+
+def check_names(names: Iterable[str], what: str) -> None:
+    """Refuse what can't be a saved name.
+
+    Raises:
+        CheckpointValueError: If there is one; all are listed.
+    """
+    nameless = [name for name in names if name.endswith("/") or not _is_text(name)]
     if nameless:
         raise CheckpointValueError(
             f"{what} has names that can't be saved, as they end with '/' or are no UTF-8: "
             f"{listed(nameless)}. Rename them."
         )
-    return named, structure
 
 
 def _is_text(name: str) -> bool:

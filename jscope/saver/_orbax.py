@@ -28,27 +28,31 @@ import contextlib
 import functools
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array: TypeAlias = jax.Array | np.ndarray[Any, Any]
 
 
-def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
+def begin(
+    path: Path, arrays: Mapping[str, Array], *, nested: bool = False, compresses: bool = False
+) -> Callable[[], None]:
     """Snapshot the arrays, start writing them to a new directory, and return how to wait.
 
-    The directory is a checkpoint that both of Orbax's APIs read: v1's would have it one level
-    further down, beside files that nothing needs.
+    What is written is v1's checkpoint; `take_out` makes the final one of it. In a program of
+    several processes each calls this, with the same path and keys.
 
     Args:
-        path: Where the checkpoint is to be; its parent exists, itself does not.
+        path: A name in a directory that exists.
         arrays: At least one array, none without elements.
+        nested: Whether the keys are split at ``/``, for stock Orbax.
+        compresses: Whether to use zstd.
 
     Returns:
         A function that returns when all is written and raises if it could not be. It must be
@@ -56,27 +60,60 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
     """
     orbax = load_orbax()
     context = orbax.Context()
-    whole = path.with_name(f"{path.name}-orbax")
     # Compression costs 3 times the time of large arrays and saves 8 % of random float32. OCDBT, a
     # database in files, costs half as much again as files do; what it is good at, thousands of
-    # small arrays, is packed.
-    context.array.saving.use_compression = False
-    context.array.saving.use_ocdbt = False
+    # small arrays, is packed. It allows any name, so that nested arrays need it.
+    context.array.saving.use_compression = compresses
+    context.array.saving.use_ocdbt = nested
     with contextlib.ExitStack() as stack:
         stack.enter_context(_one_call_at_a_time)
         stack.enter_context(_quiet())
         with context:
-            response = orbax.save_async(whole, dict(arrays))
+            response = orbax.save_async(path, _nested(arrays) if nested else dict(arrays))
         until_written = stack.pop_all()
 
     def wait() -> None:
         with until_written:
             response.result()
-        (part,) = (found.parent for found in whole.glob("*/_METADATA"))
-        os.rename(part, path)
-        shutil.rmtree(whole)
 
     return wait
+
+
+def take_out(path: Path, directory: Path) -> None:
+    """Make a directory of what `begin` wrote, which both of Orbax's APIs read.
+
+    v1 writes it one level further down, beside files that nothing needs.
+    """
+    (part,) = (found.parent for found in path.glob("*/_METADATA"))
+    os.rename(part, directory)
+
+
+def barrier(key: str) -> None:
+    """Wait until all processes of the program have called this with this key, by Orbax's means.
+
+    Raises:
+        Exception: If one of them does not come within five minutes, or dies.
+    """
+    from orbax.checkpoint import multihost  # type: ignore[import-untyped]
+
+    multihost.get_barrier_sync_fn()(key=key, timeout_ms=300_000)
+
+
+def _found(tree: Any, path: list[str]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, array in arrays.items():
+        *scopes, last = key.split("/")
+        level = nested
+        for scope in scopes:
+            level = level.setdefault(scope, {})
+        level[last] = array
+    return nested
 
 
 # The threads of a save find each other by a number that is the whole process's, and that every
@@ -85,13 +122,14 @@ def begin(path: Path, arrays: Mapping[str, Array]) -> Callable[[], None]:
 _one_call_at_a_time = threading.Lock()
 
 
-def read(path: Path, wanted: Mapping[str, Any]) -> dict[str, Array]:
+def read(path: Path, wanted: Mapping[str, Any], *, nested: bool = False) -> dict[str, Array]:
     """Read some arrays of a checkpoint, and only their bytes.
 
     Args:
         path: The checkpoint.
-        wanted: From name to what is asked for, shape and dtype as saved: a NumPy array, or a
-            `jax.ShapeDtypeStruct` with a sharding.
+        wanted: From key to what is asked for, shape and dtype as saved: a NumPy array, or a
+            `jax.ShapeDtypeStruct` with a sharding. PRNG keys are asked for by their data.
+        nested: Whether the keys are split at ``/``.
 
     Raises:
         KeyError: If the checkpoint has no such array.
@@ -101,9 +139,13 @@ def read(path: Path, wanted: Mapping[str, Any]) -> dict[str, Array]:
     context = orbax.Context()
     context.pytree.loading.partial_load = True
     with _one_call_at_a_time, _quiet(), context:
-        arrays = dict(orbax.load(path, dict(wanted)))
+        found = orbax.load(path, _nested(wanted) if nested else dict(wanted))
+    arrays = {}
     for name, request in wanted.items():
-        array = arrays[name]
+        array = _found(found, name.split("/") if nested else [name])
+        if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            array = jax.random.key_data(array)
+        arrays[name] = array
         # An absent name gives the request itself.
         if array is request or not isinstance(array, jax.Array | np.ndarray):
             raise KeyError(f"no array {name!r} in the checkpoint")
@@ -116,8 +158,12 @@ def read(path: Path, wanted: Mapping[str, Any]) -> dict[str, Array]:
 @functools.cache
 def load_orbax() -> Any:
     """Orbax's v1 module, imported on first use."""
+    # Before anyone asks for its logger: absl makes that of a class of its own, which knows who
+    # calls, only if there is none yet.
+    import absl.logging  # noqa: F401
+
     with _quiet():
-        from orbax.checkpoint import v1  # type: ignore[import-untyped]
+        from orbax.checkpoint import v1
     return v1
 
 

@@ -7,37 +7,59 @@ The file has no header. Each array's bytes, in C order and little-endian, begin 
 that its entry in the index gives, a multiple of `ALIGNMENT`, so that a mapped file can be an
 array on a CPU without a copy. Between arrays there are zeros.
 
-Imports: NumPy.
+Imports: `_checksums`, `_entries`; NumPy.
 """
 
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
+
+from ._checksums import chunk_of
+from ._entries import Chunk
 
 FILE_NAME = "packed.bin"
 LIMIT = 4 << 20
 ALIGNMENT = 64
 
 
-def offsets(sizes: Iterable[int]) -> list[int]:
-    """Where arrays of these numbers of bytes begin."""
-    found, end = [], 0
-    for size in sizes:
-        found.append(end)
-        end += size + -size % ALIGNMENT
-    return found
+class Packer:
+    """Writes the file, array by array; leaving ``with`` flushes it to disk.
 
+    Args:
+        path: The file, which must not exist; None to compute what it would be.
+    """
 
-def write(directory: Path, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
-    """Write arrays to the places that `offsets` gives for them."""
-    with open(directory / FILE_NAME, "xb", buffering=1 << 18) as file:
-        for array in arrays:
-            # Arrays of dtypes that NumPy doesn't know have no buffer of their own.
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-            file.write(bytes(-array.nbytes % ALIGNMENT))
+    def __init__(self, path: Path | None):
+        name = os.devnull if path is None else path
+        self._file = open(name, "wb" if path is None else "xb", buffering=1 << 18)  # noqa: SIM115
+        self._is_real = path is not None
+        self._end = 0
+
+    def add(self, array: np.ndarray[Any, Any]) -> tuple[int, Chunk]:
+        """Write an array; return where it begins, and all of it as a chunk."""
+        offset = self._end
+        # Arrays of dtypes that NumPy doesn't know have no buffer of their own.
+        self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        self._file.write(bytes(-array.nbytes % ALIGNMENT))
+        self._end += array.nbytes + -array.nbytes % ALIGNMENT
+        return offset, chunk_of((0,) * array.ndim, array)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if self._is_real and error is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
 
 def read(file: int, offset: int, into: np.ndarray[Any, Any]) -> None:

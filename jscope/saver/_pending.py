@@ -1,6 +1,6 @@
 """A save under way, and the end of the program, which waits for it.
 
-Imports: `_orbax`; standard library.
+Imports: standard library.
 """
 
 import functools
@@ -9,8 +9,6 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-
-from . import _orbax
 
 
 class PendingSave:
@@ -79,6 +77,13 @@ class PendingSave:
             self._is_over.set()
 
 
+def wait_for_directory(directory: Path) -> None:
+    """Wait until no save of this process is under way in a directory, whoever began it."""
+    for pending in list(_unseen):
+        if pending.path.parent == directory:
+            pending._is_over.wait()
+
+
 # The saves whose outcome nobody has seen: those under way, and failed ones. It keeps them when
 # their Saver is gone, for the end of the program.
 _unseen: set[PendingSave] = set()
@@ -87,10 +92,11 @@ _unseen: set[PendingSave] = set()
 @functools.cache
 def _see_all_at_exit() -> None:
     # The executors that Orbax writes with stop before `atexit` begins, by the same hook; hooks
-    # run in reverse, so ours must be registered after theirs, which Orbax's import does. Without
-    # it a program that ends loses its last save and exits with 0 (Orbax 0.12.8). The hook is
-    # private, and unchanged from Python 3.9 to 3.13.
-    _orbax.load_orbax()
+    # run in reverse, so ours must be registered after theirs, which the import does. Without it a
+    # program that ends loses its last save and exits with 0 (Orbax 0.12.8). The hook is private,
+    # and unchanged from Python 3.9 to 3.13.
+    import concurrent.futures.thread  # noqa: F401
+
     threading._register_atexit(_see_all)  # type: ignore[attr-defined]
 
 

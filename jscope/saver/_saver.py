@@ -3,29 +3,25 @@
 On disk::
 
     directory/
-      12/              a committed checkpoint: Orbax's files and `_index`'s jscope.json
-      .tmp-3f9a.../    a save under way, or one whose process died; never listed
+      checkpoint       the state file: see `_state`
+      12/              a checkpoint: see `_index`
+      .tmp-3f9a.../    a workplace, of a save under way or of a process that died: see `_workplace`
 
-**Commit.** Everything is written below ``.tmp-*``, then every file and directory in it is
-flushed to disk (Orbax leaves five files unflushed), then one rename makes it ``12``, then
-the parent is flushed. So a directory named by a number and holding an index is complete,
-whenever a process or the power died, and nothing else is listed. A step that exists is never
-written to: Orbax's own overwriting deletes the old checkpoint first.
+What makes a checkpoint one, and what is removed after it, is told in `_committing`.
 
-**Async.** `Saver.save_async` returns once the arrays are snapshot; a thread does the rest.
-One is in flight per Saver, and its failure is raised once, by whatever is called next. A
-program that ends waits for its saves, and prints the failures that nobody saw.
+**Async.** `Saver.save_async` returns once the arrays are snapshot; a thread does the rest. One is
+in flight per directory, and its failure is raised once, by whatever is called next. A program that
+ends waits for its saves, and prints the failures that nobody saw.
 
-Imports: `_errors`, `_selection`, `_tree` and the files beside this one; JAX and NumPy.
+Imports: `_errors`, `_matching`, `_selection`, `_tree` and the files beside this one; JAX and NumPy.
 """
 
-import functools
+import contextlib
 import operator
 import os
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,18 +31,27 @@ import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError
 from .._matching import Selector
-from .._tree import as_tree
 from ..sharding import AnyMesh, Rules
+from . import _packing
 from ._account import Policy
-from ._disk import commit, failing_as, flush_all, make_directory, removing, step_exists
-from ._finding import committed_steps, newest_step
-from ._index import Index, write_index
-from ._pending import PendingSave
+from ._committing import sweep
+from ._disk import failing_as
+from ._finding import newest_step
+from ._listing import checkpoints, committed_steps
+from ._metadata import check_metadata
+from ._naming import flatten
+from ._pending import PendingSave, wait_for_directory
 from ._renaming import Rename
 from ._report import Report
 from ._restoring import Request, restore
-from ._snapshot import Snapshot
-from ._values import store
+from ._retention import Retention
+from ._state import read_state
+from ._values import Layout
+from ._varlist import check_var_list, chosen_leaves
+from ._writing import Save, begin
+
+# With compression, what is packed and so not compressed is small.
+_PACKS_BESIDE_COMPRESSED = 1 << 16
 
 
 class Saver:
@@ -62,40 +67,111 @@ class Saver:
 
     Threads may share a Saver and take turns; Orbax's part of the work takes turns in the whole
     process. Savers, also of several processes, may share a directory; a step that two of
-    them save at once is the first one's, and the other's save fails.
+    them save at once is the first one's, and the other's save fails. The processes of a
+    `jax.distributed` program save one checkpoint together: they all call the same methods.
 
     Args:
         directory: Where the checkpoints are, one sub-directory per step. It is created by
             the first save; ``~`` is expanded, and a relative path is taken from the working
-            directory of this moment.
+            directory of this moment. What a process left in it that died while saving is
+            removed.
+        var_list: Which variables are saved and restored: selectors, or a dict from saved names
+            to the variables' names. All, if None.
+        max_to_keep: How many checkpoints stay, the last ones saved; all, if None or 0. Those
+            that other Savers saved in the directory count too. The one that was saved last and
+            the one of the highest step are never removed.
+        keep_checkpoint_every_n_hours: Of the checkpoints that ``max_to_keep`` would remove, one
+            every so many hours is kept for good: the first that was saved more than so many hours
+            after the last such, or after the first Saver of the directory was made.
+        best: Which metric counts, and how: ``"min:loss"`` or ``"max:accuracy"``. The
+            ``max_to_keep`` best checkpoints stay then, and beside them the one that was saved
+            last. Each save needs ``metrics`` with that one; NaN is the worst, and of two equals the
+            newer is better.
+        reshape: Whether a saved array may have another shape than the target's, of as many
+            elements.
+        sharded: Whether each device's part of a large array is written on its own, in parallel. If
+            not, the arrays are gathered, one at a time, and written to one file.
+        restore_sequentially: Whether arrays are restored one at a time, to save memory.
+        verify: Whether what is restored is compared with its checksums.
+        compression: None or ``"zstd"``, for arrays of more than 64 KiB. Saving and restoring then
+            take several times as long, for 8 % of a file of random float32.
+        clock: What tells the time, in seconds since 1970.
+
+    Raises:
+        CheckpointValueError: If an argument is none of these.
 
     Source:
         ``tf.train.Saver``, TensorFlow 1.15, ``python/training/saver.py``. Differences: TF
         makes its Saver from variables and passes a path to each call, here it is the other
         way round; TF overwrites a step that exists; TF's ``restore`` assigns to a session,
         here a new tree is returned; TF ignores what only the checkpoint has; TF flushes
-        nothing to disk. All checkpoints are kept.
+        nothing to disk; TF's Saver forgets at a restart which checkpoints there are, and its
+        default for ``keep_checkpoint_every_n_hours`` is 10,000, more than a year, here None.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        var_list: Mapping[str, str] | Collection[Selector] | None = None,
+        *,
+        max_to_keep: int | None = 5,
+        keep_checkpoint_every_n_hours: float | None = None,
+        best: str | None = None,
+        reshape: bool = False,
+        sharded: bool = True,
+        restore_sequentially: bool = False,
+        verify: bool = True,
+        compression: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ):
+        if compression not in (None, "zstd"):
+            raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
         self._directory = Path(os.path.abspath(os.path.expanduser(directory)))
+        self._var_list = check_var_list(var_list)
+        self._retention = Retention.of(max_to_keep, keep_checkpoint_every_n_hours, best)
+        self._reshape = reshape
+        self._sharded = sharded
+        self._restore_sequentially = restore_sequentially
+        self._verify = verify
+        self._compresses = compression is not None
+        self._clock = clock
+        self._made_at = clock()
         self._lock = threading.RLock()
         self._pending: PendingSave | None = None
         self._is_closed = False
         self._report: Report | None = None
+        with failing_as(f"What others left in {self._directory} can't be removed"):
+            sweep(self._directory)
 
     @property
     def directory(self) -> Path:
         """Where the checkpoints are, as an absolute path."""
         return self._directory
 
-    def save(self, tree: Mapping[str, Any], step: int) -> Path:
+    def save(
+        self,
+        tree: Any,
+        step: int,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Any = None,
+        overwrite: bool = False,
+        portable: bool = False,
+    ) -> Path:
         """Save a tree; return when the checkpoint is complete and on disk.
 
         Args:
-            tree: A `VarTree`, or another mapping of names to values, nested or flat. Values
-                are arrays, PRNG keys or pytrees of these; nothing is cast.
-            step: A whole number that has no checkpoint yet, in any order.
+            tree: A `VarTree`, or any other pytree: a training state with Optax's state and a
+                counter, nested dicts, NamedTuples, dataclasses. Its leaves are arrays of JAX or
+                NumPy, PRNG keys, or Python's None, numbers, strings and bytes; nothing is cast.
+                A leaf's saved name is the path to it, as in ``"opt/0/mu/enc/w"``.
+            step: A whole number, in any order.
+            metrics: Numbers by name, for ``best``.
+            metadata: What is to be read beside the values, as JSON: the model's configuration.
+            overwrite: Whether a checkpoint of this step may be replaced. The old one is there
+                until the new one is complete and on disk.
+            portable: Whether stock Orbax is to read the checkpoint, as nested dicts. It takes
+                longer, and what Orbax does not hold is an error.
 
         Returns:
             The directory of the checkpoint.
@@ -107,18 +183,33 @@ class Saver:
             CheckpointError: If writing fails, or an earlier `save_async` did.
         """
         with self._lock:
-            return self._begin(tree, step)()
+            options = metrics, metadata, overwrite, portable
+            return self._begin(tree, step, *options, is_lasting=False)()
 
-    def save_async(self, tree: Mapping[str, Any], step: int) -> PendingSave:
+    def save_async(
+        self,
+        tree: Any,
+        step: int,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Any = None,
+        overwrite: bool = False,
+        portable: bool = False,
+    ) -> PendingSave:
         """Start to save a tree; return when its arrays may be donated, deleted or changed.
 
         One save is in flight at a time: this and every other call of the Saver first wait
-        for an earlier one, and raise its failure, if it failed, without doing anything else.
-        The end of the program waits too.
+        for an earlier one, and raise its failure, if it failed, without doing anything else. A
+        save waits for one of another Saver in the same directory too. So does the end of the
+        program.
 
         Args:
             tree: As for `save`.
             step: As for `save`.
+            metrics: As for `save`.
+            metadata: As for `save`.
+            overwrite: As for `save`.
+            portable: As for `save`.
 
         Returns:
             What to wait for; it need not be kept.
@@ -129,7 +220,8 @@ class Saver:
             CheckpointError: If writing can't begin, or an earlier `save_async` failed.
         """
         with self._lock:
-            finish = self._begin(tree, step)
+            options = metrics, metadata, overwrite, portable
+            finish = self._begin(tree, step, *options, is_lasting=True)
             self._pending = PendingSave(self._path(_checked(step)), finish)
             return self._pending
 
@@ -208,6 +300,8 @@ class Saver:
                 key=key,
                 mesh=mesh,
                 rules=rules,
+                var_list=self._var_list,
+                verify=self._verify,
             )
             if step is not None and not isinstance(step, str | os.PathLike):
                 step = _checked(step)
@@ -232,6 +326,24 @@ class Saver:
             self._get_ready()
             with failing_as(f"The checkpoints in {self._directory} can't be listed"):
                 return newest_step(self._directory)
+
+    def best_step(self) -> int | None:
+        """The step that is best by the metric of ``best``; None if no checkpoint has it.
+
+        Raises:
+            CheckpointValueError: If the Saver was made without ``best``.
+            CheckpointError: If the directory can't be listed, or an earlier `save_async` failed.
+        """
+        with self._lock:
+            self._get_ready()
+            if self._retention.metric is None:
+                raise CheckpointValueError(
+                    "This Saver was not told what is best. Write Saver(directory, best='min:loss') "
+                    "and saver.save(tree, step, metrics={'loss': ...})."
+                )
+            with self._listing():
+                state = read_state(self._directory, checkpoints(self._directory))
+            return self._retention.best(state)
 
     def all_steps(self) -> tuple[int, ...]:
         """The steps that have complete checkpoints, in ascending order.
@@ -285,45 +397,44 @@ class Saver:
     def __repr__(self) -> str:
         return f"Saver({str(self._directory)!r})"
 
-    def _begin(self, tree: Mapping[str, Any], step: int) -> Callable[[], Path]:
+    def _begin(
+        self,
+        tree: Any,
+        step: int,
+        metrics: Mapping[str, float] | None,
+        metadata: Any,
+        overwrite: bool,
+        portable: bool,
+        *,
+        is_lasting: bool,
+    ) -> Callable[[], Path]:
         """Check everything, snapshot the arrays, and return what finishes the save."""
         self._get_ready()
-        step = _checked(step)
-        path = self._path(step)
-        entries, arrays = store(as_tree(tree))
-        if os.path.lexists(path):
-            raise step_exists(path, step)
-        failing = functools.partial(failing_as, f"Step {step} was not saved to {self._directory}")
-        with failing():
-            make_directory(self._directory)
-            temporary = self._directory / f".tmp-{uuid.uuid4().hex[:16]}"
-            temporary.mkdir()
-        with failing(), removing(temporary):
-            written = temporary / path.name
-            snapshot = Snapshot(entries, arrays)
-            write = snapshot.begin(written)
-
-        def finish() -> Path:
-            with failing(), removing(temporary):
-                write()
-                index = Index(step, uuid.uuid4().hex, time.time(), snapshot.entries())
-                write_index(written, index)
-                flush_all(written)
-                commit(written, path, step)
-            return path
-
-        return finish
+        wait_for_directory(self._directory)
+        leaves, _ = flatten(tree, "The tree")
+        packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packing.LIMIT
+        return begin(
+            Save(
+                directory=self._directory,
+                step=_checked(step),
+                leaves=chosen_leaves(dict(leaves), self._var_list),
+                metadata=check_metadata(metadata),
+                metrics=self._retention.check(metrics),
+                overwrite=overwrite,
+                layout=Layout(packs_up_to if self._sharded else None, portable),
+                compresses=self._compresses,
+                retention=self._retention,
+                kept_since=self._made_at,
+                clock=self._clock,
+                is_lasting=is_lasting,
+            )
+        )
 
     def _get_ready(self) -> None:
         """What every call begins with."""
         if self._is_closed:
             raise CheckpointError(f"{self!r} is closed. Make another one: it costs nothing.")
         self._settle()
-        if jax.process_count() > 1:
-            raise CheckpointError(
-                f"A Saver works in one process, and this program has {jax.process_count()}: each "
-                "would write its part of the arrays only, and none a complete checkpoint."
-            )
 
     def _settle(self) -> None:
         """Wait for the save in flight, and raise its failure if nobody has seen it."""
@@ -339,8 +450,11 @@ class Saver:
                 raise error
 
     def _steps(self) -> tuple[int, ...]:
-        with failing_as(f"The checkpoints in {self._directory} can't be listed"):
+        with self._listing():
             return committed_steps(self._directory)
+
+    def _listing(self) -> contextlib.AbstractContextManager[None]:
+        return failing_as(f"The checkpoints in {self._directory} can't be listed")
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)

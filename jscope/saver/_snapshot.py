@@ -2,86 +2,171 @@
 
 On a CPU a snapshot of JAX's arrays copies nothing: NumPy's view holds the buffer, and JAX reuses
 no buffer that is held, whether its array is deleted or donated. From an accelerator the arrays are
-copied, once, since Orbax looks at the same views. NumPy's own arrays, which the caller may change,
-are copied if they are packed, and by Orbax if not.
+copied, once: Orbax looks at the same views. NumPy's own arrays, which the caller may change once a
+save goes on without him, are copied if they are packed, and by Orbax if not.
 
-Imports: `_checksums`, `_entries`, `_orbax`, `_packing`; JAX and NumPy.
+Of what each process knows of its shards, the first process makes the entries: see `merge`.
+
+Imports: `_errors`, `_checksums`, `_entries`, `_orbax`, `_packing`, `_processes`; JAX and NumPy.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from . import _orbax, _packing
+from .._errors import CheckpointValueError, listed
+from . import _orbax, _packing, _processes
 from ._checksums import chunk_of
-from ._entries import PACKED, Chunk, Entry
+from ._entries import ORBAX, PACKED, Chunk, Entry
 from ._orbax import Array
+
+# What one process can tell of a value: its text if it is no array, its chunks, its offset.
+Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
 
 
 class Snapshot:
-    """What is to be written."""
+    """What one process is to write.
 
-    def __init__(self, entries: Mapping[str, Entry], arrays: Mapping[str, Array]):
-        self._packed = {}
-        self._chunks: dict[str, Callable[[], tuple[Chunk, ...]]] = {}
+    Args:
+        entries: The entries of all values, not yet complete.
+        arrays: Those that have bytes to be written.
+        is_lasting: Whether the caller goes on before all is written.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, Entry], arrays: Mapping[str, Array], *, is_lasting: bool
+    ):
+        self._entries = entries
+        self._packed: dict[str, Callable[[], np.ndarray[Any, Any]]] = {}
+        self._chunks: dict[str, Callable[[], list[Chunk]]] = {}
         self._arrays: dict[str, Array] = {}
-        self._keys: dict[str, str] = {}
         for array in arrays.values():
-            if isinstance(array, jax.Array):
+            if isinstance(array, jax.Array) and array.is_fully_addressable:
                 array.copy_to_host_async()
         for name, array in arrays.items():
             if entries[name].place == PACKED:
-                is_theirs = isinstance(array, jax.Array)
-                self._packed[name] = np.asarray(array) if is_theirs else np.array(array)
+                self._packed[name] = _packed(array, is_lasting)
             else:
-                self._arrays[str(len(self._arrays))] = array
-                self._keys[name] = str(len(self._keys))
-                self._chunks[name] = _chunks(array)
-        places = _packing.offsets(array.nbytes for array in self._packed.values())
-        self._offsets = dict(zip(self._packed, places, strict=True))
-        self._entries = entries
+                self._arrays[name] = array
+                self._chunks[name] = _chunks(array, is_lasting)
 
-    def begin(self, directory: Path) -> Callable[[], None]:
-        """Start to write all arrays into a directory that does not exist; return how to finish."""
-        write = _orbax.begin(directory, self._arrays) if self._arrays else directory.mkdir
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays together."""
+        sizes = (
+            entry.stored_size * np.dtype(entry.stored_dtype).itemsize
+            for entry in self._entries.values()
+            if entry.place in (PACKED, ORBAX)
+        )
+        return sum(sizes)
 
-        def finish() -> None:
-            write()
+    def begin(self, path: Path, *, portable: bool, compresses: bool) -> Callable[[], Part]:
+        """Start to write into an empty directory; return how to finish.
+
+        Args:
+            path: Where Orbax's part is to be, a name in a directory that exists; the packed file
+                is written beside it.
+            portable: Whether stock Orbax is to read it.
+            compresses: Whether Orbax compresses.
+        """
+        wait = None
+        if self._arrays:
+            keys = orbax_keys(self._entries, portable=portable)
+            arrays = {keys[name]: array for name, array in self._arrays.items()}
+            wait = _orbax.begin(path, arrays, nested=portable, compresses=compresses)
+        return functools.partial(self._finish, path, wait)
+
+    def _finish(self, path: Path, wait: Callable[[], None] | None) -> Part:
+        part: dict[str, tuple[str | None, Sequence[Any], int]] = {
+            name: (entry.value, [], 0) for name, entry in self._entries.items()
+        }
+        try:
+            # While Orbax writes in its threads.
             if self._packed:
-                _packing.write(directory, list(self._packed.values()))
+                self._pack(path.parent, part)
+            for name, chunks in self._chunks.items():
+                part[name] = None, chunks(), 0
+        finally:
+            if wait is not None:
+                wait()
+        return part
 
-        return finish
-
-    def entries(self) -> dict[str, Entry]:
-        """The entries of all values, with offsets and checksums."""
-        return {name: self._complete(name, entry) for name, entry in self._entries.items()}
-
-    def _complete(self, name: str, entry: Entry) -> Entry:
-        if name in self._packed:
-            array = self._packed[name]
-            chunk = chunk_of((0,) * array.ndim, array)
-            return dataclasses.replace(entry, offset=self._offsets[name], chunks=(chunk,))
-        if name in self._chunks:
-            return dataclasses.replace(entry, key=self._keys[name], chunks=self._chunks[name]())
-        return entry
+    def _pack(self, directory: Path, part: dict[str, Any]) -> None:
+        is_first = _processes.is_first()
+        with _packing.Packer(directory / _packing.FILE_NAME if is_first else None) as packer:
+            for name, array in self._packed.items():
+                offset, chunk = packer.add(array())
+                part[name] = None, [chunk], offset
 
 
-def _chunks(array: Array) -> Callable[[], tuple[Chunk, ...]]:
-    """How to compute the chunks of an array that Orbax is to write."""
+def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
+    """What Orbax calls the arrays that it has, by name."""
+    names = [name for name, entry in entries.items() if entry.place == ORBAX]
+    return {name: name if portable else str(i) for i, name in enumerate(names)}
+
+
+def merge(
+    entries: Mapping[str, Entry], parts: Sequence[Part], *, portable: bool
+) -> dict[str, Entry]:
+    """The complete entries, of what all processes told.
+
+    Raises:
+        CheckpointValueError: If they were given different trees, or values that differ.
+    """
+    keys = orbax_keys(entries, portable=portable)
+    complete = {}
+    differing = []
+    for name, entry in entries.items():
+        told = [part.get(name) for part in parts]
+        boxes: dict[Any, int] = {}
+        for chunk in (chunk for each in told if each for chunk in each[1]):
+            start, shape, crc = map(_hashable, chunk)
+            if boxes.setdefault((start, shape), crc) != crc:
+                differing.append(name)
+                break
+        if any(each is None or each[0] != entry.value for each in told):
+            differing.append(name)
+        chunks = tuple(Chunk(start, shape, crc) for (start, shape), crc in boxes.items())
+        offset = told[0][2] if told[0] else 0
+        complete[name] = dataclasses.replace(
+            entry, key=keys.get(name), chunks=chunks, offset=offset
+        )
+    if differing:
+        raise CheckpointValueError(
+            f"The processes were given different values: {listed(differing)}. What is no sharded "
+            "jax.Array must be the same in all of them."
+        )
+    return complete
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _packed(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]]:
+    if is_lasting:
+        copy = _processes.whole(array) if isinstance(array, jax.Array) else np.array(array)
+        return lambda: copy
+    # One at a time, where gathering takes memory.
+    return lambda: _processes.whole(array)
+
+
+def _chunks(array: Array, is_lasting: bool) -> Callable[[], list[Chunk]]:
+    """How to compute the chunks of this process's part of an array."""
     if isinstance(array, np.ndarray):
-        # At once, as this is no copy.
-        chunk = chunk_of((0,) * array.ndim, array)
-        return lambda: (chunk,)
-    parts: list[tuple[tuple[int, ...], np.ndarray[Any, Any]]] = [
+        whole = [chunk_of((0,) * array.ndim, array)] if is_lasting else None
+        return lambda: whole or [chunk_of((0,) * array.ndim, array)]
+    parts = [
         (
-            tuple(box.indices(n)[0] for box, n in zip(shard.index, array.shape, strict=True)),
+            [box.indices(length)[0] for box, length in zip(shard.index, array.shape, strict=True)],
             np.asarray(shard.data),
         )
         for shard in array.addressable_shards
         if shard.replica_id == 0
     ]
-    return lambda: tuple(chunk_of(start, part) for start, part in parts)
+    return lambda: [chunk_of(start, part) for start, part in parts]

@@ -3,14 +3,18 @@
 Most arrays are stored as they are. The rest is told here, one rule each:
 
 * an array **without elements** is in the index only; Orbax refuses it (google/orbax#2587);
+* so is what is **no array**, as text: see `_python`;
 * a dtype of `_AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
 `store` and `unstore` are inverse to the last bit, for NaNs and negative zeros too.
 
-Imports: `_errors`, `_tree`, `_entries`, `_packing`; JAX and NumPy.
+Imports: `_errors`, `_tree`, `_entries`, `_packing`, `_python`; JAX and NumPy.
 """
 
+import dataclasses
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -22,6 +26,7 @@ from .._tree import VarTree, leaf_name
 from . import _packing
 from ._entries import INDEX, ORBAX, PACKED, Entry
 from ._orbax import Array
+from ._python import python_dtype, python_text
 
 _INTEGERS = [
     "int2",
@@ -36,8 +41,23 @@ _AS_THEY_ARE = frozenset(
 _AS_BYTES = frozenset(["float8_e4m3", "int1", "uint1", "uint2", "uint4"])
 
 
-def store(tree: VarTree) -> tuple[dict[str, Entry], dict[str, Array]]:
-    """The entries of a tree, without checksums and offsets, and the arrays to be written.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where arrays of a save go.
+
+    Attributes:
+        packs_up_to: The most bytes of an array that is packed, or None: all are.
+        portable: Whether stock Orbax is to read it, so that nothing is packed or disguised.
+    """
+
+    packs_up_to: int | None = _packing.LIMIT
+    portable: bool = False
+
+
+def store(
+    leaves: Iterable[tuple[str, Any]], layout: Layout
+) -> tuple[dict[str, Entry], dict[str, Array]]:
+    """The entries of named leaves, without what only writing tells, and the arrays to be written.
 
     Raises:
         CheckpointValueError: If there are leaves that can't be stored; all are listed.
@@ -45,14 +65,17 @@ def store(tree: VarTree) -> tuple[dict[str, Entry], dict[str, Array]]:
     entries: dict[str, Entry] = {}
     arrays: dict[str, Array] = {}
     problems = []
-    for name, leaf in named_leaves(tree):
-        problem = _name_problem(name, entries) or _value_problem(leaf)
+    for name, leaf in leaves:
+        problem = _problem(leaf) or (_portable_problem(leaf) if layout.portable else None)
         if problem:
             problems.append(f"\n  {name!r} {problem}")
             continue
-        entry, array = _store_leaf(leaf)
-        entries[name] = entry
-        if entry.stored_size:
+        dtype = python_dtype(leaf)
+        if dtype is not None:
+            entries[name] = Entry((), dtype, (), dtype, INDEX, value=python_text(leaf))
+            continue
+        entries[name], array = _store_array(leaf, layout)
+        if array is not None:
             arrays[name] = array
     if problems:
         raise CheckpointValueError(
@@ -97,7 +120,7 @@ def is_key_dtype(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
-def _store_leaf(leaf: Any) -> tuple[Entry, Array]:
+def _store_array(leaf: Any, layout: Layout) -> tuple[Entry, Array | None]:
     shape, dtype = tuple(leaf.shape), dtype_name(leaf.dtype)
     key_impl = None
     array: Array
@@ -105,31 +128,60 @@ def _store_leaf(leaf: Any) -> tuple[Entry, Array]:
         key_impl = str(jax.random.key_impl(leaf))
         array = jax.random.key_data(leaf)
     elif dtype in _AS_BYTES:
-        # NumPy has these dtypes one element per byte. A copy: order="C" alone would give a
-        # view of what the caller may change.
-        array = np.array(leaf, order="C").view(np.uint8)
+        array = _as_bytes(leaf)
     elif isinstance(leaf, jax.Array):
         array = leaf
     else:
         array = np.asarray(leaf, leaf.dtype.newbyteorder("="))
     stored = tuple(array.shape), dtype_name(array.dtype)
-    place = INDEX if not array.size else PACKED if array.nbytes <= _packing.LIMIT else ORBAX
+    if not array.size:
+        return Entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
+    place = PACKED if _is_packed(array, layout) else ORBAX
     return Entry(shape, dtype, *stored, place, key_impl=key_impl), array
 
 
-def _name_problem(name: str, known: dict[str, Entry]) -> str | None:
-    if name in known:
-        return "is the name of two leaves; a value that is a pytree has leaves named by their place"
-    if name.endswith("/"):
-        return "ends with '/', which the stored names can't tell from the same name without it"
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return "can't be spelled in UTF-8"
+def _is_packed(array: Array, layout: Layout) -> bool:
+    if layout.portable:
+        return False
+    if layout.packs_up_to is None:
+        return True
+    # Of an array that lies in several processes, none has it all.
+    is_here = isinstance(array, np.ndarray) or (
+        array.is_fully_addressable or array.is_fully_replicated
+    )
+    return is_here and array.nbytes <= layout.packs_up_to
+
+
+def _as_bytes(leaf: Any) -> Array:
+    """The same bits as ``uint8``, one element to a byte, as NumPy has these dtypes."""
+
+    def to_bytes(array: Any) -> np.ndarray[Any, Any]:
+        # A copy: order="C" alone would give a view of what the caller may change.
+        return np.array(array, order="C").view(np.uint8)
+
+    if not isinstance(leaf, jax.Array) or (leaf.is_fully_addressable and leaf.is_fully_replicated):
+        return to_bytes(leaf)
+    # By way of the host: XLA knows less of these dtypes than NumPy (a cast from int1 ends the
+    # process; jaxlib 0.10.2).
+    shards = [jax.device_put(to_bytes(s.data), s.device) for s in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, shards)
+
+
+def _portable_problem(leaf: Any) -> str | None:
+    """What stock Orbax would say of a leaf, if anything."""
+    if python_dtype(leaf) is not None:
+        is_held = leaf is None or isinstance(leaf, bool | float | str)
+        if is_held or (isinstance(leaf, int) and -(2**63) <= leaf < 2**63):
+            return None
+        return f"is a Python {type(leaf).__name__}, which Orbax does not hold"
+    if not math.prod(leaf.shape):
+        return f"has no elements, shape {tuple(leaf.shape)}, which Orbax does not hold"
+    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) in _AS_BYTES:
+        return f"has dtype {dtype_name(leaf.dtype)}, which Orbax does not hold: save it cast"
     return None
 
 
-def _value_problem(leaf: Any) -> str | None:
+def _problem(leaf: Any) -> str | None:
     if isinstance(leaf, jax.core.Tracer):
         return f"is a tracer, {leaf.aval.str_short()}: call save outside of jit, grad and vmap"
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -141,8 +193,10 @@ def _value_problem(leaf: Any) -> str | None:
             return f"has keys of an implementation that JAX doesn't know by name, {leaf.dtype}"
     elif isinstance(leaf, np.ma.MaskedArray):
         return "is a masked array: save its data and its mask as two variables"
+    elif python_dtype(leaf) is not None:
+        return None
     elif not isinstance(leaf, np.ndarray | np.generic):
-        return f"is a Python {type(leaf).__name__}, not an array: write jnp.asarray(...) or drop it"
+        return f"is of type {type(leaf).__name__}, which can't be saved: leave it out with js.drop"
     if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in _AS_THEY_ARE | _AS_BYTES:
         return f"has dtype {leaf.dtype}, which no jax.Array has: leave it out with js.drop"
     return None

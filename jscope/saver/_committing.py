@@ -1,0 +1,146 @@
+"""The moment at which what was written becomes a checkpoint, and what is removed after it.
+
+1. Everything in the workplace is flushed to disk: each file, each directory.
+2. One rename gives the new directory its step's name; or, if the step is there already, one
+   exchange of the two directories. The parent is flushed. Now it is saved, and not before.
+3. The state file is replaced.
+4. What the retention evicts is moved to the workplace, and that is removed.
+
+A process that dies leaves the old or the new, whenever it dies: before 2. the old, with a workplace
+that the next Saver removes; after it the new. The state is written before an evicted checkpoint
+is touched, and a checkpoint is out of its place, whole, before the first of its files is removed.
+
+Imports: `_errors` and the files beside this one that need no JAX.
+"""
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+
+from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
+from ._disk import exchange, flush, flush_all, locked, remove
+from ._index import FILE_NAME, Index, write_index
+from ._listing import all_replaced, checkpoints, replaced
+from ._retention import Retention
+from ._state import Record, read_state, write_state
+from ._workplace import Workplace, is_workplace, taken
+
+
+def commit(
+    written: Path,
+    index: Index,
+    workplace: Workplace,
+    directory: Path,
+    *,
+    overwrite: bool,
+    retention: Retention,
+    now: float,
+) -> None:
+    """Make what was written in a workplace the checkpoint of its step.
+
+    Args:
+        written: A directory in the workplace that has all files but the index.
+        index: The index.
+        workplace: The workplace.
+        directory: Where the checkpoints are.
+        overwrite: Whether it may take the place of another.
+        retention: What is kept beside it.
+        now: Where the hours of the retention begin, if they have not yet.
+
+    Raises:
+        CheckpointExistsError: If the step was saved meanwhile, and is not to be overwritten.
+    """
+    write_index(written, index)
+    flush_all(written)
+    with locked(directory):
+        _put_in_place(written, index.step, workplace, directory, overwrite)
+        newest = Record(index.step, index.save_id, index.saved_at, index.metrics)
+        try:
+            _keep_and_evict(newest, workplace, directory, retention, now)
+        except OSError as error:
+            raise CheckpointError(
+                f"Step {index.step} is saved, in {directory / str(index.step)}, but not written "
+                f"down in the state file, and nothing was evicted: {error}. The next save does it."
+            ) from error
+
+
+def check_place(path: Path, step: int, overwrite: bool) -> None:
+    """Refuse a step whose place is taken.
+
+    Raises:
+        CheckpointExistsError: If there is something that may not be overwritten.
+    """
+    if not os.path.lexists(path):
+        return
+    if not (path / FILE_NAME).is_file():
+        raise CheckpointExistsError(
+            f"{path} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, "
+            "or give Saver another directory."
+        )
+    if not overwrite:
+        raise CheckpointExistsError(
+            f"Step {step} is saved already, in {path}. To replace it write saver.save(tree, "
+            f"{step}, overwrite=True): the old one stays until the new one is complete and on disk."
+        )
+
+
+def sweep(directory: Path) -> None:
+    """Remove the workplaces of the dead, and put back what they were about to replace."""
+    names = os.listdir(directory) if directory.is_dir() else []
+    for workplace in [directory / name for name in names if is_workplace(name)]:
+        with taken(workplace) as is_ours:
+            if is_ours:
+                for step, old in all_replaced(workplace).items():
+                    if not os.path.lexists(directory / str(step)):
+                        os.rename(old, directory / str(step))
+                        flush(directory)
+                remove(workplace)
+
+
+def _put_in_place(
+    written: Path, step: int, workplace: Workplace, directory: Path, overwrite: bool
+) -> None:
+    path = directory / str(step)
+    check_place(path, step, overwrite)
+    # What is told to have failed must not be there, and what it was to replace must.
+    with contextlib.ExitStack() as undo:
+        if path.exists() and exchange(written, path):
+            undo.callback(exchange, written, path)
+        else:
+            if path.exists():
+                old = replaced(workplace.path, step)
+                os.rename(path, old)
+                undo.callback(os.rename, old, path)
+                flush(workplace.path)
+            try:
+                os.rename(written, path)
+            except OSError:
+                # Whoever else saves here was faster, where directories can't be locked.
+                check_place(path, step, overwrite=False)
+                raise
+            undo.callback(os.rename, path, written)
+        flush(directory)
+        undo.pop_all()
+
+
+def _keep_and_evict(
+    newest: Record, workplace: Workplace, directory: Path, retention: Retention, now: float
+) -> None:
+    steps = checkpoints(directory)
+    state, going = retention.apply(read_state(directory, steps, newest), now)
+    write_state(directory, workplace.path / "state", state)
+    try:
+        for record in going:
+            # Unless somebody else has removed it meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(steps[record.step], workplace.path / f"evicted-{record.step}")
+        if going:
+            flush(directory)
+    except OSError as error:
+        # All is saved and written down; the next save finds what is too much.
+        warnings.warn(
+            f"A checkpoint in {directory} could not be evicted: {error}",
+            CheckpointWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,78 @@
+"""Which checkpoints a directory has, and where each is.
+
+A checkpoint is a directory that is named by its step and holds an index. Nothing else is one, and
+no file says which there are: what is there is there.
+
+**One exception.** Where the file system can't exchange two directories, overwriting step 12 moves
+the old one to ``replaced-12`` in the workplace, then the new one to ``12``. Between the two the
+old one counts, so that there is a step 12 at every moment.
+
+Imports: `_index`, `_workplace`; standard library.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from ._index import FILE_NAME
+from ._workplace import is_workplace
+
+_REPLACED = "replaced-"
+
+
+def replaced(workplace: Path, step: int) -> Path:
+    """Where the old checkpoint of a step is, while a new one takes its place."""
+    return workplace / f"{_REPLACED}{step}"
+
+
+def all_replaced(workplace: Path) -> dict[int, Path]:
+    """The old checkpoints that are in a workplace, by step."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        names = [name for name in os.listdir(workplace) if name.startswith(_REPLACED)]
+        found = {int(name.removeprefix(_REPLACED)): workplace / name for name in names}
+        return {step: path for step, path in found.items() if _has_index(path)}
+    return {}
+
+
+def checkpoints(directory: Path) -> dict[int, Path]:
+    """The checkpoints of a directory, from step to path, in ascending order.
+
+    Raises:
+        OSError: If the directory can't be listed; one that is absent has no checkpoints.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return {}
+    found: dict[int, Path] = {}
+    for name in names:
+        if is_workplace(name):
+            found |= all_replaced(directory / name)
+    for name in names:
+        if _is_step(name) and _has_index(directory / name):
+            found[int(name)] = directory / name
+    return dict(sorted(found.items()))
+
+
+def committed_steps(directory: Path) -> tuple[int, ...]:
+    """The steps that are saved in a directory, in ascending order.
+
+    Raises:
+        OSError: As `checkpoints`.
+    """
+    return tuple(checkpoints(directory))
+
+
+def path_of(directory: Path, step: int) -> Path | None:
+    """Where the checkpoint of a step is at this moment, or None if there is none."""
+    path = directory / str(step)
+    return path if _has_index(path) else checkpoints(directory).get(step)
+
+
+def _is_step(name: str) -> bool:
+    # int() would take "012" and "١٢" too, which are not what save writes.
+    return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
+
+
+def _has_index(path: Path) -> bool:
+    return (path / FILE_NAME).is_file()

@@ -1,0 +1,89 @@
+"""The processes of a `jax.distributed` program, which save one checkpoint together.
+
+They all call the same methods in the same order. What one of them finds wrong is told to all, so
+that none waits for another that has given up; and if one dies, the coordination service of JAX
+tells the others, whose barriers then fail. In a program of one process all of this is nothing.
+
+Imports: `_errors`, `_orbax`; JAX and NumPy.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._errors import CheckpointError
+from . import _orbax
+from ._orbax import Array
+
+
+def are_several() -> bool:
+    """Whether there is more than one."""
+    return bool(jax.process_count() > 1)
+
+
+def is_first() -> bool:
+    """Whether this is the one that commits and evicts."""
+    return bool(jax.process_index() == 0)
+
+
+def together(work: Callable[[], str]) -> list[str]:
+    """Do something in each process; return what all of them returned, in their order.
+
+    Raises:
+        Exception: What ``work`` raised here; or else, if it failed elsewhere, a `CheckpointError`
+            that says where and how.
+    """
+    if not are_several():
+        return [work()]
+    failure, text = None, ""
+    try:
+        text = work()
+    except Exception as error:
+        failure = error
+    told = json.dumps([text, failure and f"{type(failure).__name__}: {failure}"])
+    answers = [json.loads(answer) for answer in _gather(told)]
+    if failure is not None:
+        raise failure
+    for process, (_, problem) in enumerate(answers):
+        if problem is not None:
+            raise CheckpointError(f"Process {process} failed, so this one stopped. {problem}")
+    return [answer for answer, _ in answers]
+
+
+def whole(array: Array) -> np.ndarray[Any, Any]:
+    """An array on the host, wherever its parts are; all processes ask for the same ones."""
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+def barrier(key: str) -> None:
+    """Wait for all processes.
+
+    Args:
+        key: A name for this moment, the same in all of them and never used before.
+
+    Raises:
+        Exception: If one of them does not come.
+    """
+    if are_several():
+        _orbax.barrier(key)
+
+
+def _gather(text: str) -> list[str]:
+    from jax.experimental import multihost_utils
+
+    data = text.encode()
+    lengths = multihost_utils.process_allgather(np.array([len(data)]))
+    padded = np.zeros(int(np.max(lengths)), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    sizes = np.asarray(lengths).reshape(-1)
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]

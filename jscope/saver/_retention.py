@@ -1,0 +1,122 @@
+"""Which checkpoints a directory keeps: a function of what is known of them.
+
+Imports: `_errors`, `_state`; standard library.
+"""
+
+import dataclasses
+import math
+import operator
+from typing import Any
+
+from .._errors import CheckpointValueError
+from ._state import Record, State
+
+
+@dataclasses.dataclass(frozen=True)
+class Retention:
+    """The rule of a Saver.
+
+    Attributes:
+        max_to_keep: How many are kept, the last ones saved; all if None. With ``best`` it is the
+            best ones, and the last one beside them.
+        hours: Of those that would go, one every so many hours is kept for good.
+        metric: By which metric the best are found, or None.
+        sign: 1 if more of it is better, -1 if less is.
+    """
+
+    max_to_keep: int | None
+    hours: float | None
+    metric: str | None
+    sign: int
+
+    @classmethod
+    def of(cls, max_to_keep: Any, hours: Any, best: Any) -> "Retention":
+        """The rule, from what a Saver was given.
+
+        Raises:
+            CheckpointValueError: If one of it can't be.
+        """
+        try:
+            if isinstance(max_to_keep, bool):
+                raise TypeError
+            count = None if max_to_keep is None else operator.index(max_to_keep)
+        except TypeError:
+            count = -1
+        if count is not None and count < 0:
+            raise CheckpointValueError(
+                f"max_to_keep is how many checkpoints stay, got {max_to_keep!r}. Write None or 0 "
+                "to keep all."
+            )
+        if hours is not None and not (isinstance(hours, int | float) and hours > 0):
+            raise CheckpointValueError(
+                f"keep_checkpoint_every_n_hours is a number above 0, or None, got {hours!r}."
+            )
+        mode, _, metric = best.partition(":") if isinstance(best, str) else ("", "", "")
+        if best is not None and not (mode in ("min", "max") and metric):
+            raise CheckpointValueError(
+                f"best says which metric counts and whether less or more of it is better, as in "
+                f"best='min:loss' or best='max:accuracy'; got {best!r}."
+            )
+        return cls(count or None, hours, metric or None, -1 if mode == "min" else 1)
+
+    def check(self, metrics: Any) -> dict[str, float]:
+        """The metrics of a save, as numbers.
+
+        Raises:
+            CheckpointValueError: If they are no numbers by name, or lack the one that counts.
+        """
+        try:
+            numbers = {str(name): float(value) for name, value in (metrics or {}).items()}
+        except (TypeError, ValueError, AttributeError):
+            raise CheckpointValueError(
+                f"metrics are numbers by name, as in metrics={{'loss': 0.5}}; got {metrics!r}."
+            ) from None
+        if self.metric is not None and self.metric not in numbers:
+            has = f"has {', '.join(map(repr, numbers))}" if numbers else "has none"
+            raise CheckpointValueError(
+                f"This Saver keeps the best by {self.metric!r}, and the save {has}. Write "
+                f"saver.save(tree, step, metrics={{{self.metric!r}: ...}})."
+            )
+        return numbers
+
+    def apply(self, state: State, now: float) -> tuple[State, tuple[Record, ...]]:
+        """What stays, and what goes.
+
+        Never to go are the one that was saved last, the one of the highest step, and the best.
+
+        Args:
+            state: What there is, the newest last.
+            now: Where the hours begin, if they have not yet.
+
+        Returns:
+            The state after it, and the checkpoints to be evicted, the oldest first.
+        """
+        kept_until = now if state.kept_until is None else state.kept_until
+        loose = [record for record in state.records if not record.kept]
+        if self.max_to_keep is None or not loose:
+            return dataclasses.replace(state, kept_until=kept_until), ()
+        staying = {record.step for record in self._ranked(loose)[-self.max_to_keep :]}
+        staying |= {state.records[-1].step, max(record.step for record in state.records)}
+        records, going = [], []
+        for record in state.records:
+            if record.kept or record.step in staying:
+                records.append(record)
+            elif self.hours is not None and record.saved_at > kept_until + self.hours * 3600:
+                records.append(dataclasses.replace(record, kept=True))
+                kept_until += self.hours * 3600
+            else:
+                going.append(record)
+        return State(tuple(records), kept_until), tuple(going)
+
+    def best(self, state: State) -> int | None:
+        """The step that is the best, or None if there is none with the metric."""
+        ranked = self._ranked(state.records)
+        return ranked[-1].step if ranked and self._worth(ranked[-1]) > -math.inf else None
+
+    def _ranked(self, records: Any) -> list[Record]:
+        # Sorting keeps the order of equals: of two equally good ones the newer is better.
+        return sorted(records, key=self._worth) if self.metric is not None else list(records)
+
+    def _worth(self, record: Record) -> float:
+        value = record.metrics.get(self.metric or "", math.nan)
+        return -math.inf if math.isnan(value) else self.sign * value

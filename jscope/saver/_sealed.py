@@ -1,0 +1,51 @@
+"""JSON objects that check themselves: the index of a checkpoint, the state file of a directory.
+
+One object in UTF-8, on one line. Its first members are ``format`` and ``version``; the last one,
+``crc32c``, is the CRC-32C of all bytes of the file before it, as eight hexadecimal digits::
+
+    {"format": "jscope", "version": 2, ..., "crc32c": "89abcdef"}
+
+Imports: `_checksums`; standard library.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ._checksums import crc32c_of
+
+_END = b', "crc32c": "%08x"}\n'
+
+
+def sealed(members: Mapping[str, Any]) -> bytes:
+    """The bytes of an object of these members."""
+    text = json.dumps(members).encode()[:-1]
+    return text + _END % crc32c_of(text)
+
+
+def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, Any]:
+    """The members of an object, from its bytes.
+
+    Args:
+        data: The whole file.
+        name: What to call it in errors.
+        format: The ``format`` that it must have.
+        version: The ``version`` that it must have.
+
+    Raises:
+        ValueError: If it is damaged, or of another format or version.
+    """
+    length = len(_END % 0)
+    text, end = data[:-length], data[-length:]
+    try:
+        members = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}") from None
+    if not isinstance(members, dict) or members.get("format") != format:
+        raise ValueError(f"{name} is not a file of jscope")
+    if members.get("version") != version:
+        found = members.get("version")
+        raise ValueError(f"{name} has version {found!r}; this jscope reads {version}")
+    if end != _END % crc32c_of(text):
+        raise ValueError(f"{name} is damaged: its checksum differs")
+    return members

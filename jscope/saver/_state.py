@@ -1,0 +1,145 @@
+"""``checkpoint``: the state file of a directory, what its checkpoints alone do not tell.
+
+It is one JSON object, as `_sealed` says, replaced as a whole after each save::
+
+    {"format": "jscope-state", "version": 1, "kept_until": 1764040000.0,
+     "checkpoints": [
+       {"step": 12, "save_id": "9f6c...", "saved_at": 1764043600.0, "metrics": {"loss": 0.5},
+        "kept": false}]}
+
+* ``checkpoints`` are in the order in which they were saved, the newest last.
+* ``kept`` ones are never evicted: `_retention` kept them for good.
+* ``kept_until`` is the moment up to which ``keep_checkpoint_every_n_hours`` has done its duty.
+
+**A memory, never the proof.** Which checkpoints there are is what the directory says: one that is
+not in the file is found and counted, one that is gone is not. If the file is gone, all there are
+are as any other; if it is damaged, they are all kept for good, since one of them may have been.
+
+Imports: `_errors`, `_disk`, `_index`, `_sealed`; standard library.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from .._errors import CheckpointError, CheckpointWarning
+from ._disk import write_durably
+from ._index import numbers_from_json, numbers_to_json, read_header, read_save_id
+from ._sealed import sealed, unsealed
+
+FILE_NAME = "checkpoint"
+_FORMAT, _VERSION = "jscope-state", 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A checkpoint, as the state file knows it."""
+
+    step: int
+    save_id: str
+    saved_at: float
+    metrics: Mapping[str, float]
+    kept: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The state of a directory."""
+
+    records: tuple[Record, ...] = ()
+    kept_until: float | None = None
+
+
+def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None = None) -> State:
+    """The state of a directory, with exactly the checkpoints that are there.
+
+    Args:
+        directory: The directory.
+        steps: The checkpoints that are there, from step to path.
+        newest: One that has just been saved.
+
+    Raises:
+        CheckpointError: If the file is TensorFlow's.
+    """
+    known, damage = _read(directory)
+    if damage:
+        warnings.warn(
+            f"The state file in {directory} is damaged, so that nobody knows which checkpoints "
+            f"were to be kept for good: now all are. {damage}",
+            CheckpointWarning,
+            stacklevel=2,
+        )
+    found = {record.step: record for record in known.records}
+    records = []
+    for step, path in steps.items():
+        if newest is not None and step == newest.step:
+            continue
+        if step not in found or found[step].save_id != read_save_id(path):
+            # Saved by somebody who died before he could write it down.
+            record = _record(step, path)
+        else:
+            record = found[step]
+        records.append(dataclasses.replace(record, kept=True) if damage else record)
+    order = {record.step: place for place, record in enumerate(known.records)}
+    # What the file does not know was saved after it was written.
+    records.sort(key=lambda record: (order.get(record.step, len(order)), record.saved_at))
+    if newest is not None:
+        records.append(newest)
+    return State(tuple(records), known.kept_until)
+
+
+def remembered(directory: Path) -> frozenset[int]:
+    """The steps that the state file lists, whether they are there or not."""
+    return frozenset(record.step for record in _read(directory)[0].records)
+
+
+def write_state(directory: Path, temporary: Path, state: State) -> None:
+    """Replace the state file.
+
+    Args:
+        directory: The directory.
+        temporary: Where to write the new file first.
+        state: What is to be in it.
+    """
+    members = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "kept_until": state.kept_until,
+        "checkpoints": [
+            {**dataclasses.asdict(record), "metrics": numbers_to_json(record.metrics)}
+            for record in state.records
+        ],
+    }
+    write_durably(temporary, directory / FILE_NAME, sealed(members))
+
+
+def _read(directory: Path) -> tuple[State, str]:
+    """What the file says, or how it is damaged."""
+    try:
+        data = (directory / FILE_NAME).read_bytes()
+    except FileNotFoundError:
+        return State(), ""
+    if data.startswith(b"model_checkpoint_path:"):
+        raise CheckpointError(
+            f"{directory / FILE_NAME} is TensorFlow's list of its checkpoints. Give the Saver a "
+            "directory of its own."
+        )
+    try:
+        members = unsealed(data, FILE_NAME, format=_FORMAT, version=_VERSION)
+        records = [
+            Record(**{**record, "metrics": numbers_from_json(record["metrics"])})
+            for record in members["checkpoints"]
+        ]
+        return State(tuple(records), members["kept_until"]), ""
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return State(), str(error)
+
+
+def _record(step: int, path: Path) -> Record:
+    try:
+        index = read_header(path, step)
+    except (OSError, ValueError):
+        # Damaged, so the first to go.
+        return Record(step, "", 0.0, {})
+    return Record(step, index.save_id, index.saved_at, index.metrics)

@@ -1,0 +1,211 @@
+"""One save, from a tree to a checkpoint: what is checked, written and committed, in which order.
+
+`begin` does what must be done before the caller goes on: it refuses what can't be saved, and takes
+the snapshot. What it returns does the rest, in whatever thread.
+
+In a program of several processes each does both. Every process writes its part of the sharded
+arrays and tells what it knows of them in a file ``part-<process>.json`` of the workplace; the first
+one writes the packed arrays, waits for all parts, makes the index of them and commits. A process
+that failed tells no part, and one that died comes to no barrier: then there is no checkpoint, and
+the others raise.
+
+Imports: `_errors` and the files beside this one.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .._errors import CheckpointError
+from . import _orbax, _packing, _processes
+from ._committing import check_place, commit, sweep
+from ._disk import failing_as, flush_all, make_directory, size_of
+from ._index import Index, read_save_id
+from ._progress import watching
+from ._retention import Retention
+from ._snapshot import Part, Snapshot, merge
+from ._state import remembered
+from ._values import Layout, store
+from ._workplace import Workplace, place_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Save:
+    """What is to be saved, and how.
+
+    Attributes:
+        directory: Where the checkpoints are.
+        step: The step.
+        leaves: The values by name.
+        metadata: The user's.
+        metrics: By name.
+        overwrite: Whether an old checkpoint of the step may be replaced.
+        layout: Where the arrays go.
+        compresses: Whether Orbax compresses.
+        retention: What stays beside it.
+        kept_since: Where the hours of the retention begin, if they have not yet.
+        clock: What time it is.
+        is_lasting: Whether the caller goes on before all is written.
+    """
+
+    directory: Path
+    step: int
+    leaves: Iterable[tuple[str, Any]]
+    metadata: Any
+    metrics: dict[str, float]
+    overwrite: bool
+    layout: Layout
+    compresses: bool
+    retention: Retention
+    kept_since: float
+    clock: Callable[[], float]
+    is_lasting: bool
+
+    @property
+    def path(self) -> Path:
+        """Where the checkpoint is to be."""
+        return self.directory / str(self.step)
+
+    @property
+    def failing(self) -> Any:
+        """What every failure begins with."""
+        return failing_as(f"Step {self.step} was not saved to {self.directory}")
+
+
+def begin(save: Save) -> Callable[[], Path]:
+    """Check everything, take the snapshot, begin to write; return what finishes the save.
+
+    Raises:
+        CheckpointExistsError: If the step's place is taken.
+        CheckpointValueError: If a value can't be stored.
+        CheckpointError: If writing can't begin.
+    """
+    saving = _Saving(save)
+    try:
+        saving.begin()
+    except BaseException:
+        saving.leave()
+        raise
+    return saving.finish
+
+
+class _Saving:
+    """A save under way."""
+
+    def __init__(self, save: Save):
+        self._save = save
+        self._workplace: Workplace | None = None
+
+    def begin(self) -> None:
+        save = self._save
+        # The first process makes the workplace, and tells the others what it is called.
+        self._save_id = _processes.together(self._prepare)[0]
+        self._place = place_of(save.directory, self._save_id)
+        snapshot = Snapshot(self._entries, self._arrays, is_lasting=save.is_lasting)
+        del self._arrays
+        self._nbytes = snapshot.nbytes
+        with save.failing:
+            self._write = snapshot.begin(
+                self._place / "orbax", portable=save.layout.portable, compresses=save.compresses
+            )
+
+    def _prepare(self) -> str:
+        save = self._save
+        self._entries, self._arrays = store(save.leaves, save.layout)
+        if not _processes.is_first():
+            return ""
+        check_place(save.path, save.step, save.overwrite)
+        with save.failing:
+            make_directory(save.directory)
+            remembered(save.directory)
+            sweep(save.directory)
+            self._workplace = Workplace(save.directory)
+        return self._workplace.save_id
+
+    def finish(self) -> Path:
+        save = self._save
+        try:
+            with save.failing:
+                if _processes.are_several():
+                    self._finish_together()
+                else:
+                    self._commit([self._written()])
+        finally:
+            self.leave()
+        return save.path
+
+    def leave(self) -> None:
+        if self._workplace is not None:
+            self._workplace.leave()
+            self._workplace = None
+
+    def _written(self) -> Part:
+        is_watched = not self._save.is_lasting and _processes.is_first()
+        title = f"saving step {self._save.step}"
+        with watching(title, self._nbytes if is_watched else 0, lambda: size_of(self._place)):
+            return self._write()
+
+    def _finish_together(self) -> None:
+        failure = None
+        try:
+            part = self._written()
+            flush_all(self._place)
+            _part_file(self._place, jax.process_index()).write_text(json.dumps(part))
+        except BaseException as error:
+            # Raised when the others have been told, as they wait.
+            failure = error
+        _processes.barrier(f"jscope-{self._save_id}-written")
+        try:
+            if failure is not None:
+                raise failure
+            if _processes.is_first():
+                self._commit(_parts(self._place, jax.process_count()))
+        finally:
+            _processes.barrier(f"jscope-{self._save_id}-committed")
+        if read_save_id(self._save.path) != self._save_id:
+            raise CheckpointError("The first process did not commit it; its own error says why.")
+
+    def _commit(self, parts: Sequence[Part]) -> None:
+        save, place = self._save, self._place
+        portable = save.layout.portable
+        entries = merge(self._entries, parts, portable=portable)
+        written = place / str(save.step)
+        if (place / "orbax").exists():
+            _orbax.take_out(place / "orbax", written)
+        else:
+            written.mkdir()
+        if (place / _packing.FILE_NAME).exists():
+            os.rename(place / _packing.FILE_NAME, written / _packing.FILE_NAME)
+        saved_at = save.clock()
+        index = Index(
+            save.step, self._save_id, saved_at, entries, portable, save.metadata, save.metrics
+        )
+        assert self._workplace is not None  # this is the first process
+        commit(
+            written,
+            index,
+            self._workplace,
+            save.directory,
+            overwrite=save.overwrite,
+            retention=save.retention,
+            now=save.kept_since,
+        )
+
+
+def _part_file(place: Path, process: int) -> Path:
+    return place / f"part-{process}.json"
+
+
+def _parts(place: Path, count: int) -> list[Part]:
+    files = [_part_file(place, process) for process in range(count)]
+    failed = [process for process, file in enumerate(files) if not file.exists()]
+    if failed:
+        raise CheckpointError(
+            f"Process {failed[0]} could not write its part; its own error says why."
+        )
+    return [json.loads(file.read_bytes()) for file in files]

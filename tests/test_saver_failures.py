@@ -1,0 +1,187 @@
+"""Saves that fail, are interrupted, or whose process dies: nothing of them is left."""
+
+import os
+import shutil
+
+import jax.numpy as jnp
+import pytest
+
+import jscope as js
+from jscope.saver import Saver, _committing, _orbax, _packing, _writing
+
+
+@pytest.fixture
+def saver(tmp_path):
+    with Saver(tmp_path) as saver:
+        yield saver
+
+
+@pytest.fixture
+def tree():
+    return js.VarTree(
+        {
+            "enc": {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16)},
+            "head/w": jnp.arange(4, dtype=jnp.int32),
+        }
+    )
+
+
+# Failures of writing.
+
+
+STAGES = {
+    "make_directory": _writing,
+    "merge": _writing,
+    "write_index": _committing,
+    "flush_all": _committing,
+}
+
+
+def failing(*arguments, **options):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("place", sorted(STAGES))
+def test_a_failed_save_leaves_nothing_and_can_be_repeated(saver, tree, monkeypatch, place):
+    saver.save({"x": jnp.ones(1)}, 1)
+    monkeypatch.setattr(STAGES[place], place, failing)
+    with pytest.raises(js.CheckpointError) as caught:
+        saver.save(tree, 2)
+    assert str(caught.value) == (
+        f"Step 2 was not saved to {saver.directory}: OSError: [Errno 28] No space left on device"
+    )
+    assert caught.value.__cause__.errno == 28
+    assert sorted(os.listdir(saver.directory)) == ["1", "checkpoint"]
+    monkeypatch.undo()
+    saver.save(tree, 2)
+    assert saver.restore(tree) == tree
+
+
+@pytest.mark.parametrize("when", ["begins", "ends"])
+def test_an_error_of_orbax_is_told_with_step_and_path(saver, tree, monkeypatch, when):
+    def begin(path, arrays, **options):
+        if when == "begins":
+            raise ValueError("DATA_LOSS: line one\nline two")
+        return lambda: failing()
+
+    monkeypatch.setattr(_orbax, "begin", begin)
+    monkeypatch.setattr(_packing, "LIMIT", 0)
+    message = f"Step 1 was not saved to {saver.directory}: "
+    with pytest.raises(js.CheckpointError) as caught:
+        saver.save(tree, 1)
+    assert str(caught.value).startswith(message)
+    assert "line two" not in str(caught.value)
+    assert os.listdir(saver.directory) == []
+
+
+def test_a_failed_rename_is_not_taken_for_a_step_that_exists(saver, tree, monkeypatch):
+    rename = os.rename
+
+    def fail_to_commit(source, target):
+        if target == saver.directory / "1":
+            failing()
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail_to_commit)
+        with pytest.raises(js.CheckpointError, match="No space left on device") as caught:
+            saver.save(tree, 1)
+    assert type(caught.value) is js.CheckpointError
+    assert os.listdir(saver.directory) == []
+
+
+def test_an_interrupted_save_leaves_nothing(saver, tree, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jscope.saver._committing.flush_all", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        saver.save(tree, 1)
+    assert os.listdir(saver.directory) == []
+
+
+def test_a_save_that_is_committed_does_not_fail_afterwards(saver, tree, monkeypatch):
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    saver.save(tree, 1)
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert saver.restore(tree) == tree
+
+
+def test_all_is_flushed_before_the_rename_then_the_state_then_what_is_evicted(
+    tmp_path, tree, monkeypatch
+):
+    events = []
+
+    def record(what, function):
+        def recorded(*arguments):
+            name = arguments[-1]
+            name = os.readlink(f"/proc/self/fd/{name}") if what == "fsync" else str(name)
+            events.append((what, name))
+            function(*arguments)
+
+        return recorded
+
+    for what in ("fsync", "rename", "replace"):
+        monkeypatch.setattr(os, what, record(what, getattr(os, what)))
+    directory = tmp_path / "a" / "b"
+    saver = Saver(directory, max_to_keep=1)
+    saver.save({"x": jnp.ones(1)}, 0)
+    events.clear()
+    path = saver.save(tree | {"large": jnp.zeros(_packing.LIMIT // 4 + 1)}, 1)
+    at = events.index(("rename", str(path)))
+    flushed = {name.partition("/1")[2] for what, name in events[:at] if what == "fsync"}
+    assert flushed >= {str(p)[len(str(path)) :] for p in [path, *path.rglob("*")]}
+    (_, temporary), (_, trash) = events[at + 2], events[at + 5]
+    assert temporary.startswith(f"{directory}/.tmp-")
+    assert trash.startswith(f"{directory}/.tmp-")
+    assert events[at + 1 :] == [
+        ("fsync", str(directory)),
+        ("fsync", temporary),
+        ("replace", str(directory / "checkpoint")),
+        ("fsync", str(directory)),
+        ("rename", trash),
+        ("fsync", str(directory)),
+    ]
+
+
+def test_a_new_directory_is_flushed_to_its_parents(tmp_path, tree, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+
+    def record(descriptor):
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    Saver(tmp_path / "a" / "b").save(tree, 1)
+    assert flushed[:2] == [str(tmp_path), str(tmp_path / "a")]
+
+
+class Death(BaseException):
+    """As if the process had been killed: nothing is cleaned up."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("place", sorted(STAGES | {"commit": _writing}))
+def test_a_death_at_any_stage_leaves_the_old_or_the_new(saver, monkeypatch, place, when):
+    stage = (STAGES | {"commit": _writing})[place]
+    original = getattr(stage, place)
+
+    def dying(*arguments, **options):
+        if when == "after":
+            original(*arguments, **options)
+        raise Death
+
+    saver.save({"x": jnp.float32(1)}, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, place, dying)
+        patch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        with pytest.raises(Death):
+            saver.save({"x": jnp.float32(2)}, 2)
+    expected = 2 if (place, when) == ("commit", "after") else 1
+    assert saver.latest_step() == expected
+    assert saver.all_steps() == tuple(range(1, expected + 1))
+    assert float(saver.restore({"x": jnp.float32(0)})["x"]) == expected
+    saver.save({"x": jnp.float32(3)}, 3)
+    assert saver.latest_step() == 3
