@@ -1,28 +1,42 @@
-"""TF1's operations on variables, as methods of a scope: what a model writes while it runs.
+"""What a model writes while it runs: TF1's operations on variables, and records.
 
-Each checks and computes like the function of the same name in `_ops`, on one variable of the
-scope, and returns the new value. What becomes of it, `Scope` decides.
+Each operation checks and computes like the function of the same name in `_ops`, on one variable
+of the scope, and returns the new value, which it enters in the lineage's ledger (`_lineage`).
 
-Imports: `_ops`, JAX.
+Imports: `_cursor`, `_errors`, `_lineage`, `_names`, `_ops`, `_sites`, `_tree`, JAX.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 from jax import Array
 
 from . import _ops
+from ._cursor import Cursor
+from ._errors import NameCollisionError, ScopeError
+from ._lineage import Ledger
+from ._names import check, join
 from ._ops import Indices, Value
-from ._tree import VarTree, as_tree
+from ._sites import transform_around
+from ._tree import VarTree, as_tree, from_flat
 
 
-class Assigning:
-    """The operations; they work within `js.with_updates`, in the trace in which that began."""
+class Assigning(Cursor):
+    """The operations, which work within `js.with_updates` where it began; and `record`."""
 
     __slots__ = ()
 
     def _change(self, name: str, operation: Callable[..., VarTree], *arguments: Any) -> Array:
-        raise NotImplementedError
+        whole = join(self.name, check(name))
+        ledger = self._begun().updates
+        if ledger is None or not ledger.takes():
+            raise _cannot_assign(whole, ledger, at_boundary=self._begun().at_boundary)
+        before = self._written(name, self._place.read(name, self._leaves, counted=False))
+        changed = operation(from_flat({whole: before}), whole, *arguments)
+        value: Array = changed[whole]
+        ledger.entries[whole] = value
+        return value
 
     def assign(self, name: str, value: Value) -> Array:
         """Give a variable a new value, of its shape and dtype; later reads see it.
@@ -116,3 +130,44 @@ class Assigning:
 
         self._change(name, count)
         return before[0]
+
+    def record(self, name: str, value: Any) -> None:
+        """Offer a value, such as an activation, to `js.with_records`; else nothing happens.
+
+        Args:
+            name: Relative to this scope.
+            value: An array, or a pytree of arrays.
+
+        Raises:
+            NameCollisionError: If the name was recorded already, within `js.with_records`.
+        """
+        whole = join(self.name, check(name))
+        ledger = self._begun().records
+        if ledger is None or not ledger.is_open:
+            return
+        if not ledger.takes():
+            ledger.out_of_reach[whole] = jax.eval_shape(lambda: value)
+            return
+        if whole in ledger.entries:
+            raise NameCollisionError(
+                f"{whole!r} was recorded already. A loop needs a name for each: "
+                f"scope.record(f'{name}_{{i}}', value)."
+            )
+        ledger.entries[whole] = value
+
+
+def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> ScopeError:
+    if at_boundary or (ledger is not None and ledger.is_open):
+        return ScopeError(
+            f"Variable {name!r} was assigned inside {transform_around()}, from which a new value "
+            "comes out only as a result. Write the function that is transformed with "
+            "y, updates = js.with_updates(block)(scope, x), return both, and outside write "
+            "scope.update(updates) in the scope that was passed. (If the whole model is in the "
+            "transform: js.with_updates(model)(js.Scope(tree), x).)"
+        )
+    ended = "js.with_updates has ended" if ledger is not None else "nothing collects updates here"
+    return ScopeError(
+        f"Variable {name!r} was assigned, but {ended}, and the new value would be lost. Apply the "
+        "model with out, updates = js.with_updates(model)(tree, ...); the new state is "
+        "state | updates."
+    )
