@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import layers as layers
     from . import regularizers as regularizers
     from . import sharding as sharding
+    from ._collections import GraphKeys as GraphKeys
     from ._declaration import Declaration as Declaration
     from ._declare import declare as declare
     from ._declare import init as init
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from ._errors import CheckpointNotFoundError as CheckpointNotFoundError
     from ._errors import CheckpointValueError as CheckpointValueError
     from ._errors import CheckpointWarning as CheckpointWarning
+    from ._errors import CollectionError as CollectionError
     from ._errors import ConstraintError as ConstraintError
     from ._errors import DtypeMismatchError as DtypeMismatchError
+    from ._errors import GetterError as GetterError
     from ._errors import IndexOutOfRangeError as IndexOutOfRangeError
     from ._errors import InitializerCycleError as InitializerCycleError
     from ._errors import InitializerError as InitializerError
@@ -82,14 +85,15 @@ if TYPE_CHECKING:
 _HOME = {
     "_errors": (
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
-        "CheckpointWarning ConstraintError DtypeMismatchError IndexOutOfRangeError "
-        "InitializerCycleError InitializerError JscopeError KeyArgumentError LimitReachedError "
-        "MissingStreamError MissingVariableError "
+        "CheckpointWarning CollectionError ConstraintError DtypeMismatchError GetterError "
+        "IndexOutOfRangeError InitializerCycleError InitializerError JscopeError KeyArgumentError "
+        "LimitReachedError MissingStreamError MissingVariableError "
         "NameCollisionError NestingError RandomStreamError RegularizerError ScopeError "
         "SelectorError ShapeMismatchError ShardingError TreeMismatchError VariableExistsError "
         "VariableNameError"
     ),
     "_tree": "VarTree",
+    "_collections": "GraphKeys",
     "_selection": "Selector drop labels map_named mask partition rename select",
     "_stack": "stack unstack",
     "regularizers": "no_regularizer",

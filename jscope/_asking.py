@@ -1,60 +1,84 @@
 """Asking for variables: the methods of `Scope` that look variables up, or create them.
 
-Imports: `_cursor`, `_names`, `_place`, `_recorder`, `_sites`, `initializers`, `regularizers`, JAX.
+Imports: `_collections`, `_cursor`, `_getters`, `_names`, `_place`, `_recorder`, `_refused`,
+`_sites`, `initializers`, `regularizers`, `sharding`, JAX.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
+from ._collections import GraphKeys
 from ._cursor import Cursor
-from ._names import check
-from ._place import Request
-from ._recorder import Constraint
+from ._getters import CustomGetter, check_getter, composed, relative
+from ._names import check, join
+from ._place import Request, Shape
+from ._recorder import Constraint, Reuse
+from ._refused import check_refused
 from ._sites import call_site
 from .initializers import Initializer
 from .regularizers import Regularizer
+from .sharding import Partitioner
 
 
 class Asking(Cursor):
-    """`get_variable`, ``scope[name]`` and `has`."""
+    """`get_variable`, `get_local_variable`, ``scope[name]`` and `has`."""
 
     __slots__ = ()
 
     def get_variable(
         self,
         name: str,
-        shape: int | Iterable[int] | None = None,
+        shape: Shape = None,
         dtype: DTypeLike | None = None,
         initializer: Initializer | ArrayLike | None = None,
         regularizer: Regularizer | None = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
         *,
+        collections: Iterable[str] | None = None,
+        partitioner: Partitioner | None = None,
+        validate_shape: bool = True,
+        custom_getter: CustomGetter | None = None,
         constraint: Constraint | None = None,
         sharding: PartitionSpec | None = None,
+        caching_device: None = None,
+        use_resource: None = None,
+        synchronization: None = None,
+        aggregation: None = None,
     ) -> Array:
         """The value of a variable; while declaring, the variable is created.
 
         Args:
             name: Relative to this scope; ``a/b`` is ``b`` in the scope ``a``.
             shape: The variable's shape; left out if ``initializer`` is a value. While
-                applying a model, None accepts any shape.
-            dtype: The variable's dtype. Default: the scope's, or float32. While applying a
-                model, a dtype that nobody named isn't checked.
-            initializer: ``f(key, shape, dtype) -> array``, or the initial value itself.
-                Default: the scope's, or Glorot uniform for floats and zeros for integers
-                and bools.
+                applying a model, or sharing, None fits any shape, and a None in it any dimension.
+            dtype: The variable's dtype. Default: the value's if ``initializer`` is one, else the
+                scope's, or float32. While applying a model, or sharing, a dtype that nobody
+                named isn't checked.
+            initializer: ``f(key, shape, dtype) -> array``; or the initial value itself, or a
+                function of no arguments that gives it. Default: the scope's, or Glorot uniform
+                for floats and zeros for integers and bools.
             regularizer: ``f(value) -> scalar`` for `Declaration.regularization_loss`.
                 Default: the scope's.
-            trainable: Whether an optimizer should update it.
-            constraint: ``f(value) -> value`` for `Declaration.apply_constraints`.
-            sharding: How `Declaration.init` shards it over a mesh. Default: what the scope's
-                partitioner says.
+            trainable: Whether an optimizer should update it. Default: True.
+            collections: The keys under which `Declaration.collection` finds it. Default:
+                ``["variables"]``. A trainable variable is in ``"trainable_variables"`` too.
+            partitioner: ``f(name, shape, dtype) -> PartitionSpec``, asked if ``sharding`` is not
+                said. Default: the scope's.
+            validate_shape: Whether the shape is compared with that of a variable that exists.
+            custom_getter: Stands between this request and its result, in place of the scope's;
+                see `variable_scope`.
+            constraint: ``f(value) -> value`` for `Declaration.apply_constraints`. Default: that
+                of this very scope.
+            sharding: How `Declaration.init` shards it over a mesh.
+            caching_device: With ``use_resource``, ``synchronization`` and ``aggregation``: TF1's;
+                an error says what takes their place.
 
         Returns:
-            The value; an abstract one while declaring.
+            The value; an abstract one while declaring; or what a custom getter makes of it.
 
         Raises:
             MissingVariableError: If it doesn't exist: in a bound scope, or with ``reuse=True``.
@@ -63,16 +87,124 @@ class Asking(Cursor):
             DtypeMismatchError: If it has another dtype than was named.
             InitializerError: If the initial value doesn't fit.
             RegularizerError: If the regularizer isn't callable.
+            ConstraintError: If the constraint isn't callable.
+            CollectionError: If the collections aren't a list of strings.
+            GetterError: If the custom getter isn't callable.
             ScopeError: If this scope is a stack that is not sliced.
 
         Source: ``tf.get_variable``. Differences: a shared variable's dtype is checked only if
-            one is named; a constant initial value of another shape is an error when sharing.
+            one is named; a constant initial value of another shape is an error when sharing;
+            a partitioner gives how a variable is sharded over a mesh, and it stays one array.
         """
+        if not (caching_device is use_resource is synchronization is aggregation is None):
+            check_refused(
+                f"get_variable({name!r})",
+                caching_device=caching_device,
+                use_resource=use_resource,
+                synchronization=synchronization,
+                aggregation=aggregation,
+            )
         request = Request(
-            check(name), shape, dtype, initializer, regularizer, trainable, constraint, sharding
+            check(name),
+            shape,
+            dtype,
+            initializer,
+            regularizer,
+            trainable,
+            collections,
+            partitioner,
+            validate_shape,
+            constraint,
+            sharding,
         )
+        getters = self._place.getters
+        if custom_getter is not None:
+            getters = (check_getter(custom_getter),)
+        return self._through(getters, request) if getters else self._found(request)
+
+    def get_local_variable(
+        self,
+        name: str,
+        shape: Shape = None,
+        dtype: DTypeLike | None = None,
+        initializer: Initializer | ArrayLike | None = None,
+        regularizer: Regularizer | None = None,
+        trainable: bool | None = False,
+        *,
+        collections: Iterable[str] | None = None,
+        **arguments: Any,
+    ) -> Array:
+        """`get_variable` of what is no part of the model, such as a metric's counter.
+
+        It is in the collection ``"local_variables"`` instead of ``"variables"``, and never
+        trainable, whatever is passed. All arguments are those of `get_variable`.
+
+        Source: ``tf.get_local_variable``.
+        """
+        del trainable
+        keys: Any = collections  # what is no list gets its error below
+        if collections is None or isinstance(collections, list | tuple | set | frozenset):
+            keys = (*(collections or ()), GraphKeys.LOCAL_VARIABLES)
+        return self.get_variable(
+            name, shape, dtype, initializer, regularizer, False, collections=keys, **arguments
+        )
+
+    def _found(self, request: Request) -> Array:
         value: Array = self._place.get(request, self._leaves, self._begun(), call_site())
-        return self._written(name, value)
+        return self._written(request.name, value)
+
+    def _through(self, getters: tuple[CustomGetter, ...], request: Request) -> Any:
+        """What custom getters make of a request; they get TF's arguments, those with a meaning."""
+        whole = join(self.name, request.name)
+        filled = request.filled(self._place.defaults)
+        arguments: dict[str, Any] = {
+            "shape": filled.shape,
+            "dtype": filled.dtype,
+            "initializer": filled.initializer,
+            "regularizer": filled.regularizer,
+            "reuse": self._place.reuse,
+            "trainable": filled.trainable is None or filled.trainable,
+            "collections": filled.collections,
+            "partitioner": filled.partitioner,
+            "validate_shape": filled.validate_shape,
+            "constraint": filled.constraint,
+        }
+        if filled.sharding is not None:  # not TF's
+            arguments["sharding"] = filled.sharding
+        return composed(getters, self._true_getter)(name=whole, **arguments)
+
+    def _true_getter(
+        self,
+        name: str,
+        shape: Shape = None,
+        dtype: DTypeLike | None = None,
+        initializer: Initializer | ArrayLike | None = None,
+        regularizer: Regularizer | None = None,
+        reuse: Reuse | None = None,
+        trainable: bool | None = None,
+        collections: Iterable[str] | None = None,
+        partitioner: Partitioner | None = None,
+        validate_shape: bool = True,
+        constraint: Constraint | None = None,
+        sharding: PartitionSpec | None = None,
+    ) -> Array:
+        """What a custom getter gets as ``getter``: the variable, the scope's defaults apart."""
+        request = Request(
+            check(relative(self.name, name)),
+            shape,
+            dtype,
+            initializer,
+            regularizer,
+            trainable,
+            collections,
+            partitioner,
+            validate_shape,
+            constraint,
+            sharding,
+            reuse,
+            is_filled=True,
+        )
+        return self._found(request)
 
     def __getitem__(self, name: str) -> Array:
         """The value of a variable that exists; never creates, and may be repeated."""

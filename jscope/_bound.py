@@ -1,16 +1,17 @@
 """The place of a bound scope: it looks variables up in the values it was given.
 
 Its static part is one interned object, `_Fixed`, compared by identity: the relative names and
-what can change a look-up (dtype default, reuse, names of the random streams). ``layer_0`` and
-``layer_47`` of equal blocks have the same static part, so JAX traces them once. The path and
-the names of the whole tree ride along outside equality, for error messages; no decision may
-use them. Interning is weak and locked; JAX's caches hold static parts until `jax.clear_caches`.
+what can change a look-up (dtype default, reuse, custom getters, names of the random streams).
+``layer_0`` and ``layer_47`` of equal blocks have the same static part, so JAX traces them once.
+The path and the names of the whole tree ride along outside equality, for error messages; no
+decision may use them. Interning is weak and locked; JAX's caches hold static parts until
+`jax.clear_caches`. Defaults that can't change a look-up stay behind at a transform's boundary.
 
 The leaves of a bound scope are its variables' values in the order of their names and, with
 random streams or in a stack, its words (`_place`) and the streams' keys.
 
-Imports: `_errors`, `_initial`, `_keys`, `_lineage`, `_names`, `_place`, `_recorder`, `_sites`,
-`_tree`, JAX.
+Imports: `_defaults`, `_errors`, `_getters`, `_initial`, `_keys`, `_lineage`, `_names`, `_place`,
+`_recorder`, `_sites`, `_tree`, JAX.
 """
 
 import threading
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _initial
+from ._defaults import Defaults
 from ._errors import (
     JscopeError,
     MissingStreamError,
@@ -30,9 +32,11 @@ from ._errors import (
     ShapeMismatchError,
     listed,
 )
-from ._keys import ROOT_WORDS, below, check_key, draw_words, fold_integer, fold_words, slices
+from ._getters import CustomGetter, identities
+from ._keys import ROOT_WORDS, check_key, draw_words, fold_integer, fold_words, slices
+from ._keys import below as words_below
 from ._lineage import Lineage
-from ._names import check, join
+from ._names import below, check, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Reuse, exists_already
 from ._sites import Site
@@ -46,22 +50,35 @@ ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not
 class _Fixed:
     """The static part of a bound scope: interned, compared by identity."""
 
-    __slots__ = ("__weakref__", "_children", "dtype", "has_words", "reuse", "streams", "structure")
+    __slots__ = (
+        "__weakref__",
+        "_children",
+        "_others",
+        "dtype",
+        "getters",
+        "has_words",
+        "reuse",
+        "streams",
+        "structure",
+    )
 
     def __init__(
         self,
         structure: Structure,
         reuse: Reuse,
         dtype: Any,
+        getters: tuple[CustomGetter, ...],
         streams: tuple[str, ...],
         has_words: bool,
     ):
         self.structure = structure
+        self.getters = getters
         self.reuse = reuse
         self.dtype = dtype
         self.streams = streams
         self.has_words = has_words
         self._children: dict[str, tuple[_Fixed, slice]] = {}
+        self._others: dict[tuple[Reuse, Any], _Fixed] = {}
 
     def child(self, name: str) -> tuple["_Fixed", slice]:
         found = self._children.get(name)
@@ -72,12 +89,25 @@ class _Fixed:
                 self._children[name] = found
         return found
 
+    def changed(self, changes: Mapping[str, Any]) -> "_Fixed":
+        """With what changes of reuse, dtype and getters; getters are added."""
+        reuse, dtype = changes.get("reuse", self.reuse), changes.get("dtype", self.dtype)
+        if "getters" in changes:  # which may be new ones in each call, and would pile up
+            getters = self.getters + changes["getters"]
+            return self.other(reuse=reuse, dtype=dtype, getters=getters)
+        found = self._others.get((reuse, dtype))
+        if found is None:
+            found = self._others[reuse, dtype] = self.other(reuse=reuse, dtype=dtype)
+        return found
+
     def other(self, **changed: Any) -> "_Fixed":
         facts = {key: getattr(self, key) for key in _FACTS}
         return _intern(**{**facts, **changed})
 
 
-_FACTS = ("structure", "reuse", "dtype", "streams", "has_words")
+_FACTS = ("structure", "reuse", "dtype", "getters", "streams", "has_words")
+
+_LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that are not loose
 
 _fixed: "weakref.WeakValueDictionary[tuple[Any, ...], _Fixed]" = weakref.WeakValueDictionary()
 # Reentrant, since the garbage collector may run anyone's __del__ while it is held.
@@ -85,25 +115,33 @@ _fixed_lock = threading.RLock()
 
 
 def _intern(
-    structure: Structure, reuse: Reuse, dtype: Any, streams: tuple[str, ...], has_words: bool
+    structure: Structure,
+    reuse: Reuse,
+    dtype: Any,
+    getters: tuple[CustomGetter, ...],
+    streams: tuple[str, ...],
+    has_words: bool,
 ) -> _Fixed:
-    key = (structure, reuse, dtype, streams, has_words)
+    # The identities of getters can't be another's while the entry lives: it holds the getters.
+    key = (structure, reuse, dtype, getters and identities(getters), streams, has_words)
     with _fixed_lock:
         fixed = _fixed.get(key)
         if fixed is None:
-            fixed = _fixed[key] = _Fixed(*key)
+            fixed = _Fixed(structure, reuse, dtype, getters, streams, has_words)
+            _fixed[key] = fixed
         return fixed
 
 
 class Bound:
     """The place of a bound scope; see the top of this file."""
 
-    __slots__ = ("fixed", "path", "root")
+    __slots__ = ("fixed", "loose", "path", "root")
 
-    def __init__(self, fixed: _Fixed, path: str, root: Structure):
+    def __init__(self, fixed: _Fixed, path: str, root: Structure, loose: Defaults | None = None):
         self.fixed = fixed
         self.path = path
         self.root = root
+        self.loose = loose
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bound) and self.fixed is other.fixed
@@ -115,16 +153,31 @@ class Bound:
     def reuse(self) -> Reuse:
         return self.fixed.reuse
 
+    @property
+    def getters(self) -> tuple[CustomGetter, ...]:
+        return self.fixed.getters
+
+    @property
+    def defaults(self) -> Defaults:
+        if self.loose is not None:
+            return self.loose
+        fixed = self.fixed
+        return Defaults(reuse=fixed.reuse, dtype=fixed.dtype, getters=fixed.getters)
+
     # Other places.
+
+    def is_foreign(self, other: object) -> str | None:
+        return None if isinstance(other, Bound) else "declares, while this one has values"
 
     def child(self, name: str, leaves: Leaves) -> tuple["Bound", Leaves]:
         fixed, where = self.fixed.child(name)
-        place = Bound(fixed, join(self.path, name), self.root)
+        loose = None if self.loose is None else self.loose.inherited
+        place = Bound(fixed, below(self.path, name), self.root, loose)
         if not fixed.has_words:
             return place, leaves[where]
         words, *keys = leaves[len(self.fixed.structure.names) :]
         if fixed.streams:
-            words = below(words, name)
+            words = words_below(words, name)
         return place, (*leaves[where], words, *keys)
 
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Bound", Leaves]:
@@ -146,24 +199,33 @@ class Bound:
         at = len(self.fixed.structure.names)
         return self, (*leaves[:at], fold_integer(leaves[at], i), *leaves[at + 1 :])
 
-    def with_defaults(self, changed: Mapping[str, Any]) -> "Bound":
-        kept = {key: value for key, value in changed.items() if key in ("reuse", "dtype")}
-        return Bound(self.fixed.other(**kept), self.path, self.root) if kept else self
+    def with_defaults(self, changes: Mapping[str, Any]) -> "Bound":
+        if not changes:
+            return self
+        loose = self.loose
+        if loose is not None or not _LOOKUP.issuperset(changes):
+            loose = self.defaults.changed(changes)
+        return Bound(self.fixed.changed(changes), self.path, self.root, loose)
+
+    def without_constraint(self) -> "Bound":
+        loose = None if self.loose is None else self.loose.inherited
+        return Bound(self.fixed, self.path, self.root, loose)
 
     # Variables.
 
     def get(self, request: Request, leaves: Leaves, lineage: Lineage, site: Site) -> Any:
         self.check_sliced(leaves, f"Variable {request.name!r}")
         value = self.read(request.name, leaves)
-        whole = join(self.path, request.name)
+        whole = below(self.path, request.name)
         earlier = lineage.asked_again(whole, site)
-        if earlier is not None and self.reuse is False:
+        reuse = self.fixed.reuse if request.reuse is None else request.reuse
+        if earlier is not None and reuse is False:
             hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
             raise exists_already(whole, earlier, site, hint)
         try:
             _initial.check_found(
                 whole,
-                request.shape_said(),
+                request.shape_said(whole),
                 request.dtype_said(whole, self.fixed.dtype),
                 value,
                 _other_settings(),
@@ -208,6 +270,10 @@ class Bound:
 
     # For the pytree registration, and for printing.
 
+    def static(self) -> "Bound":
+        """What crosses a transform's boundary."""
+        return self if self.loose is None else Bound(self.fixed, self.path, self.root)
+
     def names(self) -> tuple[str, ...]:
         """The names of the leaves that are variables, which come first."""
         return self.fixed.structure.names
@@ -236,7 +302,8 @@ def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
     """
     structure = structure_of(tree)
     if rngs is None:
-        return Bound(_intern(structure, False, None, (), False), "", structure), values_of(tree)
+        fixed = _intern(structure, False, None, (), (), False)
+        return Bound(fixed, "", structure), values_of(tree)
     named = rngs if isinstance(rngs, Mapping) else {ANY_STREAM: rngs}
     streams = tuple(sorted(named))
     if streams != (ANY_STREAM,) or rngs is named:
@@ -244,8 +311,8 @@ def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
             check(stream)
     keys = [check_key(named[stream]) for stream in streams]
     extra = (ROOT_WORDS, *keys) if keys else ()
-    place = Bound(_intern(structure, False, None, streams, bool(keys)), "", structure)
-    return place, (*values_of(tree), *extra)
+    fixed = _intern(structure, False, None, (), streams, bool(keys))
+    return Bound(fixed, "", structure), (*values_of(tree), *extra)
 
 
 def _repeated(key: Any, axis: int, length: int) -> Any:

@@ -1,50 +1,109 @@
 """What a scope is made of; `Scope` and its parts stand on it.
 
-Three slots: the **place**, what is static; the **leaves**, what JAX sees; and the **lineage**,
-what JAX must never see (`_scope` says why). Each part adds the methods of one idea:
-`_entering`, `_asking`, `_drawing`, `_assigning`.
+Four slots: the **place**, what is static; the **leaves**, what JAX sees; and what JAX must never
+see (`_scope` says why): the **lineage**, and the scopes that were **opened** through this one.
+Each part adds the methods of one idea: `_entering`, `_asking`, `_drawing`, `_assigning`.
 
-Imports: `_bound`, `_declaring`, `_lineage`, `_names`.
+Imports: `_bound`, `_declaring`, `_getters`, `_lineage`, `_names`, `_openings`, `_recorder`,
+`initializers`, `regularizers`, `sharding`, JAX and NumPy.
 """
 
 from typing import Any, Self
 
+import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from ._bound import Bound
 from ._declaring import Declaring
+from ._getters import CustomGetter
 from ._lineage import Lineage
 from ._names import join
+from ._openings import Openings
+from ._recorder import Constraint, Reuse
+from .initializers import Initializer
+from .regularizers import Regularizer
+from .sharding import Partitioner
 
 
 class Cursor:
     """A place in a tree of variables, with the values below it."""
 
-    __slots__ = ("_leaves", "_lineage", "_place")
+    __slots__ = ("_leaves", "_lineage", "_opened", "_place")
 
     _place: Bound | Declaring
     _leaves: tuple[Any, ...]
     _lineage: Lineage | None
+    _opened: Openings | None
 
     @property
     def name(self) -> str:
         """The path from the root, or from the last transform's boundary; ``""`` at the root."""
         return self._place.path
 
+    # What `variable_scope` said. Behind a transform's boundary a bound scope has lost what can't
+    # change a look-up: initializer, regularizer, partitioner and constraint are None there.
+
+    @property
+    def reuse(self) -> Reuse:
+        """False, True or `AUTO_REUSE`."""
+        return self._place.reuse
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of variables that name none."""
+        named = self._place.defaults.dtype
+        return np.dtype(np.float32) if named is None else named
+
+    @property
+    def initializer(self) -> Initializer | ArrayLike | None:
+        """The default initializer, or None."""
+        return self._place.defaults.initializer
+
+    @property
+    def regularizer(self) -> Regularizer | None:
+        """The default regularizer, or None."""
+        return self._place.defaults.regularizer
+
+    @property
+    def partitioner(self) -> Partitioner | None:
+        """The default partitioner, or None."""
+        return self._place.defaults.partitioner
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """The constraint of what is asked for in this very scope, or None."""
+        return self._place.defaults.constraint
+
+    @property
+    def custom_getter(self) -> CustomGetter | None:
+        """The custom getter, or None; of several, a function that composes them."""
+        return self._place.defaults.custom_getter
+
     def _at(
-        self, place: Bound | Declaring, leaves: tuple[Any, ...], lineage: Lineage | None
+        self,
+        place: Bound | Declaring,
+        leaves: tuple[Any, ...],
+        lineage: Lineage | None,
+        opened: Openings | None = None,
     ) -> Self:
         """Another scope."""
         other = object.__new__(type(self))
         other._place = place
         other._leaves = leaves
         other._lineage = lineage
+        other._opened = opened
         return other
 
     def _begun(self) -> Lineage:
         if self._lineage is None:
             self._lineage = Lineage(at_boundary=True)
         return self._lineage
+
+    def _openings(self) -> Openings:
+        if self._opened is None:
+            self._opened = Openings(self.name)
+        return self._opened
 
     def _written(self, name: str, value: Array) -> Array:
         """What was assigned to a variable, else its value."""

@@ -8,42 +8,28 @@ are compared by identity, since they may be arrays.
 The only leaf of a declaring scope is its words, in a stack: what `jax.lax.scan` and `jax.vmap`
 slice. It has no variables as leaves; code that looks at them uses trees, or `Scope.specs`.
 
-Imports: `_errors`, `_initial`, `_lineage`, `_names`, `_place`, `_recorder`, `_seen`,
-`_sites`, `initializers`, `regularizers`, `sharding`, JAX.
+Imports: `_creating`, `_defaults`, `_errors`, `_getters`, `_lineage`, `_names`, `_place`,
+`_recorder`, `_seen`, `_sites`, JAX.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 from jax import Array
-from jax.typing import ArrayLike
 
-from . import _initial
-from ._errors import ConstraintError, MissingVariableError, RegularizerError
+from ._creating import create
+from ._defaults import Defaults
+from ._errors import MissingVariableError
+from ._getters import CustomGetter
 from ._lineage import Lineage
-from ._names import check_root, join, outward
+from ._names import below, check_root, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Recorder, Reuse, Run, Stack, ToldSpecs, VariableSpec
-from ._seen import seen_in_shard, shape_of_all_shards, slice_of
+from ._seen import seen_in_shard, slice_of
 from ._sites import Site
-from .initializers import InitializedValue, Initializer
-from .regularizers import Regularizer
-from .sharding import Partitioner, check_spec
 
 Leaves = tuple[Any, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Defaults:
-    """What scopes inherit while declaring."""
-
-    reuse: Reuse = False
-    initializer: Initializer | ArrayLike | None = None
-    regularizer: Regularizer | None = None
-    partitioner: Partitioner | None = None
-    dtype: Any = None
 
 
 _HASH_BITS = 12
@@ -52,9 +38,11 @@ _HASH_BITS = 12
 class Declaring:
     """The place of a declaring scope; see the top of this file."""
 
+    loose = None  # nothing stays behind at a transform's boundary
+
     __slots__ = ("bits", "defaults", "path", "run", "stack")
 
-    def __init__(self, run: Run, path: str, stack: Stack, defaults: _Defaults):
+    def __init__(self, run: Run, path: str, stack: Stack, defaults: Defaults):
         self.run = run
         self.path = path
         self.stack = stack
@@ -78,43 +66,58 @@ class Declaring:
     def reuse(self) -> Reuse:
         return self.defaults.reuse
 
+    @property
+    def getters(self) -> tuple[CustomGetter, ...]:
+        return self.defaults.getters
+
     def _words(self, leaves: Leaves) -> Any:
         return leaves[_HASH_BITS] if self.stack else None
 
     # Other places.
 
     def child(self, name: str, leaves: Leaves) -> tuple["Declaring", Leaves]:
-        below = Declaring(self.run, join(self.path, name), self.stack, self.defaults)
-        return below, below.bits + leaves[_HASH_BITS:]
+        path = below(self.path, name)
+        place = Declaring(self.run, path, self.stack, self.defaults.inherited)
+        return place, place.bits + leaves[_HASH_BITS:]
 
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Declaring", Leaves]:
-        path = join(self.path, name)
-        below = Declaring(self.run, path, (*self.stack, (path, length)), self.defaults)
-        return below, (*below.bits, zero_words(self._words(leaves), length))
+        path = below(self.path, name)
+        stack = (*self.stack, (path, length))
+        place = Declaring(self.run, path, stack, self.defaults.inherited)
+        return place, (*place.bits, zero_words(self._words(leaves), length))
 
     def folded(self, i: Any, leaves: Leaves) -> tuple["Declaring", Leaves]:
         del i  # no key depends on it
         return self, leaves
 
-    def with_defaults(self, changed: Mapping[str, Any]) -> "Declaring":
-        if not changed:
+    def with_defaults(self, changes: Mapping[str, Any]) -> "Declaring":
+        if not changes:
             return self
-        return Declaring(self.run, self.path, self.stack, replace(self.defaults, **changed))
+        return Declaring(self.run, self.path, self.stack, self.defaults.changed(changes))
+
+    def without_constraint(self) -> "Declaring":
+        return Declaring(self.run, self.path, self.stack, self.defaults.inherited)
+
+    def is_foreign(self, other: object) -> str | None:
+        if not isinstance(other, Declaring):
+            return "has values, while this one declares"
+        return None if other.run is self.run else "belongs to another declaration"
 
     # Variables.
 
     def get(self, request: Request, leaves: Leaves, lineage: Lineage, site: Site) -> Array:
         recorder = self.run.recorder(self.path)
-        whole = check_root(join(self.path, request.name))
+        whole = check_root(below(self.path, request.name))
         self.check_sliced(leaves, f"Variable {whole!r}")
-        asked_dtype = request.dtype_said(whole, self.defaults.dtype)
+        defaults = self.defaults
+        filled = request.filled(defaults)
         found = recorder.get(
             whole,
-            lambda: self._spec(whole, request, asked_dtype, recorder),
-            asked_shape=request.shape_said(),
-            asked_dtype=asked_dtype,
+            lambda: create(whole, filled, defaults.creators, self.stack, recorder),
+            asked_shape=request.shape_said(whole),
+            asked_dtype=filled.dtype_said(whole, None),
             seen=lambda spec: self._seen(whole, spec, self.stack),
-            reuse=self.reuse,
+            reuse=defaults.reuse if request.reuse is None else request.reuse,
             site=site,
             earlier=lineage.asked_again(whole, site),
         )
@@ -124,68 +127,14 @@ class Declaring:
         """What a slice of these stacks, and inside `jax.shard_map` a shard, sees of a variable."""
         return seen_in_shard(whole, slice_of(whole, spec, stack), self.run.recorder(self.path))
 
-    def _spec(self, whole: str, request: Request, dtype: Any, recorder: Recorder) -> VariableSpec:
-        """What is created if the variable doesn't exist yet."""
-        initializer, shape = request.initializer, request.shape
-        initializer = self.defaults.initializer if initializer is None else initializer
-        if isinstance(initializer, InitializedValue):
-            shape, dtype = self._like_source(whole, initializer, shape, dtype, recorder)
-        initializer = recorder.accepted(whole, initializer)
-        wanted = _initial.normalize(whole, shape, dtype, initializer)
-        regularizer = request.regularizer
-        regularizer = self.defaults.regularizer if regularizer is None else regularizer
-        if not (regularizer is None or callable(regularizer)):
-            raise RegularizerError(
-                f"Variable {whole!r}: a regularizer is a function f(value) -> scalar, such as "
-                f"regularizers.l2(1e-4), got {regularizer!r}."
-            )
-        if not (request.constraint is None or callable(request.constraint)):
-            raise ConstraintError(
-                f"Variable {whole!r}: a constraint is a function f(value) -> value, got "
-                f"{request.constraint!r}."
-            )
-        sharding = request.sharding
-        if sharding is None and self.defaults.partitioner is not None:
-            sharding = self.defaults.partitioner(whole, wanted.shape, wanted.dtype)
-        sharding = check_spec(whole, sharding, wanted.shape)
-        one = jax.ShapeDtypeStruct(wanted.shape, wanted.dtype)
-        shape = shape_of_all_shards(whole, one, sharding, recorder)
-        lengths = tuple(length for _, length in self.stack)
-        return VariableSpec(
-            (*lengths, *shape),
-            wanted.dtype,
-            wanted.initializer,
-            request.trainable,
-            regularizer,
-            request.constraint,
-            sharding,
-            self.stack,
-        )
-
-    def _like_source(
-        self, whole: str, initializer: InitializedValue, shape: Any, dtype: Any, recorder: Recorder
-    ) -> tuple[Any, Any]:
-        """The shape and dtype of a variable that starts as another one, where not said."""
-        for name in outward(whole, initializer.name):
-            source = recorder.created(name)
-            if source is not None:
-                shared = sum(a == b for a, b in zip(source.stack, self.stack, strict=False))
-                seen = jax.ShapeDtypeStruct(source.shape[shared:], source.dtype)
-                like = _initial.like_source(initializer, seen)
-                return (
-                    like.shape if shape is None else shape,
-                    like.dtype if dtype is None else dtype,
-                )
-        return shape, dtype  # created later, so it must be said
-
     def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Array:
         recorder = self.run.recorder(self.path)
         whole = join(self.path, name)
         spec = recorder.find(whole) if counted else recorder.created(whole)
         if spec is None:
             created = tuple(recorder.specs())
-            below = tuple(n[len(whole) - len(name) :] for n in created if _is_in(n, self.path))
-            error = not_there(self.path, name, below, created)
+            inside = tuple(n[len(whole) - len(name) :] for n in created if _is_in(n, self.path))
+            error = not_there(self.path, name, inside, created)
             raise MissingVariableError(
                 f"{error} scope[name] reads what exists; to create a variable, write "
                 "scope.get_variable(name, shape)."
@@ -226,7 +175,7 @@ class Declaring:
 
 def declaring_root(recorder: Recorder) -> tuple[Declaring, Leaves]:
     """The place and the leaves of the root scope of a declaration."""
-    place = Declaring(Run(recorder), "", (), _Defaults())
+    place = Declaring(Run(recorder), "", (), Defaults())
     return place, place.bits
 
 

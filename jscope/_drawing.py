@@ -87,4 +87,4 @@ class Drawing(Cursor):
             raise TypeError(f"scope.fold takes an integer scalar, such as a time step, got {i!r}.")
         concrete = (self.name, integer) if isinstance(integer, int) else None
         place, leaves = self._place.folded(integer, self._leaves)
-        return self._at(place, leaves, self._begun().folded(concrete))
+        return self._at(place, leaves, self._begun().folded(concrete), self._openings())

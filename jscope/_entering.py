@@ -1,19 +1,22 @@
 """Entering scopes: the methods of `Scope` that give other scopes.
 
-Imports: `_cursor`, `_errors`, `_initial`, `_names`, `_recorder`, `initializers`,
-`regularizers`, `sharding`.
+Imports: `_cursor`, `_defaults`, `_errors`, `_getters`, `_names`, `_recorder`, `_refused`, `_sites`,
+`initializers`, `regularizers`, `sharding`.
 """
 
 import operator
-from typing import Any, Self
+from typing import Self
 
 from jax.typing import ArrayLike, DTypeLike
 
-from . import _initial
 from ._cursor import Cursor
-from ._errors import ShapeMismatchError
+from ._defaults import read
+from ._errors import ScopeError, ShapeMismatchError
+from ._getters import CustomGetter
 from ._names import check
-from ._recorder import AUTO_REUSE, Reuse
+from ._recorder import AUTO_REUSE, Constraint, Reuse
+from ._refused import check_refused
+from ._sites import transform_around
 from .initializers import Initializer
 from .regularizers import Regularizer
 from .sharding import Partitioner
@@ -24,11 +27,6 @@ class Entering(Cursor):
 
     __slots__ = ()
 
-    @property
-    def reuse(self) -> Reuse:
-        """False, True or `AUTO_REUSE`."""
-        return self._place.reuse
-
     def __truediv__(self, name: str) -> Self:
         """The scope ``name`` below this one; ``scope / "a/b"`` is ``scope / "a" / "b"``."""
         if not isinstance(name, str):
@@ -38,54 +36,141 @@ class Entering(Cursor):
 
     def variable_scope(
         self,
-        name: str,
+        name_or_scope: "str | Self | None" = None,
+        default_name: str | None = None,
+        values: None = None,
         *,
-        reuse: Reuse | None = None,
         initializer: Initializer | ArrayLike | None = None,
         regularizer: Regularizer | None = None,
         partitioner: Partitioner | None = None,
+        custom_getter: CustomGetter | None = None,
+        reuse: Reuse | None = None,
         dtype: DTypeLike | None = None,
+        constraint: Constraint | None = None,
+        caching_device: None = None,
+        use_resource: None = None,
+        auxiliary_name_scope: None = None,
     ) -> Self:
-        """The scope ``name`` below this one, with defaults for what is in it.
+        """A scope below this one, or another scope, with defaults for what is in it.
 
-        Every argument that is None is inherited. The result is its own context manager,
-        ``with scope.variable_scope("a") as s:``; leaving it does nothing.
+        Every argument that is None is inherited: from this scope if a name is given, from that
+        scope if one is given. The result is its own context manager, ``with
+        scope.variable_scope("a") as a:``; leaving it does nothing.
+
+        >>> def model(scope, x):
+        ...     first = scope.variable_scope(None, default_name="conv")  # "conv"
+        ...     second = scope.variable_scope(None, default_name="conv")  # "conv_1"
+        ...     x = block(second, block(first, x))
+        ...     return block(scope.variable_scope(first, reuse=True), x)  # "conv"
 
         Args:
-            name: Relative to this scope.
-            reuse: True: variables must exist; `AUTO_REUSE`: get or create. Inherited, it
-                can't be undone: False means the same as None.
+            name_or_scope: A name, relative to this scope; or a scope, which is entered where it
+                is: its name, reuse and defaults are its own, whatever this scope's are.
+            default_name: The name if ``name_or_scope`` is None, made unique: ``d``, ``d_1``, ...
+                TF's rules of counting: `_openings`.
             initializer: Default for `get_variable`.
             regularizer: Default for `get_variable`; `js.no_regularizer` stops inheritance.
             partitioner: ``f(name, shape, dtype) -> PartitionSpec``, asked for each variable
                 that is created without ``sharding``; see `js.sharding`.
+            custom_getter: ``f(getter, name, **arguments)``, called in place of each
+                `get_variable`, at declaration and at application. ``getter(name, **arguments)``
+                gives the variable, or what the getter of a scope around makes of it. The name
+                is the whole one, from the root or the last transform's boundary; the arguments
+                are those of `get_variable`, and ``reuse``. See `docs/custom_getters.md`.
+            reuse: True: variables must exist; `AUTO_REUSE`: get or create. Inherited, it
+                can't be undone: False means the same as None.
             dtype: Default for `get_variable`.
+            constraint: Default for `get_variable` in this very scope; it is not inherited.
+            values: With ``caching_device``, ``use_resource`` and ``auxiliary_name_scope``:
+                TF1's; an error says what takes their place.
+
+        Raises:
+            TypeError: If neither a name nor a scope is given.
+            ScopeError: If the scope is another tree's or another declaration's; if ``reuse`` is
+                given with a default name alone; or if a default name is asked for in a
+                transform.
+            VariableNameError: If the name isn't legal.
+            ValueError, DtypeMismatchError, ConstraintError, GetterError: If a default is none.
 
         Source: ``tf.variable_scope``. Differences: a scope is a value and nothing is
             entered; names can't be empty; a partitioner gives how a variable is sharded over
             a mesh, and the variable stays one array.
         """
-        # By identity: 1 and numpy.True_ equal True, but are not it where reuse is looked at.
-        if not any(reuse is known for known in (None, False, True, AUTO_REUSE)):
-            raise ValueError(
-                "The reuse parameter must be True or False or None or js.AUTO_REUSE, got "
-                f"{reuse!r}."
+        if not (values is caching_device is use_resource is auxiliary_name_scope is None):
+            check_refused(
+                f"variable_scope({name_or_scope!r})",
+                values=values,
+                caching_device=caching_device,
+                use_resource=use_resource,
+                auxiliary_name_scope=auxiliary_name_scope,
             )
-        if not (partitioner is None or callable(partitioner)):
-            raise ValueError(f"Partitioner must be callable, but received: {partitioner!r}.")
-        defaults: dict[str, Any] = {
-            "reuse": reuse or None,
-            "initializer": initializer,
-            "regularizer": regularizer,
-            "partitioner": partitioner,
-            "dtype": None,
-        }
-        below = self / name
-        if dtype is not None:
-            defaults["dtype"] = _initial.normalize_dtype(f"{below.name}/**", dtype)
-        changed = {key: value for key, value in defaults.items() if value is not None}
-        below._place = below._place.with_defaults(changed)
+        if isinstance(name_or_scope, Entering):
+            below = self._jump(name_or_scope)
+        elif name_or_scope is None:
+            below = self._unique(default_name, reuse)
+        elif isinstance(name_or_scope, str):
+            below = self / name_or_scope
+            below._opened = self._openings().open(name_or_scope)
+        else:
+            raise TypeError(
+                "variable_scope: name_or_scope must be a string or a Scope, got "
+                f"{name_or_scope!r} of {type(name_or_scope).__name__}."
+            )
+        changes = read(
+            below.name,
+            reuse=reuse,
+            initializer=initializer,
+            regularizer=regularizer,
+            partitioner=partitioner,
+            custom_getter=custom_getter,
+            dtype=dtype,
+            constraint=constraint,
+        )
+        below._place = below._place.with_defaults(changes)
         return below
+
+    def _jump(self, scope: Self) -> Self:
+        """Another scope, entered from here."""
+        foreign = self._place.is_foreign(scope._place)
+        if foreign is None and scope._begun().is_of_other_root(self._begun()):
+            foreign = "is another tree's, or of another js.Scope(tree)"
+        if foreign is not None:
+            raise ScopeError(
+                f"The scope {scope.name!r} can't be entered from {self.name!r}: it {foreign}. "
+                "Enter scopes that descend from the one that the model was given."
+            )
+        opened = self._openings().enter(scope.name)
+        return self._at(scope._place.without_constraint(), scope._leaves, scope._begun(), opened)
+
+    def _unique(self, default_name: str | None, reuse: Reuse | None) -> Self:
+        if default_name is None:
+            raise TypeError("If default_name is None then name_or_scope is required.")
+        if reuse:
+            raise ScopeError(
+                f"reuse={reuse!r} cannot be used without a name_or_scope: the default name "
+                f"{default_name!r} is made unique, so there is nothing to share. Write "
+                f"scope.variable_scope({default_name!r}, reuse={reuse!r})."
+            )
+        check(default_name)
+        if not self._begun().runs_once():
+            raise ScopeError(
+                f"The default name {default_name!r} was asked for in the scope {self.name!r} "
+                f"inside {transform_around()}. JAX may run a body once for two calls, which would "
+                "then share what should get a name of its own. Write scope.variable_scope("
+                f"{default_name!r}), or enter the scope outside and pass it to the transform."
+            )
+        name, opened = self._openings().open_unique(default_name)
+        below = self / name
+        below._opened = opened
+        return below
+
+    def reuse_variables(self) -> Self:
+        """This scope with ``reuse=True``: ``scope = scope.reuse_variables()``.
+
+        Source: ``tf.VariableScope.reuse_variables``, which changes the scope itself.
+        """
+        place = self._place.with_defaults({"reuse": True})
+        return self._at(place, self._leaves, self._begun(), self._openings())
 
     def shared(self, name: str) -> Self:
         """The scope ``name`` below this one, in which asking twice means sharing.

@@ -74,6 +74,14 @@ class ConstraintError(JscopeError, ValueError, TypeError):
     """A constraint that changes a value's shape or dtype, or is no function."""
 
 
+class CollectionError(JscopeError, ValueError, TypeError):
+    """Collections of a variable that aren't a list of strings."""
+
+
+class GetterError(JscopeError, ValueError, TypeError):
+    """A custom getter or creator that is no function, or that gives what it can't."""
+
+
 class ShardingError(JscopeError, ValueError):
     """A sharding that a variable or a mesh can't have, or a partitioner that can't be."""
 

@@ -16,7 +16,7 @@ Facts that other files rely on:
   to compile, and JAX's cache would keep it.
 * **Errors name the variable**, also those of initializers, which don't know it.
 
-Imports: `_errors`, `_keys`, `initializers`, JAX and NumPy.
+Imports: `_errors`, `_keys`, `_no_arguments`, `initializers`, JAX and NumPy.
 """
 
 import contextlib
@@ -36,6 +36,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from . import initializers
 from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
 from ._keys import Words, fold_words
+from ._no_arguments import NoArguments, no_arguments, takes_none
 from .initializers import InitializedValue, KnownShape
 
 Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
@@ -73,11 +74,13 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
 
     Args:
         name: The variable's whole name, for messages.
-        shape: An int, a sequence of ints, or None if the initializer knows it.
+        shape: An int, a sequence of ints, or None if the initializer knows it; then a dimension
+            may be None too.
         dtype: What JAX takes for a dtype; None is the dtype of a value written down, else
             float32.
         initializer: ``f(key, shape, dtype)``; or a number, a list or an array, the initial
-            value itself; or None for TF1's default for the dtype.
+            value itself, or a function of no arguments that gives it; or None for TF1's default
+            for the dtype.
 
     Returns:
         ``(shape, dtype, initializer)``, with `initializers.constant` for an initial value.
@@ -92,30 +95,67 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
     if initializer is not None and not callable(initializer):
         initializer = _constant(name, initializer)
         if shape is not None:
-            raise InitializerError(
-                f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
-                f"shape={shape!r} out, or write initializer=init.constant(value) to fill the shape."
-            )
-        if asked is not None and asked != initializer.dtype:
-            raise DtypeMismatchError(
-                f"Variable {name!r}: Initializer type '{initializer.dtype}' and explicit dtype "
-                f"'{asked}' don't match. Leave dtype= out, or give a value of that dtype, such as "
-                f"np.asarray(value, {asked.name!r})."
-            )
+            raise shape_of_constant(name, shape)
+        _check_dtype_of_value(name, asked, initializer.dtype)
     _check_called(name, initializer)
-    known = isinstance(initializer, KnownShape)
+    if takes_none(initializer):
+        initializer = _of_no_arguments(name, shape, asked, initializer)
+    known = isinstance(initializer, KnownShape | NoArguments)
     if asked is None:
         asked = initializer.dtype if known else np.dtype(np.float32)
+    if shape is None and not known:
+        passed = "" if initializer is None else "The initializer passed is not valid by itself. "
+        raise InitializerError(
+            f"{passed}Variable {name} did not get an initial value, so its `shape` argument must "
+            f"be specified. Write get_variable({name.rpartition('/')[2]!r}, shape, ...)."
+        )
     if initializer is None:
         initializer = initializers.default(asked, name)
-    if shape is None and not known:
-        raise InitializerError(
-            f"Variable {name} did not get an initial value, so its `shape` argument must be "
-            f"specified. Write get_variable({name.rpartition('/')[2]!r}, shape, ...)."
-        )
-    return Wanted(
-        normalize_shape(name, initializer.shape if shape is None else shape), asked, initializer
+    if known and not _is_full(shape):
+        check_found(name, shape, None, initializer, "That is the shape of the initial value.")
+        shape = initializer.shape
+    return Wanted(normalize_shape(name, shape), asked, initializer)
+
+
+def is_value(initializer: Any, shape: Any) -> bool:
+    """Whether an initializer, passed beside this shape, is the initial value itself."""
+    if initializer is None:
+        return False
+    return not callable(initializer) or (not _is_full(shape) and takes_none(initializer))
+
+
+def shape_of_constant(name: str, shape: Any) -> InitializerError:
+    """Compose TF1's error for a shape that is given beside an initial value."""
+    return InitializerError(
+        f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
+        f"shape={shape!r} out, or write initializer=init.constant(value) to fill the shape."
     )
+
+
+def _is_full(shape: Any) -> bool:
+    if isinstance(shape, Iterable) and _rank(shape):
+        return all(dimension is not None for dimension in shape)
+    return shape is not None
+
+
+def _check_dtype_of_value(name: str, asked: Any, found: Any) -> None:
+    if asked is not None and asked != found:
+        raise DtypeMismatchError(
+            f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{asked}' don't "
+            "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
+            f"{asked.name!r})."
+        )
+
+
+def _of_no_arguments(name: str, shape: Any, asked: Any, function: Any) -> NoArguments:
+    if _is_full(shape):
+        raise InitializerError(
+            f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
+            f"it first; if it gives the initial value itself, leave shape={shape!r} out."
+        )
+    initializer = no_arguments(name, function)
+    _check_dtype_of_value(name, asked, initializer.dtype)
+    return initializer
 
 
 def known_shape(initializer: Any) -> tuple[int, ...] | None:
@@ -217,7 +257,8 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> Non
         DtypeMismatchError: In TF's words.
     """
     found_shape, found_dtype = shape_and_dtype(name, found)
-    if shape is not None:
+    plain = type(shape) is tuple and _INT.issuperset(map(type, shape))
+    if shape is not None and not (plain and shape == found_shape):  # else as nearly always
         asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
         normalize_shape(name, tuple(d for d in asked if d is not None))
         fits = (a is None or a == f for a, f in zip(asked, found_shape))
@@ -231,6 +272,9 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> Non
             f"Trying to share variable {name}, but specified dtype {dtype} and found dtype "
             f"{found_dtype}. {hint}"
         )
+
+
+_INT = frozenset({int})
 
 
 def _rank(shape: Any) -> int:

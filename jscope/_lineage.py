@@ -9,7 +9,9 @@ It is no part of the pytree: what crosses a transform's boundary begins a new on
   are never compared;
 * the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
   these. A ledger takes values only in the trace in which it was opened: a value of an inner
-  trace would leak.
+  trace would leak;
+* the trace in which the root scope was made. JAX runs the body of any other trace as often as it
+  likes, so what depends on the number of runs, such as default names, is refused there.
 
 Trace states are opaque, are compared with ``==`` and hold weak references only.
 
@@ -56,7 +58,7 @@ class Ledger:
 class Lineage:
     """See the top of this file."""
 
-    __slots__ = ("_drawn", "_folds", "_uses", "at_boundary", "records", "updates")
+    __slots__ = ("_drawn", "_folds", "_trace", "_uses", "at_boundary", "records", "updates")
 
     def __init__(self, *, at_boundary: bool = False) -> None:
         self._uses: _Uses = {}
@@ -65,6 +67,15 @@ class Lineage:
         self.updates: Ledger | None = None
         self.records: Ledger | None = None
         self.at_boundary = at_boundary
+        self._trace = None if at_boundary else trace_state()
+
+    def runs_once(self) -> bool:
+        """Whether the present trace is that of the root scope, which JAX runs no other time."""
+        return not self.at_boundary and trace_state() == self._trace
+
+    def is_of_other_root(self, other: "Lineage") -> bool:
+        """Whether two scopes are known to descend from different root scopes."""
+        return not (self.at_boundary or other.at_boundary or self._uses is other._uses)
 
     def asked_again(self, name: str, site: Site) -> Site | None:
         """Note that a variable is asked for; the place of an earlier time in the same trace."""

@@ -79,6 +79,15 @@ def join(*parts: str) -> str:
     return check("/".join(part for part in parts if part))
 
 
+def below(scope: str, name: str) -> str:
+    """`join` of a scope's name and a relative one that were checked, at a third of the cost.
+
+    >>> below("encoder", "w"), below("", "w")
+    ('encoder/w', 'w')
+    """
+    return f"{scope}/{name}" if scope else name
+
+
 def split(name: str) -> tuple[str, ...]:
     """The components of a name.
 

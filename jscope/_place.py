@@ -5,12 +5,13 @@ leading axis for each stack that is not sliced yet. `jax.lax.scan` and `jax.vmap
 the variables, so its rank tells whether they have. With random streams the words are those of
 the scope's path (`_keys`); else nobody reads them and they are zeros.
 
-Imports: `_errors`, `_names`, `_initial`, `_sites`, `_tree`, `initializers`, `regularizers`.
+Imports: `_defaults`, `_errors`, `_initial`, `_names`, `_recorder`, `_tree`, `initializers`,
+`regularizers`, `sharding`.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,36 +19,89 @@ from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
 from . import _initial
+from ._defaults import Defaults
 from ._errors import MissingVariableError, ScopeError
 from ._names import join
-from ._recorder import Constraint
+from ._recorder import Constraint, Reuse
 from ._tree import missing_variable
 from .initializers import Initializer
 from .regularizers import Regularizer
+from .sharding import Partitioner
+
+Shape: TypeAlias = int | Iterable[int | None] | None
 
 
 @dataclass(slots=True)
 class Request:
-    """The arguments of one `Scope.get_variable`."""
+    """The arguments of one `Scope.get_variable`, of which ``name`` is relative to the scope.
+
+    Attributes:
+        reuse: None is the scope's.
+        is_filled: Whether the scope's defaults are in it already, so that None is none.
+    """
 
     name: str
-    shape: int | Iterable[int] | None
+    shape: Shape
     dtype: DTypeLike | None
     initializer: Initializer | ArrayLike | None
     regularizer: Regularizer | None
-    trainable: bool
+    trainable: bool | None
+    collections: Iterable[str] | None
+    partitioner: Partitioner | None
+    validate_shape: bool
     constraint: Constraint | None
     sharding: PartitionSpec | None
+    reuse: Reuse | None = None
+    is_filled: bool = False
 
-    def shape_said(self) -> int | Iterable[int] | None:
+    def filled(self, defaults: Defaults) -> "Request":
+        """With the scope's defaults where nothing was said; reuse apart."""
+        if self.is_filled or defaults.are_none:
+            return self
+
+        def said(value: Any, default: Any) -> Any:
+            return default if value is None else value
+
+        initializer = said(self.initializer, defaults.initializer)
+        dtype = self.dtype
+        if dtype is None and defaults.dtype is not None:
+            # A value's own beats the scope's.
+            dtype = None if _initial.is_value(initializer, self.shape) else defaults.dtype
+        return Request(
+            self.name,
+            self.shape,
+            dtype,
+            initializer,
+            said(self.regularizer, defaults.regularizer),
+            self.trainable,
+            self.collections,
+            said(self.partitioner, defaults.partitioner),
+            self.validate_shape,
+            said(self.constraint, defaults.constraint),
+            self.sharding,
+            self.reuse,
+            True,
+        )
+
+    def shape_said(self, name: str) -> Shape:
         """The shape that the call names, by itself or as that of an initial value; or None."""
-        return _initial.known_shape(self.initializer) if self.shape is None else self.shape
+        if not self.validate_shape:
+            return None
+        if self.shape is None:
+            # A scope's `init.constant(0.0)` is for variables of any shape.
+            is_default = self.is_filled and callable(self.initializer)
+            return None if is_default else _initial.known_shape(self.initializer)
+        if not (self.initializer is None or callable(self.initializer)):
+            raise _initial.shape_of_constant(name, self.shape)
+        return self.shape
 
-    def dtype_said(self, whole: str, scope_default: Any) -> Any:
+    def dtype_said(self, name: str, scope_default: Any) -> Any:
         """The dtype that the call or the scope names, if any; a value's own beats the scope's."""
         if self.dtype is not None:
-            return _initial.normalize_dtype(whole, self.dtype)
-        is_value = self.initializer is not None and not callable(self.initializer)
+            return _initial.normalize_dtype(name, self.dtype)
+        if scope_default is None or self.is_filled:
+            return None
+        is_value = _initial.is_value(self.initializer, self.shape)
         return None if is_value else scope_default
 
 

@@ -4,7 +4,8 @@ A `Recorder` lives as long as the `jscope.declare` call that made it. Scopes fin
 a `Run`, which refers to it weakly, so that a scope, or a JAX cache that keeps a scope's
 structure, keeps no model alive; a scope that outlives its run finds nothing, and says so.
 
-Imports: `_errors`, `_sites`, `_traced`, `_initial`, `initializers`, `regularizers`, JAX and NumPy.
+Imports: `_collections`, `_errors`, `_initial`, `_sites`, `_traced`, `initializers`,
+`regularizers`, JAX and NumPy.
 """
 
 import enum
@@ -21,6 +22,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from . import _initial
+from ._collections import GraphKeys
 from ._errors import (
     MissingVariableError,
     ScopeError,
@@ -59,6 +61,7 @@ class VariableSpec:
         regularizer: ``f(value) -> scalar`` or None.
         constraint: ``f(value) -> value`` or None, for `Declaration.apply_constraints`.
         sharding: How one slice is sharded over a mesh; None where nobody said.
+        collections: The collections that were named for it, for `Declaration.collection`.
         stack: ``(scope, length)`` of each stack around it, outermost first. The shape begins
             with these lengths; initializer, regularizer, constraint and sharding are those of
             one slice.
@@ -71,6 +74,7 @@ class VariableSpec:
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     sharding: PartitionSpec | None = None
+    collections: tuple[str, ...] = (GraphKeys.GLOBAL_VARIABLES,)
     stack: Stack = ()
 
     @property
@@ -113,7 +117,8 @@ class Recorder:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._told: dict[str, ToldSpecs] = {}
-        self._lock = threading.Lock()
+        # Reentrant: what creates a variable may be the user's function, which may ask for another.
+        self._lock = threading.RLock()
 
     def find(self, name: str) -> VariableSpec | None:
         """The variable's facts, if it has been created; counts as asking for it."""
@@ -129,7 +134,7 @@ class Recorder:
         name: str,
         create: Callable[[], VariableSpec],
         *,
-        asked_shape: int | Iterable[int] | None,
+        asked_shape: int | Iterable[int | None] | None,
         asked_dtype: Any,
         seen: Callable[[VariableSpec], jax.ShapeDtypeStruct],
         reuse: Reuse,

@@ -19,7 +19,7 @@ Imports: everything above it in the map of `docs/design.md`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import jax
 from jax import Array
@@ -68,8 +68,9 @@ class Scope(Entering, Asking, Drawing, Assigning):
     ):
         self._place, self._leaves = bound_root(_merge((tree, *more)), rngs)
         self._lineage = Lineage()
+        self._opened = None
 
-    def specs(self, function: Callable[[str, Any], Any], rest: Any) -> "Scope":
+    def specs(self, function: Callable[[str, Any], Any], rest: Any) -> Self:
         """Specs in the shape of this scope: an ``in_specs`` of `jax.shard_map`, an ``in_axes``.
 
         A bound scope has its variables as leaves, a declaring one has not; this fits both. It
@@ -85,6 +86,19 @@ class Scope(Entering, Asking, Drawing, Assigning):
         >>> specs = scope.specs(lambda name, value: PartitionSpec("model"), PartitionSpec())
         """
         return self._at(self._place, self._place.with_leaves(function, rest, self._leaves), None)
+
+    def __copy__(self) -> Self:
+        return self._at(self._place, self._leaves, self._begun(), self._openings())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        del memo  # what a scope refers to is immutable, or shared among scopes on purpose
+        return self.__copy__()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"The scope {self.name!r} can't be pickled: it belongs to a run of its model. Pickle "
+            "the tree, and write js.Scope(tree) where it is loaded."
+        )
 
     def __repr__(self) -> str:
         return f"Scope({self._place.summary()})"
@@ -102,7 +116,7 @@ def declaring_scope(recorder: Recorder) -> Scope:
 def with_ledgers(scope: Scope, updates: Ledger | None, records: Ledger | None) -> Scope:
     """The same scope, whose updates or records go to other ledgers; None leaves them."""
     lineage = scope._begun().with_ledgers(updates, records)
-    return scope._at(scope._place, _flatten(scope)[0], lineage)
+    return scope._at(scope._place, _flatten(scope)[0], lineage, scope._openings())
 
 
 def _make(place: Bound | Declaring, leaves: tuple[Any, ...], lineage: Lineage | None) -> Scope:
@@ -110,6 +124,7 @@ def _make(place: Bound | Declaring, leaves: tuple[Any, ...], lineage: Lineage | 
     scope._place = place
     scope._leaves = leaves
     scope._lineage = lineage
+    scope._opened = None
     return scope
 
 
@@ -137,14 +152,17 @@ def _merge(trees: tuple[Mapping[str, Any], ...]) -> VarTree:
 def _flatten(scope: Scope) -> tuple[tuple[Any, ...], Bound | Declaring]:
     lineage = scope._lineage
     if lineage is None or lineage.updates is None or not lineage.updates.entries:
-        return scope._leaves, scope._place
+        place = scope._place
+        return scope._leaves, place if place.loose is None else place.static()
     names = scope._place.names()
     written, path = lineage.updates.entries, scope.name
     current = (
         written.get(join(path, name), leaf)
         for name, leaf in zip(names, scope._leaves, strict=False)
     )
-    return (*current, *scope._leaves[len(names) :]), scope._place
+    place = scope._place
+    static = place if place.loose is None else place.static()
+    return (*current, *scope._leaves[len(names) :]), static
 
 
 def _flatten_with_keys(
