@@ -79,7 +79,7 @@ def get_variable(
         dtype: Dtype; None is the value's where the initializer is one, else float32. To
             read, None fits any dtype.
         initializer: ``f(key, shape, dtype)``; or a number, a list of numbers or an array, the
-            initial value itself. None is ``init.glorot_uniform()`` for floats, and zeros for
+            initial value itself, or a function of no arguments that gives it. None is ``init.glorot_uniform()`` for floats, and zeros for
             integers and bools. Ignored if the variable exists.
         key: PRNG key to create with; without one, a variable is only looked up.
 
@@ -101,8 +101,7 @@ def get_variable(
     Source:
         ``tf.get_variable`` under ``AUTO_REUSE`` with a key, under ``reuse=True`` without.
         Differences: where the variable exists, TF checks the default dtype, float32, if none
-        is given; here only a given one is checked. An initializer can't be a function of no
-        arguments.
+        is given; here only a given one is checked.
     """
     variables = as_tree(tree)
     position = structure_of(variables).position(check(name))

@@ -31,7 +31,7 @@ def default(scope, name):
     return scope.variable_scope(None, default_name=name)
 
 
-# Default names. What they are in TF: test_default_names_tensorflow.py.
+# Default names.
 
 
 def test_default_names_count_every_opening_of_the_name():
