@@ -28,7 +28,7 @@ class Drawing(Cursor):
         name ``<scope>/rng:<stream>``, or ``<scope>/rng:<stream>/<name>`` (`docs/design.md`,
         "Keys"). So it is the same under any transform, in a stack or an unrolled loop.
 
-        >>> scope = Scope({}, rngs={"dropout": jax.random.key(0)}) / "layer"
+        >>> scope = js.Scope({}, rngs={"dropout": jax.random.key(0)}) / "layer"
         >>> keep = jax.random.bernoulli(scope.rng("dropout"), 0.9, (3,))
 
         Args:
@@ -70,7 +70,7 @@ class Drawing(Cursor):
         >>> def step(x, t):
         ...     now = scope.fold(t)
         ...     return x * jax.random.bernoulli(now.rng("dropout"), 0.9, x.shape), None
-        >>> scope = Scope({}, rngs=jax.random.key(0))
+        >>> scope = js.Scope({}, rngs=jax.random.key(0))
         >>> x, _ = jax.lax.scan(step, jnp.ones(3), jnp.arange(5))
 
         Raises:

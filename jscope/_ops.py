@@ -79,8 +79,9 @@ def get_variable(
         dtype: Dtype; None is the value's where the initializer is one, else float32. To
             read, None fits any dtype.
         initializer: ``f(key, shape, dtype)``; or a number, a list of numbers or an array, the
-            initial value itself, or a function of no arguments that gives it. None is ``init.glorot_uniform()`` for floats, and zeros for
-            integers and bools. Ignored if the variable exists.
+            initial value itself, or a function of no arguments that gives it. None is
+            ``init.glorot_uniform()`` for floats, and zeros for integers and bools. Ignored if
+            the variable exists.
         key: PRNG key to create with; without one, a variable is only looked up.
 
     Returns:

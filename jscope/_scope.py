@@ -82,8 +82,9 @@ class Scope(Entering, Asking, Drawing, Assigning):
                 this scope, the value an array or, declaring, a `jax.ShapeDtypeStruct`.
             rest: The spec of all other leaves, which are random keys and the like.
 
-        >>> scope = Scope({"w": jnp.ones((8, 3))})
-        >>> specs = scope.specs(lambda name, value: PartitionSpec("model"), PartitionSpec())
+        >>> scope = js.Scope({"w": jnp.ones((8, 3))})
+        >>> sharded, whole = jax.sharding.PartitionSpec("model"), jax.sharding.PartitionSpec()
+        >>> specs = scope.specs(lambda name, value: sharded, whole)
         """
         return self._at(self._place, self._place.with_leaves(function, rest, self._leaves), None)
 
