@@ -1,7 +1,8 @@
 """Documentation is code: pages and docstrings run, under JAX's own defaults.
 
 In a page, the ``python`` blocks run one after the other in one namespace; a ``text`` block
-right behind one is what it prints.
+right behind one is what it prints. A line ``$ jscope ...`` of a ``console`` block runs too, in
+the same folder; what follows is what it prints.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import importlib
 import io
 import pkgutil
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import numpy as np
 import pytest
 
 import jscope
+from jscope._cli._app import run as run_command
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -30,6 +33,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(jscope.__path__, "jscope.
 @pytest.fixture(autouse=True)
 def jax_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -50,6 +54,19 @@ def test_page_runs_and_prints_what_it_says(page):
         elif language == "text" and printed:
             assert printed.rstrip() == code.rstrip(), f"{page}:{line}"
             printed = ""
+        elif language == "console":
+            assert console(code) == code.rstrip(), f"{page}:{line}"
+
+
+def console(session):
+    """The session as its commands give it now."""
+    shown = []
+    for command in re.findall(r"^\$ jscope (.*)", session, re.MULTILINE):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            run_command(shlex.split(command))
+        shown += [f"$ jscope {command}", *out.getvalue().rstrip().split("\n")]
+    return "\n".join(shown)
 
 
 def test_readme_shows_code_and_output():

@@ -149,8 +149,8 @@ def _say(found: list[Difference], equal: int) -> None:
     if found:
         columns = (
             Column("name", is_name=True),
-            Column(""),
-            Column("what it is"),
+            Column("difference"),
+            Column("type"),
             Column("rel. diff.", right=True),
         )
         rows = [
