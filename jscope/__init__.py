@@ -80,6 +80,11 @@ if TYPE_CHECKING:
     from ._tree import VarTree as VarTree
     from .regularizers import no_regularizer as no_regularizer
     from .saver import Saver as Saver
+    from .saver import checkpoint_exists as checkpoint_exists
+    from .saver import checkpoints_iterator as checkpoints_iterator
+    from .saver import latest_checkpoint as latest_checkpoint
+    from .saver import list_variables as list_variables
+    from .saver import load_variable as load_variable
 
 # Where each name lives: the same names as above, for the interpreter.
 _HOME = {
@@ -108,7 +113,10 @@ _HOME = {
     "_declaration": "Declaration",
     "_declare": "declare init",
     "_effects": "with_records with_updates",
-    "saver": "Saver",
+    "saver": (
+        "Saver checkpoint_exists checkpoints_iterator latest_checkpoint list_variables "
+        "load_variable"
+    ),
 }
 _MODULES = ("initializers", "layers", "regularizers", "sharding")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}

@@ -1,46 +1,64 @@
-"""Finding checkpoints: which steps a directory has, and opening one of them.
+"""Finding checkpoints: the newest one that can be loaded, and opening one.
 
-A step is committed if it is listed; it is *sound* if its index and the sizes of its files are
-what was saved. Others may save, replace and remove steps meanwhile, so what was found may be gone
-a moment later: `changed` tells that from damage.
+A step is *sound* if its index is, and its other files have the sizes, and small ones the
+checksums, that stand there. Others may save, replace and remove steps meanwhile, so what was
+found may be gone a moment later; `has_changed` tells that from damage.
 
-Imports: `_errors`, `_foreign`, `_index`, `_source`; standard library.
+Imports: `_errors`, `_foreign`, `_index`, `_listing`, `_source`, `_state`; standard library.
 """
 
 import os
 import warnings
 from pathlib import Path
 
-from .._errors import CheckpointError, CheckpointNotFoundError, listed
-from ._foreign import foreign_steps, open_foreign
-from ._index import FILE_NAME, Index, check_files, read_index
+from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning, listed
+from ._foreign import foreign_steps, is_foreign, open_foreign
+from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._listing import checkpoints, committed_steps, path_of
 from ._source import OwnSource, Source
+from ._state import remembered
 
-# How often a directory is listed anew when the steps in it are gone. A writer that removes them
-# faster than an index is read would have to save thousands of times a second.
+# How often a directory is listed anew because the steps in it are gone. A writer would have to
+# remove them faster than an index is read, every time.
 _ATTEMPTS = 100
 
 
-def committed_steps(directory: Path) -> tuple[int, ...]:
-    """The steps that are committed, in ascending order."""
-    try:
-        names = os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    return tuple(sorted(int(n) for n in names if _is_step(n) and _has_index(directory / n)))
-
-
 def newest_step(directory: Path) -> int | None:
-    """The newest sound step, or None if no step is committed.
+    """The newest sound step, or None if nothing is saved.
 
-    Warns of every newer one, which is damaged.
+    Warns of each newer one, which is damaged.
 
     Raises:
-        CheckpointError: If steps are committed, and none is sound.
+        CheckpointError: If something is saved, and nothing of it is sound.
         OSError: If the directory can't be listed.
     """
     found = _newest(directory)
-    return None if found is None else found[0]
+    return None if found is None else found.index.step
+
+
+def newest_path(directory: Path) -> Path | None:
+    """Where the newest checkpoint is, of jscope or else of another library; None if none is.
+
+    Raises:
+        CheckpointError: As `newest_step`.
+    """
+    try:
+        found = _newest(directory)
+    except NotADirectoryError:
+        return None
+    if found is not None:
+        return found.path
+    return next(reversed(foreign_steps(directory).values()), None)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is a checkpoint, not a directory of them; sound or not."""
+    return (path / FILE_NAME).is_file() or is_foreign(path)
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """A user's path: ``~`` is expanded, a relative one is taken from the working directory."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def open_checkpoint(directory: Path, step: int | str | os.PathLike[str] | None) -> Source:
@@ -55,40 +73,32 @@ def open_checkpoint(directory: Path, step: int | str | os.PathLike[str] | None) 
         CheckpointNotFoundError: If there is none.
         CheckpointError: If it is damaged.
     """
-    if step is not None and not isinstance(step, int):
-        path = Path(os.path.abspath(os.path.expanduser(step)))
-        own = _open_own(path, int(path.name)) if _is_step(path.name) else None
-        return own or open_checkpoint(path, None)
-    if step is not None:
+    if isinstance(step, int):
         return _open_step(directory, step)
-    found = _newest(directory)
-    if found is not None:
-        return OwnSource(directory / str(found[0]), found[1])
-    foreign = open_foreign(directory)
-    if foreign is not None:
-        return foreign
-    steps = foreign_steps(directory)
-    for path in reversed(steps.values()):
-        foreign = open_foreign(path)
-        assert foreign is not None
-        return foreign
-    raise CheckpointNotFoundError(
-        f"There is no checkpoint in {directory}. Save one with saver.save(tree, step), or give the "
-        "directory or file that has one, of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow."
-    )
+    if step is not None:
+        path = as_path(step)
+        own = _open_own(path, path.parent, None)
+        return own or open_checkpoint(path, None)
+    try:
+        return _newest(directory) or _newest_foreign(directory)
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        if isinstance(error, NotADirectoryError):
+            return _newest_foreign(directory)
+        raise CheckpointError(f"{directory} can't be read: {_text(error)}") from error
 
 
-def sound_step_before(directory: Path, step: int) -> int | None:
-    """The newest sound step before another."""
-    for earlier in reversed(committed_steps(directory)):
-        if earlier < step and _is_sound(directory / str(earlier), earlier):
-            return earlier
-    return None
+def has_changed(source: Source) -> bool:
+    """Whether a checkpoint has been replaced or removed since it was opened."""
+    if not isinstance(source, OwnSource):
+        return False
+    return read_save_id(source.path) != source.index.save_id
 
 
 def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> CheckpointError:
     """Compose the error: which step is damaged, how, and which one is not."""
-    before = sound_step_before(directory, step)
+    before = _sound_step_before(directory, step)
     offer = (
         "There is no sound step before it."
         if before is None
@@ -97,67 +107,87 @@ def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> 
     return CheckpointError(f"Step {step} can't be read from {path}: {_text(error)}. {offer}")
 
 
-def _text(error: Exception) -> str:
-    # TensorStore's messages go on for pages; all of it is in the cause.
-    first = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {first[:500]}"
-
-
-def has_changed(source: Source) -> bool:
-    """Whether a checkpoint has been replaced or removed since it was opened."""
-    if not isinstance(source, OwnSource):
-        return False
-    try:
-        return read_index(source.path, source.index.step).save_id != source.index.save_id
-    except (OSError, ValueError):
-        return not _has_index(source.path)
-
-
-def _newest(directory: Path) -> tuple[int, Index] | None:
+def _newest(directory: Path) -> OwnSource | None:
     for _ in range(_ATTEMPTS):
-        steps = committed_steps(directory)
-        damaged: list[str] = []
-        for step in reversed(steps):
-            path = directory / str(step)
-            try:
-                index = read_index(path, step)
-                check_files(path, index)
-            except (OSError, ValueError) as error:
-                if not _has_index(path):
-                    break  # removed meanwhile: list anew
-                damaged.append(f"Step {step} can't be read from {path}: {_text(error)}")
-                continue
-            for text in damaged:
-                warnings.warn(f"{text}. Step {step} is the newest sound one.", stacklevel=2)
-            return step, index
-        else:
-            if not damaged:
-                return None
-            raise CheckpointError(". ".join([*damaged, "There is no sound step"]) + ".")
+        found = checkpoints(directory)
+        damaged: dict[int, Exception] = {
+            step: ValueError(f"{FILE_NAME} is gone")
+            for step in _remembered(directory) - found.keys()
+            if (directory / str(step)).is_dir()
+        }
+        sound = _newest_sound(found, damaged)
+        if sound is not None:
+            step = sound.index.step
+            for other in sorted(step_ for step_ in damaged if step_ > step):
+                text = _text(damaged[other])
+                warnings.warn(
+                    f"Step {other} can't be read from {directory / str(other)}: {text}. Step "
+                    f"{step} is the newest sound one.",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+            return sound
+        if damaged:
+            texts = [
+                f"Step {step} can't be read from {directory / str(step)}: {_text(error)}"
+                for step, error in sorted(damaged.items(), reverse=True)
+            ]
+            first = damaged[max(damaged)]
+            raise CheckpointError(". ".join([*texts, "There is no sound step."])) from first
+        if not found:
+            return None
     raise CheckpointError(
         f"The steps in {directory} are removed faster than they can be read. Keep more of them: "
         "Saver(directory, max_to_keep=...)."
     )
 
 
-def _is_sound(path: Path, step: int) -> bool:
+def _newest_sound(found: dict[int, Path], damaged: dict[int, Exception]) -> OwnSource | None:
+    """The newest of these that is sound; those above it that are there are added to ``damaged``."""
+    for step, path in reversed(found.items()):
+        try:
+            return OwnSource(path, _sound_index(path, step))
+        except (OSError, ValueError) as error:
+            # Else it was removed meanwhile.
+            if (path / FILE_NAME).is_file():
+                damaged[step] = error
+    return None
+
+
+def _sound_index(path: Path, step: int) -> Index:
+    index = read_index(path, step)
+    check_files(path, index)
+    return index
+
+
+def _remembered(directory: Path) -> frozenset[int]:
     try:
-        check_files(path, read_index(path, step))
-    except (OSError, ValueError):
-        return False
-    return True
+        return remembered(directory)
+    except OSError:
+        return frozenset()
+
+
+def _sound_step_before(directory: Path, step: int) -> int | None:
+    for earlier, path in reversed(checkpoints(directory).items()):
+        try:
+            if earlier < step:
+                return _sound_index(path, earlier).step
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def _open_step(directory: Path, step: int) -> Source:
-    path = directory / str(step)
-    own = _open_own(path, step)
+    path = path_of(directory, step) if directory.is_dir() else None
+    own = None if path is None else _open_own(path, directory, step)
     if own is not None:
         return own
     steps = foreign_steps(directory)
-    foreign = open_foreign(steps[step]) if step in steps else None
-    if foreign is not None:
-        return foreign
-    known = committed_steps(directory) or tuple(steps)
+    if step in steps:
+        foreign = _open_foreign(steps[step])
+        if foreign is not None:
+            return foreign
+    known = (committed_steps(directory) if directory.is_dir() else ()) or tuple(steps)
     those = f"steps {listed(known, most=20)}" if known else "no checkpoint at all"
     raise CheckpointNotFoundError(
         f"There is no step {step} in {directory}; it has {those}. Leave the step out for the "
@@ -165,19 +195,40 @@ def _open_step(directory: Path, step: int) -> Source:
     )
 
 
-def _open_own(path: Path, step: int) -> OwnSource | None:
+def _open_own(path: Path, directory: Path, step: int | None) -> OwnSource | None:
     try:
         return OwnSource(path, read_index(path, step))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise cannot_be_read(path, path.parent, step, error) from error
+        if step is None:
+            raise CheckpointError(f"{path} can't be read: {_text(error)}") from error
+        raise cannot_be_read(path, directory, step, error) from error
 
 
-def _is_step(name: str) -> bool:
-    # int() would take "012" and "١٢" too, which are not what save writes.
-    return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
+def _newest_foreign(directory: Path) -> Source:
+    foreign = _open_foreign(directory)
+    steps = {} if foreign is not None else foreign_steps(directory)
+    if steps:
+        foreign = _open_foreign(steps[max(steps)])
+    if foreign is not None:
+        return foreign
+    raise CheckpointNotFoundError(
+        f"There is no checkpoint in {directory}. Save one with saver.save(tree, step), or give the "
+        "directory or file that has one, of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow."
+    )
 
 
-def _has_index(path: Path) -> bool:
-    return (path / FILE_NAME).is_file()
+def _open_foreign(path: Path) -> Source | None:
+    try:
+        return open_foreign(path)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint {path} can't be read: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    # TensorStore's messages go on for pages; all of it is in the cause.
+    first = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first[:500]}"

@@ -15,7 +15,7 @@ Flax on use.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +42,27 @@ def open_foreign(path: Path) -> Source | None:
     trees = _orbax_trees.items(path)
     if trees:
         return _orbax_trees.OrbaxSource(path, trees)
-    if path.suffix == ".safetensors" and path.is_file():
-        return FileSource(path, safetensors.open_file(path))
-    if path.suffix == ".npz" and path.is_file():
-        return FileSource(path, npz.open_file(path))
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else []
-    if files:
-        return FileSource(path, _together(path, files))
-    if path.with_name(path.name + ".index").is_file():
-        return FileSource(path, tf_checkpoint.open(path))
-    if _is_flax_map(path):
-        return FileSource(path, _flax_values(path))
-    return None
+    open_file = _file_kind(path)
+    return None if open_file is None else FileSource(path, open_file(path))
+
+
+def _file_kind(path: Path) -> Callable[[Path], Mapping[str, Any]] | None:
+    """How to open what is no checkpoint of Orbax."""
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            return safetensors.open_file
+        if path.suffix == ".npz":
+            return npz.open_file
+    if path.is_dir() and any(path.glob("*.safetensors")):
+        return _together
+    if Path(f"{path}.index").is_file():
+        return tf_checkpoint.open
+    return _flax_values if _is_flax_map(path) else None
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether `open_foreign` would open a path."""
+    return bool(_orbax_trees.items(path)) or _file_kind(path) is not None
 
 
 def foreign_steps(directory: Path) -> dict[int, Path]:
@@ -94,10 +103,10 @@ def _flax_values(path: Path) -> dict[str, Any]:
     return found
 
 
-def _together(path: Path, files: Sequence[Path]) -> dict[str, Any]:
+def _together(path: Path) -> dict[str, Any]:
     """The tensors of a directory's safetensors files."""
     found: dict[str, Any] = {}
-    for file in files:
+    for file in sorted(path.glob("*.safetensors")):
         tensors = safetensors.open_file(file)
         twins = [name for name in tensors if name in found]
         if twins:
@@ -116,12 +125,14 @@ class FileSource:
         variables: By name, with ``shape``, ``dtype`` and ``read()``, or values.
     """
 
+    fillers: frozenset[str] = frozenset()
+
     def __init__(self, path: Path, variables: Mapping[str, Any]):
         self.path = path
         self.metadata = None
         self.index_bytes = 0
         # Arrays of strings are nothing that JAX has.
-        self._variables = {n: v for n, v in variables.items() if _kind(v) not in "OSU"}
+        self._variables = {n: v for n, v in variables.items() if not _has_strings(v)}
         self.entries = {name: _entry(v) for name, v in self._variables.items()}
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
@@ -139,8 +150,8 @@ class FileSource:
         """As `Source.close`."""
 
 
-def _kind(variable: Any) -> str:
-    return str(variable.dtype.kind) if hasattr(variable, "dtype") else ""
+def _has_strings(variable: Any) -> bool:
+    return hasattr(variable, "dtype") and variable.dtype.kind in "OSU"
 
 
 def _entry(variable: Any) -> Entry:

@@ -57,6 +57,8 @@ class OrbaxSource:
                 self.entries[whole] = entry
                 self._trees[whole] = tree
         self.metadata = self._custom_metadata()
+        # Orbax writes None for whatever has no leaves, such as Optax's EmptyState.
+        self.fillers = frozenset(n for n, e in self.entries.items() if e.dtype == "python None")
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""

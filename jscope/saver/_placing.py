@@ -58,6 +58,18 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
     return _on_devices(leaf, shape, values)
 
 
+def on_host(entry: Entry, data: Array) -> Any:
+    """A value on the host, from a box of the stored array; keys are JAX's."""
+    if entry.key_impl is not None:
+        return _keys(data, entry.key_impl, data.shape[:-1], None)
+    return _elements(entry, data)
+
+
+def _elements(entry: Entry, data: Array) -> Array:
+    """Stored elements as elements of the value; the same bits."""
+    return data if entry.is_as_it_is else data.view(np.dtype(entry.dtype))
+
+
 def sharding_of(leaf: Any) -> Sharding | None:
     """The sharding that a leaf is committed to, if it is."""
     if isinstance(leaf, jax.Array) and not leaf.committed:
@@ -102,11 +114,11 @@ def _keys(data: Array, impl: str, shape: tuple[int, ...], sharding: Sharding | N
 
 def _converted(name: str, data: Array, entry: Entry, dtype: str) -> Array:
     """Stored elements as elements of the value, of the dtype asked for."""
-    value = data if entry.is_as_it_is else data.view(np.dtype(entry.dtype))
+    value = _elements(entry, data)
     if value.dtype == np.dtype(dtype):
         return value
     with np.errstate(all="ignore"):
-        result = value.astype(dtype)
+        result: Array = value.astype(dtype)
         if jnp.issubdtype(result.dtype, jnp.integer):
             differs = result.astype(value.dtype) != value
         else:

@@ -18,8 +18,8 @@ import jax
 from ._boxes import Array, Box, Unit, aligned, lengths, units
 from ._checksums import crc32c
 from ._entries import INDEX, Entry
-from ._placing import place, regions
-from ._python import is_python
+from ._placing import on_host, place, regions
+from ._python import is_python, python_value
 from ._source import Source
 
 # Enough that two large arrays are under way while a third is verified.
@@ -71,9 +71,7 @@ def read(
         nonlocal bytes_under_way, bytes_read
         leaf, unit, wait = under_way.popleft()
         wait()
-        _verify(source, saved[leaf.name], unit)
-        for part, region in unit.copies:
-            region[...] = part
+        _complete(source, saved[leaf.name], unit)
         bytes_under_way -= unit.into.nbytes
         bytes_read += unit.into.nbytes
         on_progress(unit.into.nbytes)
@@ -103,6 +101,23 @@ def read(
     return values, bytes_read
 
 
+def read_box(source: Source, name: str, box: Box, *, verify: bool) -> Any:
+    """Read a box of a stored array, as a value of NumPy, or keys; or what is no array.
+
+    Raises:
+        ValueError, OSError: If it can't be read, or a checksum differs.
+    """
+    entry = source.entries[name]
+    if is_python(entry.dtype):
+        return python_value(entry.dtype, entry.value)
+    data = aligned(lengths(box), entry.stored_dtype)
+    if data.size:
+        for unit in units({box: data}, entry.chunks if verify else ()):
+            source.start(name, unit.box, unit.into)()
+            _complete(source, name, unit)
+    return on_host(entry, data)
+
+
 def _memory(leaf: Any, entry: Entry) -> dict[Box, Array]:
     """Memory for what this process needs of a stored array."""
     if is_python(entry.dtype):
@@ -110,10 +125,13 @@ def _memory(leaf: Any, entry: Entry) -> dict[Box, Array]:
     return {box: aligned(lengths(box), entry.stored_dtype) for box in regions(leaf, entry)}
 
 
-def _verify(source: Source, name: str, unit: Unit) -> None:
+def _complete(source: Source, name: str, unit: Unit) -> None:
+    """Verify what has been read, and bring it to where it is to be."""
     if unit.crc32c is not None and crc32c(unit.into) != unit.crc32c:
         starts = tuple(start for start, _ in unit.box)
         raise ValueError(
             f"{name!r} is damaged in {source.file_of(name)}: the checksum of its part at {starts} "
             f"of shape {lengths(unit.box)} differs"
         )
+    for part, region in unit.copies:
+        region[...] = part

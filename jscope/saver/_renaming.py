@@ -8,7 +8,7 @@ and ``w/ExponentialMovingAverage`` restores the average into ``w`` by
 Imports: `_errors`, `_matching`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from .._errors import NameCollisionError, SelectorError, VariableNameError, listed
@@ -59,8 +59,14 @@ def _by_function(saved: Mapping[str, Any], rename: Callable[[str], str]) -> dict
 def _by_mapping(saved: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, str]:
     absent = not_there(saved, rename)
     if absent:
+        known = {**saved, **dict.fromkeys(_scopes(saved))}
         raise SelectorError(
-            f"Nothing to rename in the checkpoint: {with_near_names(absent, saved)}. `rename` goes "
+            f"Nothing to rename in the checkpoint: {with_near_names(absent, known)}. `rename` goes "
             "from saved names, or scopes of them, to the target's."
         )
     return {name: renamed(rename, name) for name in saved if mentioned(rename, name) is not None}
+
+
+def _scopes(names: Iterable[str]) -> set[str]:
+    """All scopes above names."""
+    return {name[:at] for name in names for at, character in enumerate(name) if character == "/"}

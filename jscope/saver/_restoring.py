@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from .._errors import (
     CheckpointError,
@@ -31,11 +31,10 @@ from ._renaming import Rename, rename_saved
 from ._report import Report
 from ._source import OwnSource, Source
 from ._target import Target, asked_for, selected, take_apart, without_value
+from ._varlist import VarList
 
 # How often a checkpoint that changes while it is read is read anew.
 _ATTEMPTS = 20
-
-VarList: TypeAlias = Mapping[str, str] | Collection[Selector]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +135,7 @@ def _plan(source: Source, target: Target, chosen: frozenset[str], request: Reque
     wanted = {name: leaf for name, leaf in target.leaves.items() if name in chosen}
     others = {name: entry for name, entry in entries.items() if name not in target.leaves}
     unexpected = asked_for(others, request.select) & asked_for(others, _names(request.var_list))
-    extra = [name for name in others if name in unexpected]
+    extra = [n for n in others if n in unexpected and saved[n] not in source.fillers]
     different = account(wanted, entries, extra, request.policy, saved_as)
     if different:
         raise TreeMismatchError(

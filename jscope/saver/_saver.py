@@ -36,11 +36,13 @@ from . import _packing
 from ._account import Policy
 from ._committing import sweep
 from ._disk import failing_as
-from ._finding import newest_step
+from ._finding import newest_step, open_checkpoint
 from ._listing import checkpoints, committed_steps
 from ._metadata import check_metadata
 from ._naming import flatten
+from ._opening import Checkpoint
 from ._pending import PendingSave, wait_for_directory
+from ._reading import IN_FLIGHT
 from ._renaming import Rename
 from ._report import Report
 from ._restoring import Request, restore
@@ -296,17 +298,33 @@ class Saver:
                 target=target,
                 select=select,
                 rename=rename,
-                policy=Policy(missing, unexpected, convert),
+                policy=Policy(missing, unexpected, convert, self._reshape),
                 key=key,
                 mesh=mesh,
                 rules=rules,
                 var_list=self._var_list,
                 verify=self._verify,
+                in_flight=1 if self._restore_sequentially else IN_FLIGHT,
             )
-            if step is not None and not isinstance(step, str | os.PathLike):
-                step = _checked(step)
-            tree, self._report = restore(self._directory, step, request)
+            tree, self._report = restore(self._directory, _checked_place(step), request)
             return tree
+
+    def open(self, step: int | str | os.PathLike[str] | None = None) -> Checkpoint:
+        """Open a checkpoint as a mapping from saved names to variables, which are read on access.
+
+        Names outside jscope's alphabet, of other libraries, are read here as they are.
+
+        Args:
+            step: As for `restore`.
+
+        Raises:
+            CheckpointNotFoundError: If there is no such step, or none at all.
+            CheckpointError: If its index is damaged, or an earlier `save_async` failed.
+        """
+        with self._lock:
+            self._get_ready()
+            source = open_checkpoint(self._directory, _checked_place(step))
+            return Checkpoint(source, verify=self._verify)
 
     @property
     def report(self) -> Report | None:
@@ -458,6 +476,10 @@ class Saver:
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
+
+
+def _checked_place(step: int | str | os.PathLike[str] | None) -> Any:
+    return step if step is None or isinstance(step, str | os.PathLike) else _checked(step)
 
 
 def _checked(step: int) -> int:

@@ -28,6 +28,7 @@ class Source(Protocol):
         entries: What is saved, by name.
         metadata: What the user saved beside it.
         index_bytes: How many bytes were read to know this.
+        fillers: Names that may stand for no value at all, so that nothing is lost without them.
     """
 
     @property
@@ -41,6 +42,9 @@ class Source(Protocol):
 
     @property
     def index_bytes(self) -> int: ...
+
+    @property
+    def fillers(self) -> frozenset[str]: ...
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """Begin to read a box of a stored array; return how to wait for it.
@@ -67,6 +71,8 @@ class OwnSource:
     Attributes:
         index: What stands in its index.
     """
+
+    fillers: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, index: Index):
         self.path = path

@@ -1,0 +1,152 @@
+"""TensorFlow 1's functions on checkpoints, by its names.
+
+Source: ``tf.train``, TensorFlow 1.15, ``python/training/checkpoint_management.py`` and
+``python/training/checkpoint_utils.py``.
+
+Imports: the files beside this one; standard library.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ._finding import as_path, is_checkpoint, newest_path, open_checkpoint
+from ._index import read_save_id
+from ._opening import Checkpoint
+
+Anywhere: TypeAlias = str | os.PathLike[str]
+
+_POLL_SECONDS = 1.0
+
+
+def latest_checkpoint(checkpoint_dir: Anywhere) -> Path | None:
+    """The newest checkpoint in a directory that can be loaded, or None if there is none.
+
+    >>> js.latest_checkpoint("runs/none-yet") is None
+    True
+
+    Args:
+        checkpoint_dir: The directory of a `Saver`, or of another library's steps.
+
+    Returns:
+        Its path, for `Saver.restore` and the functions below.
+
+    Raises:
+        CheckpointError: If there are checkpoints, and none can be loaded.
+
+    Source:
+        ``tf.train.latest_checkpoint``. Differences: TF believes its state file; here what is on
+        disk counts, and a damaged checkpoint is passed over with a warning.
+        ``latest_filename`` went with it.
+    """
+    return newest_path(as_path(checkpoint_dir))
+
+
+def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
+    """Whether a path is a checkpoint, of jscope or of another library, complete or not.
+
+    Source:
+        ``tf.train.checkpoint_exists``.
+    """
+    return is_checkpoint(as_path(checkpoint_prefix))
+
+
+def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
+    """Names and shapes of what a checkpoint holds, sorted by name.
+
+    Only its index is read. What is no array has the shape ``[]``; `Saver.open` tells dtypes.
+
+    Args:
+        ckpt_dir_or_file: A checkpoint, or a directory of them: then its newest one.
+
+    Raises:
+        CheckpointNotFoundError: If there is none.
+        CheckpointError: If it is damaged.
+
+    Source:
+        ``tf.train.list_variables``.
+    """
+    with _opened(ckpt_dir_or_file) as checkpoint:
+        return sorted((name, list(saved.shape)) for name, saved in checkpoint.items())
+
+
+def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
+    """The value of one variable, as a NumPy array.
+
+    Nothing else is read. PRNG keys are JAX's, and what is no array is what it was.
+
+    Args:
+        ckpt_dir_or_file: As for `list_variables`.
+        name: Its saved name; TF's ``:0`` at the end may be there.
+
+    Raises:
+        MissingVariableError: If there is no such variable; offers near names.
+        CheckpointNotFoundError: If there is no checkpoint.
+        CheckpointError: If it is damaged.
+
+    Source:
+        ``tf.train.load_variable``.
+    """
+    with _opened(ckpt_dir_or_file) as checkpoint:
+        return checkpoint[name if name in checkpoint else name.removesuffix(":0")].read()
+
+
+def checkpoints_iterator(
+    checkpoint_dir: Anywhere,
+    min_interval_secs: float = 0,
+    timeout: float | None = None,
+    timeout_fn: Callable[[], bool] | None = None,
+) -> Iterator[Path]:
+    """Wait for new checkpoints, and yield each as it comes: for an evaluation job.
+
+    >>> for path in js.checkpoints_iterator("runs/digits", timeout=3600):  # doctest: +SKIP
+    ...     variables = saver.restore(declared, path)
+
+    The newest there is comes first. Of several that were saved meanwhile only the newest is
+    yielded; a step that was saved anew comes again. The trainer may remove the checkpoint while it
+    is restored; a loop that must not fail for it restores the newest: ``saver.restore(declared)``.
+
+    Args:
+        checkpoint_dir: The directory of a `Saver`; it need not exist yet.
+        min_interval_secs: The least time from one yield to the next.
+        timeout: How many seconds to wait for the next one; None waits forever.
+        timeout_fn: Called after ``timeout``; the loop goes on unless it gives True. Without it,
+            the loop ends.
+
+    Source:
+        ``tf.train.checkpoints_iterator``. Differences: it yields paths that `Saver.restore` takes,
+        and a step that was overwritten is a new checkpoint.
+    """
+    directory = as_path(checkpoint_dir)
+    last: object = None
+    while True:
+        found = _wait_for_another(directory, last, timeout)
+        if found is not None:
+            begin = time.monotonic()
+            path, last = found
+            yield path
+            time.sleep(max(0.0, begin + min_interval_secs - time.monotonic()))
+        elif timeout_fn is None or timeout_fn():
+            return
+
+
+def _wait_for_another(
+    directory: Path, last: object, timeout: float | None
+) -> tuple[Path, object] | None:
+    """The newest checkpoint and what tells it from others, once it is not ``last``."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        path = newest_path(directory)
+        if path is not None:
+            this = path, read_save_id(path)
+            if this != last:
+                return path, this
+        if end is not None and time.monotonic() + _POLL_SECONDS > end:
+            return None
+        time.sleep(_POLL_SECONDS)
+
+
+def _opened(path: Anywhere) -> Checkpoint:
+    return Checkpoint(open_checkpoint(as_path(path), None))

@@ -1,0 +1,195 @@
+"""A checkpoint as a mapping from names to variables that are read when they are asked for.
+
+Imports: `_errors`, `_table`, `_account`, `_boxes`, `_entries`, `_python`, `_reading`, `_source`;
+NumPy.
+"""
+
+import math
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from .._errors import CheckpointError, MissingVariableError, near
+from .._table import bytes_text, table
+from ._account import signature_text
+from ._boxes import Box, whole
+from ._entries import Entry
+from ._python import is_python
+from ._reading import read_box
+from ._source import OwnSource, Source
+
+
+class Checkpoint(Mapping[str, "SavedVariable"]):
+    """What is saved, by name; nothing of it is read before it is asked for.
+
+    >>> with saver.open() as checkpoint:                              # doctest: +SKIP
+    ...     print(checkpoint)                                         # names, shapes, dtypes
+    ...     rows = checkpoint["embedding"][1000:1010]
+    ...     model = checkpoint.metadata["model"]
+
+    It holds no file open but one, which leaving ``with``, or being forgotten, closes.
+
+    Attributes:
+        path: The checkpoint's directory or file.
+        step: Its step, if jscope wrote it.
+        metadata: What the user saved beside the variables; None if there is nothing.
+        metrics: What `Saver.save` was told of it, by name.
+    """
+
+    def __init__(self, source: Source, *, verify: bool = True):
+        self.path: Path = source.path
+        index = source.index if isinstance(source, OwnSource) else None
+        self.step: int | None = None if index is None else index.step
+        self.metrics: Mapping[str, float] = {} if index is None else index.metrics
+        self.metadata: Any = source.metadata
+        self._source = source
+        self._verify = verify
+        weakref.finalize(self, source.close)
+
+    def __getitem__(self, name: str) -> "SavedVariable":
+        entries = self._source.entries
+        if name not in entries:
+            raise MissingVariableError(
+                f"No variable {name!r} in the checkpoint {self.path} ({near(name, entries)})."
+            )
+        return SavedVariable(name, entries[name], self._source, self._verify)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._source.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source.entries)
+
+    def __len__(self) -> int:
+        return len(self._source.entries)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all values together."""
+        return sum(variable.nbytes for variable in self.values())
+
+    def close(self) -> None:
+        """Close the file that is open. Reading opens it anew."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        rows = [
+            (name, str(entry.shape), entry.dtype, bytes_text(_nbytes(entry)))
+            for name, entry in self._source.entries.items()
+        ]
+        head = f"Checkpoint {self.path} of {len(self):,} variables, {bytes_text(self.nbytes)}"
+        body = table(("name", "shape", "dtype", "bytes"), rows, right=("bytes",))
+        return f"{head}\n{body}" if rows else head
+
+
+class SavedVariable:
+    """One saved value; `read` gives it, ``variable[10:20]`` a part.
+
+    Attributes:
+        name: Its saved name.
+        shape: Its shape; of what is no array ``()``.
+        dtype: The name of its dtype: NumPy's, of PRNG keys ``"key<fry>"``, of what is no array
+            ``"python int"`` and so on.
+        nbytes: The number of bytes of the value; 0 for what is no array.
+    """
+
+    def __init__(self, name: str, entry: Entry, source: Source, verify: bool):
+        self.name = name
+        self.shape = entry.shape
+        self.dtype = entry.dtype
+        self.nbytes = _nbytes(entry)
+        self._entry = entry
+        self._source = source
+        self._verify = verify
+
+    def read(self) -> Any:
+        """The value: of NumPy, PRNG keys of JAX, a number or string of Python, or None.
+
+        Raises:
+            CheckpointError: If it can't be read, or its checksum differs.
+        """
+        return self._read(whole(self._entry.stored_shape))
+
+    def __getitem__(self, index: Any) -> Any:
+        """A part of an array, as NumPy's indexing gives it.
+
+        Only the saved chunks are read that the part lies in, if it is cut by numbers and slices;
+        what was not sharded is one chunk. Other indices read the whole.
+
+        Raises:
+            IndexError: If it is outside the array, or this is no array.
+            CheckpointError: As `read`.
+        """
+        if is_python(self.dtype):
+            raise IndexError(f"{self.name!r} is no array but a {self.dtype}; read() gives it.")
+        box, inside = _box(index, self.shape)
+        rest = whole(self._entry.stored_shape[len(self.shape) :])
+        return self._read((*box, *rest))[inside]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.asarray(self.read(), dtype)
+
+    def __repr__(self) -> str:
+        return f"SavedVariable({self.name!r}, {signature_text(self.shape, self.dtype)})"
+
+    def _read(self, box: Box) -> Any:
+        try:
+            return read_box(self._source, self.name, box, verify=self._verify)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.name!r} can't be read from {self._source.path}: {error}"
+            ) from error
+
+
+def _nbytes(entry: Entry) -> int:
+    """The bytes of a value, as NumPy holds it; of keys, those of their data."""
+    if is_python(entry.dtype):
+        return 0
+    return math.prod(entry.stored_shape) * np.dtype(entry.stored_dtype).itemsize
+
+
+def _box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:
+    """The box that holds all that an index picks, and the index into that box."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(part is ... or isinstance(part, slice) or _is_number(part) for part in parts):
+        return whole(shape), index
+    # NumPy's own errors, before anything is read: an array of one element, seen as the whole.
+    _ = np.broadcast_to(np.empty((), bool), shape)[index]
+    named = [i for i, part in enumerate(parts) if part is ...] or [len(parts)]
+    before, after = parts[: named[0]], parts[named[0] + 1 :]
+    free = (slice(None),) * (len(shape) - len(before) - len(after))
+    axes = [_along(part, n) for part, n in zip((*before, *free, *after), shape, strict=True)]
+    return tuple(box for box, _ in axes), tuple(inside for _, inside in axes)
+
+
+def _is_number(part: Any) -> bool:
+    return isinstance(part, int | np.integer) and not isinstance(part, bool)
+
+
+def _along(part: Any, length: int) -> tuple[tuple[int, int], Any]:
+    """The same along one axis."""
+    if not isinstance(part, slice):
+        at = range(length)[int(part)]
+        return (at, at + 1), 0
+    picked = range(length)[part]
+    if not picked:
+        return (0, 0), slice(0, 0)
+    first, last = min(picked[0], picked[-1]), max(picked[0], picked[-1])
+    # An end of None, as one of -1 would count from the end.
+    begin = 0 if picked.step > 0 else last - first
+    return (first, last + 1), slice(begin, None, picked.step)
