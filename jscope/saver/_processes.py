@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .. import _errors
 from .._errors import CheckpointError
 from . import _orbax
 from ._orbax import Array
@@ -33,8 +34,8 @@ def together(work: Callable[[], str]) -> list[str]:
     """Do something in each process; return what all of them returned, in their order.
 
     Raises:
-        Exception: What ``work`` raised here; or else, if it failed elsewhere, a `CheckpointError`
-            that says where and how.
+        Exception: What ``work`` raised here; or else, if it failed elsewhere, an error of the same
+            class if it is one of jscope's, else a `CheckpointError`, that says where and how.
     """
     if not are_several():
         return [work()]
@@ -43,14 +44,15 @@ def together(work: Callable[[], str]) -> list[str]:
         text = work()
     except Exception as error:
         failure = error
-    told = json.dumps([text, failure and f"{type(failure).__name__}: {failure}"])
-    answers = [json.loads(answer) for answer in _gather(told)]
+    kind = type(failure).__name__
+    answers = [json.loads(answer) for answer in _gather(json.dumps([text, kind, str(failure)]))]
     if failure is not None:
         raise failure
-    for process, (_, problem) in enumerate(answers):
-        if problem is not None:
-            raise CheckpointError(f"Process {process} failed, so this one stopped. {problem}")
-    return [answer for answer, _ in answers]
+    for process, (_, kind, problem) in enumerate(answers):
+        if kind != type(None).__name__:
+            mirrored = getattr(_errors, kind, CheckpointError)
+            raise mirrored(f"Process {process} failed, so this one stopped. {kind}: {problem}")
+    return [answer for answer, _, _ in answers]
 
 
 def whole(array: Array) -> np.ndarray[Any, Any]:
@@ -62,6 +64,16 @@ def whole(array: Array) -> np.ndarray[Any, Any]:
 
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
     return np.asarray(array)
+
+
+def must_end(step: int) -> bool:
+    """Whether this is the step after which all processes end, as one was told to.
+
+    Each process asks at every step.
+    """
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
 def barrier(key: str) -> None:

@@ -19,6 +19,7 @@ Imports: `_errors`, `_matching`, `_selection`, `_tree` and the files beside this
 import contextlib
 import operator
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -48,8 +49,10 @@ from ._report import Report
 from ._restoring import Request, restore
 from ._retention import Retention
 from ._state import read_state
+from ._termination import Termination, terminating
 from ._values import Layout
 from ._varlist import check_var_list, chosen_leaves
+from ._verifying import verify
 from ._writing import Save, begin
 
 # With compression, what is packed and so not compressed is small.
@@ -373,6 +376,49 @@ class Saver:
             self._get_ready()
             return self._steps()
 
+    def verify(self, step: int | None = None) -> int:
+        """Read all of a checkpoint, without a device, and compare every checksum.
+
+        Args:
+            step: Which one; the newest that can be loaded, if None.
+
+        Returns:
+            How many bytes of arrays were read.
+
+        Raises:
+            CheckpointNotFoundError: If there is no such step, or none at all.
+            CheckpointError: If anything is not what was saved, with every damaged file and value;
+                or if an earlier `save_async` failed.
+        """
+        with self._lock:
+            self._get_ready()
+            source = open_checkpoint(self._directory, None if step is None else _checked(step))
+            return verify(source)
+
+    def saving_on_termination(
+        self, signals: Collection[signal.Signals] = (signal.SIGTERM,)
+    ) -> contextlib.AbstractContextManager[Termination]:
+        """Save and end the program when the system asks it to end, as it does before a preemption.
+
+        >>> with saver.saving_on_termination() as leave_if_asked:      # doctest: +SKIP
+        ...     for step in range(first, last):
+        ...         state = train_step(state, batches[step])
+        ...         leave_if_asked(state, step)
+
+        What it gives takes what `save` takes. It does nothing until a signal has come; then it
+        saves, unless the step is saved already, and raises ``SystemExit``, with 128 and the
+        signal's number. A second signal does what it did before. In a `jax.distributed` program
+        JAX's own service takes note of SIGTERM, in whichever process, and all end after the same
+        step.
+
+        Args:
+            signals: Which signals ask for it.
+
+        Raises:
+            CheckpointError: In a thread that is not the main one.
+        """
+        return terminating(self._save_at_last, tuple(signals))
+
     def wait(self) -> None:
         """Wait until no save is in flight.
 
@@ -447,6 +493,19 @@ class Saver:
                 is_lasting=is_lasting,
             )
         )
+
+    def _save_at_last(self, tree: Any, step: int, **options: Any) -> None:
+        """Save unless that is done, and whatever became of an earlier save."""
+        with self._lock:
+            failure = None
+            try:
+                self._get_ready()
+            except CheckpointError as error:
+                failure = error
+            if _checked(step) not in self._steps():
+                self.save(tree, step, **options)
+            if failure is not None:
+                raise failure
 
     def _get_ready(self) -> None:
         """What every call begins with."""

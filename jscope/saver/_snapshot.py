@@ -46,7 +46,7 @@ class Snapshot:
         self._chunks: dict[str, Callable[[], list[Chunk]]] = {}
         self._arrays: dict[str, Array] = {}
         for array in arrays.values():
-            if isinstance(array, jax.Array) and array.is_fully_addressable:
+            if isinstance(array, jax.Array):
                 array.copy_to_host_async()
         for name, array in arrays.items():
             if entries[name].place == PACKED:
@@ -122,17 +122,12 @@ def merge(
     complete = {}
     differing = []
     for name, entry in entries.items():
-        told = [part.get(name) for part in parts]
-        boxes: dict[Any, int] = {}
-        for chunk in (chunk for each in told if each for chunk in each[1]):
-            start, shape, crc = map(_hashable, chunk)
-            if boxes.setdefault((start, shape), crc) != crc:
-                differing.append(name)
-                break
-        if any(each is None or each[0] != entry.value for each in told):
+        try:
+            chunks = _agreed([part[name] for part in parts])
+        except (KeyError, ValueError):
             differing.append(name)
-        chunks = tuple(Chunk(start, shape, crc) for (start, shape), crc in boxes.items())
-        offset = told[0][2] if told[0] else 0
+            continue
+        offset = parts[0][name][2]
         complete[name] = dataclasses.replace(
             entry, key=keys.get(name), chunks=chunks, offset=offset
         )
@@ -144,8 +139,23 @@ def merge(
     return complete
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else value
+def _agreed(told: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[Chunk, ...]:
+    """All chunks of a value, of which each process told some.
+
+    Raises:
+        ValueError: If two told different things of one.
+    """
+    text, chunks, _ = told[0]
+    if len(told) == 1:
+        return tuple(chunks)
+    found: dict[Any, int] = {}
+    for other_text, chunks, _ in told:
+        for start, shape, crc in chunks:
+            if found.setdefault((tuple(start), tuple(shape)), crc) != crc:
+                raise ValueError
+        if other_text != text:
+            raise ValueError
+    return tuple(Chunk(start, shape, crc) for (start, shape), crc in found.items())
 
 
 def _packed(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]]:

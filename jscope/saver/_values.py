@@ -13,6 +13,7 @@ Imports: `_errors`, `_tree`, `_entries`, `_packing`, `_python`; JAX and NumPy.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -110,11 +111,13 @@ def named_leaves(tree: VarTree) -> list[tuple[str, Any]]:
     return [(leaf_name(path), leaf) for path, leaf in leaves]
 
 
+@functools.cache
 def dtype_name(dtype: Any) -> str:
     """The name of a dtype, in the index and in messages."""
     return str(dtype) if is_key_dtype(dtype) else np.dtype(dtype).name
 
 
+@functools.cache
 def is_key_dtype(dtype: Any) -> bool:
     """Whether this is the dtype of typed PRNG keys."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))

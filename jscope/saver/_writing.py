@@ -166,6 +166,7 @@ class _Saving:
             if _processes.is_first():
                 self._commit(_parts(self._place, jax.process_count()))
         finally:
+            self.leave()
             _processes.barrier(f"jscope-{self._save_id}-committed")
         if read_save_id(self._save.path) != self._save_id:
             raise CheckpointError("The first process did not commit it; its own error says why.")

@@ -1,0 +1,72 @@
+"""Saving when the system wants the program to end: SIGTERM, as preemption sends it.
+
+Imports: `_errors`, `_processes`; standard library.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .._errors import CheckpointError
+from . import _processes
+
+
+class Termination:
+    """Whether the program is to end; `Saver.saving_on_termination` gives one.
+
+    Attributes:
+        signum: The signal that came, or None.
+    """
+
+    def __init__(self, save: Callable[..., Any]):
+        self.signum: int | None = None
+        self._save = save
+
+    def __call__(self, tree: Any, step: int, **options: Any) -> None:
+        """Say where the program is: after ``step``, with ``tree``.
+
+        Nothing happens until a signal has come. Then the tree is saved, unless this step is
+        already, and the program ends: ``SystemExit`` with 128 and the signal's number, as if the
+        signal had ended it, so that whoever started the program knows that it is not finished.
+
+        In a `jax.distributed` program every process calls this at every step, and all end at the
+        same one.
+        """
+        if self._is_time(step):
+            self._save(tree, step, **options)
+            raise SystemExit(128 + (self.signum or signal.SIGTERM))
+
+    def _is_time(self, step: int) -> bool:
+        if _processes.are_several():
+            return _processes.must_end(int(step))
+        return self.signum is not None
+
+
+@contextmanager
+def terminating(
+    save: Callable[..., Any], signals: tuple[signal.Signals, ...]
+) -> Iterator[Termination]:
+    """Take note of signals for the body; a second one does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        raise CheckpointError(
+            "Signals reach the main thread only: enter saver.saving_on_termination() there."
+        )
+    termination = Termination(save)
+    earlier = {number: signal.getsignal(number) for number in signals}
+
+    def take_note(signum: int, frame: Any) -> None:
+        termination.signum = signum
+        signal.signal(signum, earlier[signal.Signals(signum)])
+
+    if not _processes.are_several():
+        # Of several processes JAX's own service takes note, and tells them all.
+        for number in signals:
+            signal.signal(number, take_note)
+    try:
+        yield termination
+    finally:
+        if not _processes.are_several():
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
