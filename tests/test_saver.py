@@ -2,65 +2,24 @@
 
 import gc
 import json
-import logging
 import os
 import pickle
-import shutil
-import threading
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, numpy_dtype, raw
 
 import jscope as js
 from jscope._tree import from_values, structure_of
 from jscope.saver import (
     Saver,
-    _orbax,
     _packing,
     _restoring,
 )
-
-# Elements that NumPy holds in a byte and that have fewer bits.
-BITS = {"bool": 1, "int1": 1, "uint1": 1, "int2": 2, "uint2": 2, "int4": 4, "uint4": 4}
-BITS |= {"float4_e2m1fn": 4}
-SMALL_FLOATS = ["e3m4", "e4m3", "e4m3b11fnuz", "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu"]
-DTYPES = [
-    *BITS,
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
-    *(f"float8_{kind}" for kind in SMALL_FLOATS),
-    *("bfloat16", "float16", "float32", "float64", "complex64", "complex128"),
-]
-KEY_IMPLS = ["threefry2x32", "rbg", "unsafe_rbg"]
-
-
-def numpy_dtype(name):
-    return np.dtype(getattr(ml_dtypes, name, name))
-
-
-def bit_patterns(name, size):
-    """An array of a dtype whose elements have random bits: NaNs with payloads, infinities, all."""
-    dtype = numpy_dtype(name)
-    data = np.random.default_rng(0).integers(0, 256, size * dtype.itemsize, dtype=np.uint8)
-    bits = BITS.get(name)
-    if bits:
-        # In the low bits; signed ones are sign-extended by the dtype's own conversion.
-        low = data % 2**bits
-        if name in ("bool", "float4_e2m1fn") or name.startswith("uint"):
-            return low.view(dtype)
-        return (low.astype(np.int8) - 2 ** (bits - 1)).astype(dtype)
-    return data.view(dtype)
-
-
-def raw(value):
-    """The bytes of an array's elements, whatever the dtype."""
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value = jax.random.key_data(value)
-    return np.asarray(value).tobytes()
 
 
 @pytest.fixture
@@ -577,48 +536,7 @@ def test_a_file_cut_at_any_length_or_lost_is_an_error_of_ours_or_harmless(saver,
     assert set(outcomes) == {"error", "harmless"}
 
 
-# What the Saver relies on in Orbax: if an upgrade changes it, these say so.
-
-
-def test_orbax_returns_the_request_for_an_absent_name_and_we_raise(tmp_path):
-    path = tmp_path / "c"
-    _orbax.begin(path, {"a": jnp.ones(2), "b": jnp.ones(2)})()
-    here = SingleDeviceSharding(jax.devices()[0])
-    for request in (
-        jax.ShapeDtypeStruct((2,), jnp.float32, sharding=here),
-        np.zeros(2, np.float32),
-    ):
-        with pytest.raises(KeyError, match="no array 'c' in the checkpoint"):
-            _orbax.read(path, {"a": request, "c": request})
-        assert list(_orbax.read(path, {"a": request})) == ["a"]
-
-
-def test_another_save_or_load_of_the_process_waits_for_a_save_under_way(tmp_path):
-    _orbax.begin(tmp_path / "a", {"x": jnp.ones(2)})()
-    request = {"x": np.zeros(2, np.float32)}
-    calls = [
-        lambda: results.append(_orbax.read(tmp_path / "a", request)),
-        lambda: results.append(_orbax.begin(tmp_path / "c", {"x": jnp.ones(2)})()),
-    ]
-    for call in calls:
-        results = []
-        path = tmp_path / f"b{calls.index(call)}"
-        wait = _orbax.begin(path, {"x": jnp.ones(2)})
-        thread = threading.Thread(target=call)
-        thread.start()
-        thread.join(0.3)
-        assert thread.is_alive()
-        wait()
-        thread.join(60)
-        assert len(results) == 1
-
-
-@leaves_orbax_behind
-def test_another_shape_or_dtype_than_asked_for_is_never_returned(tmp_path):
-    path = tmp_path / "c"
-    _orbax.begin(path, {"a": jnp.ones(2)})()
-    with pytest.raises(ValueError, match=r"shape|is float32"):
-        _orbax.read(path, {"a": np.zeros(3, np.float32)})
+# More of what comes back.
 
 
 def test_64_bits_are_not_truncated_on_committed_devices(saver):
@@ -628,28 +546,6 @@ def test_64_bits_are_not_truncated_on_committed_devices(saver):
     assert restored.dtype == np.float64
     assert restored.committed
     np.testing.assert_array_equal(np.asarray(restored), [0.1, 1e300])
-
-
-@leaves_orbax_behind
-@pytest.mark.usefixtures("nothing_packed")
-def test_logging_is_quiet_during_calls_and_as_it_was_after(saver, tree, caplog, monkeypatch):
-    handlers, filters = list(logging.root.handlers), list(logging.getLogger("absl").filters)
-    caplog.set_level(logging.DEBUG)
-    saver.save(tree, 1)
-    saver.restore(tree)
-    shutil.rmtree(saver.directory / "1" / "0")
-    with pytest.raises(js.CheckpointError, match="can't be read"):
-        saver.restore(tree)
-    assert [r for r in caplog.records if "orbax" in r.pathname] == []
-    assert logging.root.handlers == handlers
-    assert logging.getLogger("absl").filters == filters
-
-
-def test_orbax_gives_the_root_logger_no_handler(saver, tree, monkeypatch):
-    monkeypatch.setattr(logging.root, "handlers", [])
-    saver.save_async(tree, 1).wait()
-    saver.restore(tree)
-    assert logging.root.handlers == []
 
 
 # The parts.

@@ -13,7 +13,7 @@ Imports: `_errors`, `_tree`; JAX.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -67,6 +67,29 @@ def check_names(names: Iterable[str], what: str) -> None:
         raise CheckpointValueError(
             f"{what} has names that can't be saved, as they end with '/' or are no UTF-8: "
             f"{listed(nameless)}. Rename them."
+        )
+
+
+def check_nestable(names: Collection[str]) -> None:
+    """Refuse names that nested dicts can't have, or that Orbax takes for one another in them.
+
+    Orbax calls an array by its keys joined with ``.``: ``a/b`` and ``a.b`` would be one.
+
+    Raises:
+        CheckpointValueError: If there are any; all are listed.
+    """
+    scopes = {name[:at] for name in names for at, letter in enumerate(name) if letter == "/"}
+    dotted = Counter(name.replace("/", ".") for name in names)
+    bad = [
+        name
+        for name in names
+        if name in scopes or not all(name.split("/")) or dotted[name.replace("/", ".")] > 1
+    ]
+    if bad:
+        raise CheckpointValueError(
+            f"These names can't be saved for stock Orbax, in nested dicts: {listed(bad)}. One is a "
+            "value and a scope, has an empty part, or differs from another only in '.' for '/'. "
+            "Rename them, or save without portable=True."
         )
 
 

@@ -1,25 +1,19 @@
-"""The one file that touches Orbax: flat dicts of arrays to and from one directory.
+"""The one file that touches Orbax: flat dicts of arrays to one directory, and its barriers.
 
-Orbax does what it does well, moving large and sharded arrays to and from disk in parallel;
-names, steps, comparison and commit are jscope's. Of Orbax only three names of the v1 API are
-used, ``save_async``, ``load`` and ``Context``, and this is what the rest of the Saver may
-rely on (tried with 0.12.8; a test in ``tests/test_saver.py`` holds each):
+Orbax does what it does well, moving large and sharded arrays to disk in parallel, from all
+processes of a program; names, steps and commit are jscope's. What is used of it are ``save_async``
+and ``Context`` of the v1 API, and its barriers. Reading needs TensorStore alone: see `_tensors`.
+
+What the rest of the Saver may rely on (tried with 0.12.8; ``tests/test_saver_orbax.py`` holds it):
 
 * **A flat dict of numbers has no aliases.** Orbax calls an array by its keys joined with ``.``,
   so ``{"a.b": x, "a": {"b": y}}`` would be saved as one array, without a word. It drops a trailing
   ``/``, and without OCDBT a key must be the name of a directory too.
 * **The snapshot is taken before `begin` returns.** The arrays may be donated, deleted or,
   if they are NumPy's, changed afterwards.
-* **Absent names are silent.** Loading a part returns the request itself for a name that the
-  checkpoint does not have, so `read` looks at what it got.
-* **The kind asked for is the kind returned**: a NumPy array for a NumPy array, a committed
-  `jax.Array` for a `jax.ShapeDtypeStruct` with a sharding. Without a sharding Orbax would
-  fail, or take the one of the saving process.
-* **Calls must take turns**, in the whole process; `_one_call_at_a_time` says why.
-* **64-bit dtypes are truncated on the way to a device unless ``jax_enable_x64`` is on**, so
-  they are asked for as NumPy arrays.
+* **Saves must take turns**, in the whole process; `_one_call_at_a_time` says why.
 
-Orbax, and TensorStore with it, is imported by the first save or restore.
+Orbax, and TensorStore with it, is imported by the first save of a large array.
 
 Imports: Orbax, JAX and NumPy.
 """
@@ -34,14 +28,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 Array: TypeAlias = jax.Array | np.ndarray[Any, Any]
 
 
 def begin(
-    path: Path, arrays: Mapping[str, Array], *, nested: bool = False, compresses: bool = False
+    path: Path, arrays: Mapping[str, Any], *, nested: bool = False, compresses: bool = False
 ) -> Callable[[], None]:
     """Snapshot the arrays, start writing them to a new directory, and return how to wait.
 
@@ -50,13 +43,13 @@ def begin(
 
     Args:
         path: A name in a directory that exists.
-        arrays: At least one array, none without elements.
+        arrays: At least one array, none without elements; if nested, values of Python too.
         nested: Whether the keys are split at ``/``, for stock Orbax.
         compresses: Whether to use zstd.
 
     Returns:
         A function that returns when all is written and raises if it could not be. It must be
-        called, from whatever thread: no other save or load of this process begins before.
+        called, from whatever thread: no other save of this process begins before.
     """
     orbax = load_orbax()
     context = orbax.Context()
@@ -99,13 +92,7 @@ def barrier(key: str) -> None:
     multihost.get_barrier_sync_fn()(key=key, timeout_ms=300_000)
 
 
-def _found(tree: Any, path: list[str]) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
+def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, array in arrays.items():
         *scopes, last = key.split("/")
@@ -117,42 +104,9 @@ def _nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 
 # The threads of a save find each other by a number that is the whole process's, and that every
-# save and load counts up. So a save under way that another call overtakes can write before its
-# directory is there, or wait for it forever: of 60 saves by 4 threads, 3 failed (0.12.8).
+# save counts up. So a save under way that another overtakes can write before its directory is
+# there, or wait for it forever: of 60 saves by 4 threads, 3 failed (0.12.8).
 _one_call_at_a_time = threading.Lock()
-
-
-def read(path: Path, wanted: Mapping[str, Any], *, nested: bool = False) -> dict[str, Array]:
-    """Read some arrays of a checkpoint, and only their bytes.
-
-    Args:
-        path: The checkpoint.
-        wanted: From key to what is asked for, shape and dtype as saved: a NumPy array, or a
-            `jax.ShapeDtypeStruct` with a sharding. PRNG keys are asked for by their data.
-        nested: Whether the keys are split at ``/``.
-
-    Raises:
-        KeyError: If the checkpoint has no such array.
-        ValueError: If it has another shape or dtype.
-    """
-    orbax = load_orbax()
-    context = orbax.Context()
-    context.pytree.loading.partial_load = True
-    with _one_call_at_a_time, _quiet(), context:
-        found = orbax.load(path, _nested(wanted) if nested else dict(wanted))
-    arrays = {}
-    for name, request in wanted.items():
-        array = _found(found, name.split("/") if nested else [name])
-        if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-            array = jax.random.key_data(array)
-        arrays[name] = array
-        # An absent name gives the request itself.
-        if array is request or not isinstance(array, jax.Array | np.ndarray):
-            raise KeyError(f"no array {name!r} in the checkpoint")
-        if (array.shape, array.dtype) != (request.shape, request.dtype):
-            found = f"{array.dtype}{array.shape}"
-            raise ValueError(f"{name!r} is {found}, not {request.dtype}{request.shape}")
-    return arrays
 
 
 @functools.cache

@@ -7,7 +7,7 @@ save goes on without him, are copied if they are packed, and by Orbax if not.
 
 Of what each process knows of its shards, the first process makes the entries: see `merge`.
 
-Imports: `_errors`, `_checksums`, `_entries`, `_orbax`, `_packing`, `_processes`; JAX and NumPy.
+Imports: `_errors` and the files beside this one; JAX and NumPy.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from . import _orbax, _packing, _processes
 from ._checksums import chunk_of
 from ._entries import ORBAX, PACKED, Chunk, Entry
 from ._orbax import Array
+from ._python import is_python, python_value
 
 # What one process can tell of a value: its text if it is no array, its chunks, its offset.
 Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
@@ -74,11 +75,17 @@ class Snapshot:
             portable: Whether stock Orbax is to read it.
             compresses: Whether Orbax compresses.
         """
+        keys = orbax_keys(self._entries, portable=portable)
+        values: dict[str, Any] = {keys[name]: array for name, array in self._arrays.items()}
+        if portable:
+            values |= {
+                name: python_value(entry.dtype, entry.value)
+                for name, entry in self._entries.items()
+                if is_python(entry.dtype)
+            }
         wait = None
-        if self._arrays:
-            keys = orbax_keys(self._entries, portable=portable)
-            arrays = {keys[name]: array for name, array in self._arrays.items()}
-            wait = _orbax.begin(path, arrays, nested=portable, compresses=compresses)
+        if values:
+            wait = _orbax.begin(path, values, nested=portable, compresses=compresses)
         return functools.partial(self._finish, path, wait)
 
     def _finish(self, path: Path, wait: Callable[[], None] | None) -> Part:

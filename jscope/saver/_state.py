@@ -82,7 +82,10 @@ def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None
             record = found[step]
         records.append(dataclasses.replace(record, kept=True) if damage else record)
     order = {record.step: place for place, record in enumerate(known.records)}
-    # What the file does not know was saved after it was written.
+    # What the file does not know was saved after it was written; what is damaged goes first.
+    for record in records:
+        if not record.save_id:
+            order[record.step] = -1
     records.sort(key=lambda record: (order.get(record.step, len(order)), record.saved_at))
     if newest is not None:
         records.append(newest)
@@ -140,6 +143,5 @@ def _record(step: int, path: Path) -> Record:
     try:
         index = read_header(path, step)
     except (OSError, ValueError):
-        # Damaged, so the first to go.
         return Record(step, "", 0.0, {})
     return Record(step, index.save_id, index.saved_at, index.metrics)

@@ -9,13 +9,13 @@ Most arrays are stored as they are. The rest is told here, one rule each:
 
 `store` and `unstore` are inverse to the last bit, for NaNs and negative zeros too.
 
-Imports: `_errors`, `_tree`, `_entries`, `_packing`, `_python`; JAX and NumPy.
+Imports: `_errors`, `_tree` and the files beside this one; JAX and NumPy.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from .._errors import CheckpointValueError
 from .._tree import VarTree, leaf_name
 from . import _packing
 from ._entries import INDEX, ORBAX, PACKED, Entry
+from ._naming import check_nestable
 from ._orbax import Array
 from ._python import python_dtype, python_text
 
@@ -56,7 +57,7 @@ class Layout:
 
 
 def store(
-    leaves: Iterable[tuple[str, Any]], layout: Layout
+    leaves: Collection[tuple[str, Any]], layout: Layout
 ) -> tuple[dict[str, Entry], dict[str, Array]]:
     """The entries of named leaves, without what only writing tells, and the arrays to be written.
 
@@ -66,6 +67,8 @@ def store(
     entries: dict[str, Entry] = {}
     arrays: dict[str, Array] = {}
     problems = []
+    if layout.portable:
+        check_nestable([name for name, _ in leaves])
     for name, leaf in leaves:
         problem = _problem(leaf) or (_portable_problem(leaf) if layout.portable else None)
         if problem:

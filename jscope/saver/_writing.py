@@ -15,7 +15,7 @@ Imports: `_errors` and the files beside this one.
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Save:
 
     directory: Path
     step: int
-    leaves: Iterable[tuple[str, Any]]
+    leaves: Collection[tuple[str, Any]]
     metadata: Any
     metrics: dict[str, float]
     overwrite: bool

@@ -1,0 +1,185 @@
+"""What the Saver relies on in Orbax, and what Orbax reads of ours: if an upgrade changes it,
+these say so.
+"""
+
+import logging
+import sys
+import threading
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jscope as js
+from jscope.saver import Saver, _orbax, _packing
+
+
+@pytest.fixture
+def saver(tmp_path):
+    with Saver(tmp_path) as saver:
+        yield saver
+
+
+@pytest.fixture
+def nothing_packed(monkeypatch):
+    """All arrays go to Orbax."""
+    monkeypatch.setattr(_packing, "LIMIT", 0)
+
+
+LARGE = {"a": jnp.arange(float(_packing.LIMIT // 4 + 1)), "b": jnp.ones(3)}
+
+
+def load(path):
+    """The checkpoint as both of Orbax's APIs read it, without being told what is in it."""
+    import orbax.checkpoint
+    from orbax.checkpoint import v1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        old, new = orbax.checkpoint.PyTreeCheckpointer().restore(path), v1.load(path)
+    assert jax.tree.structure(old) == jax.tree.structure(new)
+    for one, other in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
+        np.testing.assert_array_equal(one, other)
+    return new
+
+
+def test_plain_orbax_reads_the_large_arrays(saver):
+    loaded = load(saver.save(LARGE, 1))
+    assert list(loaded) == ["0"]
+    np.testing.assert_array_equal(loaded["0"], LARGE["a"])
+
+
+def test_orbax_aliases_names_which_is_why_it_is_given_numbers(tmp_path):
+    path = tmp_path / "alias"
+    _orbax.begin(path, {"a.b": jnp.ones(2), "a/b": jnp.zeros(2)}, nested=True)()
+    _orbax.take_out(path, tmp_path / "out")
+    loaded = load(tmp_path / "out")
+    np.testing.assert_array_equal(loaded["a.b"], loaded["a"]["b"])
+
+
+def test_a_portable_checkpoint_is_read_by_stock_orbax(saver):
+    sharding = NamedSharding(Mesh(np.array(jax.devices()[:4]), ("x",)), PartitionSpec("x"))
+    tree = {
+        "params": {"enc/w": jax.device_put(jnp.arange(8.0), sharding), "b": np.float32(2)},
+        "opt": (jnp.ones(2, jnp.bfloat16), [jnp.arange(3).astype("int4")]),
+        "key": jax.random.key(0),
+        "step": 7,
+        "rate": 0.5,
+        "name": "run",
+        "nothing": None,
+    }
+    path = saver.save(tree, 1, portable=True)
+    loaded = load(path)
+    assert sorted(loaded) == sorted(tree)
+    assert sorted(loaded["params"]) == ["b", "enc"]
+    np.testing.assert_array_equal(loaded["params"]["enc"]["w"], np.arange(8.0))
+    np.testing.assert_array_equal(loaded["key"], jax.random.key_data(tree["key"]))
+    np.testing.assert_array_equal(loaded["opt"]["0"], np.ones(2))
+    assert [loaded[name] for name in ("step", "rate", "name", "nothing")] == [7, 0.5, "run", None]
+    restored = saver.restore(tree)
+    assert jax.tree.structure(restored) == jax.tree.structure(tree)
+    assert js.VarTree(restored) == js.VarTree(tree)
+    assert not (path / "packed.bin").exists()
+    assert saver.verify(1) > 0
+
+
+def test_what_stock_orbax_does_not_hold_is_listed(saver, tmp_path):
+    tree = {
+        "big": 1 << 64,
+        "bytes": b"",
+        "empty": jnp.zeros((2, 0)),
+        "good": jnp.ones(1),
+        "number": 1j,
+        "small": jnp.arange(3).astype("uint4"),
+    }
+    with pytest.raises(js.CheckpointValueError) as caught:
+        saver.save(tree, 1, portable=True)
+    assert str(caught.value).split("\n")[1:] == [
+        "  'big' is a Python int, which Orbax does not hold",
+        "  'bytes' is a Python bytes, which Orbax does not hold",
+        "  'empty' has no elements, shape (2, 0), which Orbax does not hold",
+        "  'number' is a Python complex, which Orbax does not hold",
+        "  'small' has dtype uint4, which Orbax does not hold: save it cast",
+    ]
+    saver.save(tree, 1)
+    with pytest.raises(Exception, match="Unsupported data type"):
+        _orbax.begin(tmp_path / "refused", {"x": np.zeros(3, "uint4")})()
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "a/b"), ("a/b", "a.b"), ("a//b",), ("a/b/c", "a.b.c", "a/b.c")]
+)
+def test_names_that_orbax_would_confuse_are_refused(saver, names):
+    tree = dict.fromkeys(names, jnp.ones(1))
+    with pytest.raises(js.CheckpointValueError, match="can't be saved for stock Orbax"):
+        saver.save(tree, 1, portable=True)
+    saver.save(tree, 1)
+    assert sorted(saver.restore(tree)) == sorted(tree)
+
+
+def test_another_save_of_the_process_waits_for_a_save_under_way(tmp_path):
+    wait = _orbax.begin(tmp_path / "a", {"x": jnp.ones(2)})
+    done = []
+    thread = threading.Thread(
+        target=lambda: done.append(_orbax.begin(tmp_path / "b", {"x": jnp.ones(2)})())
+    )
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+    wait()
+    thread.join(60)
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_compression_compresses(tmp_path, compression):
+    saver = Saver(tmp_path, compression=compression)
+    tree = {"x": jnp.zeros(1 << 21).at[::7].set(1.5), "small": jnp.ones(1 << 13)}
+    path = saver.save(tree, 1)
+    size = sum(file.stat().st_size for file in path.rglob("*"))
+    assert (size < 1 << 20) == (compression == "zstd")
+    assert js.VarTree(saver.restore(tree)) == js.VarTree(tree)
+    assert saver.verify() == (1 << 23) + (1 << 15)
+
+
+@pytest.mark.parametrize("compression", ["gzip", True, 3])
+def test_other_compressions_are_refused(tmp_path, compression):
+    with pytest.raises(js.CheckpointValueError, match="compression is None or 'zstd', got"):
+        Saver(tmp_path, compression=compression)
+
+
+@pytest.mark.usefixtures("nothing_packed")
+def test_logging_is_quiet_during_calls_and_as_it_was_after(saver, caplog, capfd):
+    loggers = logging.root, logging.getLogger("absl")
+    before = [(list(logger.handlers), list(logger.filters)) for logger in loggers]
+    caplog.set_level(logging.DEBUG)
+    saver.save(LARGE, 1)
+    saver.save_async(LARGE, 2).result()
+    saver.restore(LARGE)
+    assert [r for r in caplog.records if "orbax" in r.pathname or "absl" in r.pathname] == []
+    assert [(logger.handlers, logger.filters) for logger in loggers] == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_program_that_saves_prints_nothing_and_keeps_its_own_logging(tmp_path):
+    import subprocess
+
+    code = f"""
+import logging, sys
+import jax.numpy as jnp, jscope as js
+js.Saver({str(tmp_path)!r}).save({{"x": jnp.zeros(1 << 21)}}, 1)
+assert logging.root.handlers == [], logging.root.handlers
+assert type(logging.getLogger("absl")).__name__ == "ABSLLogger"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_orbax_gives_the_root_logger_no_handler(saver, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    saver.save_async(LARGE, 1).wait()
+    saver.restore(LARGE)
+    assert logging.root.handlers == []
