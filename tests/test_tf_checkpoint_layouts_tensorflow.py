@@ -6,16 +6,9 @@ import pytest
 import tensorflow as tf
 from test_tf_checkpoint_tensorflow import save_v2, tensor
 from tf_rewrite import big_endian, compressed_table, rows_of
-from tf_values import NUMBERS, PARTITIONS, STRINGS, all_values, same, values_of
+from tf_values import PARTITIONS, STRINGS, V1_NUMBERS, all_values, same, values_of
 
 from jscope import tf_checkpoint
-
-# Version 1 has no field for the others.
-V1_NUMBERS = [
-    dtype
-    for dtype in NUMBERS
-    if dtype.isbuiltin == 1 and dtype not in (np.dtype(np.uint32), np.dtype(np.uint64))
-]
 
 
 def save_v1(path, named, specs=None):

@@ -17,6 +17,8 @@ NUMBERS = [
         ml_dtypes.float4_e2m1fn,
     )
 ]
+# Version 1 has no field for the others.
+V1_NUMBERS = [n for n in NUMBERS if n.isbuiltin == 1 and n.name not in ("uint32", "uint64")]
 SHAPES = [(), (1,), (3,), (2, 3), (0, 4), (2, 1, 2, 2)]
 STRINGS = {
     "scalar": np.array(b"hi", object),
@@ -71,3 +73,37 @@ def same(found, expected):
     else:
         assert found.tobytes() == expected.tobytes()
     return True
+
+
+# What is in the golden checkpoints: for each shard, what was saved, and TensorFlow's spec of it.
+
+
+def golden_v2():
+    """Two shards: ``(name, value, spec)`` in the order in which they were saved."""
+    named = [(name, value, "") for name, value in golden_values(NUMBERS).items()]
+    return _in_two_shards(named)
+
+
+def golden_v1():
+    """The same of the dtypes that version 1 has."""
+    named = [(name, value, "") for name, value in golden_values(V1_NUMBERS).items()]
+    return _in_two_shards(named)
+
+
+def golden_values(numbers):
+    """A name for each dtype, a scalar, an empty array and strings."""
+    values = {dtype.name: values_of(dtype, (2, 3)) for dtype in numbers}
+    values["scalar"] = values_of(np.dtype(np.float32), ())
+    values["empty"] = values_of(np.dtype(np.int64), (0, 4))
+    return values | {f"string {name}": value for name, value in STRINGS.items()}
+
+
+def golden_p():
+    """The partitioned variable."""
+    return values_of(np.dtype(np.float32), (5, 3))
+
+
+def _in_two_shards(named):
+    parts = [("p", golden_p()[index], spec) for index, spec in PARTITIONS["rows"]]
+    half = len(named) // 2
+    return [*named[:half], *parts[:2]], [*named[half:], parts[2]]

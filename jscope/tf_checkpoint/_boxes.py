@@ -7,7 +7,7 @@ axis. Both formats store shapes and boxes as these protobuf messages::
     TensorSliceProto { 1 extent*: { 1 start: int64; 2 length: int64 } }
 
 An extent without a length is a whole axis; a start of 0 is left out. A shape has at most 254
-axes, as in TensorFlow, and as many elements as fit in an int64.
+axes, as in TensorFlow, and less than 2^59 elements, whose bytes NumPy can count.
 
 Under which key a part is stored is said by **ordered code**, in which comparing bytes compares
 what they mean::
@@ -30,6 +30,10 @@ from typing import TypeAlias
 from ._span import BYTES, VARINT, Span, field, message, present, signed
 
 MOST_AXES = 254
+_SHAPE = {2: (BYTES,), 3: (VARINT,)}
+_AXIS = {1: (VARINT,)}
+_SLICE = {1: (BYTES,)}
+_EXTENT = {1: (VARINT,), 2: (VARINT,)}
 
 # A start and a length per axis; None is a whole axis.
 Extent: TypeAlias = tuple[int, int] | None
@@ -39,22 +43,22 @@ Box: TypeAlias = tuple[Extent, ...]
 def read_shape(span: Span) -> tuple[int, ...]:
     """A TensorShapeProto."""
     shape: list[int] = []
-    for number, _, integer, piece in message(span, {2: (BYTES,), 3: (VARINT,)}):
+    for number, integer, begin, end in message(span, _SHAPE):
         if number == 3:
             if integer:
                 raise span.error(0, "a shape of known rank", "an unknown one")
             continue
         size = 0
-        for _, _, last, _ in message(piece, {1: (VARINT,)}):
+        for _, last, _, _ in message(span.cut(begin, end), _AXIS):
             size = last
         if size >> 63:
-            raise piece.error(0, "the size of an axis", signed(size))
+            raise span.error(begin, "the size of an axis", signed(size))
         shape.append(size)
     if len(shape) > MOST_AXES:
         raise span.error(0, f"a shape of at most {MOST_AXES} axes", len(shape))
-    # Axes of size 0 are left out, as in NumPy: the strides of the others must fit as well.
-    if math.prod(filter(None, shape)) >> 63:
-        raise span.error(0, "a shape with less than 2^63 elements", tuple(shape))
+    # NumPy counts bytes in an int64, axes of size 0 as if they were 1, and up to 16 per element.
+    if math.prod(filter(None, shape)) >> 59:
+        raise span.error(0, "a shape with less than 2^59 elements", tuple(shape))
     return tuple(shape)
 
 
@@ -66,9 +70,9 @@ def shape_bytes(shape: Sequence[int]) -> bytes:
 def read_box(span: Span, shape: Sequence[int]) -> Box:
     """A TensorSliceProto that cuts a shape."""
     box: list[Extent] = []
-    for _, _, _, piece in message(span, {1: (BYTES,)}):
+    for _, _, begin, end in message(span, _SLICE):
         start, length = 0, -1
-        for number, _, integer, _ in message(piece, {1: (VARINT,), 2: (VARINT,)}):
+        for number, integer, _, _ in message(span.cut(begin, end), _EXTENT):
             if number == 1:
                 start = signed(integer)
             else:
@@ -79,7 +83,7 @@ def read_box(span: Span, shape: Sequence[int]) -> Box:
         if (start, length) == (0, -1):
             box.append(None)
         elif start < 0 or length < 0 or start + length > most:
-            raise piece.error(0, f"a part of an axis of {most}", f"{length} from {start} on")
+            raise span.error(begin, f"a part of an axis of {most}", f"{length} from {start} on")
         else:
             box.append((start, length))
     if len(box) < len(shape):

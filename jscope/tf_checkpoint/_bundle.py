@@ -35,7 +35,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._errors import CheckpointError
 from . import _checksum, _dtypes, _strings
 from ._boxes import Box, lengths, part_key, read_box, read_shape
 from ._entry import Entry, Where
@@ -76,7 +75,7 @@ class Bundle:
 
     def __init__(self, prefix: str, index: File, verify: bool) -> None:
         self.prefix = prefix
-        self._index = index
+        self.name = index.name
         self._files: dict[int, File] = {}
         self._rows: dict[bytes, Row] = {}
         rows = Table(index, verify).rows(verify)
@@ -94,7 +93,7 @@ class Bundle:
         for key, row in self._rows.items():
             if key.startswith(b"\x00"):
                 continue
-            name = Span(key, self._index.name, row.at).text()
+            name = Span(key, self.name, row.at).text()
             nbytes = row.size if not row.boxes else self._partitioned_size(name, row)
             dtype = _dtypes.NUMPY.get(row.dtype, np.dtype(object))
             tf_dtype = _dtypes.name_of(row.dtype)
@@ -102,15 +101,8 @@ class Bundle:
         return found
 
     def load(self, name: str, box: Box, verify: bool) -> NDArray[Any]:
-        """The values of a part; over the mapped file if they are numbers of this byte order."""
+        """The values of a part that NumPy can hold, as they lie in the mapped file if they can."""
         row = self._part(name, box)
-        dtype = _dtypes.NUMPY.get(row.dtype)
-        if dtype is None or len(row.shape) > 64:
-            what = f"{len(row.shape)} axes" if dtype else f"dtype {_dtypes.name_of(row.dtype)}"
-            raise CheckpointError(
-                f"{name!r} in {self._index.name} has {what}, which NumPy can't hold. The other "
-                "variables can be read."
-            )
         span = self._shard(row.shard).span(row.offset, row.size, f"{name!r}")
         if row.dtype == _dtypes.STRING:
             checksum = row.checksum if verify else None
@@ -121,7 +113,7 @@ class Bundle:
             if found != row.checksum:
                 what = f"{row.size} bytes of {name!r} with checksum {row.checksum:08x}"
                 raise span.error(0, what, f"{found:08x}")
-        return numbers(span, dtype, self._big).reshape(row.shape)
+        return numbers(span, _dtypes.NUMPY[row.dtype], self._big).reshape(row.shape)
 
     def where(self, name: str, box: Box) -> Where:
         """Where the bytes of a part lie."""
@@ -138,7 +130,7 @@ class Bundle:
         found = "none" if part is None else (_dtypes.name_of(part.dtype), part.shape)
         if part is None or part.boxes or (part.dtype, part.shape) != (whole.dtype, shape):
             wanted = f"a part of {name!r}, {_dtypes.name_of(whole.dtype)} {shape}"
-            raise Span(b"", self._index.name, whole.at).error(0, wanted, found)
+            raise Span(b"", self.name, whole.at).error(0, wanted, found)
         return part
 
     def _partitioned_size(self, name: str, row: Row) -> int:
@@ -160,7 +152,7 @@ class Bundle:
         for (shard, offset, size, _), after in itertools.pairwise(places):
             if shard == after[0] and offset + size > after[1]:
                 expected = f"an entry that begins at {offset + size} or later in shard {shard}"
-                raise Span(b"", self._index.name, after[3]).error(0, expected, after[1])
+                raise Span(b"", self.name, after[3]).error(0, expected, after[1])
 
 
 def numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
@@ -179,20 +171,20 @@ def _header(span: Span) -> tuple[int, bool]:
     """The number of shards, and whether the bundle is big-endian."""
     shards = endianness = producer = consumer = 0
     bad: list[int] = []
-    for number, _, integer, piece in message(span, _HEADER):
+    for number, integer, begin, end in message(span, _HEADER):
         if number == 1:
             shards = integer
         elif number == 2:
             endianness = integer
         else:
-            for field, wire, value, packed in message(piece, _VERSIONS):
+            versions = span.cut(begin, end)
+            for field, value, at, stop in message(versions, _VERSIONS):
                 if field == 1:
                     producer = value
                 elif field == 2:
                     consumer = value
-                elif wire == VARINT:
-                    bad.append(value)
-                else:
+                else:  # Packed or not, the same varints.
+                    packed = versions.cut(at, stop)
                     at = 0
                     while at < len(packed):
                         value, at = packed.varint(at)
@@ -213,13 +205,13 @@ def _row(span: Span, shards: int) -> Row:
     dtype = shard = offset = size = checksum = 0
     shape: tuple[int, ...] | None = None
     slices = []
-    for number, _, integer, piece in message(span, _ENTRY):
+    for number, integer, begin, end in message(span, _ENTRY):
         if number == 1:
             dtype = integer
         elif number == 2:
             if shape is not None:
                 raise span.error(0, "one shape", "two")
-            shape = read_shape(piece)
+            shape = read_shape(span.cut(begin, end))
         elif number == 3:
             shard = integer
         elif number == 4:
@@ -229,7 +221,7 @@ def _row(span: Span, shards: int) -> Row:
         elif number == 6:
             checksum = integer
         else:
-            slices.append(piece)
+            slices.append(span.cut(begin, end))
     shape = shape or ()
     boxes = tuple(read_box(piece, shape) for piece in slices)
     if not 0 < dtype < 1 << 31:

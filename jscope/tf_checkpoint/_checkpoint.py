@@ -116,8 +116,11 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
     """
     found = locate(path)
     files = [map_file(file) for file in found.files]
-    read = Bundle(found.prefix, files[0], verify) if found.version == 2 else Slices(files, verify)
-    return Checkpoint(found.prefix, found.version, read.entries(verify))
+    if found.version == 2:
+        entries = Bundle(found.prefix, files[0], verify).entries(verify)
+    else:
+        entries = Slices(found.prefix, files, verify).entries(verify)
+    return Checkpoint(found.prefix, found.version, entries)
 
 
 def list_variables(path: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:

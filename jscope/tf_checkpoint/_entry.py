@@ -31,6 +31,11 @@ class Where(NamedTuple):
 class Source(Protocol):
     """Where an entry gets its values from: one of the two formats."""
 
+    @property
+    def name(self) -> str:
+        """The checkpoint's name, for messages."""
+        ...
+
     def load(self, name: str, box: Box, verify: bool) -> NDArray[Any]:
         """The values of a part, as they lie in the file if that can be."""
         ...
@@ -117,6 +122,7 @@ class Entry:
         """Some of the values, by NumPy's indexing; always an array."""
         if not self._boxes:
             return np.asarray(self.read()[index])
+        self._check_numpy()
         wanted, then = _enclosing(index, self.shape)
         return np.asarray(self._assembled(wanted, self._verify)[then])
 
@@ -127,7 +133,17 @@ class Entry:
         """What ``np.asarray`` calls."""
         return np.array(self.read(), dtype=dtype, copy=copy)
 
+    def _check_numpy(self) -> None:
+        unknown = self.dtype.hasobject and self.tf_dtype != "string"
+        if unknown or self.ndim > 64:
+            what = f"dtype {self.tf_dtype}" if unknown else f"{self.ndim} axes"
+            raise CheckpointError(
+                f"{self.name!r} in {self._source.name} has {what}, which NumPy can't hold. Leave "
+                "it out: the other variables can be read."
+            )
+
     def _read(self, verify: bool) -> NDArray[Any]:
+        self._check_numpy()
         if self._boxes:
             return self._assembled(bounds((None,) * self.ndim, self.shape), verify)
         (box,) = self._stored()

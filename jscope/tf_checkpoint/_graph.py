@@ -16,7 +16,7 @@ Imports: spans and entries beside this file, standard library.
 from collections.abc import Container
 
 from ._entry import Entry
-from ._span import BYTES, Span, message
+from ._span import BYTES, Span, message, pieces
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -26,14 +26,14 @@ def full_names(graph: Entry, keys: Container[str]) -> dict[str, str]:
     where = graph.where[0]
     span = Span(graph.read().item(), f"{where.file}, inside the string {KEY!r}")
     found: dict[str, str | None] = {}
-    for _, _, _, node in message(span, {1: (BYTES,)}):
-        for _, _, _, attribute in message(node, {2: (BYTES,)}):
+    for node in pieces(span, 1):
+        for attribute in pieces(node, 2):
             name = key = ""
-            for number, _, _, piece in message(attribute, {2: (BYTES,), 3: (BYTES,)}):
+            for number, _, begin, end in message(attribute, {2: (BYTES,), 3: (BYTES,)}):
                 if number == 2:
-                    name = piece.text()
+                    name = attribute.cut(begin, end).text()
                 else:
-                    key = piece.text()
+                    key = attribute.cut(begin, end).text()
             if name and key in keys:
                 found[name] = key if found.get(name, key) == key else None
     return {name: key for name, key in found.items() if key is not None}

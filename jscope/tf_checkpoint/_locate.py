@@ -26,7 +26,7 @@ from .._errors import CheckpointNotFoundError, listed, near
 from ._state import read_state
 
 _DATA = re.compile(r"\.data-\d{5,}-of-\d{5,}$")
-_SHARD = re.compile(r"-\d{5}-of-(\d{5})$")
+_SHARD = re.compile(r"-(?:\d{5}|\?{5})-of-(\d{5})$")
 
 
 class Found(NamedTuple):
@@ -89,7 +89,7 @@ def latest_checkpoint(
     if state is None:
         return None
     path = state.model_checkpoint_path
-    return path if _exactly(path) or glob.glob(path) else None
+    return path if _exactly(path) else None
 
 
 def _exactly(path: str) -> Found | None:
@@ -162,8 +162,9 @@ def _in_directory(path: str) -> Found:
     state = read_state(path)
     there = _prefixes(path)
     if state:
+        # Not as a glob: a directory from elsewhere might name one that takes forever.
         latest = state.model_checkpoint_path
-        found = _exactly(latest) or _matched(latest)
+        found = _exactly(latest)
         if found:
             return found
         beside = f"It has {listed(sorted(there))}: name one." if there else "It has none at all."

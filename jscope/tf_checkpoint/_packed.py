@@ -53,7 +53,7 @@ def values(proto: Span, number: int, count: int) -> NDArray[Any]:
         raise proto.error(0, "a dtype that version 1 can hold", name)
     field, wire = _FIELDS[name]
     wires = (wire,) if wire == BYTES else (wire, BYTES)
-    pieces = [piece for _, _, _, piece in message(proto, {field: wires})]
+    pieces = [proto.cut(begin, end) for _, _, begin, end in message(proto, {field: wires})]
     if wire == BYTES:
         if len(pieces) != count:
             raise proto.error(0, f"{count} strings", len(pieces))

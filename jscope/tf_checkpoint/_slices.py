@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._errors import CheckpointError
 from . import _dtypes
 from ._boxes import Box, is_whole, lengths, part_key, read_box, read_shape
 from ._entry import Entry, Where
 from ._files import File
 from ._packed import values
-from ._span import BYTES, VARINT, Span, message
+from ._span import BYTES, VARINT, Span, message, pieces
 from ._table import Table
 
 
@@ -46,22 +45,24 @@ class Slices:
     """A V1 checkpoint whose contents were read.
 
     Args:
-        files: Its files.
+        prefix: Its file, or the pattern of its files.
+        files: The files.
         verify: Whether to compare the checksums of what is read now.
 
     Raises:
         CheckpointError: If a file is damaged, or they contradict each other.
     """
 
-    def __init__(self, files: Iterable[File], verify: bool) -> None:
+    def __init__(self, prefix: str, files: Iterable[File], verify: bool) -> None:
+        self.name = prefix
         self._saved: dict[str, _Saved] = {}
         for file in files:
             table = Table(file, verify)
             meta = table.find(b"", verify)
             if meta is None:
                 raise Span(b"", file.name).error(0, "a row with the empty key", "none")
-            for _, _, _, contents in message(meta, {1: (BYTES,)}):
-                for _, _, _, tensor in message(contents, {1: (BYTES,)}):
+            for contents in pieces(meta, 1):
+                for tensor in pieces(contents, 1):
                     self._add(table, tensor)
 
     def entries(self, verify: bool) -> dict[str, Entry]:
@@ -87,10 +88,8 @@ class Slices:
         if value is None:
             raise Span(b"", table.name).error(0, f"the values of {name!r}", "no such row")
         shape = lengths(box, saved.shape)
-        if len(shape) > 64:
-            raise CheckpointError(f"{name!r} has {len(shape)} axes, and NumPy holds at most 64.")
-        for _, _, _, data in message(value, {2: (BYTES,)}):
-            for _, _, _, proto in message(data, {3: (BYTES,)}):
+        for data in pieces(value, 2):
+            for proto in pieces(data, 3):
                 return values(proto, saved.dtype, math.prod(shape)).reshape(shape)
         raise value.error(0, f"the values of {name!r}", "none")
 
@@ -111,7 +110,8 @@ class Slices:
         shape: tuple[int, ...] = ()
         slices = []
         fields = {1: (BYTES,), 2: (BYTES,), 3: (VARINT,), 4: (BYTES,)}
-        for number, _, integer, piece in message(tensor, fields):
+        for number, integer, begin, end in message(tensor, fields):
+            piece = tensor.cut(begin, end)
             if number == 1:
                 name = piece.text()
             elif number == 2:

@@ -25,7 +25,7 @@ from ._span import Span
 _MOST = 22
 
 
-def decompress(span: Span) -> bytes:
+def decompress(span: Span) -> bytearray:
     """The decompressed bytes of a block."""
     data, end = span.data, len(span)
     length, at = span.varint(0)
@@ -59,7 +59,7 @@ def decompress(span: Span) -> bytes:
         out += (pattern * -(-size // len(pattern)))[:size]
     if len(out) != length:
         raise span.error(end, f"{length} decompressed bytes", len(out))
-    return bytes(out)
+    return out
 
 
 def _literal(span: Span, size: int, at: int) -> tuple[int, int]:

@@ -39,7 +39,7 @@ class Span:
 
     __slots__ = ("base", "data", "name")
 
-    def __init__(self, data: bytes | memoryview, name: str, base: int = 0) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview, name: str, base: int = 0) -> None:
         self.data = memoryview(data)
         self.name = name
         self.base = base
@@ -91,7 +91,7 @@ def signed(value: int) -> int:
 
 def message(
     span: Span, schema: Mapping[int, tuple[int, ...]]
-) -> Iterator[tuple[int, int, int, Span]]:
+) -> Iterator[tuple[int, int, int, int]]:
     """The fields of a protobuf message, in the order in which they are stored.
 
     Args:
@@ -99,38 +99,48 @@ def message(
         schema: For each field number that is wanted, the wires that its value may have.
 
     Yields:
-        ``number, wire, integer, piece``: the integer of a VARINT, FIXED32 or FIXED64 as an
-        unsigned number, and 0 for BYTES; the piece is the bytes of the value.
+        ``number, integer, begin, end``: the integer of a VARINT, FIXED32 or FIXED64 as an
+        unsigned number, and -1 for BYTES; the bytes of the value are ``span.cut(begin, end)``.
     """
-    at, end = 0, len(span)
-    data = span.data
-    while at < end:
-        begin = at
-        tag, at = span.varint(at)
+    data, at = span.data, 0
+    size = len(data)
+    while at < size:
+        field_at = at
+        tag = data[at]
+        at += 1
+        if tag >= 0x80:  # Most tags and numbers are of one byte: not worth a call.
+            tag, at = span.varint(field_at)
         number, wire = tag >> 3, tag & 7
-        integer = 0
+        begin, integer = at, -1
         if wire == VARINT:
-            first = at
-            integer, at = span.varint(at)
+            if at < size and data[at] < 0x80:
+                integer = data[at]
+                at += 1
+            else:
+                integer, at = span.varint(at)
         elif wire == BYTES:
-            length, first = span.varint(at)
-            at = first + length
+            integer, begin = span.varint(at)
+            at, integer = begin + integer, -1
         elif wire in (FIXED32, FIXED64):
-            first, at = at, at + (4 if wire == FIXED32 else 8)
+            at += 4 if wire == FIXED32 else 8
+            integer = int.from_bytes(data[begin:at], "little")
         else:
-            raise span.error(begin, "a protobuf field of wire 0, 1, 2 or 5", f"wire {wire}")
+            raise span.error(field_at, "a protobuf field of wire 0, 1, 2 or 5", f"wire {wire}")
         if not 0 < number < 1 << 29:
-            raise span.error(begin, "a protobuf field number", number)
-        if at > end:
-            raise span.error(begin, f"a field of {at - first} bytes", f"{end - first}")
-        if number not in schema:
-            continue
-        if wire not in schema[number]:
-            wanted = " or ".join(map(str, schema[number]))
-            raise span.error(begin, f"wire {wanted} for field {number}", f"wire {wire}")
-        if wire in (FIXED32, FIXED64):
-            integer = int.from_bytes(data[first:at], "little")
-        yield number, wire, integer, span.cut(first, at)
+            raise span.error(field_at, "a protobuf field number", number)
+        if at > size:
+            raise span.error(field_at, f"a field of {at - begin} bytes", f"{size - begin}")
+        if number in schema:
+            if wire not in schema[number]:
+                wanted = " or ".join(map(str, schema[number]))
+                raise span.error(field_at, f"wire {wanted} for field {number}", f"wire {wire}")
+            yield number, integer, begin, at
+
+
+def pieces(span: Span, number: int) -> Iterator[Span]:
+    """The messages or strings in one field of a message."""
+    for _, _, begin, end in message(span, {number: (BYTES,)}):
+        yield span.cut(begin, end)
 
 
 # Writing.

@@ -21,8 +21,8 @@ import re
 import time
 from dataclasses import dataclass, replace
 
-from .._errors import CheckpointError, CheckpointValueError
-from ._files import appear, writing
+from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointValueError
+from ._files import appear, map_file, writing
 
 _FIELD = re.compile(
     r"(?P<key>[A-Za-z_]\w*) *: *"
@@ -174,16 +174,13 @@ def append_state(prefix: str) -> None:
 def _stored(file: str) -> CheckpointState | None:
     """What a state file says, word for word."""
     try:
-        with open(file, "rb") as opened:
-            state = parse(opened.read().decode(), file)
-    except (FileNotFoundError, NotADirectoryError):
+        data = map_file(file).data.tobytes()
+    except CheckpointNotFoundError:
         return None
+    try:
+        state = parse(data.decode(), file)
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{file}, offset {error.start}: expected UTF-8.") from None
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{file} can't be read: {error.strerror}.") from error
     if not state.model_checkpoint_path:
         raise CheckpointError(
             f'{file} names no checkpoint: expected a line such as model_checkpoint_path: "model-1".'

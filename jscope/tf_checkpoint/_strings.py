@@ -69,9 +69,11 @@ def stored(strings: Iterable[bytes]) -> tuple[bytes, int]:
     return head + tail, _checksum.masked(_checksum.extend(crc, tail))
 
 
-def _as_summed(lengths: Iterable[int], big: bool) -> bytes:
-    order = "big" if big else "little"
+def _as_summed(lengths: list[int], big: bool) -> bytes:
+    order = ">" if big else "<"
+    if max(lengths, default=0) < 1 << 32:
+        return np.array(lengths, order + "u4").tobytes()
     return b"".join(
-        length.to_bytes(4 if length < 1 << 32 else 8, order)  # type: ignore[arg-type]
+        np.array(length, order + ("u4" if length < 1 << 32 else "u8")).tobytes()
         for length in lengths
     )

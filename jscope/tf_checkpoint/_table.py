@@ -20,9 +20,11 @@ the first key of the next. The metaindex is empty, and not read. A restart is th
 entry that shares nothing; TensorFlow makes one every 16 entries. They speed up a search, and
 are not needed to read entries in order.
 
+Blocks of data don't overlap, and come in the order of the index.
+
 Shared prefixes could make keys of a small file fill any memory, since each may repeat all of
-the one before. TensorFlow's restarts allow 16 times what is stored; this file allows
-`_KEYS` times the stored size of the block.
+the one before. TensorFlow's restarts allow 16 times what is stored, and so does this file; a
+block that Snappy made smaller counts as at most four times its stored size.
 
 Imports: the files, spans, checksums and Snappy beside this file.
 """
@@ -38,7 +40,7 @@ from ._span import Span
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
 TRAILER = 5
-_KEYS = 64
+_KEYS = 16
 
 
 class Table:
@@ -61,9 +63,15 @@ class Table:
         index = self._handle(footer, at)[:2]
         self._separators: list[bytes] = []
         self._handles: list[tuple[int, int]] = []
+        self._parsed: tuple[tuple[int, int], dict[bytes, Span]] | None = None
+        above = 0
         for key, value in self._entries(index, None, verify):
+            offset, size, _ = self._handle(value, 0)
+            if offset < above:
+                raise value.error(0, f"a block from offset {above} on", offset)
+            above = offset + size + TRAILER
             self._separators.append(key)
-            self._handles.append(self._handle(value, 0)[:2])
+            self._handles.append((offset, size))
 
     def rows(self, verify: bool) -> Iterator[tuple[bytes, Span]]:
         """All rows in order."""
@@ -80,8 +88,14 @@ class Table:
         where = bisect_left(self._separators, key)
         if where == len(self._separators):
             return None
-        entries = self._entries(self._handles[where], None, verify)
-        return next((value for found, value in entries if found == key), None)
+        handle = self._handles[where]
+        parsed = self._parsed
+        if parsed is None or parsed[0] != handle:
+            # Kept, since whoever reads all variables asks for the next one of this block.
+            parsed = self._parsed = handle, dict(self._entries(handle, None, verify))
+        elif verify:
+            self._stored(*handle, verify)
+        return parsed[1].get(key)
 
     def extent(self, key: bytes) -> tuple[int, int]:
         """Offset and size of the block that has a key, if any has."""
@@ -109,24 +123,27 @@ class Table:
             raise span.error(at, f"a block that ends before offset {room}", offset + size)
         return offset, size, behind
 
-    def _block(self, offset: int, size: int, verify: bool) -> Span:
-        """The contents of a block, verified and decompressed."""
+    def _stored(self, offset: int, size: int, verify: bool) -> Span:
+        """A block with its trailer, verified."""
         whole = self._file.span(offset, size + TRAILER, "a block")
         if verify:
             stored = int.from_bytes(whole.data[size + 1 :], "little")
             found = _checksum.masked(_checksum.extend(0, whole.data[: size + 1]))
             if found != stored:
-                raise whole.error(
-                    0, f"a block of {size} bytes with checksum {stored:08x}", f"{found:08x}"
-                )
-        contents = whole.cut(0, size)
+                expected = f"a block of {size} bytes with checksum {stored:08x}"
+                raise whole.error(0, expected, f"{found:08x}")
+        return whole
+
+    def _block(self, offset: int, size: int, verify: bool) -> Span:
+        """The contents of a block, verified and decompressed."""
+        whole = self._stored(offset, size, verify)
         compression = whole.data[size]
         if compression == 1:
-            name = f"{self._file.name}, inside the Snappy block at {offset}"
-            return Span(decompress(contents), name)
+            name = f"{self.name}, inside the Snappy block at {offset}"
+            return Span(decompress(whole.cut(0, size)), name)
         if compression:
             raise whole.error(size, "compression 0 (none) or 1 (Snappy)", compression)
-        return contents
+        return whole.cut(0, size)
 
     def _entries(
         self, handle: tuple[int, int], above: bytes | None, verify: bool
@@ -134,7 +151,7 @@ class Table:
         """The entries of a block; keys must be greater than ``above``."""
         block = self._block(*handle, verify)
         data, size = block.data, len(block)
-        room = _KEYS * handle[1]
+        room = _KEYS * min(size, 4 * handle[1])
         restarts = int.from_bytes(data[-4:], "little") if size >= 4 else 0
         end = size - 4 - 4 * restarts
         if not restarts or end < 0:
@@ -142,9 +159,14 @@ class Table:
         at, key = 0, b""
         while at < end:
             begin = at
-            shared, at = block.varint(at)
-            non_shared, at = block.varint(at)
-            length, at = block.varint(at)
+            lengths = data[at : at + 3]
+            if len(lengths) == 3 and max(lengths) < 0x80:  # Nearly always: not worth three calls.
+                shared, non_shared, length = lengths
+                at += 3
+            else:
+                shared, at = block.varint(at)
+                non_shared, at = block.varint(at)
+                length, at = block.varint(at)
             if shared > len(key):
                 raise block.error(begin, f"a key that shares {shared} bytes", f"{len(key)} before")
             if non_shared + length > end - at:
@@ -152,7 +174,9 @@ class Table:
                 raise block.error(begin, f"an entry of {non_shared + length} bytes", found)
             room -= shared + non_shared
             if room < 0:
-                raise block.error(begin, f"keys of at most {_KEYS} times their block", "more")
+                raise block.error(
+                    begin, f"keys of at most {_KEYS} times their block's size", "more"
+                )
             key = key[:shared] + data[at : at + non_shared]
             if above is not None and key <= above:
                 raise block.error(begin, f"a key after {above!r}", repr(key))

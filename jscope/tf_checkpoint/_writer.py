@@ -7,30 +7,26 @@ was left by a writer that died is called ``*.tempstate*``, and may be deleted.
 Imports: what is beside this file, jscope's errors, NumPy, standard library.
 """
 
-import contextlib
 import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._errors import CheckpointExistsError, CheckpointValueError
-from . import _checksum, _dtypes, _strings
+from . import _dtypes
 from ._boxes import MOST_AXES, Box, bounds, box_bytes, is_whole, part_key, shape_bytes
 from ._build import table
 from ._bundle import VERSION
 from ._files import appear, writing
+from ._shard import Shard
 from ._span import BYTES, FIXED32, VARINT, present
 from ._span import field as proto
 from ._state import append_state, check_state
 from ._values import Part, as_array
-
-# Summed while it is in the cache, and then written.
-_PIECE = 1 << 20
 
 
 @dataclass
@@ -97,20 +93,23 @@ class Writer:
         if shards < 1:
             raise CheckpointValueError(f"A checkpoint can't have {shards} shards: write 1 or more.")
         self._write_state = write_state
-        self._mark = f".tempstate{secrets.token_hex(8)}"
         self._paths = [f"{self.prefix}.data-{s:05d}-of-{shards:05d}" for s in range(shards)]
-        self._files: list[BinaryIO] = []
-        self._sizes = [0] * shards
+        self._shards: list[Shard] = []
         self._rows: dict[bytes, _Row] = {}
 
     def __enter__(self) -> "Writer":
         self._refuse_to_overwrite()
         if self._write_state:
             check_state(self.prefix)
-        with writing(self.prefix):
-            os.makedirs(os.path.dirname(self.prefix) or ".", exist_ok=True)
-            for path in self._paths:
-                self._files.append(open(path + self._mark, "xb", buffering=_PIECE))
+        mark = f".tempstate{secrets.token_hex(8)}"
+        try:
+            with writing(self.prefix):
+                os.makedirs(os.path.dirname(self.prefix) or ".", exist_ok=True)
+                for path in self._paths:
+                    self._shards.append(Shard(path, mark))
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
@@ -124,11 +123,7 @@ class Writer:
                 with writing(self.prefix):
                     self._finish()
         finally:
-            for path, file in zip(self._paths, self._files, strict=False):
-                with contextlib.suppress(OSError):
-                    file.close()
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path + self._mark)
+            self._close()
 
     def add(self, name: str, value: Any, *, shard: int = 0) -> None:
         """Write a tensor, or a part of one.
@@ -143,10 +138,10 @@ class Writer:
             CheckpointValueError: If the name is taken, TensorFlow has no such dtype, or a part
                 doesn't fit the others.
         """
-        if not self._files:
+        if not self._shards:
             raise CheckpointValueError("A Writer writes inside its block: with Writer(...) as w.")
-        if not 0 <= shard < len(self._files):
-            raise CheckpointValueError(f"There is no shard {shard}, only {len(self._files)}.")
+        if not 0 <= shard < len(self._shards):
+            raise CheckpointValueError(f"There is no shard {shard}, only {len(self._shards)}.")
         key = _key(name)
         if isinstance(value, Part):
             box, shape = value.box(name), tuple(value.shape)
@@ -160,10 +155,9 @@ class Writer:
             raise CheckpointValueError(f"{name!r} is written twice: give each variable its name.")
         if array.ndim > MOST_AXES:
             raise CheckpointValueError(f"{name!r} has {array.ndim} axes; {MOST_AXES} is the most.")
-        offset = self._sizes[shard]
+        offset = self._shards[shard].size
         with writing(self._paths[shard]):
-            size, checksum = _write(self._files[shard], array)
-        self._sizes[shard] += size
+            size, checksum = self._shards[shard].append(array)
         self._rows[key] = _Row(dtype, array.shape, shard, offset, size, checksum)
 
     def _add_box(self, name: str, dtype: int, shape: tuple[int, ...], shard: int, box: Box) -> None:
@@ -179,13 +173,12 @@ class Writer:
     def _finish(self) -> None:
         """Everything to disk, data before the index, and the names last."""
         self._check_parts()
-        for file in self._files:
-            file.flush()
-            os.fsync(file.fileno())
+        for shard in self._shards:
+            shard.finish()
         self._refuse_to_overwrite()
-        for path in self._paths:
-            os.replace(path + self._mark, path)
-        header = proto(1, VARINT, len(self._files)) + proto(3, BYTES, proto(1, VARINT, VERSION))
+        for shard in self._shards:
+            shard.appear()
+        header = proto(1, VARINT, len(self._shards)) + proto(3, BYTES, proto(1, VARINT, VERSION))
         rows = [(b"", header), *((key, bytes(row)) for key, row in sorted(self._rows.items()))]
         appear(self.prefix + ".index", table(rows))
         if self._write_state:
@@ -207,6 +200,11 @@ class Writer:
                     f"The parts of {key.decode()!r} don't cover {row.shape} once each, but "
                     f"{(filled == 0).sum()} elements never and {(filled > 1).sum()} more often."
                 )
+
+    def _close(self) -> None:
+        for shard in self._shards:
+            shard.close()
+        self._shards.clear()
 
     def _refuse_to_overwrite(self) -> None:
         if os.path.exists(self.prefix + ".index"):
@@ -254,18 +252,3 @@ def _key(name: str) -> bytes:
     if not key or key.startswith(b"\0"):
         raise CheckpointValueError(f"{name!r} can't be the name of a variable.")
     return key
-
-
-def _write(file: BinaryIO, array: NDArray[Any]) -> tuple[int, int]:
-    """Append an array to a file; its size and its masked checksum."""
-    if array.dtype == object:
-        data, checksum = _strings.stored(array.ravel())
-        file.write(data)
-        return len(data), checksum
-    raw = array.reshape(-1).view(np.uint8)
-    crc = 0
-    for begin in range(0, raw.size, _PIECE):
-        piece = raw[begin : begin + _PIECE]
-        crc = _checksum.extend(crc, piece.data)
-        file.write(piece.data)
-    return raw.size, _checksum.masked(crc)
