@@ -74,7 +74,9 @@ class Entry:
             members["offset"] = self.offset
         if self.place == ORBAX:
             members["key"] = self.key
-        if self.chunks:
+        if [(0,) * len(self.stored_shape)] == [chunk.start for chunk in self.chunks]:
+            members["crc32c"] = self.chunks[0].crc32c
+        elif self.chunks:
             members["chunks"] = self.chunks
         if self.key_impl is not None:
             members["key_impl"] = self.key_impl
@@ -91,20 +93,16 @@ class Entry:
         """
         members = dict(members)
         shape, dtype, place = (members.pop(name) for name in ("shape", "dtype", "place"))
+        stored_shape = _sizes(members.pop("stored_shape", shape))
         entry = cls(
             shape=_sizes(shape),
             dtype=_text(dtype),
-            stored_shape=_sizes(members.pop("stored_shape", shape)),
+            stored_shape=stored_shape,
             stored_dtype=_text(members.pop("stored_dtype", dtype)),
             place=place,
             offset=_size(members.pop("offset", 0)),
             key=_text(members.pop("key", None), optional=place != ORBAX),
-            chunks=tuple(
-                [
-                    Chunk(_sizes(start), _sizes(size), _size(crc))
-                    for start, size, crc in members.pop("chunks", ())
-                ]
-            ),
+            chunks=_chunks(members, stored_shape),
             key_impl=_text(members.pop("key_impl", None), optional=True),
             value=_text(members.pop("value", None), optional=True),
         )
@@ -114,6 +112,13 @@ class Entry:
         if covered != (0 if place == INDEX else entry.stored_size):
             raise ValueError
         return entry
+
+
+def _chunks(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:
+    if "crc32c" in members:
+        return (Chunk((0,) * len(stored_shape), stored_shape, _size(members.pop("crc32c"))),)
+    chunks = members.pop("chunks", ())
+    return tuple([Chunk(_sizes(start), _sizes(size), _size(crc)) for start, size, crc in chunks])
 
 
 def _sizes(value: Any) -> tuple[int, ...]:

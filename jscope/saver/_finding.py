@@ -76,9 +76,10 @@ def open_checkpoint(directory: Path, step: int | str | os.PathLike[str] | None) 
     if isinstance(step, int):
         return _open_step(directory, step)
     if step is not None:
-        path = as_path(step)
-        own = _open_own(path, path.parent, None)
-        return own or open_checkpoint(path, None)
+        return open_checkpoint(as_path(step), None)
+    own = _open_own(directory, directory.parent, None)
+    if own is not None:
+        return own
     try:
         return _newest(directory) or _newest_foreign(directory)
     except OSError as error:

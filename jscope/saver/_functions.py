@@ -69,7 +69,7 @@ def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
         ``tf.train.list_variables``.
     """
     with _opened(ckpt_dir_or_file) as checkpoint:
-        return sorted((name, list(saved.shape)) for name, saved in checkpoint.items())
+        return sorted(checkpoint.shapes().items())
 
 
 def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:

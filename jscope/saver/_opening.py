@@ -1,6 +1,7 @@
 """A checkpoint as a mapping from names to variables that are read when they are asked for.
 
-Imports: `_errors`, `_table`, `_account`, `_boxes`, `_entries`, `_python`, `_reading`, `_source`;
+Imports: `_errors`, `_table`, `_account`, `_boxes`, `_entries`, `_index`, `_python`, `_reading`,
+`_source`;
 NumPy.
 """
 
@@ -18,6 +19,7 @@ from .._table import bytes_text, table
 from ._account import signature_text
 from ._boxes import Box, whole
 from ._entries import Entry
+from ._index import Entries
 from ._python import is_python
 from ._reading import read_box
 from ._source import OwnSource, Source
@@ -56,7 +58,10 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
             raise MissingVariableError(
                 f"No variable {name!r} in the checkpoint {self.path} ({near(name, entries)})."
             )
-        return SavedVariable(name, entries[name], self._source, self._verify)
+        try:
+            return SavedVariable(name, entries[name], self._source, self._verify)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} can't be read: {error}") from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._source.entries
@@ -71,6 +76,16 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
     def nbytes(self) -> int:
         """The number of bytes of all values together."""
         return sum(variable.nbytes for variable in self.values())
+
+    def shapes(self) -> dict[str, list[int]]:
+        """The shapes by name; of what is no array ``[]``."""
+        entries = self._source.entries
+        if not isinstance(entries, Entries):
+            return {name: list(entry.shape) for name, entry in entries.items()}
+        try:
+            return entries.shapes()
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} can't be read: {error}") from error
 
     def close(self) -> None:
         """Close the file that is open. Reading opens it anew."""
