@@ -211,6 +211,28 @@ class Asking(Cursor):
         self._place.check_sliced(self._leaves, f"Variable {name!r}")
         return self._written(check(name), self._place.read(name, self._leaves))
 
+    def variables(self) -> tuple[str, ...]:
+        """The names of the variables below this scope, relative to it.
+
+        While declaring, those created so far, in order. In a bound scope, those of the tree, in
+        its order.
+
+        Source: ``tf.VariableScope.global_variables``; local ones are among them.
+        """
+        return self._place.variables()
+
+    def trainable_variables(self) -> tuple[str, ...]:
+        """Those of `variables` that are trainable, in order of creation.
+
+        Raises:
+            ScopeError: If a bound scope doesn't know: values don't say which of them are
+                trainable. It knows it of what was asked for through its root scope, so all below
+                must have been. `Declaration.trainable_variables` always knows.
+
+        Source: ``tf.VariableScope.trainable_variables``.
+        """
+        return self._place.trainable_variables(self._begun())
+
     def has(self, name: str) -> bool:
         """Whether the variable exists: in the tree, or, declaring, among those created so far."""
         return self._place.has(check(name))

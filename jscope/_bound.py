@@ -29,6 +29,7 @@ from ._errors import (
     JscopeError,
     MissingStreamError,
     MissingVariableError,
+    ScopeError,
     ShapeMismatchError,
     listed,
 )
@@ -36,7 +37,7 @@ from ._getters import CustomGetter, identities
 from ._keys import ROOT_WORDS, check_key, draw_words, fold_integer, fold_words, slices
 from ._keys import below as words_below
 from ._lineage import Lineage
-from ._names import below, check, join
+from ._names import below, check, inside, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Reuse, exists_already
 from ._sites import Site
@@ -217,6 +218,10 @@ class Bound:
         self.check_sliced(leaves, f"Variable {request.name!r}")
         value = self.read(request.name, leaves)
         whole = below(self.path, request.name)
+        if self.loose is not None and self.loose.creators:
+            lineage.not_trained(whole, surely=False)  # since no creator runs here
+        elif request.trainable is False:
+            lineage.not_trained(whole, surely=True)
         earlier = lineage.asked_again(whole, site)
         reuse = self.fixed.reuse if request.reuse is None else request.reuse
         if earlier is not None and reuse is False:
@@ -249,6 +254,21 @@ class Bound:
 
     def has(self, name: str) -> bool:
         return self.fixed.structure.position(name) is not None
+
+    def variables(self) -> tuple[str, ...]:
+        return self.fixed.structure.names
+
+    def trainable_variables(self, lineage: Lineage) -> tuple[str, ...]:
+        names = self.fixed.structure.names
+        unknown = [name for name in names if not lineage.knows_of(below(self.path, name))]
+        if unknown:
+            raise ScopeError(
+                f"Which variables of the scope {self.path!r} are trainable, its values don't say. "
+                "A bound scope knows it of what was asked for through its root, outside transforms "
+                f"and without creators; here not of {listed(unknown)}. Take the names from the "
+                f"declaration: declared.trainable_variables({self.path!r})."
+            )
+        return tuple(inside(self.path, lineage.trained()))
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
         if self.fixed.has_words and unsliced(leaves[len(self.fixed.structure.names)]):

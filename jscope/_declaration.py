@@ -2,28 +2,27 @@
 
 All metadata of variables lives here; it is never boxed around arrays nor part of a tree's
 structure, so a restored tree, a gradient and a tree of parameters are one type with one
-structure. What a spec says of one slice of a stack, such as its regularizer, is applied to
-each slice.
+structure.
 
-Imports: `_compare`, `_errors`, `_initial`, `_initialize`, `_keys`, `_plan`, `_recorder`,
-`_selection`, `_table`, `_tree`, `sharding`, JAX and NumPy.
+Imports: `_collections`, `_compare`, `_declared_table`, `_errors`, `_initial`, `_initialize`,
+`_keys`, `_of_slices`, `_plan`, `_recorder`, `_selection`, `_tree`, `sharding`, JAX.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding
 
-from . import _plan
+from . import _of_slices, _plan
+from ._collections import GraphKeys, in_scope
 from ._compare import differences
+from ._declared_table import declaration_text
 from ._errors import (
-    ConstraintError,
     MissingVariableError,
-    RegularizerError,
     SelectorError,
     ShardingError,
     TreeMismatchError,
@@ -35,8 +34,7 @@ from ._initialize import initialize
 from ._keys import check_key
 from ._recorder import VariableSpec
 from ._selection import Selector, matching, partition
-from ._table import bytes_text, table
-from ._tree import VarTree, as_tree, from_flat, value_bytes
+from ._tree import VarTree, as_tree, from_flat
 from .sharding import AnyMesh, Rules, mesh_for_init, named_shardings
 
 
@@ -257,28 +255,72 @@ class Declaration(Mapping[str, VariableSpec]):
                 "js.drop or js.rename the tree's variables."
             )
 
-    def regularization_loss(self, tree: Mapping[str, Any]) -> Array:
-        """The sum of all regularizers' values; 0 if there are none.
+    def collection(self, key: str, scope: str | re.Pattern[str] | None = None) -> tuple[str, ...]:
+        """The names of the variables in a collection, in order of creation; a selector.
+
+        >>> def model(scope, x):
+        ...     scope.get_variable("w", (2,), collections=["variables", "wanted"])
+        ...     (scope / "head").get_variable("w", (2,))
+        >>> js.declare(model)(None).collection("wanted")
+        ('w',)
 
         Args:
-            tree: Has at least the variables that have a regularizer.
+            key: One of `js.GraphKeys`, or any other string.
+            scope: Only those in this scope: ``a`` and ``a/...``, not ``a_1/...``. Or a compiled
+                regular expression, matched from the beginning.
 
         Returns:
-            A scalar, float32 (float64 if a term is).
+            Names; none if nobody named the collection.
+
+        Source: ``tf.get_collection``. Difference: a string is a scope, not an expression.
+        """
+        trained = key == GraphKeys.TRAINABLE_VARIABLES
+        names = (
+            name
+            for name, spec in self._specs.items()
+            if key in spec.collections or (trained and spec.trainable)
+        )
+        return in_scope(names, scope)
+
+    def trainable_variables(self, scope: str | re.Pattern[str] | None = None) -> tuple[str, ...]:
+        """The names in the collection of trainable variables; see `collection`."""
+        return self.collection(GraphKeys.TRAINABLE_VARIABLES, scope)
+
+    def regularization_losses(
+        self, tree: Mapping[str, Any], scope: str | re.Pattern[str] | None = None
+    ) -> dict[str, Array]:
+        """The regularizers' values, by the names of their variables, in order of creation.
+
+        Args:
+            tree: Has at least the variables of the scope that have a regularizer.
+            scope: As for `collection`.
+
+        Returns:
+            Scalars; none where a regularizer gives None. Those of a stack are summed.
 
         Raises:
             MissingVariableError: If the tree lacks a variable that has a regularizer.
             RegularizerError: If a regularizer gives no scalar.
 
-        Source: ``tf.losses.get_regularization_loss``.
+        Source: ``tf.losses.get_regularization_losses``.
         """
         tree = as_tree(tree)
-        terms = [
-            term
-            for name, spec in self._specs.items()
-            if spec.regularizer is not None
-            for term in _terms(name, spec, tree[name])
-        ]
+        regularized = (name for name, spec in self._specs.items() if spec.regularizer is not None)
+        names = in_scope(regularized, scope)
+        losses = {name: _of_slices.loss(name, self._specs[name], tree[name]) for name in names}
+        return {name: loss for name, loss in losses.items() if loss is not None}
+
+    def regularization_loss(
+        self, tree: Mapping[str, Any], scope: str | re.Pattern[str] | None = None
+    ) -> Array:
+        """The sum of `regularization_losses`; 0 if there are none.
+
+        Returns:
+            A scalar, float32 (float64 if a term is).
+
+        Source: ``tf.losses.get_regularization_loss``.
+        """
+        terms = self.regularization_losses(tree, scope).values()
         wide = any(term.dtype == jnp.float64 for term in terms)
         dtype = jnp.float64 if wide else jnp.float32
         return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
@@ -304,78 +346,14 @@ class Declaration(Mapping[str, VariableSpec]):
         tree = as_tree(tree)
         self._check_known(tree, "its constraint")
         changed = {
-            name: _constrained(name, spec, tree[name])
+            name: _of_slices.constrained(name, spec, tree[name])
             for name, spec in self._specs.items()
             if spec.constraint is not None and name in tree
         }
         return tree | changed
 
     def __repr__(self) -> str:
-        if not self._specs:
-            return "Declaration of no variables"
-        sizes = {name: int(np.prod(s.shape, dtype=object)) for name, s in self._specs.items()}
-        sizes_bytes = {name: value_bytes(spec) for name, spec in self._specs.items()}
-        columns: dict[str, Callable[[str, VariableSpec], str]] = {
-            "name": lambda name, spec: name,
-            "shape": lambda name, spec: str(spec.shape),
-            "dtype": lambda name, spec: str(spec.dtype),
-            "trainable": lambda name, spec: "yes" if spec.trainable else "no",
-            "parameters": lambda name, spec: f"{sizes[name]:,}",
-            "bytes": lambda name, spec: bytes_text(sizes_bytes[name]),
-            "asked": lambda name, spec: str(self._times[name]),
-        }
-        if any(spec.stack for spec in self._specs.values()):
-            columns["stack"] = lambda name, spec: _stack_text(spec)
-        if any(spec.sharding is not None for spec in self._specs.values()):
-            columns["sharding"] = lambda name, spec: (
-                "" if spec.sharding is None else str(spec.sharding)
-            )
-        rows = [[cell(*item) for cell in columns.values()] for item in self._specs.items()]
-        trained = sum(sizes[name] for name in self.trainable)
-        total = (
-            f"{len(self):,} variables, {sum(sizes.values()):,} parameters ({trained:,} trainable), "
-            f"{bytes_text(sum(sizes_bytes.values()))}"
-        )
-        body = table(tuple(columns), rows, right=("parameters", "bytes", "asked"))
-        return f"Declaration of {total}\n{body}"
-
-
-def _sliced(function: Callable[[Any], Any], spec: VariableSpec) -> Callable[[Any], Any]:
-    """A function of one slice, applied to all slices of a stack."""
-    for _ in spec.stack:
-        function = jax.vmap(function)
-    return function
-
-
-def _terms(name: str, spec: VariableSpec, value: Any) -> list[Array]:
-    """The regularizer's value, summed over slices; none if it is None."""
-    assert spec.regularizer is not None
-    term = _sliced(spec.regularizer, spec)(value)
-    if term is None:
-        return []
-    if np.shape(term)[len(spec.stack) :]:
-        raise RegularizerError(
-            f"The regularizer of {name!r} gave an array of shape "
-            f"{np.shape(term)[len(spec.stack) :]}; it must give a scalar, such as the sum."
-        )
-    return [jnp.sum(jnp.asarray(term))]
-
-
-def _constrained(name: str, spec: VariableSpec, value: Any) -> Any:
-    assert spec.constraint is not None
-    result = jnp.asarray(_sliced(spec.constraint, spec)(value))
-    if result.shape != spec.shape or result.dtype != spec.dtype:
-        raise ConstraintError(
-            f"The constraint of {name!r} made {result.dtype}{list(result.shape)} of "
-            f"{spec.dtype}{list(spec.shape)}. A constraint is f(value) -> value of the same shape "
-            "and dtype."
-        )
-    return result
-
-
-def _stack_text(spec: VariableSpec) -> str:
-    """``layers[48], layers/heads[8]``."""
-    return ", ".join(f"{scope}[{length}]" for scope, length in spec.stack)
+        return declaration_text(self._specs, self._times)
 
 
 def _copy(value: Any) -> Array:

@@ -23,7 +23,7 @@ from ._defaults import Defaults
 from ._errors import MissingVariableError
 from ._getters import CustomGetter
 from ._lineage import Lineage
-from ._names import below, check_root, join
+from ._names import below, check_root, inside, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Recorder, Reuse, Run, Stack, ToldSpecs, VariableSpec
 from ._seen import seen_in_shard, slice_of
@@ -133,8 +133,7 @@ class Declaring:
         spec = recorder.find(whole) if counted else recorder.created(whole)
         if spec is None:
             created = tuple(recorder.specs())
-            inside = tuple(n[len(whole) - len(name) :] for n in created if _is_in(n, self.path))
-            error = not_there(self.path, name, inside, created)
+            error = not_there(self.path, name, self.variables(), created)
             raise MissingVariableError(
                 f"{error} scope[name] reads what exists; to create a variable, write "
                 "scope.get_variable(name, shape)."
@@ -144,6 +143,15 @@ class Declaring:
 
     def has(self, name: str) -> bool:
         return self.run.recorder(self.path).created(join(self.path, name)) is not None
+
+    def variables(self) -> tuple[str, ...]:
+        created = self.run.recorder(self.path).specs()
+        return tuple(inside(self.path, created))
+
+    def trainable_variables(self, lineage: Lineage) -> tuple[str, ...]:
+        del lineage  # which knows less
+        created = self.run.recorder(self.path).specs()
+        return tuple(inside(self.path, (n for n, spec in created.items() if spec.trainable)))
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
         if self.stack and unsliced(self._words(leaves)):
@@ -177,7 +185,3 @@ def declaring_root(recorder: Recorder) -> tuple[Declaring, Leaves]:
     """The place and the leaves of the root scope of a declaration."""
     place = Declaring(Run(recorder), "", (), Defaults())
     return place, place.bits
-
-
-def _is_in(name: str, scope: str) -> bool:
-    return not scope or name.startswith(scope + "/")

@@ -7,6 +7,7 @@ It is no part of the pytree: what crosses a transform's boundary begins a new on
   asking for one name, or drawing one stream, twice in one lineage and one trace is a second
   use. JAX may run a body again in another trace, or not at all, so uses in different traces
   are never compared;
+* which of these names were first asked for as not trainable, or such that nobody can tell;
 * the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
   these. A ledger takes values only in the trace in which it was opened: a value of an inner
   trace would leak;
@@ -19,7 +20,7 @@ Imports: `_errors`, `_sites`, JAX.
 """
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from jax.extend.core import get_opaque_trace_state
@@ -58,10 +59,20 @@ class Ledger:
 class Lineage:
     """See the top of this file."""
 
-    __slots__ = ("_drawn", "_folds", "_trace", "_uses", "at_boundary", "records", "updates")
+    __slots__ = (
+        "_drawn",
+        "_folds",
+        "_trace",
+        "_untrained",
+        "_uses",
+        "at_boundary",
+        "records",
+        "updates",
+    )
 
     def __init__(self, *, at_boundary: bool = False) -> None:
         self._uses: _Uses = {}
+        self._untrained: dict[str, bool] = {}
         self._drawn: _Uses = {}
         self._folds: dict[Hashable, Lineage] = {}
         self.updates: Ledger | None = None
@@ -76,6 +87,23 @@ class Lineage:
     def is_of_other_root(self, other: "Lineage") -> bool:
         """Whether two scopes are known to descend from different root scopes."""
         return not (self.at_boundary or other.at_boundary or self._uses is other._uses)
+
+    def not_trained(self, name: str, *, surely: bool) -> None:
+        """Note that a variable which is about to be asked for is not trainable, or may not be."""
+        if not self._uses.get(name):  # when sharing, it is as it was created
+            self._untrained[name] = surely
+
+    def knows_of(self, name: str) -> bool:
+        """Whether it is known of a variable if it is trainable."""
+        return (
+            not self.at_boundary and bool(self._uses.get(name)) and self._untrained.get(name, True)
+        )
+
+    def trained(self) -> Iterator[str]:
+        """The trainable ones of the names asked for, in order."""
+        return (
+            name for name, places in self._uses.items() if places and name not in self._untrained
+        )
 
     def asked_again(self, name: str, site: Site) -> Site | None:
         """Note that a variable is asked for; the place of an earlier time in the same trace."""
@@ -109,7 +137,7 @@ class Lineage:
         return other
 
 
-_Uses = dict[Hashable, list[tuple[Any, Site]]]
+_Uses = dict[Any, list[tuple[Any, Site]]]
 
 # A scope kept by a long-running program is used in trace after trace; older ones go.
 _MOST_TRACES = 8

@@ -28,7 +28,7 @@ Imports: standard library only.
 import functools
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ._errors import VariableNameError
 
@@ -86,6 +86,16 @@ def below(scope: str, name: str) -> str:
     ('encoder/w', 'w')
     """
     return f"{scope}/{name}" if scope else name
+
+
+def inside(scope: str, names: Iterable[str]) -> Iterator[str]:
+    """The names below a scope, relative to it.
+
+    >>> list(inside("a", ["a/w", "a_1/w", "a/b/w"]))
+    ['w', 'b/w']
+    """
+    start = f"{scope}/" if scope else ""
+    return (name[len(start) :] for name in names if name.startswith(start))
 
 
 def split(name: str) -> tuple[str, ...]:

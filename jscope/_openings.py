@@ -54,7 +54,7 @@ class Openings:
         if "/" in name:
             self._deep |= {whole}
         self._names.add(whole)
-        taken = frozenset(_inside(whole, self._deep)) if self._deep else _NONE
+        taken = frozenset(_within(whole, self._deep)) if self._deep else _NONE
         if taken:
             self._names -= taken
             self._deep -= taken
@@ -70,7 +70,7 @@ class Openings:
     def enter(self, path: str) -> "Openings":
         """Enter a scope by its object, which may be anywhere."""
         knowing = self._outward(path)
-        known = frozenset(name for each in knowing for name in _inside(path, each._names))
+        known = frozenset(name for each in knowing for name in _within(path, each._names))
         # It counts as opened for all that is not left before: for the innermost scope around it.
         around = self
         while around._outer is not None and not around._apart and not _is_in(path, around._path):
@@ -93,5 +93,5 @@ def _is_in(name: str, scope: str) -> bool:
     return not scope or name.startswith(scope + "/")
 
 
-def _inside(scope: str, names: Set[str]) -> Iterator[str]:
+def _within(scope: str, names: Set[str]) -> Iterator[str]:
     return (name for name in names if _is_in(name, scope))
