@@ -64,7 +64,7 @@ def test_a_scope_is_not_the_beginning_of_a_name(declared):
     assert declared.trainable_variables("tower/w") == ("tower/w",)
     assert declared.collection("wanted", "tow") == ()
     assert declared.trainable_variables("") == declared.trainable
-    with pytest.raises(js.VariableNameError, match="trailing '/'. Write 'tower'"):
+    with pytest.raises(js.VariableNameError, match=r"trailing '/'\. Write 'tower'"):
         declared.trainable_variables("tower/")
 
 
