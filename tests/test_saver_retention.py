@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope.saver import Saver, _state
+from jscope.saver import Saver, _committing, _state
 from jscope.saver._retention import Retention
 from jscope.saver._state import Record, State
 
@@ -166,6 +166,28 @@ def test_what_the_state_file_does_not_know_is_found_and_counted(tmp_path):
     assert saver.all_steps() == (1, 2, 3)
 
 
+def test_what_was_evicted_by_one_who_died_before_he_could_remove_it_goes_next(
+    tmp_path, monkeypatch
+):
+    class Death(BaseException):
+        pass
+
+    def dying(*arguments):
+        original(*arguments)
+        raise Death
+
+    saver = Saver(tmp_path, max_to_keep=2)
+    for step in (1, 2):
+        saver.save(TREE, step)
+    original = _committing.write_state
+    with monkeypatch.context() as patch, pytest.raises(Death):
+        patch.setattr(_committing, "write_state", dying)
+        saver.save(TREE, 3)
+    assert saver.all_steps() == (1, 2, 3)
+    saver.save(TREE, 4)
+    assert saver.all_steps() == (3, 4)
+
+
 def test_metrics_of_a_lost_state_file_are_read_from_the_indexes(tmp_path):
     saver = Saver(tmp_path, max_to_keep=2, best="min:loss")
     for step, loss in enumerate([0.3, 0.1, 0.2]):
@@ -207,7 +229,7 @@ def test_tensorflows_state_file_is_left_alone(tmp_path):
     text = 'model_checkpoint_path: "model-1"\n'
     (tmp_path / "checkpoint").write_text(text)
     saver = Saver(tmp_path)
-    with pytest.raises(js.CheckpointError, match="is TensorFlow's list of its checkpoints. Give"):
+    with pytest.raises(js.CheckpointError, match="is TensorFlow's list of its checkpoints"):
         saver.save(TREE, 1)
     assert os.listdir(tmp_path) == ["checkpoint"]
     assert (tmp_path / "checkpoint").read_text() == text

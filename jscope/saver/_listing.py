@@ -27,11 +27,13 @@ def replaced(workplace: Path, step: int) -> Path:
 
 def all_replaced(workplace: Path) -> dict[int, Path]:
     """The old checkpoints that are in a workplace, by step."""
+    found = {}
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        names = [name for name in os.listdir(workplace) if name.startswith(_REPLACED)]
-        found = {int(name.removeprefix(_REPLACED)): workplace / name for name in names}
-        return {step: path for step, path in found.items() if _has_index(path)}
-    return {}
+        for name in os.listdir(workplace):
+            step = name.removeprefix(_REPLACED)
+            if step != name and _is_step(step) and _has_index(workplace / name):
+                found[int(step)] = workplace / name
+    return found
 
 
 def checkpoints(directory: Path) -> dict[int, Path]:

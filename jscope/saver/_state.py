@@ -81,12 +81,15 @@ def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None
         else:
             record = found[step]
         records.append(dataclasses.replace(record, kept=True) if damage else record)
-    order = {record.step: place for place, record in enumerate(known.records)}
-    # What the file does not know was saved after it was written; what is damaged goes first.
-    for record in records:
-        if not record.save_id:
-            order[record.step] = -1
-    records.sort(key=lambda record: (order.get(record.step, len(order)), record.saved_at))
+    places = {record.save_id: place for place, record in enumerate(known.records)}
+
+    def place(record: Record) -> float:
+        # What the file does not know may be newer than the file, or evicted by somebody who died
+        # before he could remove it. Its own time tells; that of what is damaged is zero.
+        before = sum(other.saved_at <= record.saved_at for other in known.records)
+        return places.get(record.save_id, before - 0.5)
+
+    records.sort(key=lambda record: (place(record), record.saved_at))
     if newest is not None:
         records.append(newest)
     return State(tuple(records), known.kept_until)

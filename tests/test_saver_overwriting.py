@@ -1,0 +1,391 @@
+"""Replacing a step, and the workplaces of the living and the dead."""
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import multiprocessing
+import os
+import shutil
+import threading
+
+import jax.numpy as jnp
+import pytest
+
+import jscope as js
+from jscope.saver import Saver, _committing, _disk, _listing, _workplace
+from jscope.saver._workplace import Workplace
+
+OLD, NEW = {"x": jnp.float32(1)}, {"x": jnp.float32(2), "y": jnp.ones(3)}
+
+
+def value(saver, tree=OLD):
+    return float(saver.restore(tree, unexpected="ignore")["x"])
+
+
+def no_exchange(first, second):
+    return False
+
+
+@pytest.fixture(params=["exchange", "renames"])
+def way(request, monkeypatch):
+    """Both ways of replacing a directory: what the system can, and what any system can."""
+    if request.param == "renames":
+        monkeypatch.setattr(_committing, "exchange", no_exchange)
+    return request.param
+
+
+@pytest.mark.usefixtures("way")
+def test_a_step_is_replaced_whole(tmp_path):
+    saver = Saver(tmp_path)
+    saver.save(OLD, 1)
+    saver.save(NEW, 1, overwrite=True)
+    assert saver.restore(NEW)["y"].shape == (3,)
+    assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
+    saver.save_async(OLD, 1, overwrite=True).result()
+    assert value(saver) == 1
+    saver.save(NEW, 2, overwrite=True)
+    assert saver.all_steps() == (1, 2)
+
+
+class Death(BaseException):
+    """As if the process had been killed: nothing is undone or removed."""
+
+
+class NothingIsUndone(contextlib.ExitStack):
+    def callback(self, *arguments):
+        pass
+
+
+def dies(saver, monkeypatch, home, operation, nth):
+    """Overwrite step 1, and die before the nth call of an operation, or after it, if it is odd."""
+    original, calls = getattr(home, operation), []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) == nth // 2 + 1:
+            if nth % 2:
+                original(*arguments)
+            raise Death
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home, operation, dying)
+        patch.setattr(_committing.contextlib, "ExitStack", NothingIsUndone)
+        patch.setattr(_workplace, "remove", lambda path: None)
+        try:
+            saver.save(NEW, 1, overwrite=True)
+        except Death:
+            return True
+        return False
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("operation", ["rename", "flush", "flush_all", "exchange", "write_state"])
+def test_whenever_a_process_dies_the_old_or_the_new_is_there(tmp_path, monkeypatch, operation):
+    for nth in itertools.count():
+        directory = tmp_path / str(nth)
+        saver = Saver(directory)
+        saver.save(OLD, 1)
+        home = os if operation == "rename" else _committing
+        if not dies(saver, monkeypatch, home, operation, nth):
+            assert nth % 2 == 0
+            break
+        # Before anyone tidies up:
+        assert _listing.committed_steps(directory) == (1,)
+        assert (_listing.path_of(directory, 1) / "jscope.json").is_file()
+        again = Saver(directory)
+        assert again.all_steps() == (1,)
+        assert value(again) in (1, 2)
+        assert {name for name in os.listdir(directory) if name != "checkpoint"} == {"1"}
+        again.save(NEW, 1, overwrite=True)
+        assert value(again) == 2
+        assert again.verify() > 0
+    assert nth > 0 or operation == "exchange"
+
+
+@pytest.mark.usefixtures("way")
+def test_what_fails_is_undone(tmp_path, monkeypatch):
+    """If the parent can't be flushed, nobody knows what is on disk: the old one is put back."""
+    saver = Saver(tmp_path)
+    saver.save(OLD, 1)
+    flush = _disk.flush
+
+    def fail(path):
+        if path == tmp_path:
+            raise OSError(errno.EIO, "Input/output error")
+        flush(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_committing, "flush", fail)
+        for step in (1, 2):
+            with pytest.raises(js.CheckpointError, match=f"Step {step} was not saved .*Input/outp"):
+                saver.save(NEW, step, overwrite=True)
+    assert saver.all_steps() == (1,)
+    assert value(saver) == 1
+    assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
+
+
+def test_a_state_file_that_cannot_be_written_is_told_though_the_step_is_saved(
+    tmp_path, monkeypatch
+):
+    saver = Saver(tmp_path, max_to_keep=1)
+    saver.save(OLD, 1)
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_committing, "write_state", fail)
+        with pytest.raises(js.CheckpointError) as caught:
+            saver.save(NEW, 2)
+    assert str(caught.value) == (
+        f"Step 2 is saved, in {tmp_path}/2, but not written down in the state file, and nothing "
+        "was evicted: [Errno 28] No space left on device. The next save does it."
+    )
+    assert saver.all_steps() == (1, 2)
+    saver.save(NEW, 3)
+    assert saver.all_steps() == (3,)
+
+
+def test_a_checkpoint_that_cannot_be_evicted_is_a_warning(tmp_path, monkeypatch):
+    saver = Saver(tmp_path, max_to_keep=1)
+    saver.save(OLD, 1)
+    rename = os.rename
+
+    def fail(source, target):
+        if source == tmp_path / "1":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.warns(js.CheckpointWarning, match="could not be evicted: .*not permitted"):
+            saver.save(NEW, 2)
+    assert saver.all_steps() == (1, 2)
+    saver.save(NEW, 3)
+    assert saver.all_steps() == (3,)
+
+
+def test_one_that_somebody_else_removed_meanwhile_needs_no_eviction(tmp_path, monkeypatch):
+    saver = Saver(tmp_path, max_to_keep=1)
+    saver.save(OLD, 1)
+    write_state = _committing.write_state
+
+    def and_remove(*arguments):
+        write_state(*arguments)
+        shutil.rmtree(tmp_path / "1", ignore_errors=True)
+
+    monkeypatch.setattr(_committing, "write_state", and_remove)
+    saver.save(NEW, 2)
+    assert saver.all_steps() == (2,)
+
+
+def test_a_step_that_appears_at_the_last_moment_is_not_overwritten(tmp_path, monkeypatch):
+    rename = os.rename
+
+    def too_late(source, target):
+        if target == tmp_path / "1" and not target.exists():
+            shutil.copytree(tmp_path / "7", target)
+        rename(source, target)
+
+    saver = Saver(tmp_path)
+    saver.save(OLD, 7)
+    monkeypatch.setattr(os, "rename", too_late)
+    with pytest.raises(js.CheckpointExistsError, match="Step 1 is saved already"):
+        saver.save(NEW, 1)
+
+
+# The system's exchange.
+
+
+def test_exchange_exchanges_or_says_that_it_cannot(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if _disk.exchange(tmp_path / "a", tmp_path / "b"):
+        assert os.listdir(tmp_path / "a") == ["b"]
+    with pytest.raises(FileNotFoundError) as caught:
+        _disk.exchange(tmp_path / "a", tmp_path / "c")
+    assert caught.value.filename == str(tmp_path / "a")
+    for code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        monkeypatch.setattr(_disk, "_renameat2", lambda: lambda *arguments: -1)
+        monkeypatch.setattr(_disk.ctypes, "get_errno", lambda code=code: code)
+        assert not _disk.exchange(tmp_path / "a", tmp_path / "b")
+    monkeypatch.setattr(_disk, "_renameat2", lambda: None)
+    assert not _disk.exchange(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_system_without_the_call_is_known(monkeypatch):
+    def without(*arguments, **options):
+        raise OSError
+
+    for library in (without, lambda *arguments, **options: object()):
+        monkeypatch.setattr(_disk.ctypes, "CDLL", library)
+        assert _disk._renameat2.__wrapped__() is None
+
+
+# Workplaces.
+
+
+def hold(directory, made, over):
+    workplace = Workplace(directory)
+    made.send(workplace.path)
+    over.recv()
+
+
+def test_workplaces_of_the_living_stay_and_those_of_the_dead_go(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold, args=(tmp_path, theirs, theirs))
+    process.start()
+    path = ours.recv()
+    mine = Workplace(tmp_path)
+    for _ in range(2):
+        Saver(tmp_path).save(OLD, 1, overwrite=True)
+        assert path.is_dir()
+        assert mine.path.is_dir()
+    process.kill()
+    process.join()
+    Saver(tmp_path)
+    assert not path.exists()
+    assert mine.path.is_dir()
+    mine.leave()
+    assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
+
+
+def test_a_dead_process_may_have_left_anything(tmp_path):
+    Saver(tmp_path).save(OLD, 3)
+    for name, inside in (
+        (".tmp-a", ["lock", "3/x", "evicted-2/y", "replaced-x/y"]),
+        (".tmp-b", []),
+        (".tmp-", []),
+    ):
+        (tmp_path / name).mkdir()
+        for file in inside:
+            (tmp_path / name / file).parent.mkdir(exist_ok=True)
+            (tmp_path / name / file).touch()
+    # What was replaced is put back, if nothing took its place.
+    for step in (3, 4, 5):
+        shutil.copytree(tmp_path / "3", tmp_path / ".tmp-a" / f"replaced-{step}")
+    (tmp_path / ".tmp-a" / "replaced-5" / "jscope.json").unlink()
+    (tmp_path / ".tmp-c").write_text("a file of somebody else")
+    saver = Saver(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".tmp-c", "3", "4", "checkpoint"]
+    assert saver.all_steps() == (3, 4)
+
+
+def test_a_workplace_that_is_swept_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    flock, seen = fcntl.flock, []
+
+    def swept(descriptor, how):
+        if not seen:
+            seen.append(os.listdir(tmp_path))
+            shutil.rmtree(tmp_path / seen[0][0])
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", swept)
+    workplace = Workplace(tmp_path)
+    assert os.listdir(tmp_path) == [workplace.path.name]
+    assert seen != [[workplace.path.name]]
+    workplace.leave()
+    mkdir = os.mkdir
+
+    def gone(path, *arguments):
+        mkdir(path, *arguments)
+        if not seen[1:]:
+            seen.append(path)
+            os.rmdir(path)
+
+    monkeypatch.setattr(os, "mkdir", gone)
+    workplace = Workplace(tmp_path)
+    assert os.listdir(tmp_path) == [workplace.path.name]
+
+
+def test_where_nothing_can_be_locked_nothing_is_swept_and_all_is_saved(tmp_path, monkeypatch):
+    def fail(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    (tmp_path / ".tmp-whose").mkdir()
+    saver = Saver(tmp_path)
+    saver.save(OLD, 1)
+    saver.save(NEW, 1, overwrite=True)
+    assert value(saver) == 2
+    assert sorted(os.listdir(tmp_path)) == [".tmp-whose", "1", "checkpoint"]
+
+
+def test_a_reader_beside_a_saving_thread_removes_nothing_of_it(tmp_path, monkeypatch):
+    turn, flush_all = threading.Event(), _committing.flush_all
+
+    def late(path):
+        assert turn.wait(60)
+        flush_all(path)
+
+    monkeypatch.setattr(_committing, "flush_all", late)
+    saver = Saver(tmp_path)
+    handle = saver.save_async(NEW, 1)
+    for _ in range(3):
+        assert Saver(tmp_path).all_steps() == ()
+    turn.set()
+    handle.result()
+    assert value(saver) == 2
+
+
+def test_a_save_waits_for_one_of_another_saver_in_the_same_directory(tmp_path, monkeypatch):
+    turn, flush_all = threading.Event(), _committing.flush_all
+
+    def late(path):
+        if path.name == "1":
+            assert turn.wait(60)
+        flush_all(path)
+
+    monkeypatch.setattr(_committing, "flush_all", late)
+    handle = Saver(tmp_path).save_async(OLD, 1)
+    threading.Timer(0.2, turn.set).start()
+    Saver(tmp_path).save(NEW, 2)
+    assert handle.path.exists()
+    assert handle.result() == tmp_path / "1"
+
+
+# Flushing.
+
+
+def test_a_failure_to_flush_in_any_thread_is_raised(tmp_path, monkeypatch):
+    files = [tmp_path / str(i) for i in range(20)]
+    for file in files:
+        file.touch()
+    fsync = os.fsync
+    flushed = []
+
+    def record(descriptor):
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    _disk.flush_all(tmp_path)
+    assert sorted(flushed) == sorted(map(str, [tmp_path, *files]))
+    assert flushed[-1] == str(tmp_path)
+    for bad in (0, 1, 19):
+
+        def fail(descriptor, bad=files[bad]):
+            if os.readlink(f"/proc/self/fd/{descriptor}") == str(bad):
+                raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            _disk.flush_all(tmp_path)
+
+
+def test_where_no_thread_can_start_all_is_flushed_nevertheless(tmp_path, monkeypatch):
+    for i in range(20):
+        (tmp_path / str(i)).touch()
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    _disk.flush_all(tmp_path)
+    assert len(flushed) == 21
