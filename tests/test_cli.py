@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -25,7 +27,8 @@ TREE = {
     "global_step": np.array(1000, np.int64),
 }
 WITHOUT_STRINGS = ("npz", "safetensors")
-ENDINGS = {"npz": ".npz", "safetensors": ".safetensors", "tensorflow": ".ckpt"}
+FILES = {"npz": ".npz", "safetensors": ".safetensors", "tensorflow": ".ckpt"}
+ENDINGS = {**FILES, "jscope": "/12"}
 
 
 def save(path, arrays):
@@ -37,8 +40,12 @@ def save(path, arrays):
                 writer.write(name, array)
     elif path.endswith(".safetensors"):
         safetensors.numpy.save_file(arrays, path)
-    else:
+    elif path.endswith(".ckpt"):
         tf_checkpoint.write(path, arrays)
+    else:
+        directory, _, step = path.rpartition("/")
+        with jscope.Saver(directory) as saver:
+            saver.save(arrays, int(step))
     return path
 
 
@@ -218,11 +225,12 @@ def test_show_computes_what_numpy_does(dtype, tmp_path, jscope_command, monkeypa
         (np.array([-1e308, 1e308] * 10), {"maximum": 1e308, "histogram": [], "norm": "inf"}),
         (np.array([2**62, 2**62 + 1] * 10), {"minimum": 2**62, "maximum": 2**62 + 1}),
         (np.zeros((0, 3)), {"finite": 0, "histogram": []}),
+        (np.array([1 + 2j, np.inf]), {"positive_infinity": 1, "maximum": 5**0.5}),
     ],
 )
 def test_show_at_the_limits(values, expected, tmp_path, jscope_command):
     path = save(tmp_path / "m.npz", {"w": values})
-    status, out, _ = jscope_command("show", path, "w", "--json")
+    status, out, _ = jscope_command("show", path, "w", "--json", "--values")
     assert status == 0
     found = json.loads(out)["statistics"]
     assert {key: found[key] for key in expected} == expected
@@ -258,7 +266,7 @@ def test_show_of_what_is_not_there_offers_close_names(ckpt, jscope_command):
 # diff
 
 
-@pytest.mark.parametrize("other", sorted(ENDINGS))
+@pytest.mark.parametrize("other", sorted(FILES))
 def test_diff_of_equal_checkpoints(ckpt, other, tmp_path, jscope_command):
     path = save(tmp_path / f"other{ENDINGS[other]}", TREE)
     assert jscope_command("diff", ckpt, path) == (0, "5 equal\n", "")
@@ -281,8 +289,8 @@ def test_diff_lists_every_kind_of_difference(ckpt, tmp_path, jscope_command):
     table, total = out.rstrip().split("\n\n")
     assert [" ".join(line.split()) for line in table.split("\n")[1:]] == [
         "encoder/embeddings/word values float32[100,6] 0.2",
-        "encoder/layer_2/w shape float32[4,4] -> float32[4,5]",
-        "encoder/layer_10/w dtype bfloat16[4,4] -> float32[4,4] 0",
+        "encoder/layer_2/w shape float32[4,4] -> [4,5]",
+        "encoder/layer_10/w dtype bfloat16 -> float32[4,4] 0",
         "global_step missing int64[]",
         "head/w extra float32[3]",
     ]
@@ -345,17 +353,17 @@ def test_the_largest_relative_difference(x, y, expected):
 @pytest.mark.parametrize("to", sorted(ENDINGS))
 def test_convert_between_all_formats(ckpt, to, tmp_path, jscope_command):
     path = tmp_path / "new" / f"converted{ENDINGS[to]}"
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     status, out, err = jscope_command("convert", ckpt, path)
     assert (status, err) == (0, "")
     assert out == f"{path}: 5 variables, 2.5 KiB   {to}\n"
     assert jscope_command("diff", ckpt, path) == (0, "5 equal\n", "")
-    content = {p.name: p.read_bytes() for p in path.parent.iterdir()}
+    content = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()}
     status, out, err = jscope_command("convert", ckpt, path)
     assert (status, out) == (2, "")
     assert str(path) in err
-    assert "overwritten" in err or "There is a checkpoint" in err
-    assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == content
+    assert any(text in err for text in ("overwritten", "There is a checkpoint", "saved already"))
+    assert {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()} == content
 
 
 def test_convert_selects_drops_renames_and_casts(ckpt, tmp_path, jscope_command):
@@ -401,21 +409,22 @@ def test_convert_needs_one_variable_at_a_time_in_memory(tmp_path):
     with tf_checkpoint.Writer(path) as writer:
         for i in range(24):
             writer.add(f"w{i}", np.full(1 << 20, i, np.float64))
-    ends = ("o.npz", "o.safetensors", "o.ckpt")
-    calls = [["convert", str(path), str(tmp_path / end)] for end in ends]
+    ends = ("npz/o.npz", "st/o.safetensors", "tf/o.ckpt", "runs/1")
+    for end in ends:
+        (tmp_path / end).parent.mkdir()
     code = (
         "import json, resource, sys; from jscope._cli import _app\n"
-        "first, *others = json.loads(sys.argv[1])\n"
-        "assert _app.run(['convert', *first[1:], '--select', 'w0']) == 0\n"
+        "path, *new = json.loads(sys.argv[1])\n"
+        "first = [f'{end[:-1]}0' for end in new]\n"  # also imports what it takes
+        "for end, to in zip(first, ('npz', 'safetensors', 'tensorflow', 'jscope')):\n"
+        "    assert _app.run(['convert', path, end, '--to', to, '--select', 'w0']) == 0\n"
         "status = dict(line.split(':') for line in open('/proc/self/status'))\n"
         "limit = int(status['VmData'].split()[0]) * 1024 + (40 << 20)\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))\n"
-        "assert [_app.run(call) for call in others] == [0] * len(others)"
+        "assert [_app.run(['convert', path, end]) for end in new] == [0] * len(new)"
     )
-    calls.insert(0, ["convert", str(path), str(tmp_path / "first.npz")])
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(calls)], capture_output=True, text=True
-    )
+    arguments = json.dumps([str(path), *(str(tmp_path / end) for end in ends)])
+    done = subprocess.run([sys.executable, "-c", code, arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -425,9 +434,10 @@ def test_convert_needs_one_variable_at_a_time_in_memory(tmp_path):
 def test_verify_of_a_sound_checkpoint(ckpt, jscope_command, on_terminal):
     status, out, _ = jscope_command("verify", ckpt)
     assert status == 0
-    assert out.startswith("5 variables, 2.5 KiB: all sound   ")
-    guard = "no checksums in this format" if ckpt.endswith("safetensors") else "of each"
-    assert guard in out
+    is_unguarded = ckpt.endswith("safetensors")
+    what = "readable" if is_unguarded else "sound"
+    assert out.startswith(f"5 variables, 2.5 KiB: all {what}   ")
+    assert ("no checksums" if is_unguarded else "of each") in out
     assert on_terminal("verify", ckpt)[0] == 0
     assert json.loads(jscope_command("verify", ckpt, "--json")[1])["damaged"] == {}
 
@@ -448,6 +458,144 @@ def test_verify_names_what_is_damaged(end, tmp_path, jscope_command):
     ]
     assert jscope_command("show", path, "bert/layer_2/w")[0] == 2
     assert jscope_command("show", path, "global_step")[0] == 0
+
+
+@pytest.mark.parametrize("ending", FILES.values())
+def test_verify_of_what_can_not_be_opened_is_damage(ending, tmp_path, jscope_command):
+    path = save(tmp_path / f"m{ending}", TREE)
+    file = Path(f"{path}.index" if ending == ".ckpt" else path)
+    file.write_bytes(file.read_bytes()[:-9])
+    status, out, err = jscope_command("verify", path)
+    assert (status, err) == (1, "")
+    assert out.startswith(f"damaged: {path}\n  ")
+    facts = json.loads(jscope_command("verify", path, "--json")[1])
+    assert (list(facts["damaged"]), facts["format"]) == ([path], None)
+    assert jscope_command("ls", path)[0] == 2
+    assert jscope_command("verify", tmp_path / "nowhere")[0] == 2
+
+
+# Directories: of a Saver, and of Orbax.
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A Saver's directory with two steps, of whatever it can hold."""
+    tree = {
+        "enc": {"w": jnp.arange(6.0).reshape(2, 3)},
+        "rngs": jax.random.split(jax.random.key(3), 4),
+        "epoch": 3,
+        "name": "first",
+        "none": None,
+    }
+    with jscope.Saver(tmp_path / "runs") as saver:
+        saver.save(tree, 3)
+        saver.save({**tree, "name": "second"}, 12)
+    return tmp_path / "runs"
+
+
+def test_a_savers_directory_is_its_newest_step(saved, jscope_command):
+    for path, step in ((saved, 12), (saved / "12", 12), (saved / "3", 3)):
+        _, out, _ = jscope_command("ls", path)
+        assert out.split("\n")[:6] == [
+            "name   shape   dtype        bytes",
+            "enc/w  (2, 3)  float32       24 B",
+            "epoch  ()      python int     8 B",
+            "name   ()      python str     8 B",
+            "none   ()      python None    8 B",
+            "rngs   (4, 2)  key<fry>      32 B",
+        ]
+        assert out.rstrip().endswith(f"step {step} of jscope's Saver")
+    assert "b'second'" in jscope_command("show", saved, "name")[1]
+    assert "b'first'" in jscope_command("show", saved / "3", "name")[1]
+    shown = json.loads(jscope_command("show", saved, "rngs", "--values", "--json")[1])["values"]
+    keys = jax.random.key_data(jax.random.split(jax.random.key(3), 4))
+    np.testing.assert_array_equal(shown, keys)
+    status, out, _ = jscope_command("diff", saved / "3", saved, "--json")
+    assert (status, json.loads(out)["differences"][0]["name"]) == (1, "name")
+
+
+def test_what_only_a_saver_stores_is_not_converted_silently(saved, tmp_path, jscope_command):
+    status, _, err = jscope_command("convert", saved, tmp_path / "m.npz")
+    assert status == 2
+    assert "'rngs': PRNG keys, which only jscope.Saver stores" in err
+    assert "hint: --drop 'rngs'" in err
+    status, _, err = jscope_command("convert", saved, tmp_path / "m.npz", "--drop", "rngs")
+    assert "'name' is object; 'none' is object" in err
+    words = ("--drop", "rngs", "--drop", "n*")
+    assert jscope_command("convert", saved, tmp_path / "m.npz", *words)[0] == 0
+    assert np.load(tmp_path / "m.npz")["epoch"] == 3
+
+
+def test_a_converted_checkpoint_is_one_of_a_saver(tmp_path, jscope_command):
+    arrays = {**TREE, "small": np.ones(3, ml_dtypes.uint4), "empty": np.zeros((0, 2))}
+    path = save(tmp_path / "m.npz", arrays)
+    assert jscope_command("convert", path, tmp_path / "runs" / "7")[0] == 0
+    with jscope.Saver(tmp_path / "runs") as saver:
+        assert saver.latest_step() == 7
+        restored = saver.restore(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(restored[name], array, strict=True)
+    assert jscope_command("convert", path, tmp_path / "runs" / "8", "--select", "empty")[0] == 0
+    assert sorted(os.listdir(tmp_path / "runs")) == ["7", "8", "checkpoint"]
+    status, _, err = jscope_command("convert", path, tmp_path / "runs", "--to", "jscope")
+    assert (status, "doesn't end with a step" in err) == (2, True)
+    strings = save(tmp_path / "s.ckpt", {"s": np.array(b"x", object)})
+    status, _, err = jscope_command("convert", strings, tmp_path / "runs" / "9")
+    assert (status, "'s'" in err) == (2, True)
+    assert sorted(os.listdir(tmp_path / "runs")) == ["7", "8", "checkpoint"]
+
+
+def test_verify_of_a_savers_directory_names_newer_steps_that_are_damaged(saved, jscope_command):
+    assert jscope_command("verify", saved)[0] == 0
+    packed = saved / "12" / "packed.bin"
+    content = packed.read_bytes()
+    packed.write_bytes(b"!" + content[1:])
+    status, out, _ = jscope_command("verify", saved / "12")
+    assert (status, "damaged: " in out) == (1, True)
+    packed.write_bytes(content[:-1])
+    status, out, _ = jscope_command("verify", saved / "12")
+    assert (status, f"damaged: {saved / '12'}\n" in out) == (1, True)
+    status, out, err = jscope_command("verify", saved)
+    assert (status, err) == (1, "")
+    assert out.startswith(f"damaged: {saved}\n  ")
+    assert "step 3 of jscope's Saver" in out
+    status, out, err = jscope_command("ls", saved)
+    assert (status, err.startswith("jscope: warning: ")) == (0, True)
+
+
+def test_an_orbax_checkpoint_of_others(tmp_path, jscope_command):
+    from orbax.checkpoint import v1
+
+    arrays = {"enc": {"w": np.ones((2, 3), np.float32)}, "step": np.array(4)}
+    v1.save(tmp_path / "orbax", arrays)
+    status, out, _ = jscope_command("ls", tmp_path / "orbax")
+    assert (status, out.rstrip().endswith("Orbax checkpoint")) == (0, True)
+    assert "enc/w  (2, 3)  float32   24 B" in out
+    assert jscope_command("convert", tmp_path / "orbax", tmp_path / "m.ckpt-4")[0] == 0
+    assert jscope_command("diff", tmp_path / "orbax", tmp_path / "m.ckpt-4")[0] == 0
+    assert tf_checkpoint.load_variable(tmp_path / "m.ckpt-4", "step") == 4
+
+
+def test_directories_that_are_tensorflows(tmp_path, jscope_command):
+    save(tmp_path / "a" / "m.ckpt", TREE)
+    for name in ("a", "b"):
+        if name == "b":
+            (tmp_path / "a" / "checkpoint").unlink()
+            (tmp_path / "a").rename(tmp_path / "b")
+        assert "TensorFlow checkpoint, V2" in jscope_command("ls", tmp_path / name)[1]
+    (tmp_path / "none").mkdir()
+    status, _, err = jscope_command("ls", tmp_path / "none")
+    assert (status, str(tmp_path / "none") in err) == (2, True)
+
+
+def test_a_file_of_flax(tmp_path, jscope_command):
+    from flax import serialization
+
+    (tmp_path / "checkpoint_3").write_bytes(serialization.msgpack_serialize({"w": np.ones(3)}))
+    _, out, _ = jscope_command("ls", tmp_path / "checkpoint_3")
+    assert "w     (3,)   float64   24 B" in out
+    (tmp_path / "text").write_text("no checkpoint")
+    assert jscope_command("ls", tmp_path / "text")[0] == 2
 
 
 # plan
@@ -623,6 +771,33 @@ def test_a_reader_that_has_enough_is_no_error(ckpt):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_entry_point_runs_what_the_command_line_says(ckpt, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["jscope", "verify", ckpt])
+    assert _cli.main() == 0
+    assert "5 variables" in capsys.readouterr().out
+
+
+def test_a_pipe_that_is_closed_early_is_no_error(ckpt, jscope_command, monkeypatch):
+    def closed(path):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("jscope._cli.ls.open_checkpoint", closed)
+    with open(os.devnull, "w") as stand_in:
+        monkeypatch.setattr(sys, "stdout", stand_in)
+        assert _app.run(["ls", ckpt]) == 0
+
+
+def test_a_progress_bar_is_shown_to_who_watches(ckpt, jscope_command, monkeypatch):
+    monkeypatch.setattr("jscope._cli._progress._WORTH_A_BAR", 0)
+    assert jscope_command("verify", ckpt)[2] == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    status, out, err = jscope_command("verify", ckpt)
+    assert (status, "verifying" in err) == (0, True)
+    assert "verifying" not in out
+
+
 def test_without_click_the_extra_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "click", None)
     assert _cli.main() == 2
@@ -638,8 +813,10 @@ def test_the_entry_point_resolves():
     assert getattr(sys.modules[module], name) is _cli.main
 
 
+@pytest.mark.parametrize("ending", FILES.values())
 @pytest.mark.parametrize("words", [["ls"], ["show", "bert/layer_2/w"], ["verify"], ["--help"]])
-def test_looking_loads_neither_jax_nor_more_than_it_needs(words, ckpt):
+def test_looking_loads_neither_jax_nor_more_than_it_needs(words, ending, tmp_path):
+    ckpt = save(tmp_path / f"model{ending}", TREE)
     arguments = [words[0], ckpt, *words[1:]] if words[0] != "--help" else words
     code = (
         "import sys; from jscope._cli import main; sys.argv[1:] = sys.argv[1:]\n"

@@ -9,11 +9,13 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from .._errors import JscopeError, SelectorError
+from .._errors import CheckpointWarning, JscopeError, SelectorError
 from .._matching import ALLOW
 from ._error import CommandError
 
@@ -51,7 +53,9 @@ def app() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command; return its exit status."""
     try:
-        with app.make_context("jscope", list(arguments)) as context:
+        with warnings.catch_warnings(), app.make_context("jscope", list(arguments)) as context:
+            warnings.showwarning = _warn
+            warnings.simplefilter("always", CheckpointWarning)
             status: int = app.invoke(context) or 0
         sys.stdout.flush()
         return status
@@ -85,6 +89,11 @@ def run(arguments: Sequence[str]) -> int:
             f"{type(error).__name__}: {error}",
             "this is a bug in jscope; JSCOPE_TRACEBACK=1 shows where",
         )
+
+
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    click.secho("jscope: warning: ", fg="yellow", bold=True, nl=False, err=True)
+    click.echo(str(message), err=True)
 
 
 def _fail(message: str, hint: str = "", status: int = 2) -> int:

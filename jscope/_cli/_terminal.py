@@ -54,7 +54,7 @@ def console() -> "Console":
     """Rich's console; only on a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 
 
 def say(*parts: str | tuple[str, str]) -> None:

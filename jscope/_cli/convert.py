@@ -12,6 +12,7 @@ import click
 import ml_dtypes
 import numpy as np
 
+from .._errors import listed
 from .._table import bytes_text
 from . import _options
 from ._error import CommandError
@@ -26,7 +27,8 @@ from .formats._protocol import Array, Variable
     "convert",
     epilog=_options.examples(
         "jscope convert model.ckpt-1000 model.safetensors --drop '**/Adam*'",
-        "jscope convert model.npz out/model.ckpt --rename encoder=bert --dtype float32",
+        "jscope convert model.npz out/model.ckpt-0 --rename encoder=bert --dtype float32",
+        "jscope convert bert_model.ckpt runs/bert/0",
     ),
 )
 @_options.checkpoint("src")
@@ -53,12 +55,19 @@ def command(
     if format is None:
         raise CommandError(
             f"{dst!r} doesn't say which format it is to be",
-            "end it with .ckpt, .safetensors or .npz, or say --to " + "|".join(NAMES),
+            "end it with .ckpt, .safetensors, .npz or a step as in runs/bert/1000, or say --to "
+            + "|".join(NAMES),
         )
     variables = _options.chosen(source.variables, select)
     if drop:
         dropped = _options.chosen(variables, drop)
         variables = {name: v for name, v in variables.items() if name not in dropped}
+    keys = [name for name, variable in variables.items() if variable.kind.startswith("key<")]
+    if keys:
+        raise CommandError(
+            f"{listed(keys)}: PRNG keys, which only jscope.Saver stores as what they are",
+            " ".join(f"--drop {name!r}" for name in keys[:3]),
+        )
     variables = _options.with_new_names(variables, _options.renames(rename))
     if dtype is not None:
         wanted = _floating(dtype)

@@ -141,8 +141,14 @@ def _wide(values: Array) -> Array:
 
 
 def _what(difference: Difference) -> str:
-    texts = [text for text in (difference.a, difference.b) if text]
-    return texts[0] if len(set(texts)) == 1 else " -> ".join(texts)
+    """``float32[3]``, ``float32[3] -> [4]``, ``float32 -> float16[3]``."""
+    a, b = difference.a, difference.b
+    if a == b or not (a and b):
+        return a or b
+    if difference.kind == "dtype":
+        return f"{a.partition('[')[0]} -> {b}"
+    (dtype, _, _), (other, _, shape) = a.partition("["), b.partition("[")
+    return f"{a} -> [{shape}" if dtype == other else f"{a} -> {b}"
 
 
 def _say(found: list[Difference], equal: int) -> None:

@@ -95,7 +95,8 @@ def shape_text(variable: Variable) -> str:
 def _total(variables: Mapping[str, Variable]) -> str:
     size = sum(v.size for v in variables.values())
     nbytes = sum(v.nbytes for v in variables.values())
-    return f"{_count(variables)}, {size:,} elements, {bytes_text(nbytes)}"
+    elements = f"{size:,} element{'s' * (size != 1)}"
+    return f"{_count(variables)}, {elements}, {bytes_text(nbytes)}"
 
 
 def _count(variables: Iterable[str]) -> str:

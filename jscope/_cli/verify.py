@@ -3,14 +3,19 @@
 Imports: `_options`, `_progress`, `_terminal`, `formats`; click.
 """
 
+import warnings
+from collections.abc import Callable
+from typing import Any
+
 import click
 
-from .._errors import CheckpointError
+from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning
 from .._table import bytes_text
 from . import _options
 from ._progress import progress
 from ._terminal import print_json, say
 from .formats._opening import open_checkpoint
+from .formats._protocol import Checkpoint
 
 
 @click.command("verify")
@@ -21,41 +26,69 @@ def command(ckpt: str, as_json: bool) -> int:
 
     A safetensors file has no checksums: that it is whole, and can be read, is all to be said.
     """
-    opened = open_checkpoint(ckpt)
     damaged: dict[str, str] = {}
-    try:
-        opened.check()
-    except CheckpointError as error:
-        damaged[""] = str(error)
-    with progress("verifying", sum(v.nbytes for v in opened.variables.values())) as advance:
-        for name, variable in opened.variables.items():
-            try:
-                variable.read()
-            except CheckpointError as error:
-                damaged[name] = str(error)
+    opened = _opened(ckpt, damaged)
+    variables = {} if opened is None else opened.variables
+    if opened is not None:
+        _noting(damaged, opened.path, opened.check)
+    nbytes = sum(variable.nbytes for variable in variables.values())
+    with progress("verifying", nbytes) as advance:
+        for name, variable in variables.items():
+            _noting(damaged, name, variable.read)
             advance(variable.nbytes)
-    count, nbytes = len(opened.variables), sum(v.nbytes for v in opened.variables.values())
+    facts = {
+        "path": ckpt if opened is None else opened.path,
+        "format": None if opened is None else opened.format,
+        "checksum": None if opened is None else opened.checksum or None,
+        "variables": len(variables),
+        "bytes": nbytes,
+        "damaged": damaged,
+    }
     if as_json:
-        print_json(
-            {
-                "path": opened.path,
-                "format": opened.format,
-                "checksum": opened.checksum or None,
-                "variables": count,
-                "bytes": nbytes,
-                "damaged": damaged,
-            }
-        )
+        print_json(facts)
     else:
-        for name, why in damaged.items():
-            say((f"damaged: {name or opened.path}", "bold red"))
-            say(f"  {why}")
-        how = f"{opened.checksum} of each" if opened.checksum else "no checksums in this format"
-        bad = sum(map(bool, damaged))
-        result = (
-            f"{count - bad:,} of {count:,} variables are sound"
-            if damaged
-            else (f"{count:,} variable{'s' * (count != 1)}, {bytes_text(nbytes)}: all sound")
-        )
-        say((result, "bold red" if damaged else "bold green"), f"   {opened.format}, {how}")
+        _say(opened, damaged, nbytes)
     return int(bool(damaged))
+
+
+def _opened(ckpt: str, damaged: dict[str, str]) -> Checkpoint | None:
+    """The checkpoint; None, and noted, if it can't even be opened."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CheckpointWarning)
+        try:
+            opened = open_checkpoint(ckpt)
+        except CheckpointNotFoundError:
+            raise
+        except CheckpointError as error:
+            damaged[ckpt] = str(error)
+            return None
+    # Of newer steps, which can't be opened.
+    skipped = [str(w.message) for w in caught if issubclass(w.category, CheckpointWarning)]
+    if skipped:
+        damaged[ckpt] = "\n  ".join(skipped)
+    return opened
+
+
+def _noting(damaged: dict[str, str], name: str, check: Callable[[], Any]) -> None:
+    try:
+        check()
+    except CheckpointError as error:
+        damaged[name] = str(error)
+
+
+def _say(opened: Checkpoint | None, damaged: dict[str, str], nbytes: int) -> None:
+    for name, why in damaged.items():
+        say((f"damaged: {name}", "bold red"))
+        say(f"  {why}")
+    if opened is None:
+        return
+    count = len(opened.variables)
+    how = f"{opened.checksum} of each" if opened.checksum else "no checksums"
+    if damaged:
+        sound = count - len(damaged.keys() & opened.variables.keys())
+        result = (f"{sound:,} of {count:,} variables are sound", "bold red")
+    else:
+        what = "sound" if opened.checksum else "readable"
+        variables = f"{count:,} variable{'s' * (count != 1)}"
+        result = (f"{variables}, {bytes_text(nbytes)}: all {what}", "bold green")
+    say(result, f"   {opened.format}, {how}")

@@ -3,18 +3,24 @@
 Imports: `_opening` and `_protocol`, and a format's own file when it is asked for.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from ._protocol import Variable, Writer
 
-NAMES = ("tensorflow", "safetensors", "npz")
+NAMES = ("tensorflow", "safetensors", "npz", "jscope")
 _BY_ENDING = {".npz": "npz", ".safetensors": "safetensors", ".ckpt": "tensorflow"}
 
 
 def format_of(path: str) -> str | None:
     """The format that the name of a new checkpoint suggests, or None."""
-    return next((name for end, name in _BY_ENDING.items() if path.endswith(end)), None)
+    last = os.path.basename(path)
+    if last.isdecimal():
+        return "jscope"
+    # model.ckpt-1000 is how TensorFlow calls step 1000.
+    ending = os.path.splitext(last)[1].partition("-")[0]
+    return _BY_ENDING.get(ending)
 
 
 def create(
@@ -34,6 +40,10 @@ def create(
         from ._files import create_safetensors
 
         return create_safetensors(path, variables)
+    if format == "jscope":
+        from ._saver import create_saved
+
+        return create_saved(path, variables)
     from ._tensorflow import create_tensorflow
 
     return create_tensorflow(path, variables)

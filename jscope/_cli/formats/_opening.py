@@ -1,14 +1,15 @@
 """Which format a path is in.
 
-A file is told by its first bytes; a directory by what is in it. Whatever is neither npz,
-safetensors nor a directory of js.Saver's or Orbax's is given to `tf_checkpoint`, which knows how
-a TensorFlow checkpoint may be spelled, and what to say if there is none.
+A file is told by its first bytes, a directory by what is in it. What is neither npz nor safetensors
+nor a directory of a Saver's or Orbax's is given to `tf_checkpoint`, which knows how a
+TensorFlow checkpoint may be spelled, and what to say if there is none.
 
 Imports: the files beside this one, each when it is needed.
 """
 
 import os
 
+from ..._errors import CheckpointError
 from ._protocol import Checkpoint
 
 
@@ -18,7 +19,13 @@ def open_checkpoint(path: str) -> Checkpoint:
     Raises:
         CheckpointError: If there is none, or it is damaged.
     """
-    if os.path.isfile(path):
+    if os.path.isdir(path):
+        from ._saver import is_tensorflow, open_saved
+
+        found = None if is_tensorflow(path) else open_saved(path)
+        if found is not None:
+            return found
+    elif os.path.isfile(path):
         from ._files import open_npz, open_safetensors
 
         with open(path, "rb") as file:
@@ -29,4 +36,17 @@ def open_checkpoint(path: str) -> Checkpoint:
             return open_safetensors(path)
     from ._tensorflow import open_tensorflow
 
-    return open_tensorflow(path)
+    try:
+        return open_tensorflow(path)
+    except CheckpointError:
+        found = _of_flax(path) if os.path.isfile(path) else None
+        if found is None:
+            raise
+        return found
+
+
+def _of_flax(path: str) -> Checkpoint | None:
+    """What Flax wrote before it used Orbax, one file."""
+    from ._saver import open_saved
+
+    return open_saved(path)

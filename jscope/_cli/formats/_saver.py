@@ -1,0 +1,116 @@
+"""Checkpoints in directories: of `jscope.Saver`, and of Orbax and others.
+
+Imports: `_protocol`, `_error`; jscope's saver, and with it JAX, when it is needed.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._errors import CheckpointError, CheckpointNotFoundError
+from .._error import CommandError
+from ._protocol import Array, Checkpoint, Variable
+
+
+def is_tensorflow(path: str) -> bool:
+    """Whether a directory is TensorFlow's, by the names in it and nothing else."""
+    names = os.listdir(path)
+    state = Path(path, "checkpoint")
+    if state.is_file():
+        # A Saver of jscope calls its own state so too, which is JSON.
+        with state.open("rb") as file:
+            return not file.read(64).lstrip().startswith(b"{")
+    return any(name.endswith(".index") or name == "saved_model.pb" for name in names)
+
+
+def open_saved(path: str) -> Checkpoint | None:
+    """A checkpoint that `jscope.Saver.open` opens; the newest one of a directory of them.
+
+    Returns:
+        The checkpoint, or None if there is none.
+    """
+    from ...saver._finding import as_path, open_checkpoint
+    from ...saver._index import check_files
+    from ...saver._opening import Checkpoint as Opened
+    from ...saver._orbax_trees import OrbaxSource
+    from ...saver._source import OwnSource
+
+    try:
+        source = open_checkpoint(as_path(path), as_path(path))
+    except CheckpointNotFoundError:
+        return None
+    variables = {name: _variable(saved) for name, saved in Opened(source).items()}
+    if not isinstance(source, OwnSource):
+        format = "Orbax checkpoint" if isinstance(source, OrbaxSource) else "checkpoint"
+        return Checkpoint(str(source.path), format, variables, "")
+    index = source.index
+
+    def check() -> None:
+        try:
+            check_files(source.path, index)
+        except (ValueError, OSError) as error:
+            raise CheckpointError(f"{source.path} is damaged: {error}") from error
+
+    format = f"step {index.step} of jscope's Saver"
+    return Checkpoint(str(source.path), format, variables, "CRC-32C", check)
+
+
+def _variable(saved: Any) -> Variable:
+    if saved.dtype.startswith("python "):
+        value = _as_array(saved.read())
+        return Variable(value.shape, value.dtype, value.nbytes, lambda: value, saved.dtype)
+    read = _reading(saved)
+    if saved.dtype.startswith("key<"):
+        data = np.empty(0, np.uint32)
+        size = saved.nbytes // data.itemsize
+        shape = (*saved.shape, size // max(1, int(np.prod(saved.shape))))
+        return Variable(shape, data.dtype, saved.nbytes, read, saved.dtype)
+    return Variable(saved.shape, np.dtype(saved.dtype), saved.nbytes, read, saved.dtype)
+
+
+def _reading(saved: Any) -> Callable[[], Array]:
+    return lambda: _as_array(saved.read())
+
+
+def _as_array(value: Any) -> Array:
+    """An array of NumPy; keys as their data, text as bytes."""
+    import jax
+
+    if isinstance(value, jax.Array):
+        return np.asarray(jax.random.key_data(value))
+    if isinstance(value, str):
+        value = value.encode()
+    return (
+        np.array(value, object) if value is None or isinstance(value, bytes) else np.asarray(value)
+    )
+
+
+@contextmanager
+def create_saved(path: str, variables: Mapping[str, Variable]) -> Iterator["_Writer"]:
+    """A new step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
+    from ...saver._finding import as_path
+    from ...saver._streaming import check_values, streaming
+
+    place = as_path(path)
+    if not is_step(place.name):
+        raise CommandError(f"{path!r} doesn't end with a step", "DIRECTORY/STEP, as runs/bert/1000")
+    check_values([(name, np.empty(0, v.dtype)) for name, v in variables.items()])
+    with streaming(place.parent, int(place.name)) as write:
+        yield _Writer(write)
+
+
+def is_step(name: str) -> bool:
+    """Whether a directory of this name can be a step."""
+    return name.isascii() and name.isdigit() and str(int(name)) == name
+
+
+class _Writer:
+    def __init__(self, write: Callable[[str, Any], None]):
+        self._write = write
+
+    def write(self, name: str, array: Array) -> None:
+        self._write(name, array)

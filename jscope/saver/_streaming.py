@@ -1,0 +1,83 @@
+"""Writing a checkpoint one variable at a time, for what is larger than memory.
+
+All arrays go to the packed file, one after the other. Index, checksums and commit are a save's.
+
+Imports: `_errors` and the files beside this one; NumPy.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._committing import check_place, commit, sweep
+from ._disk import failing_as, make_directory
+from ._entries import PACKED, Entry
+from ._index import Index
+from ._packing import FILE_NAME, Packer
+from ._retention import Retention
+from ._values import Layout, store
+from ._workplace import Workplace
+
+_ALL_PACKED = Layout(packs_up_to=None)
+
+
+def check_values(values: Collection[tuple[str, Any]]) -> None:
+    """Refuse what can't be stored; an array without elements may stand for one of its dtype.
+
+    Raises:
+        CheckpointValueError: If there is something; all of it is listed.
+    """
+    store(values, _ALL_PACKED)
+
+
+@contextmanager
+def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]]:
+    """Write a checkpoint; the body calls what it is given with each name and value.
+
+    It is committed when the body ends, and nothing is left of it if that raises. No other is
+    evicted for it.
+
+    Raises:
+        CheckpointExistsError: If the step's place is taken.
+        CheckpointError: If it can't be written.
+    """
+    check_place(directory / str(step), step, overwrite=False)
+    failing = functools.partial(failing_as, f"Step {step} was not saved to {directory}")
+    with failing():
+        make_directory(directory)
+        sweep(directory)
+        workplace = Workplace(directory)
+    written = workplace.path / str(step)
+    entries: dict[str, Entry] = {}
+    try:
+        with failing():
+            written.mkdir()
+            packer = Packer(written / FILE_NAME)
+
+        def write(name: str, value: Any) -> None:
+            entry, arrays = store([(name, value)], _ALL_PACKED)
+            entries[name] = entry[name]
+            if name in arrays:
+                with failing():
+                    offset, chunk = packer.add(np.asarray(arrays[name]))
+                entries[name] = dataclasses.replace(entry[name], offset=offset, chunks=(chunk,))
+
+        with packer:
+            yield write
+        with failing():
+            if not any(entry.place == PACKED for entry in entries.values()):
+                (written / FILE_NAME).unlink()
+            now = time.time()
+            index = Index(step, workplace.save_id, now, entries)
+            keep_all = Retention.of(None, None, None)
+            commit(
+                written, index, workplace, directory, overwrite=False, retention=keep_all, now=now
+            )
+    finally:
+        workplace.leave()
