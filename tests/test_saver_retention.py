@@ -180,9 +180,10 @@ def test_what_was_evicted_by_one_who_died_before_he_could_remove_it_goes_next(
     for step in (1, 2):
         saver.save(TREE, step)
     original = _committing.write_state
-    with monkeypatch.context() as patch, pytest.raises(Death):
+    with monkeypatch.context() as patch:
         patch.setattr(_committing, "write_state", dying)
-        saver.save(TREE, 3)
+        with pytest.raises(Death):
+            saver.save(TREE, 3)
     assert saver.all_steps() == (1, 2, 3)
     saver.save(TREE, 4)
     assert saver.all_steps() == (3, 4)

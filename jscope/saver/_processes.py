@@ -22,12 +22,22 @@ from ._orbax import Array
 
 def are_several() -> bool:
     """Whether there is more than one."""
-    return bool(jax.process_count() > 1)
+    return count() > 1
+
+
+def count() -> int:
+    """How many there are."""
+    return int(jax.process_count())
+
+
+def index() -> int:
+    """Which one this is, from 0 on."""
+    return int(jax.process_index())
 
 
 def is_first() -> bool:
     """Whether this is the one that commits and evicts."""
-    return bool(jax.process_index() == 0)
+    return index() == 0
 
 
 def together(work: Callable[[], str]) -> list[str]:

@@ -2,8 +2,8 @@
 
 On a CPU a snapshot of JAX's arrays copies nothing: NumPy's view holds the buffer, and JAX reuses
 no buffer that is held, whether its array is deleted or donated. From an accelerator the arrays are
-copied, once: Orbax looks at the same views. NumPy's own arrays, which the caller may change once a
-save goes on without him, are copied if they are packed, and by Orbax if not.
+copied once: JAX gives Orbax the same host copy. NumPy's own arrays, which the caller may change
+once a save goes on without him, are copied if they are packed, and by Orbax if not.
 
 Of what each process knows of its shards, the first process makes the entries: see `merge`.
 
@@ -46,6 +46,7 @@ class Snapshot:
         self._packed: dict[str, Callable[[], np.ndarray[Any, Any]]] = {}
         self._chunks: dict[str, Callable[[], list[Chunk]]] = {}
         self._arrays: dict[str, Array] = {}
+        arrays = {name: _detached(array) for name, array in arrays.items()}
         for array in arrays.values():
             if isinstance(array, jax.Array):
                 array.copy_to_host_async()
@@ -86,6 +87,7 @@ class Snapshot:
         wait = None
         if values:
             wait = _orbax.begin(path, values, nested=portable, compresses=compresses)
+        self._arrays = {}
         return functools.partial(self._finish, path, wait)
 
     def _finish(self, path: Path, wait: Callable[[], None] | None) -> Part:
@@ -127,7 +129,7 @@ def merge(
     """
     keys = orbax_keys(entries, portable=portable)
     complete = {}
-    differing = []
+    differing = sorted({name for part in parts for name in part} - entries.keys())
     for name, entry in entries.items():
         try:
             chunks = _agreed([part[name] for part in parts])
@@ -163,6 +165,23 @@ def _agreed(told: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[Chun
         if other_text != text:
             raise ValueError
     return tuple(Chunk(start, shape, crc) for (start, shape), crc in found.items())
+
+
+def _detached(array: Array) -> Array:
+    """The same buffers in an array of our own.
+
+    JAX keeps a host copy with the array that was asked for one. The caller's array would hold it
+    as long as it lives, long after the save.
+    """
+    if isinstance(array, np.ndarray) or _is_on_cpu(array):
+        return array
+    shards = [shard.data for shard in array.addressable_shards]
+    return jax.make_array_from_single_device_arrays(array.shape, array.sharding, shards)
+
+
+def _is_on_cpu(array: jax.Array) -> bool:
+    devices: Any = array.sharding.addressable_devices
+    return all(device.platform == "cpu" for device in devices)
 
 
 def _packed(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]]:

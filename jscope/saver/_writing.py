@@ -19,8 +19,6 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from .._errors import CheckpointError
 from . import _orbax, _packing, _processes
 from ._committing import check_place, commit, sweep
@@ -155,7 +153,7 @@ class _Saving:
         try:
             part = self._written()
             flush_all(self._place)
-            _part_file(self._place, jax.process_index()).write_text(json.dumps(part))
+            _part_file(self._place, _processes.index()).write_text(json.dumps(part))
         except BaseException as error:
             # Raised when the others have been told, as they wait.
             failure = error
@@ -164,7 +162,7 @@ class _Saving:
             if failure is not None:
                 raise failure
             if _processes.is_first():
-                self._commit(_parts(self._place, jax.process_count()))
+                self._commit(_parts(self._place, _processes.count()))
         finally:
             self.leave()
             _processes.barrier(f"jscope-{self._save_id}-committed")

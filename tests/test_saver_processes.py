@@ -1,0 +1,240 @@
+"""Several processes that save together: what each does, and what becomes of it if one fails.
+
+The processes are threads here, each with a number of its own, so that any of them can fail at any
+place; two real ones are in ``test_saver_together.py``.
+"""
+
+import json
+import os
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+from jscope.saver import Saver, _committing, _orbax, _processes, _snapshot, _writing
+
+
+class Together:
+    """Runs a function as each of some processes."""
+
+    def __init__(self, monkeypatch, count=3):
+        self.count = count
+        self._number = threading.local()
+        self._barrier = threading.Barrier(count, timeout=60)
+        self._told = [None] * count
+        monkeypatch.setattr(_processes, "count", lambda: count)
+        monkeypatch.setattr(_processes, "index", lambda: self._number.value)
+        monkeypatch.setattr(_processes, "_gather", self._gather)
+        monkeypatch.setattr(_orbax, "barrier", lambda key: self._meet(key))
+        self.keys = set()
+
+    def _gather(self, text):
+        self._told[self._number.value] = text
+        self._barrier.wait()
+        told = list(self._told)
+        self._barrier.wait()
+        return told
+
+    def _meet(self, key):
+        assert (key, self._number.value) not in self.keys
+        self.keys.add((key, self._number.value))
+        self._barrier.wait()
+
+    def run(self, work):
+        """What each returns or raises."""
+        outcomes = [None] * self.count
+
+        def run(number):
+            self._number.value = number
+            try:
+                outcomes[number] = work(number)
+            except BaseException as error:
+                outcomes[number] = error
+
+        threads = [threading.Thread(target=run, args=(n,)) for n in range(self.count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return outcomes
+
+
+@pytest.fixture
+def together(monkeypatch):
+    return Together(monkeypatch)
+
+
+TREE = {"x": np.arange(5.0), "n": 3, "none": None, "empty": jnp.zeros((0, 2))}
+
+
+def saves(directory, tree=TREE, step=1, **options):
+    def work(number):
+        with Saver(directory) as saver:
+            return saver.save(tree if isinstance(tree, dict) else tree(number), step, **options)
+
+    return work
+
+
+def test_all_return_when_it_is_committed(tmp_path, together):
+    assert together.run(saves(tmp_path)) == [tmp_path / "1"] * 3
+    assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
+    assert sorted(os.listdir(tmp_path / "1")) == ["jscope.json", "packed.bin"]
+    assert together.run(saves(tmp_path, overwrite=True)) == [tmp_path / "1"] * 3
+
+
+@pytest.mark.parametrize("culprit", range(3))
+@pytest.mark.parametrize("change", [{"x": np.arange(5.0) + 1}, {"n": 4}, {"more": 1}])
+def test_values_and_names_that_differ_are_refused_and_named(tmp_path, together, culprit, change):
+    def tree(number):
+        return TREE | (change if number == culprit else {})
+
+    first, *others = together.run(saves(tmp_path, tree))
+    (name,) = change
+    assert f"The processes were given different values: {name!r}. What is no shard" in str(first)
+    for other in others:
+        assert str(other) == "The first process did not commit it; its own error says why."
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("culprit", range(3))
+def test_what_one_refuses_all_refuse_with_the_same_class(tmp_path, together, culprit):
+    outcomes = together.run(saves(tmp_path, lambda n: {"f": len} if n == culprit else TREE))
+    for number, outcome in enumerate(outcomes):
+        assert type(outcome) is js.CheckpointValueError
+        told = f"Process {culprit} failed, so this one stopped. CheckpointValueError: The tree can"
+        assert str(outcome).startswith("The tree can" if number == culprit else told)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_step_that_is_taken_is_refused_by_all(tmp_path, together):
+    together.run(saves(tmp_path))
+    for outcome in together.run(saves(tmp_path)):
+        assert type(outcome) is js.CheckpointExistsError
+        assert "saver.save(tree, 1, overwrite=True)" in str(outcome)
+
+
+def fail(*arguments, **options):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("culprit", range(3))
+def test_one_that_fails_to_write_leaves_no_checkpoint_and_no_one_waiting(
+    tmp_path, together, monkeypatch, culprit
+):
+    finish = _snapshot.Snapshot._finish
+
+    def failing(*arguments):
+        if _processes.index() == culprit:
+            fail()
+        return finish(*arguments)
+
+    monkeypatch.setattr(_snapshot.Snapshot, "_finish", failing)
+    outcomes = together.run(saves(tmp_path))
+    assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
+    assert "No space left on device" in str(outcomes[culprit])
+    if culprit:
+        assert str(outcomes[0]) == (
+            f"Process {culprit} could not write its part; its own error says why."
+        )
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("stage", ["write_index", "flush_all"])
+def test_if_the_commit_fails_all_are_told(tmp_path, together, monkeypatch, stage):
+    with monkeypatch.context() as patch:
+        patch.setattr(_committing, stage, fail)
+        outcomes = together.run(saves(tmp_path))
+    assert "No space left on device" in str(outcomes[0])
+    assert "The first process did not commit it" in str(outcomes[1])
+    assert os.listdir(tmp_path) == []
+    assert together.run(saves(tmp_path)) == [tmp_path / "1"] * 3
+
+
+def test_a_workplace_that_cannot_be_made_is_told_to_all(tmp_path, together, monkeypatch):
+    monkeypatch.setattr(_writing, "Workplace", fail)
+    outcomes = together.run(saves(tmp_path))
+    assert "No space left on device" in str(outcomes[0])
+    for outcome in outcomes[1:]:
+        assert type(outcome) is js.CheckpointError
+        assert "Process 0 failed, so this one stopped. CheckpointError: Step 1 was" in str(outcome)
+
+
+def test_a_program_of_one_process_meets_nobody(monkeypatch):
+    monkeypatch.setattr(_orbax, "barrier", fail)
+    monkeypatch.setattr(_processes, "_gather", fail)
+    _processes.barrier("anything")
+    assert _processes.together(lambda: "done") == ["done"]
+    with pytest.raises(ZeroDivisionError):
+        _processes.together(lambda: str(1 / 0))
+
+
+def test_gathering_keeps_texts_of_any_length(monkeypatch):
+    from jax.experimental import multihost_utils
+
+    texts = ["", "ü" * 1000, json.dumps({"a": None})]
+    for text in texts:
+
+        def allgather(array):
+            # As if another process had told nothing.
+            return np.stack([np.asarray(array), np.zeros_like(array)])
+
+        monkeypatch.setattr(multihost_utils, "process_allgather", allgather)
+        assert _processes._gather(text) == [text, ""]
+
+
+def test_an_array_that_lies_in_several_processes_is_gathered(monkeypatch):
+    from jax.experimental import multihost_utils
+
+    class Elsewhere:
+        is_fully_addressable = is_fully_replicated = False
+
+    monkeypatch.setattr(_processes.jax, "Array", Elsewhere)
+    monkeypatch.setattr(
+        multihost_utils, "process_allgather", lambda array, tiled: np.ones(3) if tiled else None
+    )
+    np.testing.assert_array_equal(_processes.whole(Elsewhere()), np.ones(3))
+
+
+def test_in_several_processes_jax_takes_note_of_signals(tmp_path, monkeypatch):
+    import signal
+
+    from jax.experimental import multihost_utils
+
+    asked = []
+
+    def reached(step):
+        asked.append(step)
+        return bool(step == 2)
+
+    saved = []
+    saver = Saver(tmp_path)
+    monkeypatch.setattr(_processes, "count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", reached)
+    monkeypatch.setattr(saver, "_save_at_last", lambda tree, step: saved.append(step))
+    before = signal.getsignal(signal.SIGTERM)
+    with saver.saving_on_termination() as leave_if_asked:
+        assert signal.getsignal(signal.SIGTERM) is before
+        for step in (0, 1):
+            leave_if_asked(TREE, np.int32(step))
+        with pytest.raises(SystemExit, match="143"):
+            leave_if_asked(TREE, np.int32(2))
+    assert asked == [0, 1, 2]
+    assert saved == [2]
+
+
+def test_host_copies_die_with_the_save(tmp_path, monkeypatch):
+    """On an accelerator; here a CPU says it is none."""
+    monkeypatch.setattr(_snapshot, "_is_on_cpu", lambda array: False)
+    arrays = {"small": jnp.ones(3), "large": jnp.ones((3000, 1000))}
+    saver = Saver(tmp_path)
+    saver.save(arrays, 1)
+    saver.save_async(arrays, 2).result()
+    for step in (1, 2):
+        restored = saver.restore(arrays, step)
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), restored, arrays))
+    detached = _snapshot._detached(arrays["small"])
+    assert detached is not arrays["small"]
+    assert detached.unsafe_buffer_pointer() == arrays["small"].unsafe_buffer_pointer()
