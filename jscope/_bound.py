@@ -220,7 +220,7 @@ class Bound:
         whole = below(self.path, request.name)
         if self.loose is not None and self.loose.creators:
             lineage.not_trained(whole, surely=False)  # since no creator runs here
-        elif request.trainable is False:
+        elif not request.trainable:
             lineage.not_trained(whole, surely=True)
         earlier = lineage.asked_again(whole, site)
         reuse = self.fixed.reuse if request.reuse is None else request.reuse

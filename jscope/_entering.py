@@ -11,8 +11,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from ._cursor import Cursor
 from ._defaults import read
-from ._errors import ScopeError, ShapeMismatchError
-from ._getters import CustomGetter
+from ._errors import GetterError, ScopeError, ShapeMismatchError
+from ._getters import Creator, CustomGetter
 from ._names import check
 from ._recorder import AUTO_REUSE, Constraint, Reuse
 from ._refused import check_refused
@@ -170,6 +170,40 @@ class Entering(Cursor):
         Source: ``tf.VariableScope.reuse_variables``, which changes the scope itself.
         """
         place = self._place.with_defaults({"reuse": True})
+        return self._at(place, self._leaves, self._begun(), self._openings())
+
+    def variable_creator_scope(self, variable_creator: Creator) -> Self:
+        """This scope, in which new variables are made by a function of yours.
+
+        Creators run only where a model is declared, so they can decide how a variable begins and
+        what is declared of it, but not what a look-up gives; for that, there are custom getters.
+
+        >>> def frozen(next_creator, **arguments):
+        ...     return next_creator(**arguments | {"trainable": False})
+        >>> def model(scope, x):
+        ...     return block(scope.variable_creator_scope(frozen) / "backbone", x)
+
+        Args:
+            variable_creator: ``f(next_creator, **arguments) -> VariableSpec``. The arguments are
+                ``name``, the whole one, ``shape``, ``dtype``, ``initializer``, ``regularizer``,
+                ``trainable``, ``collections``, ``partitioner``, ``constraint`` and ``sharding``,
+                the scope's defaults included. ``next_creator(**arguments)`` is that of the scope
+                around, or makes the variable. What `get_variable` named, it may not change.
+
+        Raises:
+            GetterError: If it isn't callable; and when a variable is created, if it gives no
+                `VariableSpec`, or wants another name.
+
+        Source: ``tf.variable_creator_scope``. Differences: the value begins with
+            ``initializer`` and ``shape``, where TF has ``initial_value``; a spec is returned,
+            where TF may return another variable.
+        """
+        if not callable(variable_creator):
+            raise GetterError(
+                f"Passed a variable_creator which is not callable: {variable_creator!r}. It is a "
+                "function f(next_creator, **arguments) that returns next_creator(**arguments)."
+            )
+        place = self._place.with_defaults({"creators": (variable_creator,)})
         return self._at(place, self._leaves, self._begun(), self._openings())
 
     def shared(self, name: str) -> Self:

@@ -45,7 +45,7 @@ class Request:
     dtype: DTypeLike | None
     initializer: Initializer | ArrayLike | None
     regularizer: Regularizer | None
-    trainable: bool | None
+    trainable: bool
     collections: Iterable[str] | None
     partitioner: Partitioner | None
     validate_shape: bool
