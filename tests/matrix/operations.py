@@ -60,9 +60,14 @@ def share(scope, x):
     return x * tied.get_variable("w", (3,)) + tied.get_variable("w", (3,))
 
 
-def enter_child(scope, x):
-    with scope.variable_scope("inner", dtype=jnp.float32) as inner:
-        return create(inner, x) * create_w(scope / "other/deep")
+def twice(getter, name, **arguments):
+    return 2 * getter(name, **arguments)
+
+
+def enter(scope, x):
+    inner = scope.variable_scope("inner", dtype=jnp.float32)
+    with (scope / "other").variable_scope(inner, custom_getter=twice) as again:
+        return create(again, x) * create_w(scope / "other/deep")
 
 
 def stack(scope, x):
@@ -117,9 +122,9 @@ OPERATIONS = {
     "share": Operation(
         share, lambda v, x: x * v["tied/w"] + v["tied/w"], {"tied/w": (3,)}, in_callback=True
     ),
-    "enter a child": Operation(
-        enter_child,
-        lambda v, x: x * x * v["inner/w"] * v["other/deep/w"],
+    "enter, getter": Operation(
+        enter,
+        lambda v, x: x * x * 2 * v["inner/w"] * v["other/deep/w"],
         {"inner/w": (3,), "other/deep/w": (3,)},
         in_callback=True,
     ),
