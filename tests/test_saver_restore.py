@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope import initializers as init
+from jscope.saver import _restoring
 from jscope.saver._account import Policy, account
 from jscope.saver._entries import Entry
 from jscope.saver._renaming import rename_saved
@@ -453,3 +454,71 @@ def test_the_same_shards_whatever_the_chunks(saver):
             restored = saver.restore({"w": target}, step)["w"]
             assert restored.sharding == sharding
             np.testing.assert_array_equal(restored, value)
+
+
+# A Saver of some variables.
+
+
+def test_a_list_of_variables_is_a_selection_of_both_verbs(tmp_path, tree):
+    with js.Saver(tmp_path) as everything:
+        everything.save(tree | {"enc/extra": jnp.ones(1), "other": jnp.ones(1)}, 1)
+    with js.Saver(tmp_path, ["enc/**"]) as part:
+        with pytest.raises(js.TreeMismatchError, match=r"1 difference:\n  unexpected: 'enc/extra'"):
+            part.restore(zeros_like(tree))
+        restored = part.restore(zeros_like(tree), unexpected="ignore")
+        assert restored == tree | {"head/w": jnp.zeros(4, jnp.int32)}
+        assert part.restore(zeros_like(tree), select="*/w", unexpected="ignore") == (
+            zeros_like(tree) | {"enc/w": tree["enc/w"]}
+        )
+
+
+def test_a_dict_of_variables_reads_its_names_and_nothing_else(tmp_path, tree):
+    with js.Saver(tmp_path) as everything:
+        everything.save({"Weight": tree["enc/w"], "w": jnp.zeros(1), "model/b": tree["enc/b"]}, 1)
+    with js.Saver(tmp_path, {"Weight": "enc/w"}) as named:
+        restored = named.restore(zeros_like(tree))
+        assert restored == zeros_like(tree) | {"enc/w": tree["enc/w"]}
+        assert named.report.restored == {"enc/w": "Weight"}
+    with js.Saver(tmp_path, {"Weight": "enc/w", "b": "enc/b"}) as named:
+        # The names of `rename` come first, then those of the dict.
+        restored = named.restore(zeros_like(tree), rename={"model": ""})
+        assert restored == tree | {"head/w": jnp.zeros(4, jnp.int32)}
+        with pytest.raises(js.TreeMismatchError, match=r"'enc/b' .* not in the checkpoint as 'b'"):
+            named.restore(zeros_like(tree))
+        assert named.restore(zeros_like(tree), missing="keep")["enc/w"][1, 2] == 5
+    named = js.Saver(tmp_path, {"Weight": "enc/v"})
+    with pytest.raises(js.SelectorError, match="are not in the tree"):
+        named.restore(tree)
+
+
+def test_the_processes_of_a_program_restore_the_step_that_the_first_one_finds(
+    saver, tree, monkeypatch
+):
+    saver.save(tree, 1)
+    saver.save(zeros_like(tree), 2)
+    asked = []
+
+    def together(work):
+        """As if the first process did not see step 2 yet."""
+        asked.append(work())
+        return [str(saver.directory / "1")] if asked[0] == asked[-1] else [""]
+
+    monkeypatch.setattr(_restoring, "are_several", lambda: True)
+    monkeypatch.setattr(_restoring, "together", together)
+    assert saver.restore(zeros_like(tree)) == tree
+    assert asked == [str(saver.directory / "2"), ""]
+
+
+def test_a_saver_that_reshapes(tmp_path):
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    value = jnp.arange(6.0)
+    with js.Saver(tmp_path, reshape=True) as saver:
+        saver.save({"x": value}, 1)
+        for sharding in (None, NamedSharding(mesh, PartitionSpec("x"))):
+            target = jax.ShapeDtypeStruct((2, 3), jnp.float32, sharding=sharding)
+            restored = saver.restore({"x": target})["x"]
+            np.testing.assert_array_equal(restored, value.reshape(2, 3))
+            assert sharding is None or restored.sharding == sharding
+        assert saver.report.converted == {"x": "float32[6] -> float32[2,3]"}
+        with pytest.raises(js.TreeMismatchError, match=r"shape: 'x' is \(6,\) in the checkpoint"):
+            saver.restore({"x": jnp.zeros((4, 2))})

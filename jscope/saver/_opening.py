@@ -1,11 +1,10 @@
 """A checkpoint as a mapping from names to variables that are read when they are asked for.
 
 Imports: `_errors`, `_table`, `_account`, `_boxes`, `_entries`, `_index`, `_python`, `_reading`,
-`_source`;
+`_source`, `_values`;
 NumPy.
 """
 
-import math
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from ._index import Entries
 from ._python import is_python
 from ._reading import read_box
 from ._source import OwnSource, Source
+from ._values import nbytes
 
 
 class Checkpoint(Mapping[str, "SavedVariable"]):
@@ -104,7 +104,7 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
 
     def __repr__(self) -> str:
         rows = [
-            (name, str(entry.shape), entry.dtype, bytes_text(_nbytes(entry)))
+            (name, str(entry.shape), entry.dtype, bytes_text(nbytes(entry)))
             for name, entry in self._source.entries.items()
         ]
         head = f"Checkpoint {self.path} of {len(self):,} variables, {bytes_text(self.nbytes)}"
@@ -127,7 +127,7 @@ class SavedVariable:
         self.name = name
         self.shape = entry.shape
         self.dtype = entry.dtype
-        self.nbytes = _nbytes(entry)
+        self.nbytes = nbytes(entry)
         self._entry = entry
         self._source = source
         self._verify = verify
@@ -169,13 +169,6 @@ class SavedVariable:
             raise CheckpointError(
                 f"{self.name!r} can't be read from {self._source.path}: {error}"
             ) from error
-
-
-def _nbytes(entry: Entry) -> int:
-    """The bytes of a value, as NumPy holds it; of keys, those of their data."""
-    if is_python(entry.dtype):
-        return 0
-    return math.prod(entry.stored_shape) * np.dtype(entry.stored_dtype).itemsize
 
 
 def _box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:

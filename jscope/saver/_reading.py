@@ -37,6 +37,17 @@ class _Leaf:
     units_left: int
 
 
+@dataclasses.dataclass
+class Progress:
+    """How many bytes of arrays have been read."""
+
+    nbytes: int = 0
+
+    def get(self) -> int:
+        """That number, at this moment."""
+        return self.nbytes
+
+
 def read(
     source: Source,
     wanted: Mapping[str, Any],
@@ -44,8 +55,8 @@ def read(
     *,
     verify: bool = True,
     in_flight: int = IN_FLIGHT,
-    on_progress: Callable[[int], None] = lambda nbytes: None,
-) -> tuple[dict[str, Any], int]:
+    progress: Progress,
+) -> dict[str, Any]:
     """Read leaves that agree with what is saved, to where they are wanted.
 
     Args:
@@ -54,10 +65,10 @@ def read(
         saved: From the target's names to the saved ones.
         verify: Whether to compare checksums.
         in_flight: How many bytes may be under way at once, if it is more than one chunk.
-        on_progress: Called with the number of bytes read since the last call.
+        progress: Where to count what has been read.
 
     Returns:
-        The values by the target's names, and how many bytes of arrays were read.
+        The values by the target's names.
 
     Raises:
         TreeMismatchError: If a value can't be had in the target's dtype.
@@ -65,16 +76,15 @@ def read(
     """
     values: dict[str, Any] = {}
     under_way: deque[tuple[_Leaf, Unit, Callable[[], None]]] = deque()
-    bytes_under_way = bytes_read = 0
+    bytes_under_way = 0
 
     def finish_one() -> None:
-        nonlocal bytes_under_way, bytes_read
+        nonlocal bytes_under_way
         leaf, unit, wait = under_way.popleft()
         wait()
         _complete(source, saved[leaf.name], unit)
         bytes_under_way -= unit.into.nbytes
-        bytes_read += unit.into.nbytes
-        on_progress(unit.into.nbytes)
+        progress.nbytes += unit.into.nbytes
         leaf.units_left -= 1
         if not leaf.units_left:
             values[leaf.name] = place(leaf.name, leaf.leaf, leaf.entry, leaf.boxes)
@@ -98,7 +108,7 @@ def read(
                 bytes_under_way += unit.into.nbytes
         while under_way:
             finish_one()
-    return values, bytes_read
+    return values
 
 
 def read_box(source: Source, name: str, box: Box, *, verify: bool) -> Any:

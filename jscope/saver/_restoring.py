@@ -10,9 +10,9 @@ Imports: `_errors`, `_matching`, `_tree`, `sharding` and the files beside this o
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from .._errors import (
     CheckpointError,
@@ -26,15 +26,21 @@ from .._tree import VarTree
 from ..sharding import mesh_for_init
 from ._account import Policy, account, signature, signature_text
 from ._finding import cannot_be_read, has_changed, open_checkpoint
-from ._reading import IN_FLIGHT, read
+from ._processes import are_several, together
+from ._progress import watching
+from ._reading import IN_FLIGHT, Progress, read
 from ._renaming import Rename, rename_saved
 from ._report import Report
 from ._source import OwnSource, Source
 from ._target import Target, asked_for, selected, take_apart, without_value
+from ._values import nbytes
 from ._varlist import VarList
 
 # How often a checkpoint that changes while it is read is read anew.
 _ATTEMPTS = 20
+
+
+Place: TypeAlias = int | str | os.PathLike[str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +57,9 @@ class Request:
     var_list: VarList | None = None
     verify: bool = True
     in_flight: int = IN_FLIGHT
-    on_progress: Callable[[int], None] = lambda nbytes: None
 
 
-def restore(
-    directory: Path, step: int | str | os.PathLike[str] | None, request: Request
-) -> tuple[Any, Report]:
+def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report]:
     """Restore a target; the arguments are those of `Saver.restore`.
 
     Returns:
@@ -69,40 +72,29 @@ def restore(
     target = take_apart(request.target, mesh, request.rules)
     chosen = selected(target, request.select) & selected(target, _names(request.var_list))
     begin = time.monotonic()
-    for attempt in range(_ATTEMPTS):
-        source = open_checkpoint(directory, step)
-        try:
-            plan = _plan(source, target, chosen, request)
-            values, bytes_read = read(
-                source,
-                {name: target.leaves[name] for name in plan.saved},
-                plan.saved,
-                verify=request.verify,
-                in_flight=request.in_flight,
-                on_progress=request.on_progress,
-            )
-        except (JscopeError, MemoryError):
-            raise
-        except Exception as error:
-            if attempt + 1 < _ATTEMPTS and has_changed(source):
-                continue
-            raise _cannot_be_read(source, directory, error) from error
-        finally:
-            source.close()
-        break
+    done: list[_Read] = []
+
+    def work() -> str:
+        done.append(_read(directory, place, target, chosen, request))
+        return ""
+
+    place = _agreed(directory, step)
+    together(work)
+    (found,) = done
+    plan = found.plan
     kept = {name: target.leaves[name] for name in plan.kept}
-    fresh = _initial_values(target, plan, values, mesh, request) if plan.initialised else {}
-    everything = {**kept, **values, **fresh}
+    fresh = _initial_values(target, found, mesh, request) if plan.initialised else {}
+    everything = {**kept, **found.values, **fresh}
     tree = target.rebuild([everything[name] for name in target.leaves])
     report = Report(
-        path=source.path,
+        path=found.source.path,
         restored=plan.saved,
         kept=tuple(plan.kept),
         initialised=tuple(plan.initialised),
         ignored=plan.ignored,
-        converted=_conversions(source, target, plan),
-        bytes_read=bytes_read + source.index_bytes,
-        verified=request.verify and isinstance(source, OwnSource),
+        converted=_conversions(found.source, target, plan),
+        bytes_read=found.nbytes + found.source.index_bytes,
+        verified=request.verify and isinstance(found.source, OwnSource),
         seconds=time.monotonic() - begin,
     )
     return tree, report
@@ -123,6 +115,65 @@ class _Plan:
     kept: Collection[str]
     initialised: Collection[str]
     ignored: tuple[str, ...]
+
+
+class _Read(NamedTuple):
+    """What has been read.
+
+    Attributes:
+        source: The checkpoint, closed.
+        plan: What becomes of each leaf.
+        values: The values of those that were read.
+        nbytes: How many bytes of arrays.
+    """
+
+    source: Source
+    plan: _Plan
+    values: Mapping[str, Any]
+    nbytes: int
+
+
+def _agreed(directory: Path, step: Place) -> Place:
+    """In a program of several processes the newest checkpoint is what the first of them finds."""
+    if step is not None or not are_several():
+        return step
+
+    def newest() -> str:
+        source = open_checkpoint(directory, None)
+        source.close()
+        return str(source.path)
+
+    return together(newest)[0]
+
+
+def _read(
+    directory: Path, step: Place, target: Target, chosen: frozenset[str], request: Request
+) -> _Read:
+    for attempt in range(_ATTEMPTS):
+        source = open_checkpoint(directory, step)
+        try:
+            plan = _plan(source, target, chosen, request)
+            wanted = {name: target.leaves[name] for name in plan.saved}
+            total = sum(nbytes(source.entries[saved]) for saved in plan.saved.values())
+            progress = Progress()
+            with watching(f"restoring {source.path.name}", total, progress.get):
+                values = read(
+                    source,
+                    wanted,
+                    plan.saved,
+                    verify=request.verify,
+                    in_flight=request.in_flight,
+                    progress=progress,
+                )
+            return _Read(source, plan, values, progress.nbytes)
+        except (JscopeError, MemoryError):
+            raise
+        except Exception as error:
+            if attempt + 1 == _ATTEMPTS or not has_changed(source):
+                raise _cannot_be_read(source, directory, error) from error
+        finally:
+            source.close()
+    raise AssertionError  # the last attempt returns or raises
 
 
 def _plan(source: Source, target: Target, chosen: frozenset[str], request: Request) -> _Plan:
@@ -208,11 +259,9 @@ def _check_kept(absent: Collection[str], target: Target) -> None:
     )
 
 
-def _initial_values(
-    target: Target, plan: _Plan, values: Mapping[str, Any], mesh: Any, request: Request
-) -> Mapping[str, Any]:
-    only = dict.fromkeys(plan.initialised)
-    given = {name: value for name, value in values.items() if name not in only}
+def _initial_values(target: Target, found: _Read, mesh: Any, request: Request) -> Mapping[str, Any]:
+    only = dict.fromkeys(found.plan.initialised)
+    given = {name: value for name, value in found.values.items() if name not in only}
     return VarTree(
         target.declared.init(
             request.key,

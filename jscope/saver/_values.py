@@ -28,7 +28,7 @@ from . import _packing
 from ._entries import INDEX, ORBAX, PACKED, Entry
 from ._naming import check_nestable
 from ._orbax import Array
-from ._python import python_dtype, python_text
+from ._python import is_python, python_dtype, python_text
 
 _INTEGERS = [
     "int2",
@@ -121,6 +121,13 @@ def dtype_name(dtype: Any) -> str:
 
 
 @functools.cache
+def nbytes(entry: Entry) -> int:
+    """The bytes of a saved value as NumPy holds it; of keys, those of their data."""
+    return (
+        0 if is_python(entry.dtype) else entry.stored_size * np.dtype(entry.stored_dtype).itemsize
+    )
+
+
 def is_key_dtype(dtype: Any) -> bool:
     """Whether this is the dtype of typed PRNG keys."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
