@@ -133,7 +133,7 @@ def test_whatever_is_in_the_way_of_a_step_is_left_alone(saver, tree, kind):
 
 def test_two_savers_that_save_one_step_leave_one_whole_checkpoint(tmp_path, tree, monkeypatch):
     # As two processes may; in one, a save waits for another in the same directory.
-    monkeypatch.setattr("jscope.saver._saver.wait_for_directory", lambda directory: None)
+    monkeypatch.setattr("jscope.saver._saving.wait_for_directory", lambda directory: None)
     first, second = Saver(tmp_path), Saver(tmp_path)
     commit, turn = _committing.commit, threading.Event()
 

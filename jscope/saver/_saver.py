@@ -13,53 +13,35 @@ What makes a checkpoint one, and what is removed after it, is told in `_committi
 in flight per directory, and its failure is raised once, by whatever is called next. A program that
 ends waits for its saves, and prints the failures that nobody saw.
 
-Imports: `_errors`, `_matching`, `_selection`, `_tree` and the files beside this one; JAX and NumPy.
+Imports: `_errors`, `_matching`, `sharding` and the files beside this one; JAX.
 """
 
-import contextlib
-import operator
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
-import numpy as np
 
-from .._errors import CheckpointError, CheckpointValueError
+from .._errors import CheckpointValueError
 from .._matching import Selector
 from ..sharding import AnyMesh, Rules
-from . import _packing
 from ._account import Policy
-from ._committing import sweep
-from ._disk import failing_as
 from ._finding import newest_step, open_checkpoint
-from ._listing import checkpoints, committed_steps
-from ._metadata import check_metadata
-from ._naming import flatten
+from ._listing import checkpoints
 from ._opening import Checkpoint
-from ._pending import PendingSave, wait_for_directory
 from ._reading import IN_FLIGHT
 from ._renaming import Rename
 from ._report import Report
 from ._restoring import Request, restore
 from ._retention import Retention
+from ._saving import Saving
 from ._state import read_state
-from ._termination import Termination, terminating
-from ._values import Layout
-from ._varlist import check_var_list, chosen_leaves
+from ._steps import checked_place, checked_step
 from ._verifying import verify
-from ._writing import Save, begin
-
-# With compression, what is packed and so not compressed is small.
-_PACKS_BESIDE_COMPRESSED = 1 << 16
 
 
-class Saver:
+class Saver(Saving):
     """Saves trees of variables to a directory, step by step, and restores any part of them.
 
     >>> with Saver("runs/digits") as saver:                           # doctest: +SKIP
@@ -131,104 +113,19 @@ class Saver:
     ):
         if compression not in (None, "zstd"):
             raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
-        self._directory = Path(os.path.abspath(os.path.expanduser(directory)))
-        self._var_list = check_var_list(var_list)
-        self._retention = Retention.of(max_to_keep, keep_checkpoint_every_n_hours, best)
+        retention = Retention.of(max_to_keep, keep_checkpoint_every_n_hours, best)
+        super().__init__(
+            directory,
+            var_list,
+            retention,
+            sharded=sharded,
+            compresses=compression is not None,
+            clock=clock,
+        )
         self._reshape = reshape
-        self._sharded = sharded
         self._restore_sequentially = restore_sequentially
         self._verify = verify
-        self._compresses = compression is not None
-        self._clock = clock
-        self._made_at = clock()
-        self._lock = threading.RLock()
-        self._pending: PendingSave | None = None
-        self._is_closed = False
         self._report: Report | None = None
-        with failing_as(f"What others left in {self._directory} can't be removed"):
-            sweep(self._directory)
-
-    @property
-    def directory(self) -> Path:
-        """Where the checkpoints are, as an absolute path."""
-        return self._directory
-
-    def save(
-        self,
-        tree: Any,
-        step: int,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        metadata: Any = None,
-        overwrite: bool = False,
-        portable: bool = False,
-    ) -> Path:
-        """Save a tree; return when the checkpoint is complete and on disk.
-
-        Args:
-            tree: A `VarTree`, or any other pytree: a training state with Optax's state and a
-                counter, nested dicts, NamedTuples, dataclasses. Its leaves are arrays of JAX or
-                NumPy, PRNG keys, or Python's None, numbers, strings and bytes; nothing is cast.
-                A leaf's saved name is the path to it, as in ``"opt/0/mu/enc/w"``.
-            step: A whole number, in any order.
-            metrics: Numbers by name, for ``best``.
-            metadata: What is to be read beside the values, as JSON: the model's configuration.
-            overwrite: Whether a checkpoint of this step may be replaced. The old one is there
-                until the new one is complete and on disk.
-            portable: Whether stock Orbax is to read the checkpoint, as nested dicts. It takes
-                longer, and what Orbax does not hold is an error.
-
-        Returns:
-            The directory of the checkpoint.
-
-        Raises:
-            CheckpointExistsError: If the step is saved already; nothing is written.
-            CheckpointValueError: If a value can't be stored (all such are listed), or the
-                step is no whole number of at least 0; nothing is written.
-            CheckpointError: If writing fails, or an earlier `save_async` did.
-        """
-        with self._lock:
-            options = metrics, metadata, overwrite, portable
-            return self._begin(tree, step, *options, is_lasting=False)()
-
-    def save_async(
-        self,
-        tree: Any,
-        step: int,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        metadata: Any = None,
-        overwrite: bool = False,
-        portable: bool = False,
-    ) -> PendingSave:
-        """Start to save a tree; return when its arrays may be donated, deleted or changed.
-
-        One save is in flight at a time: this and every other call of the Saver first wait
-        for an earlier one, and raise its failure, if it failed, without doing anything else. A
-        save waits for one of another Saver in the same directory too. So does the end of the
-        program.
-
-        Args:
-            tree: As for `save`.
-            step: As for `save`.
-            metrics: As for `save`.
-            metadata: As for `save`.
-            overwrite: As for `save`.
-            portable: As for `save`.
-
-        Returns:
-            What to wait for; it need not be kept.
-
-        Raises:
-            CheckpointExistsError: As `save`, at once.
-            CheckpointValueError: As `save`, at once.
-            CheckpointError: If writing can't begin, or an earlier `save_async` failed.
-        """
-        with self._lock:
-            options = metrics, metadata, overwrite, portable
-            finish = self._begin(tree, step, *options, is_lasting=True)
-            self._pending = PendingSave(self._path(_checked(step)), finish)
-            return self._pending
 
     def restore(
         self,
@@ -309,7 +206,7 @@ class Saver:
                 verify=self._verify,
                 in_flight=1 if self._restore_sequentially else IN_FLIGHT,
             )
-            tree, self._report = restore(self._directory, _checked_place(step), request)
+            tree, self._report = restore(self._directory, checked_place(step), request)
             return tree
 
     def open(self, step: int | str | os.PathLike[str] | None = None) -> Checkpoint:
@@ -326,7 +223,7 @@ class Saver:
         """
         with self._lock:
             self._get_ready()
-            source = open_checkpoint(self._directory, _checked_place(step))
+            source = open_checkpoint(self._directory, checked_place(step))
             return Checkpoint(source, verify=self._verify)
 
     @property
@@ -345,7 +242,7 @@ class Saver:
         """
         with self._lock:
             self._get_ready()
-            with failing_as(f"The checkpoints in {self._directory} can't be listed"):
+            with self._listing():
                 return newest_step(self._directory)
 
     def best_step(self) -> int | None:
@@ -392,165 +289,5 @@ class Saver:
         """
         with self._lock:
             self._get_ready()
-            source = open_checkpoint(self._directory, None if step is None else _checked(step))
+            source = open_checkpoint(self._directory, None if step is None else checked_step(step))
             return verify(source)
-
-    def saving_on_termination(
-        self, signals: Collection[signal.Signals] = (signal.SIGTERM,)
-    ) -> contextlib.AbstractContextManager[Termination]:
-        """Save and end the program when the system asks it to end, as it does before a preemption.
-
-        >>> with saver.saving_on_termination() as leave_if_asked:      # doctest: +SKIP
-        ...     for step in range(first, last):
-        ...         state = train_step(state, batches[step])
-        ...         leave_if_asked(state, step)
-
-        What it gives takes what `save` takes. It does nothing until a signal has come; then it
-        saves, unless the step is saved already, and raises ``SystemExit``, with 128 and the
-        signal's number. A second signal does what it did before. In a `jax.distributed` program
-        JAX's own service takes note of SIGTERM, in whichever process, and all end after the same
-        step.
-
-        Args:
-            signals: Which signals ask for it.
-
-        Raises:
-            CheckpointError: In a thread that is not the main one.
-        """
-        return terminating(self._save_at_last, tuple(signals))
-
-    def wait(self) -> None:
-        """Wait until no save is in flight.
-
-        Raises:
-            CheckpointError: If it failed.
-        """
-        with self._lock:
-            self._get_ready()
-
-    def close(self) -> None:
-        """Wait for the save in flight. All calls after it but ``close`` itself are errors.
-
-        Leaving ``with`` closes; there, a failed save does not hide an error of the body, but
-        is added to its notes.
-
-        Raises:
-            CheckpointError: If the save failed.
-        """
-        with self._lock:
-            self._is_closed = True
-            self._settle()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except CheckpointError as failure:
-            if error is None:
-                raise
-            # The body's error is the cause, or worse news; this one must not hide it.
-            error.add_note(f"Moreover, an asynchronous save failed. {failure}")
-
-    def __repr__(self) -> str:
-        return f"Saver({str(self._directory)!r})"
-
-    def _begin(
-        self,
-        tree: Any,
-        step: int,
-        metrics: Mapping[str, float] | None,
-        metadata: Any,
-        overwrite: bool,
-        portable: bool,
-        *,
-        is_lasting: bool,
-    ) -> Callable[[], Path]:
-        """Check everything, snapshot the arrays, and return what finishes the save."""
-        self._get_ready()
-        wait_for_directory(self._directory)
-        leaves, _ = flatten(tree, "The tree")
-        packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packing.LIMIT
-        return begin(
-            Save(
-                directory=self._directory,
-                step=_checked(step),
-                leaves=chosen_leaves(dict(leaves), self._var_list),
-                metadata=check_metadata(metadata),
-                metrics=self._retention.check(metrics),
-                overwrite=overwrite,
-                layout=Layout(packs_up_to if self._sharded else None, portable),
-                compresses=self._compresses,
-                retention=self._retention,
-                kept_since=self._made_at,
-                clock=self._clock,
-                is_lasting=is_lasting,
-            )
-        )
-
-    def _save_at_last(self, tree: Any, step: int, **options: Any) -> None:
-        """Save unless that is done, and whatever became of an earlier save."""
-        with self._lock:
-            failure = None
-            try:
-                self._get_ready()
-            except CheckpointError as error:
-                failure = error
-            if _checked(step) not in self._steps():
-                self.save(tree, step, **options)
-            if failure is not None:
-                raise failure
-
-    def _get_ready(self) -> None:
-        """What every call begins with."""
-        if self._is_closed:
-            raise CheckpointError(f"{self!r} is closed. Make another one: it costs nothing.")
-        self._settle()
-
-    def _settle(self) -> None:
-        """Wait for the save in flight, and raise its failure if nobody has seen it."""
-        pending = self._pending
-        if pending is not None:
-            error = pending.unseen_error()
-            self._pending = None
-            if error is not None:
-                error.add_note(
-                    "This is the failure of an earlier save_async, raised by the first call after "
-                    "it, which did nothing else."
-                )
-                raise error
-
-    def _steps(self) -> tuple[int, ...]:
-        with self._listing():
-            return committed_steps(self._directory)
-
-    def _listing(self) -> contextlib.AbstractContextManager[None]:
-        return failing_as(f"The checkpoints in {self._directory} can't be listed")
-
-    def _path(self, step: int) -> Path:
-        return self._directory / str(step)
-
-
-def _checked_place(step: int | str | os.PathLike[str] | None) -> Any:
-    return step if step is None or isinstance(step, str | os.PathLike) else _checked(step)
-
-
-def _checked(step: int) -> int:
-    """The step as an int; NumPy's and JAX's integers are steps too."""
-    try:
-        if isinstance(step, bool) or getattr(step, "dtype", None) == np.dtype(bool):
-            raise TypeError
-        index = operator.index(step)
-    except TypeError:
-        raise CheckpointValueError(
-            f"A step is a whole number, got {step!r} of type {type(step).__name__}."
-        ) from None
-    if index < 0:
-        raise CheckpointValueError(f"A step is at least 0, got {index}.")
-    return index

@@ -1,0 +1,200 @@
+"""The saving half of a Saver: its verbs, from what the caller gives to what `_writing` takes.
+
+Imports: `_errors`, `_matching` and the files beside this one.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from .._errors import CheckpointError
+from . import _packing
+from ._committing import sweep
+from ._disk import failing_as
+from ._metadata import check_metadata
+from ._naming import flatten
+from ._pending import PendingSave, wait_for_directory
+from ._retention import Retention
+from ._steps import checked_step
+from ._termination import Termination, terminating
+from ._turns import Turns
+from ._values import Layout
+from ._varlist import VarList, check_var_list, chosen_leaves
+from ._writing import Save, begin
+
+# With compression, what is packed and so not compressed is small.
+_PACKS_BESIDE_COMPRESSED = 1 << 16
+
+
+class Saving(Turns):
+    """Saves trees; the arguments are those of `Saver`."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        var_list: VarList | None,
+        retention: Retention,
+        *,
+        sharded: bool,
+        compresses: bool,
+        clock: Callable[[], float],
+    ):
+        super().__init__(directory)
+        self._var_list = check_var_list(var_list)
+        self._retention = retention
+        self._sharded = sharded
+        self._compresses = compresses
+        self._clock = clock
+        self._made_at = clock()
+        with failing_as(f"What others left in {self._directory} can't be removed"):
+            sweep(self._directory)
+
+    def save(
+        self,
+        tree: Any,
+        step: int,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Any = None,
+        overwrite: bool = False,
+        portable: bool = False,
+    ) -> Path:
+        """Save a tree; return when the checkpoint is complete and on disk.
+
+        Args:
+            tree: A `VarTree`, or any other pytree: a training state with Optax's state and a
+                counter, nested dicts, NamedTuples, dataclasses. Its leaves are arrays of JAX or
+                NumPy, PRNG keys, or Python's None, numbers, strings and bytes; nothing is cast.
+                A leaf's saved name is the path to it, as in ``"opt/0/mu/enc/w"``.
+            step: A whole number, in any order.
+            metrics: Numbers by name, for ``best``.
+            metadata: What is to be read beside the values, as JSON: the model's configuration.
+            overwrite: Whether a checkpoint of this step may be replaced. The old one is there
+                until the new one is complete and on disk.
+            portable: Whether stock Orbax is to read the checkpoint, as nested dicts. It takes
+                longer, and what Orbax does not hold is an error.
+
+        Returns:
+            The directory of the checkpoint.
+
+        Raises:
+            CheckpointExistsError: If the step is saved already; nothing is written.
+            CheckpointValueError: If a value can't be stored (all such are listed), or the
+                step is no whole number of at least 0; nothing is written.
+            CheckpointError: If writing fails, or an earlier `save_async` did.
+        """
+        with self._lock:
+            options = metrics, metadata, overwrite, portable
+            return self._begin(tree, step, *options, is_lasting=False)()
+
+    def save_async(
+        self,
+        tree: Any,
+        step: int,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Any = None,
+        overwrite: bool = False,
+        portable: bool = False,
+    ) -> PendingSave:
+        """Start to save a tree; return when its arrays may be donated, deleted or changed.
+
+        One save is in flight at a time: this and every other call of the Saver first wait
+        for an earlier one, and raise its failure, if it failed, without doing anything else. A
+        save waits for one of another Saver in the same directory too. So does the end of the
+        program.
+
+        Args:
+            tree: As for `save`.
+            step: As for `save`.
+            metrics: As for `save`.
+            metadata: As for `save`.
+            overwrite: As for `save`.
+            portable: As for `save`.
+
+        Returns:
+            What to wait for; it need not be kept.
+
+        Raises:
+            CheckpointExistsError: As `save`, at once.
+            CheckpointValueError: As `save`, at once.
+            CheckpointError: If writing can't begin, or an earlier `save_async` failed.
+        """
+        with self._lock:
+            options = metrics, metadata, overwrite, portable
+            finish = self._begin(tree, step, *options, is_lasting=True)
+            self._pending = PendingSave(self._directory / str(checked_step(step)), finish)
+            return self._pending
+
+    def saving_on_termination(
+        self, signals: Collection[signal.Signals] = (signal.SIGTERM,)
+    ) -> contextlib.AbstractContextManager[Termination]:
+        """Save and end the program when the system asks it to end, as it does before a preemption.
+
+        >>> with saver.saving_on_termination() as leave_if_asked:      # doctest: +SKIP
+        ...     for step in range(first, last):
+        ...         state = train_step(state, batches[step])
+        ...         leave_if_asked(state, step)
+
+        What it gives takes what `save` takes. It does nothing until a signal has come; then it
+        saves, unless the step is saved already, and raises ``SystemExit``, with 128 and the
+        signal's number. A second signal does what it did before. In a `jax.distributed` program
+        JAX's own service takes note of SIGTERM, in whichever process, and all end after the same
+        step.
+
+        Args:
+            signals: Which signals ask for it.
+
+        Raises:
+            CheckpointError: In a thread that is not the main one.
+        """
+        return terminating(self._save_at_last, tuple(signals))
+
+    def _begin(
+        self,
+        tree: Any,
+        step: int,
+        metrics: Mapping[str, float] | None,
+        metadata: Any,
+        overwrite: bool,
+        portable: bool,
+        *,
+        is_lasting: bool,
+    ) -> Callable[[], Path]:
+        """Check everything, snapshot the arrays, and return what finishes the save."""
+        self._get_ready()
+        wait_for_directory(self._directory)
+        leaves, _ = flatten(tree, "The tree")
+        packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packing.LIMIT
+        return begin(
+            Save(
+                directory=self._directory,
+                step=checked_step(step),
+                leaves=chosen_leaves(dict(leaves), self._var_list),
+                metadata=check_metadata(metadata),
+                metrics=self._retention.check(metrics),
+                overwrite=overwrite,
+                layout=Layout(packs_up_to if self._sharded else None, portable),
+                compresses=self._compresses,
+                retention=self._retention,
+                kept_since=self._made_at,
+                clock=self._clock,
+                is_lasting=is_lasting,
+            )
+        )
+
+    def _save_at_last(self, tree: Any, step: int, **options: Any) -> None:
+        """Save unless that is done, and whatever became of an earlier save."""
+        with self._lock:
+            failure = None
+            try:
+                self._get_ready()
+            except CheckpointError as error:
+                failure = error
+            if checked_step(step) not in self._steps():
+                self.save(tree, step, **options)
+            if failure is not None:
+                raise failure

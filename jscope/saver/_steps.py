@@ -1,0 +1,36 @@
+"""What a caller may give as a step.
+
+Imports: `_errors`; NumPy.
+"""
+
+import operator
+import os
+from typing import Any
+
+import numpy as np
+
+from .._errors import CheckpointValueError
+
+
+def checked_place(step: int | str | os.PathLike[str] | None) -> Any:
+    """A step as an int, or what says which checkpoint otherwise: a path, or None."""
+    return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
+
+
+def checked_step(step: int) -> int:
+    """The step as an int; NumPy's and JAX's integers are steps too.
+
+    Raises:
+        CheckpointValueError: If it is no whole number of at least 0.
+    """
+    try:
+        if isinstance(step, bool) or getattr(step, "dtype", None) == np.dtype(bool):
+            raise TypeError
+        index = operator.index(step)
+    except TypeError:
+        raise CheckpointValueError(
+            f"A step is a whole number, got {step!r} of type {type(step).__name__}."
+        ) from None
+    if index < 0:
+        raise CheckpointValueError(f"A step is at least 0, got {index}.")
+    return index

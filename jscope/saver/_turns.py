@@ -1,0 +1,102 @@
+"""What all calls of a Saver have in common: they take turns, and mind the save in flight.
+
+One asynchronous save is in flight at a time. Every call first waits for it, and raises its failure
+if nobody has seen it, once, without doing anything else.
+
+Imports: `_errors` and the files beside this one.
+"""
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .._errors import CheckpointError
+from ._disk import failing_as
+from ._listing import committed_steps
+from ._pending import PendingSave
+
+
+class Turns:
+    """The directory of a Saver, its lock, and its save in flight."""
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        self._directory = Path(os.path.abspath(os.path.expanduser(directory)))
+        self._lock = threading.RLock()
+        self._pending: PendingSave | None = None
+        self._is_closed = False
+
+    @property
+    def directory(self) -> Path:
+        """Where the checkpoints are, as an absolute path."""
+        return self._directory
+
+    def wait(self) -> None:
+        """Wait until no save is in flight.
+
+        Raises:
+            CheckpointError: If it failed.
+        """
+        with self._lock:
+            self._get_ready()
+
+    def close(self) -> None:
+        """Wait for the save in flight. All calls after it but ``close`` itself are errors.
+
+        Leaving ``with`` closes; there, a failed save does not hide an error of the body, but
+        is added to its notes.
+
+        Raises:
+            CheckpointError: If the save failed.
+        """
+        with self._lock:
+            self._is_closed = True
+            self._settle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except CheckpointError as failure:
+            if error is None:
+                raise
+            # The body's error is the cause, or worse news; this one must not hide it.
+            error.add_note(f"Moreover, an asynchronous save failed. {failure}")
+
+    def __repr__(self) -> str:
+        return f"Saver({str(self._directory)!r})"
+
+    def _get_ready(self) -> None:
+        """What every call begins with."""
+        if self._is_closed:
+            raise CheckpointError(f"{self!r} is closed. Make another one: it costs nothing.")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait for the save in flight, and raise its failure if nobody has seen it."""
+        pending = self._pending
+        if pending is not None:
+            error = pending.unseen_error()
+            self._pending = None
+            if error is not None:
+                error.add_note(
+                    "This is the failure of an earlier save_async, raised by the first call after "
+                    "it, which did nothing else."
+                )
+                raise error
+
+    def _steps(self) -> tuple[int, ...]:
+        with self._listing():
+            return committed_steps(self._directory)
+
+    def _listing(self) -> contextlib.AbstractContextManager[None]:
+        return failing_as(f"The checkpoints in {self._directory} can't be listed")
