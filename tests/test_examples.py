@@ -55,7 +55,8 @@ def test_digits_tells_its_whole_story(tmp_path):
 
     (out,) = (tmp_path / "here").iterdir()
     assert sorted(path.name for path in out.iterdir()) == ["0-4", "0-9", "5-9", "digits.png"]
-    assert sorted(path.name for path in (out / "0-9").iterdir()) == ["21", "42"]
+    saved = sorted(path.name for path in (out / "0-9").iterdir())
+    assert saved == ["21", "42", "checkpoint"]
     width, height, pixels = read_png(out / "digits.png")
     assert width > 1000
     assert height > 800
