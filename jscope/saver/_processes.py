@@ -67,9 +67,13 @@ def together(work: Callable[[], str]) -> list[str]:
 
 def whole(array: Array) -> np.ndarray[Any, Any]:
     """An array on the host, wherever its parts are; all processes ask for the same ones."""
-    if isinstance(array, jax.Array) and not (
-        array.is_fully_addressable or array.is_fully_replicated
-    ):
+    is_here = (
+        isinstance(array, np.ndarray)
+        or not are_several()
+        or array.is_fully_addressable
+        or array.is_fully_replicated
+    )
+    if not is_here:
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -41,6 +41,7 @@ _AS_THEY_ARE = frozenset(
     ["bool", *_INTEGERS, *_FLOATS, "float4_e2m1fn", *(f"float8_{f}" for f in _SMALL_FLOATS)]
 )
 _AS_BYTES = frozenset(["float8_e4m3", "int1", "uint1", "uint2", "uint4"])
+_KNOWN = _AS_THEY_ARE | _AS_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,6 @@ def dtype_name(dtype: Any) -> str:
     return str(dtype) if is_key_dtype(dtype) else np.dtype(dtype).name
 
 
-@functools.cache
 def nbytes(entry: Entry) -> int:
     """The bytes of a saved value as NumPy holds it; of keys, those of their data."""
     return (
@@ -128,6 +128,7 @@ def nbytes(entry: Entry) -> int:
     )
 
 
+@functools.cache
 def is_key_dtype(dtype: Any) -> bool:
     """Whether this is the dtype of typed PRNG keys."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
@@ -147,7 +148,7 @@ def _store_array(leaf: Any, layout: Layout) -> tuple[Entry, Array | None]:
     else:
         array = np.asarray(leaf, leaf.dtype.newbyteorder("="))
     stored = tuple(array.shape), dtype_name(array.dtype)
-    if not array.size:
+    if not math.prod(array.shape):
         return Entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
     place = PACKED if _is_packed(array, layout) else ORBAX
     return Entry(shape, dtype, *stored, place, key_impl=key_impl), array
@@ -159,8 +160,11 @@ def _is_packed(array: Array, layout: Layout) -> bool:
     if layout.packs_up_to is None:
         return True
     # Of an array that lies in several processes, none has it all.
-    is_here = isinstance(array, np.ndarray) or (
-        array.is_fully_addressable or array.is_fully_replicated
+    is_here = (
+        isinstance(array, np.ndarray)
+        or jax.process_count() == 1
+        or array.is_fully_addressable
+        or array.is_fully_replicated
     )
     return is_here and array.nbytes <= layout.packs_up_to
 
@@ -210,6 +214,6 @@ def _problem(leaf: Any) -> str | None:
         return None
     elif not isinstance(leaf, np.ndarray | np.generic):
         return f"is of type {type(leaf).__name__}, which can't be saved: leave it out with js.drop"
-    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in _AS_THEY_ARE | _AS_BYTES:
+    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in _KNOWN:
         return f"has dtype {leaf.dtype}, which no jax.Array has: leave it out with js.drop"
     return None
