@@ -271,6 +271,19 @@ def test_select_is_of_the_target_and_of_what_would_be_in_it(write):
         tensorflow.restore(TREE, path, select="ecn/**")
 
 
+def test_a_predicate_is_asked_about_the_target_alone(write):
+    def model(scope, x):
+        frozen = scope.get_variable("a", (2, 3), trainable=False)
+        return x @ frozen @ scope.get_variable("b", (3, 2))
+
+    declared = js.declare(model)(jnp.ones((1, 2)))
+    path = write(arrays("a", "c") | {"b": np.zeros((3, 2), np.float32)})
+    _, report = tensorflow.restore(
+        declared, path, select=lambda name, spec: spec.trainable, key=jax.random.key(0)
+    )
+    assert (list(report.restored), report.initialised) == (["b"], ("a",))
+
+
 @pytest.mark.parametrize(
     ("keywords", "text"),
     [

@@ -6,9 +6,8 @@ decides:
 
 * a **name** to a name;
 * a **scope** to a scope, with all that is below it, or a name or scope with ``*``, each of which
-  stands for any characters within one component, the same on both sides: ``"layer_*/":
-  "layers/*/"``; the longer right side is the more
-  specific;
+  stands for any characters within one component, the same on both sides, as in
+  ``"layer_*/": "layers/*/"``; the longer right side is the more specific;
 * a **regular expression** to a template, as `re.Pattern.fullmatch` and `re.Match.expand` have
   it, whole names to whole names; the earlier one in the map is the more specific.
 

@@ -1,7 +1,6 @@
 """What is restored into, and which of its variables each rule fills.
 
-Imports: `_errors`, `_matching`, `_tree`, `_assignment`, `_checkpoint_names`, `_slices`; JAX and
-NumPy.
+Imports: `_errors`, `_matching`, `_tree`, `saver` and the files beside this one; JAX and NumPy.
 """
 
 import re
@@ -15,6 +14,7 @@ import numpy as np
 from .._errors import CheckpointValueError, listed
 from .._matching import Selector, matching
 from .._tree import as_tree
+from ..saver._target import asked_for
 from ._assignment import AssignmentMap, Rule, Through, read_rules
 from ._checkpoint_names import Named
 from ._slices import slice_names, stacks_around
@@ -146,8 +146,7 @@ def assign(
     if select is not None:
         selectable = target.leaves if target.declared is None else target.declared
         spoken &= matching(selectable, select)
-        would_be = {name: named.entries[source] for source, name in lost.items()}
-        meant = matching(would_be, select, allow_empty=True)
+        meant = asked_for(dict.fromkeys(lost.values()), select)
         lost = {source: name for source, name in lost.items() if name in meant}
     wanted = {name: pieces.get(name, {}) for name in target.leaves if name in spoken}
     return Assignment(rules, wanted, lost, twice)
