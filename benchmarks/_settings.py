@@ -23,6 +23,7 @@ class Settings:
         init_rounds: Processes for each of them.
         growth_blocks: Sizes that only jscope initialises, the smallest and the largest.
         growth_rounds: Processes for each of them.
+        start_rounds: Processes for each command that is started.
     """
 
     leaves: tuple[int, ...]
@@ -37,6 +38,7 @@ class Settings:
     init_rounds: int
     growth_blocks: tuple[int, int]
     growth_rounds: int
+    start_rounds: int
 
 
 FULL = Settings(
@@ -52,6 +54,7 @@ FULL = Settings(
     init_rounds=1,
     growth_blocks=(12, 96),
     growth_rounds=3,
+    start_rounds=15,
 )
 
 QUICK = Settings(
@@ -67,6 +70,7 @@ QUICK = Settings(
     init_rounds=1,
     growth_blocks=(2, 4),
     growth_rounds=1,
+    start_rounds=1,
 )
 
 SMOKE = Settings(
@@ -82,4 +86,5 @@ SMOKE = Settings(
     init_rounds=1,
     growth_blocks=(1, 2),
     growth_rounds=1,
+    start_rounds=1,
 )

@@ -14,7 +14,10 @@ import sys
 from pathlib import Path
 
 # What is run by default, in this order; each is a module here with a function `measure`.
-PARTS = ("trees", "calls", "tracing", "blocks", "programs", "stacks", "declaring", "initializing")
+PARTS = (
+    *("trees", "calls", "tracing", "blocks", "programs", "stacks", "declaring", "initializing"),
+    "starting",
+)
 PEERS = ("haiku", "flax", "equinox")
 
 

@@ -64,3 +64,20 @@ def test_one_command_measures_every_contender_and_writes_json(tmp_path):
 
 def _found(rows):
     return [(row["benchmark"], row["size"], row["contender"]) for row in rows]
+
+
+def test_starting_the_command_is_measured(tmp_path):
+    path = tmp_path / "results.json"
+    command = [sys.executable, RUN, "--smoke", "--only", "starting", "--json", path]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    part = json.loads(path.read_text())["parts"]["starting"]
+    contenders = [f"{c}, {f}" for f in ("TensorFlow", "npz", "safetensors") for c in COMMANDS]
+    assert [contender for _, _, contender in _found(part["rows"])] == [
+        "import numpy, ml_dtypes",
+        *contenders,
+        "ls, TensorFlow, a terminal",
+    ]
+    assert all(target["value"] is not None for target in part["targets"])
+
+
+COMMANDS = ("ls", "show", "verify")
