@@ -2,8 +2,9 @@
 
 Needs Python 3.11 to 3.13 with venv and pip, a POSIX system and a package index; everything
 else is installed, at the versions of `requirements.lock`, into `.venv` and `.venv-newest`
-beside this checkout. Each part prints its time and its budget. A part that fails makes the
-whole fail, after the others have run; one over its budget is only marked.
+beside this checkout, and the oldest Orbax into `.venv-oldest-orbax`. Each part prints its time
+and its budget. A part that fails makes the whole fail, after the others have run; one over its
+budget is only marked.
 
 Imports: standard library only, since nothing is installed yet.
 """
@@ -12,12 +13,14 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / ".venv"
 NEWEST = ROOT / ".venv-newest"
+OLDEST_ORBAX = ROOT / ".venv-oldest-orbax"
 LOCKED = ["-c", "requirements.lock"]
 
 # The core's tests need no TensorFlow; its own files say "tensorflow" in their names.
@@ -25,6 +28,10 @@ CORE_TESTS = ["-m", "pytest", "-q", "-n", "2", "--ignore-glob=*tensorflow*"]
 ALL_TESTS = [
     *("-m", "pytest", "-q", "-n", "2"),
     *("--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),
+]
+ORBAX_TESTS = [
+    f"tests/test_saver{part}.py"
+    for part in ("", "_async", "_contents", "_foreign", "_orbax", "_reading")
 ]
 
 
@@ -35,6 +42,7 @@ def main() -> int:
         ("ruff", 1, lambda: run(DEFAULT, "-m", "ruff", "check") and format_check()),
         ("mypy", 3, lambda: run(DEFAULT, "-m", "mypy")),
         ("all tests, default interpreter", 14, lambda: run(DEFAULT, *ALL_TESTS)),
+        ("the Saver on the oldest Orbax", 2, saver_on_oldest_orbax),
         ("core tests, newest interpreter", 7, core_tests_on_newest),
     ]
     rows = []
@@ -81,6 +89,21 @@ def core_tests_on_newest() -> str:
     return f"passed: {versions(NEWEST)}"
 
 
+def saver_on_oldest_orbax() -> str:
+    """What touches Orbax, on the oldest version that the project allows.
+
+    No third environment is needed: that version alone lies in front of the default one's.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (orbax,) = (need for need in project["dependencies"] if need.startswith("orbax-checkpoint"))
+    python = str(DEFAULT / "bin" / "python")
+    where = ["--python", python, "--target", str(OLDEST_ORBAX)]
+    uv("pip", "install", "-q", *where, "--no-deps", "--resolution", "lowest-direct", orbax)
+    path = os.pathsep.join(filter(None, [str(OLDEST_ORBAX), os.environ.get("PYTHONPATH")]))
+    run(DEFAULT, "-m", "pytest", "-q", "-n", "2", *ORBAX_TESTS, PYTHONPATH=path)
+    return f"passed: {versions(DEFAULT, PYTHONPATH=path)}"
+
+
 def newest_python() -> str | None:
     """A Python 3.13 or 3.12 on this machine; uv can't run pyenv's shims, so look behind them."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
@@ -111,12 +134,13 @@ def uv(*arguments: str) -> None:
     subprocess.run([DEFAULT / "bin" / "uv", *arguments], cwd=ROOT, check=True)
 
 
-def run(environment: Path, *arguments: str) -> str:
-    subprocess.run([environment / "bin" / "python", *arguments], cwd=ROOT, check=True)
+def run(environment: Path, *arguments: str, **variables: str) -> str:
+    python = environment / "bin" / "python"
+    subprocess.run([python, *arguments], cwd=ROOT, env=os.environ | variables, check=True)
     return "passed"
 
 
-def versions(environment: Path) -> str:
+def versions(environment: Path, **variables: str) -> str:
     """The versions that matter, as that environment has them."""
     code = (
         "import platform; from importlib.metadata import version as v;"
@@ -125,7 +149,11 @@ def versions(environment: Path) -> str:
     )
     python = environment / "bin" / "python"
     return subprocess.run(
-        [python, "-c", code], check=True, capture_output=True, text=True
+        [python, "-c", code],
+        env=os.environ | variables,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
 
 
