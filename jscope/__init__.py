@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from ._selection import select as select
     from ._stack import stack as stack
     from ._stack import unstack as unstack
+    from ._template import make_template as make_template
     from ._tree import VarTree as VarTree
     from .regularizers import no_regularizer as no_regularizer
     from .saver import Saver as Saver
@@ -110,6 +111,7 @@ _HOME = {
     "_recorder": "AUTO_REUSE VariableSpec",
     "_moving_averages": "ExponentialMovingAverage",
     "_scope": "Scope",
+    "_template": "make_template",
     "_declaration": "Declaration",
     "_declare": "declare init",
     "_effects": "with_records with_updates",

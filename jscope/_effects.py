@@ -133,4 +133,11 @@ def _scope_of(variables: Variables, kwargs: dict[str, Any], what: str) -> Scope:
 
 def _relative(scope: Scope, entries: Mapping[str, Any]) -> VarTree:
     cut = len(scope.name) + 1 if scope.name else 0
+    outside = [name for name in entries if name[:cut] != (scope.name + "/")[:cut]]
+    if outside:
+        raise ScopeError(
+            f"{listed(outside)} were written inside js.with_updates or js.with_records of the "
+            f"scope {scope.name!r}, and are not below it: by a template that has its variables "
+            "elsewhere. Pass a scope around both."
+        )
     return from_flat({name[cut:]: value for name, value in entries.items()})

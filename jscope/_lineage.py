@@ -11,6 +11,7 @@ It is no part of the pytree: what crosses a transform's boundary begins a new on
 * the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
   these. A ledger takes values only in the trace in which it was opened: a value of an inner
   trace would leak;
+* the scopes of templates (`_template`);
 * the trace in which the root scope was made. JAX runs the body of any other trace as often as it
   likes, so what depends on the number of runs, such as default names, is refused there.
 
@@ -67,6 +68,7 @@ class Lineage:
         "_uses",
         "at_boundary",
         "records",
+        "templates",
         "updates",
     )
 
@@ -75,6 +77,7 @@ class Lineage:
         self._untrained: dict[str, bool] = {}
         self._drawn: _Uses = {}
         self._folds: dict[Hashable, Lineage] = {}
+        self.templates: dict[Any, Any] = {}
         self.updates: Ledger | None = None
         self.records: Ledger | None = None
         self.at_boundary = at_boundary
