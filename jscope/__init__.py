@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import constraints as constraints
     from . import initializers as initializers
     from . import layers as layers
     from . import regularizers as regularizers
@@ -120,7 +121,7 @@ _HOME = {
         "load_variable"
     ),
 }
-_MODULES = ("initializers", "layers", "regularizers", "sharding")
+_MODULES = ("constraints", "initializers", "layers", "regularizers", "sharding")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

@@ -44,7 +44,11 @@ def constrained(name: str, spec: VariableSpec, value: Any) -> Any:
     """
     if spec.constraint is None:
         return value
-    result = jnp.asarray(_each(spec.constraint, spec)(value))
+    try:
+        result = jnp.asarray(_each(spec.constraint, spec)(value))
+    except Exception as error:
+        error.add_note(f"(While the constraint of variable {name!r} was applied.)")
+        raise
     if result.shape != spec.shape or result.dtype != spec.dtype:
         raise ConstraintError(
             f"The constraint of {name!r} made {result.dtype}{list(result.shape)} of "
