@@ -154,6 +154,13 @@ def test_ls_on_a_terminal_folds_names_at_slashes(tmp_path, on_terminal):
     assert out.split("\n")[1].endswith("100.0%  ████████████")
 
 
+def test_a_very_long_table_is_plain_on_a_terminal_too(tmp_path, on_terminal, monkeypatch):
+    monkeypatch.setattr("jscope._cli._terminal._MOST_WITH_RICH", 2)
+    path = save(tmp_path / "m.npz", {name: np.zeros(3) for name in "abc"})
+    _, out, _ = on_terminal("ls", path)
+    assert out.split("\n")[:2] == ["name  shape  dtype    bytes", "a     (3,)   float64   24 B"]
+
+
 def test_an_empty_checkpoint(tmp_path, jscope_command):
     path = save(tmp_path / "m.npz", {})
     for command in ("ls", "verify"):
