@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _committing, _orbax, _processes, _snapshot, _writing
+from jscope.saver import Saver, _committing, _host, _orbax, _processes, _snapshot, _writing
 
 
 class Together:
@@ -191,11 +191,10 @@ def test_an_array_that_lies_in_several_processes_is_gathered(monkeypatch):
     class Elsewhere:
         is_fully_addressable = is_fully_replicated = False
 
-    monkeypatch.setattr(_processes.jax, "Array", Elsewhere)
     monkeypatch.setattr(
         multihost_utils, "process_allgather", lambda array, tiled: np.ones(3) if tiled else None
     )
-    np.testing.assert_array_equal(_processes.whole(Elsewhere()), np.ones(3))
+    np.testing.assert_array_equal(_host.whole(Elsewhere()), np.ones(3))
 
 
 def test_in_several_processes_jax_takes_note_of_signals(tmp_path, monkeypatch):
@@ -227,7 +226,7 @@ def test_in_several_processes_jax_takes_note_of_signals(tmp_path, monkeypatch):
 
 def test_host_copies_die_with_the_save(tmp_path, monkeypatch):
     """On an accelerator; here a CPU says it is none."""
-    monkeypatch.setattr(_snapshot, "_is_on_cpu", lambda array: False)
+    monkeypatch.setattr(_host, "_is_on_cpu", lambda array: False)
     arrays = {"small": jnp.ones(3), "large": jnp.ones((3000, 1000))}
     saver = Saver(tmp_path)
     saver.save(arrays, 1)
@@ -235,6 +234,6 @@ def test_host_copies_die_with_the_save(tmp_path, monkeypatch):
     for step in (1, 2):
         restored = saver.restore(arrays, step)
         assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), restored, arrays))
-    detached = _snapshot._detached(arrays["small"])
+    detached = _host.detached(arrays["small"])
     assert detached is not arrays["small"]
     assert detached.unsafe_buffer_pointer() == arrays["small"].unsafe_buffer_pointer()

@@ -9,7 +9,6 @@ Imports: `_errors`, `_orbax`; JAX and NumPy.
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +16,6 @@ import numpy as np
 from .. import _errors
 from .._errors import CheckpointError
 from . import _orbax
-from ._orbax import Array
 
 
 def are_several() -> bool:
@@ -63,21 +61,6 @@ def together(work: Callable[[], str]) -> list[str]:
             mirrored = getattr(_errors, kind, CheckpointError)
             raise mirrored(f"Process {process} failed, so this one stopped. {kind}: {problem}")
     return [answer for answer, _, _ in answers]
-
-
-def whole(array: Array) -> np.ndarray[Any, Any]:
-    """An array on the host, wherever its parts are; all processes ask for the same ones."""
-    is_here = (
-        isinstance(array, np.ndarray)
-        or not are_several()
-        or array.is_fully_addressable
-        or array.is_fully_replicated
-    )
-    if not is_here:
-        from jax.experimental import multihost_utils
-
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    return np.asarray(array)
 
 
 def must_end(step: int) -> bool:

@@ -1,9 +1,8 @@
 """The arrays of a save as they are at one moment, on the host, and their checksums.
 
-On a CPU a snapshot of JAX's arrays copies nothing: NumPy's view holds the buffer, and JAX reuses
-no buffer that is held, whether its array is deleted or donated. From an accelerator the arrays are
-copied once: JAX gives Orbax the same host copy. NumPy's own arrays, which the caller may change
-once a save goes on without him, are copied if they are packed, and by Orbax if not.
+On a CPU a snapshot of JAX's arrays copies nothing; from an accelerator the arrays are copied once,
+as Orbax is given the same ones: see `_host`. NumPy's own arrays, which the caller may change once a
+save goes on without him, are copied if they are packed, and by Orbax if not.
 
 Of what each process knows of its shards, the first process makes the entries: see `merge`.
 
@@ -23,6 +22,7 @@ from .._errors import CheckpointValueError, listed
 from . import _orbax, _packing, _processes
 from ._checksums import chunk_of
 from ._entries import ORBAX, PACKED, Chunk, Entry
+from ._host import detached, whole
 from ._orbax import Array
 from ._python import is_python, python_value
 
@@ -46,10 +46,13 @@ class Snapshot:
         self._packed: dict[str, Callable[[], np.ndarray[Any, Any]]] = {}
         self._chunks: dict[str, Callable[[], list[Chunk]]] = {}
         self._arrays: dict[str, Array] = {}
-        arrays = {name: _detached(array) for name, array in arrays.items()}
-        for array in arrays.values():
-            if isinstance(array, jax.Array):
-                array.copy_to_host_async()
+        # All copies are begun before one is waited for.
+        arrays = {
+            name: detached(array)
+            if isinstance(array, jax.Array) and (is_lasting or entries[name].place == ORBAX)
+            else array
+            for name, array in arrays.items()
+        }
         for name, array in arrays.items():
             if entries[name].place == PACKED:
                 self._packed[name] = _packed(array, is_lasting)
@@ -167,36 +170,19 @@ def _agreed(told: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[Chun
     return tuple(Chunk(start, shape, crc) for (start, shape), crc in found.items())
 
 
-def _detached(array: Array) -> Array:
-    """The same buffers in an array of our own.
-
-    JAX keeps a host copy with the array that was asked for one. The caller's array would hold it
-    as long as it lives, long after the save.
-    """
-    if isinstance(array, np.ndarray) or _is_on_cpu(array):
-        return array
-    shards = [shard.data for shard in array.addressable_shards]
-    return jax.make_array_from_single_device_arrays(array.shape, array.sharding, shards)
-
-
-def _is_on_cpu(array: jax.Array) -> bool:
-    devices: Any = array.sharding.addressable_devices
-    return all(device.platform == "cpu" for device in devices)
-
-
 def _packed(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]]:
     if is_lasting:
-        copy = _processes.whole(array) if isinstance(array, jax.Array) else np.array(array)
+        copy = whole(array) if isinstance(array, jax.Array) else np.array(array)
         return lambda: copy
-    # One at a time, where gathering takes memory.
-    return lambda: _processes.whole(array)
+    # One at a time, where that takes memory.
+    return lambda: whole(array)
 
 
 def _chunks(array: Array, is_lasting: bool) -> Callable[[], list[Chunk]]:
     """How to compute the chunks of this process's part of an array."""
     if isinstance(array, np.ndarray):
-        whole = [chunk_of((0,) * array.ndim, array)] if is_lasting else None
-        return lambda: whole or [chunk_of((0,) * array.ndim, array)]
+        chunks = [chunk_of((0,) * array.ndim, array)] if is_lasting else None
+        return lambda: chunks or [chunk_of((0,) * array.ndim, array)]
     parts = [
         (
             [box.indices(length)[0] for box, length in zip(shard.index, array.shape, strict=True)],

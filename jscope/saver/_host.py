@@ -1,0 +1,49 @@
+"""Arrays of JAX on the host, without a trace of it in the arrays.
+
+On a CPU what one device has is seen, not copied: NumPy's view holds the buffer, and JAX reuses no
+buffer that is held, whether its array is deleted or donated. Any other host copy is kept by JAX
+with the array that was asked for it, as long as that lives: here it is asked of arrays of our own,
+over the same buffers.
+
+Imports: `_processes`; JAX and NumPy.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ._orbax import Array
+
+
+def detached(array: jax.Array) -> jax.Array:
+    """The same buffers, of another array where there will be a copy, which is begun."""
+    if _is_on_cpu(array):
+        return array
+    shards = [shard.data for shard in array.addressable_shards]
+    ours = jax.make_array_from_single_device_arrays(array.shape, array.sharding, shards)
+    ours.copy_to_host_async()
+    return ours
+
+
+def whole(array: Array) -> np.ndarray[Any, Any]:
+    """All of an array, wherever its parts are; all processes ask for the same ones."""
+    if isinstance(array, np.ndarray):
+        return array
+    if not (array.is_fully_addressable or array.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    shards = detached(array).addressable_shards
+    if len(shards) == 1 or array.is_fully_replicated:
+        return np.asarray(shards[0].data)
+    gathered = np.empty(array.shape, array.dtype)
+    for shard in shards:
+        if shard.replica_id == 0:
+            gathered[shard.index] = np.asarray(shard.data)
+    return gathered
+
+
+def _is_on_cpu(array: jax.Array) -> bool:
+    devices: Any = array.sharding.addressable_devices
+    return all(device.platform == "cpu" for device in devices)
