@@ -1,6 +1,7 @@
 """`Saver.verify`, progress bars, and signals that ask the program to end."""
 
 import io
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope.saver import Saver, _packing, _progress
+from jscope.saver import Saver, _packing, _progress, _sealed
 
 
 @pytest.fixture
@@ -61,6 +62,16 @@ def test_verify_names_the_shard_that_is_damaged(saver, monkeypatch):
     ]
     (path / "0" / "c" / "0").unlink()
     with pytest.raises(js.CheckpointError, match=r"0/c/0 is gone\n  'w' in 0: "):
+        saver.verify(1)
+
+
+def test_verify_reads_what_is_no_array_too(saver):
+    path = saver.save(TREE, 1) / "jscope.json"
+    members = json.loads(path.read_text())
+    del members["crc32c"]
+    members["values"]["n"]["value"] = "three"
+    path.write_bytes(_sealed.sealed(members))
+    with pytest.raises(js.CheckpointError, match="1 findings:\n  'n': 'three' is no python int"):
         saver.verify(1)
 
 

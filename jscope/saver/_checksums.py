@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._entries import Chunk, Entry
+from ._entries import Chunk
 
 # The library holds Python's global lock while it computes: half a millisecond for this much.
 _AT_ONCE = 8 << 20
@@ -37,12 +37,3 @@ def crc32c_of(data: bytes) -> int:
 def chunk_of(start: Sequence[int], array: np.ndarray[Any, Any]) -> Chunk:
     """The chunk that an array is, if it begins at ``start`` of the whole."""
     return Chunk(tuple(start), array.shape, crc32c(array))
-
-
-def first_damaged(entry: Entry, array: np.ndarray[Any, Any]) -> Chunk | None:
-    """The first chunk of a stored array whose bytes are not those that were saved, or None."""
-    for chunk in entry.chunks:
-        box = zip(chunk.start, chunk.shape, strict=True)
-        if crc32c(array[tuple(slice(at, at + length) for at, length in box)]) != chunk.crc32c:
-            return chunk
-    return None

@@ -7,9 +7,9 @@ Most arrays are stored as they are. The rest is told here, one rule each:
 * a dtype of `_AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
-`store` and `unstore` are inverse to the last bit, for NaNs and negative zeros too.
+So every value is stored to the last bit, NaNs and negative zeros too; `_placing` reads them.
 
-Imports: `_errors`, `_tree` and the files beside this one; JAX and NumPy.
+Imports: `_errors` and the files beside this one; JAX and NumPy.
 """
 
 import dataclasses
@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import CheckpointValueError
-from .._tree import VarTree, leaf_name
 from . import _packing
 from ._entries import INDEX, ORBAX, PACKED, Entry
 from ._naming import check_nestable
@@ -88,31 +87,6 @@ def store(
             f"stored:{''.join(problems)}"
         )
     return entries, arrays
-
-
-def unstore(entry: Entry, array: np.ndarray[Any, Any] | None, dtype: Any) -> Array:
-    """The value of an entry and the array that was stored, if there was one.
-
-    Args:
-        entry: What the index says.
-        array: What was read, or None if it has no elements.
-        dtype: The dtype whose name is ``entry.dtype``.
-
-    Returns:
-        A NumPy array, or for PRNG keys an array of keys on the default device.
-    """
-    if array is None:
-        array = np.zeros(entry.stored_shape, entry.stored_dtype)
-    if entry.key_impl is not None:
-        keys: jax.Array = jax.random.wrap_key_data(jnp.asarray(array), impl=entry.key_impl)
-        return keys
-    return array if entry.is_as_it_is else np.asarray(array.view(dtype))
-
-
-def named_leaves(tree: VarTree) -> list[tuple[str, Any]]:
-    """Names and values of the leaves; a value that is a pytree has several."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(leaf_name(path), leaf) for path, leaf in leaves]
 
 
 @functools.cache
