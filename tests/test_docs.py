@@ -94,6 +94,12 @@ def test_links_between_pages_resolve(page):
         assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_tests_that_a_page_names_exist(page):
+    for path in re.findall(r"`(tests/[\w./]+)`", (ROOT / page).read_text()):
+        assert (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name):
     module = importlib.import_module(name)

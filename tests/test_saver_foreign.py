@@ -325,6 +325,12 @@ def test_tensorflows_checkpoints_are_restored(tmp_path):
     np.testing.assert_array_equal(restored["enc/w"], np.arange(4))
     assert js.load_variable(str(prefix), "enc/w:0")[3] == 3
     assert js.checkpoint_exists(prefix)
+    # TF lists nothing, without a word, for one of the files.
+    for path in (tmp_path, f"{prefix}.index", f"{prefix}.data-00000-of-00001"):
+        assert js.list_variables(path) == [("enc/w", [4]), ("w/Adam", [2])]
+    assert js.latest_checkpoint(tmp_path) == prefix
+    assert not js.checkpoint_exists(tmp_path)
+    assert saver.restore(js.VarTree({"enc/w": jnp.zeros(4)}), tmp_path, unexpected="ignore")
 
 
 def test_what_is_no_checkpoint_is_none(tmp_path):

@@ -4,15 +4,17 @@ A step is *sound* if its index is, and its other files have the sizes, and small
 checksums, that stand there. Others may save, replace and remove steps meanwhile, so what was
 found may be gone a moment later; `has_changed` tells that from damage.
 
-Imports: `_errors`, `_foreign`, `_index`, `_listing`, `_source`, `_state`; standard library.
+Imports: `_errors`, `tf_checkpoint`, `_foreign`, `_index`, `_listing`, `_source`, `_state`;
+standard library.
 """
 
 import os
 import warnings
 from pathlib import Path
 
+from .. import tf_checkpoint
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning, listed
-from ._foreign import foreign_steps, is_foreign, open_foreign
+from ._foreign import foreign_steps, has_tensorflows, is_foreign, open_foreign
 from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
 from ._listing import checkpoints, committed_steps, path_of
 from ._source import OwnSource, Source
@@ -48,12 +50,17 @@ def newest_path(directory: Path) -> Path | None:
         return None
     if found is not None:
         return found.path
-    return next(reversed(foreign_steps(directory).values()), None)
+    steps = foreign_steps(directory)
+    if steps:
+        return steps[max(steps)]
+    prefix = tf_checkpoint.latest_checkpoint(directory) if has_tensorflows(directory) else None
+    return None if prefix is None else Path(prefix)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is a checkpoint, not a directory of them; sound or not."""
-    return (path / FILE_NAME).is_file() or is_foreign(path)
+    own = (path / FILE_NAME).is_file()
+    return own or (is_foreign(path) and not has_tensorflows(path))
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:

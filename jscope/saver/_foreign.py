@@ -5,7 +5,7 @@
 | Orbax, Flax, MaxText | ``_METADATA`` in the directory, or in directories in it: `_orbax_trees` |
 | safetensors | a file ``*.safetensors``, or a directory of such |
 | NumPy | a file ``*.npz`` |
-| TensorFlow | ``PATH.index`` beside the path, which is the prefix of its files |
+| TensorFlow | ``PATH.index`` beside the prefix ``PATH``; one of its files; or a directory of such |
 | Flax before Orbax | a file that is one map in MessagePack |
 
 Steps are directories or files called by a number, or by a word, ``_`` and a number.
@@ -29,6 +29,7 @@ from ._python import python_dtype, python_text
 from ._source import Source, nothing_left
 from ._values import dtype_name
 
+_TENSORFLOW = re.compile(r"\.(?:index|meta|data-\d{5}-of-\d{5})$", re.ASCII)
 _STEP = re.compile(r"(?:\w*_)?(\d+)", re.ASCII)
 
 
@@ -53,9 +54,11 @@ def _file_kind(path: Path) -> Callable[[Path], Mapping[str, Any]] | None:
             return safetensors.open_file
         if path.suffix == ".npz":
             return npz.open_file
+        if _TENSORFLOW.search(path.name):
+            return tf_checkpoint.open
     if path.is_dir() and any(path.glob("*.safetensors")):
         return _together
-    if Path(f"{path}.index").is_file():
+    if Path(f"{path}.index").is_file() or has_tensorflows(path):
         return tf_checkpoint.open
     return _flax_values if _is_flax_map(path) else None
 
@@ -73,6 +76,11 @@ def foreign_steps(directory: Path) -> dict[int, Path]:
         if match and (_orbax_trees.items(path) or _is_flax_map(path)):
             found[int(match[1])] = path
     return dict(sorted(found.items()))
+
+
+def has_tensorflows(path: Path) -> bool:
+    """Whether a path is a directory of TensorFlow's checkpoints."""
+    return path.is_dir() and any(path.glob("*.index"))
 
 
 def _is_flax_map(path: Path) -> bool:
