@@ -24,6 +24,10 @@ class Settings:
         growth_blocks: Sizes that only jscope initialises, the smallest and the largest.
         growth_rounds: Processes for each of them.
         start_rounds: Processes for each command that is started.
+        saved_arrays: How many arrays, and of how many bytes each, are saved and restored.
+        saving_rounds: Samples of each save and each restore.
+        listed_variables: Variables of the checkpoint whose names are listed.
+        large_checkpoint: Bytes of the checkpoint from which one variable is read.
     """
 
     leaves: tuple[int, ...]
@@ -39,6 +43,10 @@ class Settings:
     growth_blocks: tuple[int, int]
     growth_rounds: int
     start_rounds: int
+    saved_arrays: tuple[tuple[int, int], ...]
+    saving_rounds: int
+    listed_variables: int
+    large_checkpoint: int
 
 
 FULL = Settings(
@@ -55,6 +63,10 @@ FULL = Settings(
     growth_blocks=(12, 96),
     growth_rounds=3,
     start_rounds=15,
+    saved_arrays=((4, 64 << 20), (100, 1 << 20), (2000, 4 << 10)),
+    saving_rounds=9,
+    listed_variables=10_000,
+    large_checkpoint=4 << 30,
 )
 
 QUICK = Settings(
@@ -71,6 +83,10 @@ QUICK = Settings(
     growth_blocks=(2, 4),
     growth_rounds=1,
     start_rounds=1,
+    saved_arrays=((4, 8 << 20), (20, 1 << 20), (200, 4 << 10)),
+    saving_rounds=3,
+    listed_variables=500,
+    large_checkpoint=64 << 20,
 )
 
 SMOKE = Settings(
@@ -87,4 +103,8 @@ SMOKE = Settings(
     growth_blocks=(1, 2),
     growth_rounds=1,
     start_rounds=1,
+    saved_arrays=((2, 4 << 10),),
+    saving_rounds=1,
+    listed_variables=3,
+    large_checkpoint=4 << 20,
 )

@@ -22,6 +22,7 @@ def in_turn(
     contenders: Mapping[str, Callable[[int], object]],
     rounds: int,
     sample_seconds: float = 0.0,
+    after: Callable[[], object] | None = None,
 ) -> Samples:
     """Time contenders in turn.
 
@@ -31,11 +32,16 @@ def in_turn(
         rounds: Samples of each.
         sample_seconds: How long a sample should take, from which the number of repetitions
             follows, for each contender by itself; 0 is one repetition.
+        after: What to do after each sample, off the clock.
 
     Returns:
         Seconds per repetition, one number per round.
     """
-    repetitions = {name: _repetitions(run, sample_seconds) for name, run in contenders.items()}
+    clean = after or (lambda: None)
+    repetitions = {}
+    for name, run in contenders.items():
+        repetitions[name] = _repetitions(run, sample_seconds)
+        clean()
     samples: Samples = {name: [] for name in contenders}
     order = list(contenders)
     shuffle = random.Random(0).shuffle
@@ -44,6 +50,7 @@ def in_turn(
         shuffle(order)
         for name in order:
             samples[name].append(_timed(contenders[name], repetitions[name]))
+            clean()
         gc.collect()
     return samples
 

@@ -17,6 +17,7 @@ from pathlib import Path
 PARTS = (
     *("trees", "calls", "tracing", "blocks", "programs", "stacks", "declaring", "initializing"),
     "starting",
+    "saving",
 )
 PEERS = ("haiku", "flax", "equinox")
 

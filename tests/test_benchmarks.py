@@ -62,6 +62,22 @@ def test_one_command_measures_every_contender_and_writes_json(tmp_path):
     assert "Equinox module" in shown
 
 
+def test_who_saves_and_restores_is_measured(tmp_path):
+    path = tmp_path / "results.json"
+    command = [sys.executable, RUN, "--smoke", "--only", "saving", "--json", path]
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    part = json.loads(path.read_text())["parts"]["saving"]
+    measured = {(row["benchmark"], row["contender"]) for row in part["rows"]}
+    for contender in ("raw write", "np.savez", "Orbax v0", "Orbax v1", "jscope", "safetensors"):
+        assert {("save", contender), ("restore", contender)} <= measured
+    for benchmark in ("begin", "list", "read one"):
+        assert (benchmark, "jscope") in measured
+    assert len(part["targets"]) == 11
+    assert "jscope's index" in shown.stdout
+    # What is written is removed again.
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def _found(rows):
     return [(row["benchmark"], row["size"], row["contender"]) for row in rows]
 
