@@ -1,0 +1,54 @@
+"""Small trees that tell by their bytes which version of them was saved.
+
+Imports: jscope, NumPy and JAX.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jscope.saver import _packing
+
+
+@contextlib.contextmanager
+def packing_up_to(size: int) -> Iterator[None]:
+    """Larger arrays go to Orbax, as those of real models do; the limit of jscope is megabytes."""
+    limit = _packing.LIMIT
+    _packing.LIMIT = size
+    try:
+        yield
+    finally:
+        _packing.LIMIT = limit
+
+
+def tree(version: int) -> dict[str, np.ndarray]:
+    """A tree of small arrays, and two of more than 65,536 bytes."""
+    draw = np.random.default_rng(version)
+    return {
+        "large/w": draw.random((130, 130), np.float32),
+        "large/n": draw.integers(0, 1 << 15, (200, 200), np.int16),
+        "small/w": draw.random((3, 5), np.float32),
+        "small/b": draw.random(7, np.float32).astype(np.float16),
+        "step": np.int32(version),
+    }
+
+
+def target() -> dict[str, jax.ShapeDtypeStruct]:
+    """What to restore them into."""
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tree(0).items()}
+
+
+def version_of(restored: Mapping[str, Any], candidates: Iterable[int]) -> int | None:
+    """The version that has exactly these bytes, or None."""
+    for version in candidates:
+        expected = tree(version)
+        if restored.keys() == expected.keys() and all(
+            (x.dtype, x.shape, x.tobytes())
+            == (expected[name].dtype, expected[name].shape, expected[name].tobytes())
+            for name, x in ((name, np.asarray(value)) for name, value in restored.items())
+        ):
+            return version
+    return None
