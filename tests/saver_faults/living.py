@@ -1,0 +1,119 @@
+"""Processes and threads that save and restore beside each other.
+
+Imports: `client`, `server`, `tally`, `trees`, jscope.
+"""
+
+import itertools
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from jscope.saver import Saver
+
+from .client import Server
+from .server import Line
+from .tally import Tally
+from .trees import packing_up_to, target, tree, version_of
+
+
+def write(line: Line, directory: str, seconds: float, options: dict[str, Any]) -> None:
+    """Save step after step, each the tree of its number; tell how many there were."""
+    end = time.monotonic() + seconds
+    with packing_up_to(1 << 16), Saver(directory, **options) as saver:
+        for step in itertools.count(1):
+            # Every other one asynchronous, beside which an evaluator may start to read.
+            handle = saver.save_async(tree(step), step)
+            if step % 2:
+                handle.result()
+            if step == 1:
+                line.tell("begun")
+            if time.monotonic() > end:
+                break
+    line.tell({"steps": step})
+
+
+def evaluate(line: Line, directory: str, seconds: float) -> None:
+    """Restore the latest step over and over; tell how often, which steps, and what was wrong."""
+    end = time.monotonic() + seconds
+    restored, problems = [], []
+    saver = Saver(directory)
+    while time.monotonic() < end and len(problems) < 5:
+        try:
+            # A new one now and then, as another job would have.
+            saver = Saver(directory) if len(restored) % 3 == 0 else saver
+            values = saver.restore(target())
+            step = int(values["step"])
+            restored.append(step)
+            if version_of(values, [step]) is None:
+                problems.append(f"step {step} has wrong values")
+            if restored[-2:] != sorted(restored[-2:]):
+                problems.append(f"went back: {restored[-2:]}")
+        except Exception:
+            problems.append(traceback.format_exc())
+    line.tell({"restored": len(restored), "steps": len(set(restored)), "problems": problems})
+
+
+def threads(line: Line, directory: str, savers: int, steps: int) -> None:
+    """Save and restore in one directory for each thread, all at once; tell what was wrong."""
+    problems: list[str] = []
+
+    def work(number: int) -> None:
+        try:
+            with Saver(f"{directory}/{number}", max_to_keep=2) as saver:
+                for step in range(steps):
+                    version = 100 * number + step
+                    saver.save_async(tree(version), step)
+                    if version_of(saver.restore(target()), [version]) is None:
+                        problems.append(f"{number}: step {step} has wrong values")
+                if saver.all_steps() != (steps - 2, steps - 1):
+                    problems.append(f"{number}: {saver.all_steps()}")
+        except BaseException:
+            problems.append(f"{number}: {traceback.format_exc()}")
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(savers)]
+    with packing_up_to(1 << 16):
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    line.tell(problems)
+
+
+def beside(server: Server, directory: Path, seconds: float, readers: int = 2) -> Tally:
+    """Evaluators beside a writer that keeps one checkpoint; the points are their restores."""
+    tally = Tally("an evaluator", "beside a writer of max_to_keep=1")
+    where = str(directory)
+    writer = server.start(
+        "living:write", directory=where, seconds=seconds, options={"max_to_keep": 1}
+    )
+    assert writer.listen() == "begun"
+    evaluators = [
+        server.start("living:evaluate", directory=where, seconds=seconds) for _ in range(readers)
+    ]
+    for evaluator in evaluators:
+        told = evaluator.last()
+        if told is None:
+            tally.problems.append(("other", 0, f"an evaluator ended with {evaluator.status}"))
+            continue
+        tally.points += told["restored"]
+        tally.outcomes["steps"] += told["steps"]
+        tally.problems += [("other", 0, text) for text in told["problems"]]
+    written = writer.last()
+    if written is None:
+        tally.problems.append(("other", 0, f"the writer ended with status {writer.status}"))
+    else:
+        tally.outcomes["written"] = written["steps"]
+    return tally
+
+
+def at_once(server: Server, directory: Path, savers: int, steps: int) -> Tally:
+    """Savers of as many directories, a thread each; the points are their saves."""
+    tally = Tally(f"{savers} threads", "each in its directory", points=savers * steps)
+    process = server.start("living:threads", directory=str(directory), savers=savers, steps=steps)
+    told = process.last()
+    if told is None:
+        told = [f"the process ended with status {process.status}"]
+    tally.problems += [("other", 0, text) for text in told]
+    return tally

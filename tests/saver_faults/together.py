@@ -1,0 +1,249 @@
+"""Processes of one program, by `jax.distributed`: they train and save together.
+
+Imports: `client`, `injector`, `server`, `tally`, `training`, `trees`, jscope, JAX and NumPy.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jscope as js
+from jscope.saver import Saver
+
+from . import injector
+from .client import Server
+from .server import Line
+from .tally import Tally
+from .training import digest
+from .trees import packing_up_to
+
+DEVICES = 4
+WIDTH = 240
+
+
+def member(
+    line: Line,
+    address: str,
+    number: int,
+    count: int,
+    directory: str,
+    begin: int | None,
+    save_at: list[int],
+    until: int,
+    kill_at: int = 0,
+    is_async: bool = False,
+) -> None:
+    """Train with the other members, four devices in all; tell the digest of all values at the end.
+
+    Args:
+        address: Of the coordinator, where ``host:port`` is free.
+        number: Which member this is, of ``count``.
+        directory: Where the checkpoints are.
+        begin: The step to begin with, restored; the initial values if None.
+        save_at: The steps to save.
+        until: The last step.
+        kill_at: The operation on files at which this process dies in a save, if not 0.
+        is_async: Whether the saves are asynchronous.
+    """
+    join(address, number, count)
+    mesh = Mesh(np.array(jax.devices()), ("x",))
+    assert mesh.size == DEVICES
+    result: dict[str, Any] = {}
+    try:
+        with packing_up_to(1 << 16), Saver(directory) as saver:
+            if begin is None:
+                state = jax.jit(first_state, out_shardings=shardings(mesh))()
+            else:
+                state = saver.restore(abstract(mesh), begin)
+                assert jax.tree.map(lambda x: x.sharding, state) == shardings(mesh)
+            step = int(state["step"])
+            while True:
+                if step in save_at:
+                    mode = injector.KILL if kill_at else injector.WATCH
+                    injector.arm(Path(directory).parent, mode, kill_at)
+                    if is_async:
+                        saver.save_async(state, step).result()
+                    else:
+                        saver.save(state, step)
+                    result["operations"] = injector.disarm()[0]
+                if step == until:
+                    break
+                state = update(state)
+                step += 1
+        result["digest"] = digest(gathered(state))
+        if count > 1:
+            jax.distributed.shutdown()
+    except js.JscopeError as error:
+        result["raised"] = f"{type(error).__name__}: {error}"
+    except Exception:
+        result["escaped"] = traceback.format_exc()
+    line.tell(result)
+
+
+def join(address: str, number: int, count: int) -> None:
+    """Become one of ``count`` processes that have `DEVICES` devices together."""
+    devices = DEVICES // count
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    if count > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        # A member that is gone is noticed in seconds.
+        jax.distributed.initialize(
+            address, count, number, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=10
+        )
+
+
+def first_state() -> dict[str, Any]:
+    """What a training begins with: a large sharded array, small ones, a key and a number."""
+    return {
+        "w": jnp.zeros((WIDTH, WIDTH)),
+        "momentum": jnp.zeros((WIDTH, WIDTH)),
+        "b": jnp.zeros(WIDTH),
+        "table": jnp.arange(40000, dtype=jnp.int32),
+        "key": jax.random.key(0),
+        "step": jnp.int32(0),
+    }
+
+
+def shardings(mesh: Mesh) -> dict[str, NamedSharding]:
+    """The columns are split, so that no sum crosses processes and its order can't matter."""
+    columns, all_of_it = PartitionSpec(None, "x"), PartitionSpec()
+    specs = {"w": columns, "momentum": columns, "b": PartitionSpec("x")}
+    return {name: NamedSharding(mesh, specs.get(name, all_of_it)) for name in first_state()}
+
+
+def abstract(mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """What to restore into."""
+    places = shardings(mesh)
+    return {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[name])
+        for name, x in jax.eval_shape(first_state).items()
+    }
+
+
+@jax.jit
+def update(state: dict[str, Any]) -> dict[str, Any]:
+    """One step of gradient descent with momentum, on data drawn from the state's own key."""
+    key, data = jax.random.split(state["key"])
+    x = jax.random.normal(data, (16, WIDTH))
+    error = x @ state["w"] + state["b"] - jnp.sin(x)
+    momentum = 0.9 * state["momentum"] + x.T @ error
+    return {
+        "w": state["w"] - 1e-3 * momentum,
+        "momentum": momentum,
+        "b": state["b"] - 1e-3 * error.sum(0),
+        "table": state["table"] + 1,
+        "key": key,
+        "step": state["step"] + 1,
+    }
+
+
+def gathered(state: dict[str, Any]) -> dict[str, Any]:
+    """The same with every value whole, in every process."""
+    values = {name: x for name, x in state.items() if name != "key"}
+    values["key"] = jax.random.key_data(state["key"])
+    whole = {name: multihost_utils.process_allgather(x, tiled=True) for name, x in values.items()}
+    return whole | {"key": jax.random.wrap_key_data(jnp.asarray(whole["key"]))}
+
+
+def run(
+    server: Server, count: int, directory: Path, kill: Mapping[int, int] | None = None, **how: Any
+) -> list[Any]:
+    """Start members and wait; what each told, or its exit status if it told nothing.
+
+    Args:
+        kill: The operation at which a member dies, by the member's number.
+        how: More arguments of `member`.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    how = {"begin": None, "save_at": [], **how, "address": address, "directory": str(directory)}
+    members = [
+        server.start(
+            "together:member",
+            number=number,
+            count=count,
+            kill_at=(kill or {}).get(number, 0),
+            **how,
+        )
+        for number in range(count)
+    ]
+    told = [member.listen() for member in members]
+    statuses = [member.wait() for member in members]
+    return [s if message is None else message for message, s in zip(told, statuses, strict=True)]
+
+
+def resume(server: Server, scratch: Path) -> Tally:
+    """Save by one process or two, go on with one or two: always the same bits at the end."""
+    tally = Tally("two processes", "resumed by one and by two")
+    (whole,) = run(server, 1, scratch, until=6)
+    for writers in (1, 2):
+        directory = scratch / str(writers)
+        run(server, writers, directory, save_at=[3], until=3, is_async=writers == 2)
+        for readers in (1, 2):
+            ends = run(server, readers, directory, begin=3, until=6)
+            tally.points += 1
+            if [end["digest"] for end in ends] != [whole["digest"]] * readers:
+                text = f"saved by {writers}, resumed by {readers}: {ends} instead of {whole}"
+                tally.problems.append(("wrong", tally.points, text))
+            else:
+                tally.outcomes["equal"] += 1
+    return tally
+
+
+def deaths(server: Server, scratch: Path, points: int) -> Iterator[Tally]:
+    """Kill one of two processes at some of its file operations, while both save step 2."""
+    digests = {run(server, 1, scratch, until=step)[0]["digest"]: step for step in (1, 2)}
+    template = scratch / "template"
+    run(server, 2, template / "run", save_at=[1], until=1)
+    for victim in (0, 1):
+        tally = Tally("two processes", f"process {victim} killed in a save")
+        at, stride = 1, 1
+        while tally.points < points:
+            case = scratch / f"{victim}-{at}"
+            shutil.copytree(template, case)
+            how = {"begin": 1, "save_at": [2], "until": 2, "is_async": at % 2 == 0}
+            told = run(server, 2, case / "run", {victim: at}, **how)
+            if told[victim] != -signal.SIGKILL:
+                break  # It has fewer operations than that.
+            tally.points += 1
+            tally.problems += [
+                (kind, at, text)
+                for kind, text in _after_death(case / "run", told[1 - victim], digests)
+            ]
+            latest = js.Saver(case / "run").latest_step()
+            tally.outcomes["new" if latest == 2 else "old"] += 1
+            at += stride
+        yield tally
+
+
+def _after_death(
+    directory: Path, survivor: Any, digests: Mapping[str, int]
+) -> Iterator[tuple[str, str]]:
+    if isinstance(survivor, dict) and "raised" not in survivor:
+        yield "silent" if "digest" in survivor else "other", f"the survivor told {survivor}"
+    if survivor == 0:
+        yield "silent", "the survivor ended as if nothing had happened"
+    with Saver(directory) as saver:
+        for step in saver.all_steps():
+            restored = saver.restore(jax.eval_shape(first_state), step)
+            if digests.get(digest(restored)) != step:
+                yield "wrong", f"step {step} has other values"
+        if 1 not in saver.all_steps():
+            yield "lost", "step 1 is gone"
+        saver.save(restored, 3)
+        if saver.latest_step() != 3:
+            yield "stuck", "a save afterwards is not there"
+    for name in set(os.listdir(directory)) - {"checkpoint", "1", "2", "3"}:
+        yield "debris", name

@@ -1,0 +1,15 @@
+"""Two processes of one program save and restore together; `prove_saver.py` kills more of them."""
+
+from saver_faults import together
+
+
+def test_a_training_resumed_by_one_process_or_two_ends_with_the_same_bits(server, tmp_path):
+    tally = together.resume(server, tmp_path)
+    assert tally.points == 4
+    assert not tally.problems
+
+
+def test_a_process_killed_in_a_save_leaves_good_checkpoints_and_an_error(server, tmp_path):
+    for tally in together.deaths(server, tmp_path, points=1):
+        assert tally.points == 1
+        assert not tally.problems
