@@ -7,7 +7,7 @@ what XLA adds, is not in it.
 Imports: `_recorder`, `_table`, `_tree`, `sharding`, JAX.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ from ._recorder import VariableSpec
 from ._table import bytes_text, table
 from ._tree import from_flat, value_bytes
 from .sharding import AnyMesh, Rules, abstract_mesh, named_shardings
+
+_SHOWN = 10  # rows of a printed table of variables
 
 
 class Optimizer(Protocol):
@@ -57,7 +59,7 @@ class Planned:
 class Plan:
     """Bytes on each device for a model's variables, their gradients and an optimizer's state.
 
-    Prints as two tables.
+    Prints as a table, and one each of the largest variables that are cut and that stay whole.
 
     Attributes:
         mesh: The mesh's axes and their sizes.
@@ -119,21 +121,30 @@ class Plan:
             table(header, rows, right=header[1:]),
         ]
         variables = (*self.trainable, *self.other)
-        by_size = sorted(variables, key=lambda row: -row.device_bytes)
-        details = [
-            (
-                row.name,
-                str(row.shape),
-                str(row.dtype),
-                "whole" if row.is_whole else str(row.spec),
-                bytes_text(row.device_bytes),
-            )
-            for row in by_size
-        ]
-        columns = ("variable", "shape", "dtype", "sharding", "on each device")
-        if details:
-            text.append(table(columns, details, right=columns[-1:], most=20))
+        cut = [row for row in variables if not row.is_whole]
+        if cut:
+            text.append(_largest("cut", cut, {"sharding": lambda row: str(row.spec)}))
+        if self.replicated:
+            text.append(_largest("whole", self.replicated, {}))
         return "\n\n".join(text)
+
+
+def _largest(
+    title: str, rows: Iterable[Planned], more: Mapping[str, Callable[[Planned], str]]
+) -> str:
+    """A table of the variables that take the most bytes on each device."""
+    columns: dict[str, Callable[[Planned], str]] = {
+        title: lambda row: row.name,
+        "shape": lambda row: str(row.shape),
+        "dtype": lambda row: str(row.dtype),
+        **more,
+        "on each device": lambda row: bytes_text(row.device_bytes),
+    }
+    largest = sorted(rows, key=lambda row: -row.device_bytes)
+    shown = [[cell(row) for cell in columns.values()] for row in largest[:_SHOWN]]
+    text = table(tuple(columns), shown, right=("on each device",))
+    smaller = len(largest) - len(shown)
+    return f"{text}\n... {smaller:,} more ..." if smaller else text
 
 
 def plan(

@@ -8,6 +8,7 @@ import argparse
 import itertools
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax
-from matrix.cells import MODES, check, is_refused, not_run
+from matrix.cells import MODES, check, is_refused, not_run, programs_kept_in
 from matrix.operations import OPERATIONS
 from matrix.transforms import TRANSFORMS
 
@@ -70,6 +71,9 @@ if __name__ == "__main__":
     parser.add_argument("--table", action="store_true", help="print the table alone")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     only_table = parser.parse_args().table
-    failed = 0 if only_table else run()
+    failed = 0
+    if not only_table:
+        with tempfile.TemporaryDirectory() as folder, programs_kept_in(folder):
+            failed = run()
     print("\n".join(table()))
     sys.exit(bool(failed))

@@ -3,10 +3,16 @@
 from pathlib import Path
 
 import pytest
-from matrix.cells import MODES, check, not_run
+from matrix.cells import MODES, check, not_run, programs_kept_in
 from matrix.operations import OPERATIONS
 from matrix.transforms import TRANSFORMS
 from print_matrix import table
+
+
+@pytest.fixture(scope="module", autouse=True)
+def equal_programs_compile_once(tmp_path_factory):
+    with programs_kept_in(tmp_path_factory.getbasetemp().parent / "programs"):
+        yield
 
 
 @pytest.mark.parametrize("leaks", [False, True], ids=["eager", "checking_leaks"])

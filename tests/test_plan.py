@@ -53,7 +53,7 @@ def test_it_counts_what_the_devices_then_hold():
     assert plan.optimizer_bytes == on_first_device((moments.mu, moments.nu)) + 4
 
 
-def test_it_prints_two_tables():
+def test_it_prints_what_is_cut_and_what_is_whole():
     plan = DECLARED.plan(AbstractMesh((2, 4), ("data", "model")), RULES, optimizer=optax.sgd(0.1))
     assert repr(plan) == (
         "Plan for 8 devices (data 2, model 4)\n"
@@ -65,19 +65,33 @@ def test_it_prints_two_tables():
         "other variables               4 B                  4 B       4 B\n"
         "together                  9.0 KiB              1.0 KiB  65.0 KiB\n"
         "\n"
-        "variable   shape     dtype    sharding            on each device\n"
+        "cut        shape     dtype    sharding            on each device\n"
         "layer_0/w  (64, 64)  float32  P('data', 'model')         2.0 KiB\n"
         "layer_1/w  (64, 64)  float32  P('data', 'model')         2.0 KiB\n"
-        "layer_0/b  (64,)     float32  whole                        256 B\n"
-        "layer_1/b  (64,)     float32  whole                        256 B\n"
-        "seen       ()        int32    whole                          4 B"
+        "\n"
+        "whole      shape  dtype    on each device\n"
+        "layer_0/b  (64,)  float32           256 B\n"
+        "layer_1/b  (64,)  float32           256 B\n"
+        "seen       ()     int32               4 B"
     )
+
+
+def test_of_many_variables_it_prints_the_largest():
+    def towers(scope):
+        for i in range(40):
+            scope.get_variable(f"cut_{i}", (4, i + 1))
+            scope.get_variable(f"whole_{i}", (i + 1,))
+
+    text = repr(js.declare(towers)().plan({"data": 4}, [("cut_*", P("data"))]))
+    assert text.count("\n... 30 more ...") == 2
+    assert [f"cut_{i} " in text for i in (39, 30, 29)] == [True, True, False]
+    assert [f"whole_{i} " in text for i in (39, 30, 29)] == [True, True, False]
 
 
 def test_without_an_optimizer_and_without_variables():
     plan = js.declare(lambda scope: None)().plan({"data": 2})
     assert plan.total_bytes == 0
-    assert "variable " not in repr(plan)
+    assert repr(plan).count("on each device") == 1
 
 
 def test_state_of_another_shape_than_its_variable_is_whole():

@@ -26,7 +26,8 @@ class Operation:
         block: ``(scope, x) -> y``.
         by_hand: ``(values, x) -> y``, the same from the values of the block's variables.
         shapes: The variables that the block has, relative to its scope.
-        before: What the model does with the scope outside the transform.
+        before: What the model does with the scope outside the transform, which will cut the last
+            axis of variables into so many shards.
         refused: If it must fail, the modes where it does, and its message by the transform's name.
         refused_only_if_kept: Whether it fails only where the block keeps the model's scope.
         in_callback: Whether it needs no JAX, and so runs in `jax.pure_callback`.
@@ -36,15 +37,15 @@ class Operation:
     block: Callable[[Any, Any], Any]
     by_hand: Callable[[Values, Any], Any]
     shapes: Mapping[str, tuple[int, ...]]
-    before: Callable[[Any], object] = lambda scope: None
+    before: Callable[[Any, int], object] = lambda scope, shards: None
     refused: tuple[frozenset[str], Callable[[str], str]] | None = None
     refused_only_if_kept: bool = False
     in_callback: bool = False
     draws: bool = False
 
 
-def create_w(scope: Any) -> Any:
-    return scope.get_variable("w", (3,))
+def create_w(scope: Any, shards: int = 1) -> Any:
+    return scope.get_variable("w", (3 * shards,))
 
 
 def create(scope, x):
@@ -78,13 +79,18 @@ def mapped_stack(scope, x):
     return jax.vmap(create, in_axes=(0, None))(scope.stacked("s", 2), x).sum(0)
 
 
+def number(key: Any) -> Any:
+    """A number in [0, 1) from the bits of the key itself, which are as good as any."""
+    return (jax.random.key_data(key)[:1] >> 8).astype(jnp.float32) / 2**24
+
+
 def draw(scope, x):
-    return x * x * jax.random.normal(scope.rng("noise"), (3,))
+    return x * x * number(scope.rng("noise"))
 
 
 def fold(scope, x):
     now = (scope / "inner").fold(jnp.int32(5))
-    return x * x * jax.random.normal(now.rng("noise"), (3,))
+    return x * x * number(now.rng("noise"))
 
 
 def count(scope, x):
@@ -109,7 +115,7 @@ def record(scope, x):
 
 
 def noise(*path: str | int) -> Any:
-    return jax.random.normal(key_by_definition(ROOT, "a", *path, "rng:noise"), (3,))
+    return number(key_by_definition(ROOT, "a", *path, "rng:noise"))
 
 
 EVERYWHERE = frozenset({"declare", "direct", "jit", "grad"})

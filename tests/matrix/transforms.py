@@ -5,12 +5,14 @@ Each passes the scope as an argument where JAX has a place for one, and closes o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 Block = Callable[[Any, Any], Any]
@@ -30,6 +32,9 @@ class Transform:
             the transform: where it closes over it, or JAX passes it on as it is.
         no_gradient: Why JAX can't differentiate it backwards, in JAX's words.
         is_callback: Whether the block runs outside JAX.
+        mesh: The mesh that it needs, if any.
+        shards: The number of shards into which each variable's last axis is cut; the block then
+            sees one of them, and ``by_hand`` is not asked: each shard is the block by itself.
     """
 
     apply: Callable[[Block, Any, Any], Any]
@@ -39,6 +44,8 @@ class Transform:
     keeps_scope: bool = False
     no_gradient: str = ""
     is_callback: bool = False
+    mesh: Callable[[], Mesh] | None = None
+    shards: int = 1
 
 
 def vmap(block, scope, x):
@@ -86,15 +93,48 @@ def while_loop(block, scope, x):
     return lax.while_loop(lambda carry: carry[0] < 2, body, (0, scope, x))[2]
 
 
-def shard_map(block, scope, x):
-    mesh = jax.sharding.Mesh(jax.devices()[:2], ("data",))
-    specs = scope.specs(lambda name, value: P(), P())
+DEVICES = 8
 
-    def both(scope, xs):
-        return jax.vmap(block, in_axes=(None, 0))(scope, xs)
 
-    mapped = jax.shard_map(both, mesh=mesh, in_specs=(specs, P("data")), out_specs=P("data"))
-    return mapped(scope, jnp.stack([x, 2 * x]))
+def row_of(i: int, x: Any) -> Any:
+    """What the i-th device gets."""
+    return (1 + i / DEVICES) * x
+
+
+@cache
+def mesh_of(kind: AxisType) -> Mesh:
+    return jax.make_mesh((DEVICES,), ("data",), axis_types=(kind,))
+
+
+def sharded(name: str, value: Any) -> P:
+    """The spec of a variable whose last axis is cut."""
+    del name
+    return P(*(None,) * (len(value.shape) - 1), "data")
+
+
+def replicated(name: str, value: Any) -> P:
+    del name, value
+    return P()
+
+
+def shard_map(kind, spec, block, scope, x):
+    """The block on each device, with a row of its own."""
+    mesh = mesh_of(kind)
+    rows = jnp.stack([row_of(i, x) for i in range(DEVICES)])
+    if kind == AxisType.Explicit:
+        rows = jax.sharding.reshard(rows, NamedSharding(mesh, P("data")))
+    specs = scope.specs(spec, P())
+    mapped = jax.shard_map(
+        lambda scope, rows: block(scope, rows[0])[None],
+        mesh=mesh,
+        in_specs=(specs, P("data")),
+        out_specs=P("data"),
+    )
+    return mapped(scope, rows)
+
+
+def shard_map_by_hand(f, x):
+    return jnp.stack([f(row_of(i, x)) for i in range(DEVICES)])
 
 
 def pure_callback(block, scope, x):
@@ -213,7 +253,17 @@ TRANSFORMS = {
         "jax.lax.switch",
     ),
     "associative_scan": Transform(closed(associative), associative, "jax.vmap", keeps_scope=True),
-    "shard_map": Transform(shard_map, two, "jax.vmap"),
+    **{
+        f"shard_map, {kind.name}, {spec.__name__}": Transform(
+            partial(shard_map, kind, spec),
+            shard_map_by_hand,
+            "jax.shard_map",
+            mesh=partial(mesh_of, kind),
+            shards=DEVICES if spec is sharded else 1,
+        )
+        for kind in (AxisType.Auto, AxisType.Explicit)
+        for spec in (replicated, sharded)
+    },
     "pure_callback": Transform(
         pure_callback,
         lambda f, x: f(x),
