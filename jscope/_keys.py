@@ -69,6 +69,13 @@ _INTEGER_WORDS = component_words(f"jscope.fold.{RULE_VERSION}")
 
 def mix(words: Words, component: Words) -> Words:
     """The words of a child from its parent's and its component's; NumPy or traced."""
+    # Compiled, which is one equation of a model's trace instead of fifty.
+    numpy = isinstance(words, np.ndarray) and isinstance(component, np.ndarray)
+    result: Words = (_mix if numpy else _compiled_mix)(words, component)
+    return result
+
+
+def _mix(words: Words, component: Words) -> Words:
     if words.ndim > component.ndim:  # JAX may be told to refuse arrays of different ranks
         component = component.reshape((1,) * (words.ndim - component.ndim) + component.shape)
     # Slices, not items: NumPy warns of overflow in scalars, not in arrays.
@@ -79,6 +86,9 @@ def mix(words: Words, component: Words) -> Words:
     concatenate: Any = np.concatenate if isinstance(mixed, np.ndarray) else jnp.concatenate
     result: Words = concatenate([left, right], axis=-1)
     return result
+
+
+_compiled_mix = jax.jit(_mix)
 
 
 def words_of(names: Sequence[str]) -> UInt32[np.ndarray, "n 2"]:
