@@ -69,7 +69,7 @@ class GPT:
 
 def main() -> None:
     parse_arguments()
-    begin = time.perf_counter()
+    begin = time.process_time()
     model = GPT()
     declared = js.declare(model)(jax.ShapeDtypeStruct((1, model.context), jnp.int32))
     print(str(declared).partition("\n")[0])
@@ -89,8 +89,9 @@ def main() -> None:
     except js.ShardingError as error:
         print(error)
 
-    seconds = time.perf_counter() - begin
-    print(f"\nAll this took {seconds:.1f} s and at most {peak_bytes() / 2**20:.0f} MiB.")
+    seconds = time.process_time() - begin
+    memory = peak_bytes() / 2**20
+    print(f"\nAll this took {seconds:.1f} s of a processor and at most {memory:.0f} MiB.")
 
 
 def peak_bytes() -> int:

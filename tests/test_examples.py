@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-DIGITS = Path(__file__).parent.parent / "examples" / "digits.py"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 needs_examples = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("sklearn", "matplotlib", "tqdm")),
@@ -19,15 +19,16 @@ needs_examples = pytest.mark.skipif(
 )
 
 
-def digits(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+def example(name: str, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if name[:4] != "JAX_"}
-    command = [sys.executable, str(DIGITS), *arguments]
+    environment.pop("XLA_FLAGS", None)  # which gives the tests eight devices
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @needs_examples
 def test_digits_tells_its_whole_story(tmp_path):
-    done = digits("--epochs", "2", "--out", "here", cwd=tmp_path)
+    done = example("digits.py", "--epochs", "2", "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     output = done.stdout
@@ -87,12 +88,53 @@ def read_png(path: Path) -> tuple[int, int, bytes]:
 
 @needs_examples
 def test_digits_explains_itself_and_its_arguments(tmp_path):
-    done = digits("--help", cwd=tmp_path)
+    done = example("digits.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for option in ("--epochs", "--out", "--seed", "--evaluate"):
         assert option in done.stdout
     assert "fine-tuned" in done.stdout
-    wrong = digits("--epochs", "0", cwd=tmp_path)
+    wrong = example("digits.py", "--epochs", "0", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "--epochs must be at least 1" in wrong.stderr
     assert not list(tmp_path.iterdir())
+
+
+@needs_examples
+def test_resnet_learns_and_its_stack_is_its_blocks(tmp_path):
+    done = example("resnet.py", "--epochs", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Declaration of 17 variables" in done.stdout
+    accuracies = re.findall(r"held-out accuracy ([\d.]+)%", done.stdout)
+    assert len(accuracies) == 2
+    assert float(accuracies[1]) > 80
+    assert done.stdout.count("logits differ by at most") == 2
+    assert not list(tmp_path.iterdir())
+
+
+@needs_examples
+def test_gpt_is_the_same_on_eight_devices_as_on_one(tmp_path):
+    done = example("gpt.py", "--steps", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Plan for 8 devices (data 2, model 4)" in done.stdout
+    found = re.findall(r"^step +\d+  loss ([\d.]+)", done.stdout, re.MULTILINE)
+    losses = [float(loss) for loss in found]
+    assert len(losses) == 4  # the first and the last step on eight devices, and on one
+    assert losses[1] < losses[0] - 0.5
+    assert losses[2:] == pytest.approx(losses[:2], abs=0.002)
+    assert "The first 4 losses on one device differ by at most" in done.stdout
+    assert "Logits through the cache differ by at most" in done.stdout
+    assert re.search(r"^The ", done.stdout, re.MULTILINE)  # the text it continues
+
+
+@needs_examples
+def test_a_trillion_parameters_are_planned_in_seconds_and_little_memory(tmp_path):
+    done = example("plan_gpt.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Declaration of 2,052 variables, 1,008,038,758,400 parameters" in done.stdout
+    assert "60.1 GiB does not fit into 16 GiB." in done.stdout
+    assert "4.3 GiB fits into 16 GiB." in done.stdout
+    assert "can't be cut over 'data': 25600 / 24 = 1066.67" in done.stdout
+    took = re.search(r"took ([\d.]+) s of a processor and at most (\d+) MiB", done.stdout)
+    assert took
+    assert float(took[1]) < 10
+    assert int(took[2]) < 1000
