@@ -40,7 +40,7 @@ from ._lineage import Lineage
 from ._names import below, check, inside, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Reuse, exists_already
-from ._sites import Site
+from ._sites import Site, in_callback
 from ._tree import Structure, VarTree, structure_of, values_of
 
 Leaves = tuple[Any, ...]
@@ -246,10 +246,14 @@ class Bound:
         position = self.fixed.structure.position(name)
         if position is None:
             error = not_there(self.path, name, self.fixed.structure.names, self.root.names)
-            raise MissingVariableError(
-                f"{error} A bound scope never creates variables: js.init this model, or restore a "
-                "checkpoint that has the name."
-            )
+            hint = ": js.init this model, or restore a checkpoint that has the name."
+            if in_callback():
+                hint = (
+                    ", and no declaration runs what jax.pure_callback calls. Write "
+                    f"scope.get_variable({name!r}, shape) before the callback too; then js.init "
+                    "makes it."
+                )
+            raise MissingVariableError(f"{error} A bound scope never creates variables{hint}")
         return leaves[position]
 
     def has(self, name: str) -> bool:

@@ -87,3 +87,14 @@ def transform_around() -> str:
             break
         frame = frame.f_back
     return found or "a transform"
+
+
+def in_callback() -> bool:
+    """Whether the caller runs in `jax.pure_callback`, which no declaration runs."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if frame.f_code.co_qualname == "pure_callback_impl" and _owner(module) == "jax":
+            return True
+        frame = frame.f_back
+    return False

@@ -233,6 +233,24 @@ def test_shard_map_in_scan_over_a_stack(kind):
             np.testing.assert_allclose(out, np.tile(expected[None], (4, 1)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_variable_that_only_a_callback_asks_for_is_an_error_that_says_so(wrap):
+    def model(scope, x):
+        def on_host(scope, x):
+            return np.asarray(x) * np.asarray(scope.get_variable("w", (3,)))
+
+        return jax.pure_callback(on_host, jax.ShapeDtypeStruct((3,), jnp.float32), scope / "a", x)
+
+    assert list(js.declare(model)(X)) == []
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jax.block_until_ready(wrap(model)(js.Scope({"a/b": X}), X))
+    assert str(caught.value).endswith(
+        "MissingVariableError: No variable at 'a/w' (close names: 'a/b'). A bound scope never "
+        "creates variables, and no declaration runs what jax.pure_callback calls. Write "
+        "scope.get_variable('w', shape) before the callback too; then js.init makes it."
+    )
+
+
 # Loops of other libraries.
 
 
