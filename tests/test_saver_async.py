@@ -71,9 +71,9 @@ def test_every_call_waits_for_the_save_in_flight(saver, tree, monkeypatch):
     flush = _disk.flush_all
     turn = threading.Event()
 
-    def slow(path):
+    def slow(*paths):
         assert turn.wait(60)
-        flush(path)
+        flush(*paths)
 
     monkeypatch.setattr("jscope.saver._committing.flush_all", slow)
     calls = [

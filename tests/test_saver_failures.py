@@ -108,7 +108,7 @@ def test_a_save_that_is_committed_does_not_fail_afterwards(saver, tree, monkeypa
     assert saver.restore(tree) == tree
 
 
-def test_all_is_flushed_before_the_rename_then_the_state_then_what_is_evicted(
+def test_all_is_flushed_before_the_renames_and_the_parent_before_what_is_evicted(
     tmp_path, tree, monkeypatch
 ):
     events = []
@@ -132,12 +132,10 @@ def test_all_is_flushed_before_the_rename_then_the_state_then_what_is_evicted(
     at = events.index(("rename", str(path)))
     flushed = {name.partition("/1")[2] for what, name in events[:at] if what == "fsync"}
     assert flushed >= {str(p)[len(str(path)) :] for p in [path, *path.rglob("*")]}
-    (_, temporary), (_, trash) = events[at + 2], events[at + 5]
-    assert temporary.startswith(f"{directory}/.tmp-")
+    assert any(name.endswith("/state") for what, name in events[:at] if what == "fsync")
+    (_, trash) = events[at + 3]
     assert trash.startswith(f"{directory}/.tmp-")
     assert events[at + 1 :] == [
-        ("fsync", str(directory)),
-        ("fsync", temporary),
         ("replace", str(directory / "checkpoint")),
         ("fsync", str(directory)),
         ("rename", trash),

@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import multiprocessing
 import os
+import pathlib
 import shutil
 import threading
 
@@ -52,6 +53,16 @@ class Death(BaseException):
     """As if the process had been killed: nothing is undone or removed."""
 
 
+OPERATIONS = {
+    "rename": os,
+    "replace": os,
+    "exchange": _committing,
+    "flush": _committing,
+    "flush_all": _committing,
+    "write_state": _committing,
+}
+
+
 class NothingIsUndone(contextlib.ExitStack):
     def callback(self, *arguments):
         pass
@@ -81,14 +92,13 @@ def dies(saver, monkeypatch, home, operation, nth):
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("operation", ["rename", "flush", "flush_all", "exchange", "write_state"])
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
 def test_whenever_a_process_dies_the_old_or_the_new_is_there(tmp_path, monkeypatch, operation):
     for nth in itertools.count():
         directory = tmp_path / str(nth)
         saver = Saver(directory)
         saver.save(OLD, 1)
-        home = os if operation == "rename" else _committing
-        if not dies(saver, monkeypatch, home, operation, nth):
+        if not dies(saver, monkeypatch, OPERATIONS[operation], operation, nth):
             assert nth % 2 == 0
             break
         # Before anyone tidies up:
@@ -126,26 +136,29 @@ def test_what_fails_is_undone(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
 
 
-def test_a_state_file_that_cannot_be_written_is_told_though_the_step_is_saved(
-    tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("operation", ["write_bytes", "replace"])
+@pytest.mark.usefixtures("way")
+def test_without_its_state_file_nothing_is_saved(tmp_path, monkeypatch, operation):
     saver = Saver(tmp_path, max_to_keep=1)
     saver.save(OLD, 1)
+    home = {"write_bytes": pathlib.Path, "replace": os}[operation]
+    original = getattr(home, operation)
 
-    def fail(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fail(path, *arguments):
+        if path.name == "state":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(path, *arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_committing, "write_state", fail)
-        with pytest.raises(js.CheckpointError) as caught:
-            saver.save(NEW, 2)
-    assert str(caught.value) == (
-        f"Step 2 is saved, in {tmp_path}/2, but not written down in the state file, and nothing "
-        "was evicted: [Errno 28] No space left on device. The next save does it."
-    )
-    assert saver.all_steps() == (1, 2)
-    saver.save(NEW, 3)
-    assert saver.all_steps() == (3,)
+    for step in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(home, operation, fail)
+            with pytest.raises(js.CheckpointError, match=f"Step {step} was not saved .* No space"):
+                saver.save(NEW, step, overwrite=True)
+        assert saver.all_steps() == (1,)
+        assert value(saver) == 1
+        assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
+    saver.save(NEW, 2)
+    assert saver.all_steps() == (2,)
 
 
 def test_a_checkpoint_that_cannot_be_evicted_is_a_warning(tmp_path, monkeypatch):
@@ -318,9 +331,9 @@ def test_where_nothing_can_be_locked_nothing_is_swept_and_all_is_saved(tmp_path,
 def test_a_reader_beside_a_saving_thread_removes_nothing_of_it(tmp_path, monkeypatch):
     turn, flush_all = threading.Event(), _committing.flush_all
 
-    def late(path):
+    def late(*paths):
         assert turn.wait(60)
-        flush_all(path)
+        flush_all(*paths)
 
     monkeypatch.setattr(_committing, "flush_all", late)
     saver = Saver(tmp_path)
@@ -335,10 +348,10 @@ def test_a_reader_beside_a_saving_thread_removes_nothing_of_it(tmp_path, monkeyp
 def test_a_save_waits_for_one_of_another_saver_in_the_same_directory(tmp_path, monkeypatch):
     turn, flush_all = threading.Event(), _committing.flush_all
 
-    def late(path):
-        if path.name == "1":
+    def late(*paths):
+        if paths[0].name == "1":
             assert turn.wait(60)
-        flush_all(path)
+        flush_all(*paths)
 
     monkeypatch.setattr(_committing, "flush_all", late)
     handle = Saver(tmp_path).save_async(OLD, 1)
@@ -365,7 +378,9 @@ def test_a_failure_to_flush_in_any_thread_is_raised(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", record)
     _disk.flush_all(tmp_path)
     assert sorted(flushed) == sorted(map(str, [tmp_path, *files]))
-    assert flushed[-1] == str(tmp_path)
+    flushed.clear()
+    _disk.flush_all(files[3])
+    assert flushed == [str(files[3])]
     for bad in (0, 1, 19):
 
         def fail(descriptor, bad=files[bad]):

@@ -173,15 +173,13 @@ def test_what_was_evicted_by_one_who_died_before_he_could_remove_it_goes_next(
         pass
 
     def dying(*arguments):
-        original(*arguments)
         raise Death
 
     saver = Saver(tmp_path, max_to_keep=2)
     for step in (1, 2):
         saver.save(TREE, step)
-    original = _committing.write_state
     with monkeypatch.context() as patch:
-        patch.setattr(_committing, "write_state", dying)
+        patch.setattr(_committing, "_evict", dying)
         with pytest.raises(Death):
             saver.save(TREE, 3)
     assert saver.all_steps() == (1, 2, 3)
@@ -296,8 +294,7 @@ def test_to_keep_all_is_to_let_none_go(found, count, hours):
 def test_a_state_is_read_as_it_was_written(tmp_path):
     numbers = {"loss": 0.1, "nan": math.nan, "inf": -math.inf}
     state = State((Record(3, "abc", 12.5, numbers), Record(1, "def", 13.5, {}, kept=True)), 7.25)
-    _state.write_state(tmp_path, tmp_path / "temporary", state)
-    assert os.listdir(tmp_path) == ["checkpoint"]
+    _state.write_state(tmp_path / "checkpoint", state)
     found, damage = _state._read(tmp_path)
     assert damage == ""
     assert repr(found) == repr(state)

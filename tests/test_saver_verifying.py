@@ -182,7 +182,7 @@ def test_a_step_that_is_saved_already_or_on_its_way_is_not_saved_again(tmp_path)
 def test_an_earlier_failure_does_not_prevent_the_last_save(tmp_path, monkeypatch):
     saver = Saver(tmp_path)
 
-    def fail(path):
+    def fail(*paths):
         raise OSError(28, "No space left on device")
 
     def train():

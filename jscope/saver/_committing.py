@@ -1,14 +1,15 @@
 """The moment at which what was written becomes a checkpoint, and what is removed after it.
 
-1. Everything in the workplace is flushed to disk: each file, each directory.
+1. The new state file is written, into the workplace, as it will be. It and everything that was
+   written before are flushed to disk: each file, each directory.
 2. One rename gives the new directory its step's name; or, if the step is there already, one
-   exchange of the two directories. The parent is flushed. Now it is saved, and not before.
-3. The state file is replaced.
-4. What the retention evicts is moved to the workplace, and that is removed.
+   exchange of the two directories. One more puts the state file in its place. The parent is
+   flushed. Now it is saved, and not before.
+3. What the retention evicts is moved to the workplace, and that is removed.
 
 A process that dies leaves the old or the new, whenever it dies: before 2. the old, with a workplace
-that the next Saver removes; after it the new. The state is written before an evicted checkpoint
-is touched, and a checkpoint is out of its place, whole, before the first of its files is removed.
+that the next Saver removes; after it the new. An evicted checkpoint is out of the state file before
+it is touched, and out of its place, whole, before the first of its files is removed.
 
 Imports: `_errors` and the files beside this one that need no JAX.
 """
@@ -16,13 +17,15 @@ Imports: `_errors` and the files beside this one that need no JAX.
 import contextlib
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
+from .._errors import CheckpointExistsError, CheckpointWarning
 from ._disk import exchange, flush, flush_all, locked, remove
 from ._index import FILE_NAME, Index, write_index
 from ._listing import all_replaced, checkpoints, replaced
 from ._retention import Retention
+from ._state import FILE_NAME as STATE_FILE
 from ._state import Record, read_state, write_state
 from ._workplace import Workplace, is_workplace, taken
 
@@ -52,17 +55,16 @@ def commit(
         CheckpointExistsError: If the step was saved meanwhile, and is not to be overwritten.
     """
     write_index(written, index)
-    flush_all(written)
+    state_file = workplace.path / "state"
     with locked(directory):
-        _put_in_place(written, index.step, workplace, directory, overwrite)
+        check_place(directory / str(index.step), index.step, overwrite)
+        steps = checkpoints(directory)
         newest = Record(index.step, index.save_id, index.saved_at, index.metrics)
-        try:
-            _keep_and_evict(newest, workplace, directory, retention, now)
-        except OSError as error:
-            raise CheckpointError(
-                f"Step {index.step} is saved, in {directory / str(index.step)}, but not written "
-                f"down in the state file, and nothing was evicted: {error}. The next save does it."
-            ) from error
+        state, going = retention.apply(read_state(directory, steps, newest), now)
+        write_state(state_file, state)
+        flush_all(written, state_file)
+        _put_in_place(written, state_file, index.step, workplace, directory)
+        _evict([steps[record.step] for record in going], workplace, directory)
 
 
 def check_place(path: Path, step: int, overwrite: bool) -> None:
@@ -99,10 +101,9 @@ def sweep(directory: Path) -> None:
 
 
 def _put_in_place(
-    written: Path, step: int, workplace: Workplace, directory: Path, overwrite: bool
+    written: Path, state_file: Path, step: int, workplace: Workplace, directory: Path
 ) -> None:
     path = directory / str(step)
-    check_place(path, step, overwrite)
     # What is told to have failed must not be there, and what it was to replace must.
     with contextlib.ExitStack() as undo:
         if path.exists() and exchange(written, path):
@@ -120,22 +121,18 @@ def _put_in_place(
                 check_place(path, step, overwrite=False)
                 raise
             undo.callback(os.rename, path, written)
+        os.replace(state_file, directory / STATE_FILE)
         flush(directory)
         undo.pop_all()
 
 
-def _keep_and_evict(
-    newest: Record, workplace: Workplace, directory: Path, retention: Retention, now: float
-) -> None:
-    steps = checkpoints(directory)
-    state, going = retention.apply(read_state(directory, steps, newest), now)
-    write_state(directory, workplace.path / "state", state)
+def _evict(paths: Sequence[Path], workplace: Workplace, directory: Path) -> None:
     try:
-        for record in going:
+        for path in paths:
             # Unless somebody else has removed it meanwhile.
             with contextlib.suppress(FileNotFoundError):
-                os.rename(steps[record.step], workplace.path / f"evicted-{record.step}")
-        if going:
+                os.rename(path, workplace.path / f"evicted-{path.name}")
+        if paths:
             flush(directory)
     except OSError as error:
         # All is saved and written down; the next save finds what is too much.

@@ -26,15 +26,14 @@ def make_directory(directory: Path) -> None:
         flush(directory.parent)
 
 
-def flush_all(root: Path) -> None:
-    """Flush a directory and all that is in it to disk: files first, directories last."""
-    files: list[Path] = []
-    directories: list[Path] = []
-    for directory, _, names in os.walk(root, topdown=False):
-        files += (Path(directory, name) for name in names)
-        directories.append(Path(directory))
-    _in_threads(flush, files)
-    _in_threads(flush, directories)
+def flush_all(*roots: Path) -> None:
+    """Flush files, and directories with all that is in them, to disk, all at once."""
+    paths: list[Path] = []
+    for root in roots:
+        paths.append(root)
+        for directory, directories, files in os.walk(root):
+            paths += (Path(directory, name) for name in (*directories, *files))
+    _in_threads(flush, paths)
 
 
 def flush(path: Path) -> None:
@@ -47,7 +46,7 @@ def flush(path: Path) -> None:
 
 
 def _in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
-    # A file system writes its journal once for all that wait for it.
+    # A file system writes its journal once for all that wait for it at a time.
     errors: list[BaseException] = []
 
     def run(mine: list[Path]) -> None:
@@ -71,20 +70,6 @@ def _in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
         thread.join()
     if errors:
         raise errors[0]
-
-
-def write_durably(temporary: Path, path: Path, data: bytes) -> None:
-    """Replace a file by one with these bytes, which are flushed to disk before and after.
-
-    Args:
-        temporary: A name that nobody has, on the same file system.
-        path: The file.
-        data: Its new bytes.
-    """
-    temporary.write_bytes(data)
-    flush(temporary)
-    os.replace(temporary, path)
-    flush(path.parent)
 
 
 def exchange(first: Path, second: Path) -> bool:

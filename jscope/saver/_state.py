@@ -15,7 +15,7 @@ It is one JSON object, as `_sealed` says, replaced as a whole after each save::
 not in the file is found and counted, one that is gone is not. If the file is gone, all there are
 are as any other; if it is damaged, they are all kept for good, since one of them may have been.
 
-Imports: `_errors`, `_disk`, `_index`, `_sealed`; standard library.
+Imports: `_errors`, `_index`, `_sealed`; standard library.
 """
 
 import dataclasses
@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .._errors import CheckpointError, CheckpointWarning
-from ._disk import write_durably
 from ._index import numbers_from_json, numbers_to_json, read_header, read_save_id
 from ._sealed import sealed, unsealed
 
@@ -100,14 +99,8 @@ def remembered(directory: Path) -> frozenset[int]:
     return frozenset(record.step for record in _read(directory)[0].records)
 
 
-def write_state(directory: Path, temporary: Path, state: State) -> None:
-    """Replace the state file.
-
-    Args:
-        directory: The directory.
-        temporary: Where to write the new file first.
-        state: What is to be in it.
-    """
+def write_state(path: Path, state: State) -> None:
+    """Write a state file, which is then to be flushed and put in the place of the old one."""
     members = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -117,7 +110,7 @@ def write_state(directory: Path, temporary: Path, state: State) -> None:
             for record in state.records
         ],
     }
-    write_durably(temporary, directory / FILE_NAME, sealed(members))
+    path.write_bytes(sealed(members))
 
 
 def _read(directory: Path) -> tuple[State, str]:
