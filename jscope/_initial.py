@@ -36,7 +36,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from . import initializers
 from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
 from ._keys import Words, fold_words
-from ._no_arguments import NoArguments, no_arguments, takes_none
+from ._no_arguments import NoArguments, no_arguments, takes_any, takes_none
 from .initializers import InitializedValue, KnownShape
 
 Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
@@ -77,7 +77,7 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
         shape: An int, a sequence of ints, or None if the initializer knows it; then a dimension
             may be None too.
         dtype: What JAX takes for a dtype; None is the dtype of a value written down, else
-            float32.
+            float32. `initializers.constant` that fills a given shape is no value, as in TF.
         initializer: ``f(key, shape, dtype)``; or a number, a list or an array, the initial
             value itself, or a function of no arguments that gives it; or None for TF1's default
             for the dtype.
@@ -98,11 +98,12 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
             raise shape_of_constant(name, shape)
         _check_dtype_of_value(name, asked, initializer.dtype)
     _check_called(name, initializer)
-    if takes_none(initializer):
+    if takes_none(initializer) and not (_is_full(shape) and takes_any(initializer)):
         initializer = _of_no_arguments(name, shape, asked, initializer)
     known = isinstance(initializer, KnownShape | NoArguments)
     if asked is None:
-        asked = initializer.dtype if known else np.dtype(np.float32)
+        fills = isinstance(initializer, initializers.constant) and _is_full(shape)
+        asked = initializer.dtype if known and not fills else np.dtype(np.float32)
     if shape is None and not known:
         passed = "" if initializer is None else "The initializer passed is not valid by itself. "
         raise InitializerError(
@@ -112,8 +113,7 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
     if initializer is None:
         initializer = initializers.default(asked, name)
     if known and not _is_full(shape):
-        check_found(name, shape, None, initializer, "That is the shape of the initial value.")
-        shape = initializer.shape
+        shape = _completed(name, shape, initializer.shape)
     return Wanted(normalize_shape(name, shape), asked, initializer)
 
 
@@ -136,6 +136,16 @@ def _is_full(shape: Any) -> bool:
     if isinstance(shape, Iterable) and _rank(shape):
         return all(dimension is not None for dimension in shape)
     return shape is not None
+
+
+def _completed(name: str, shape: Any, own: tuple[int, ...]) -> tuple[int, ...]:
+    """The initial value's own shape, if it is one that was asked for."""
+    if shape is not None and not _fits(_dimensions(name, shape), own):
+        raise ShapeMismatchError(
+            f"Shape of a new variable ({name}) must be fully defined, or fit its initial value's "
+            f"{own}, but instead was {shape!r}."
+        )
+    return own
 
 
 def _check_dtype_of_value(name: str, asked: Any, found: Any) -> None:
@@ -259,10 +269,8 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> Non
     found_shape, found_dtype = shape_and_dtype(name, found)
     plain = type(shape) is tuple and _INT.issuperset(map(type, shape))
     if shape is not None and not (plain and shape == found_shape):  # else as nearly always
-        asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
-        normalize_shape(name, tuple(d for d in asked if d is not None))
-        fits = (a is None or a == f for a, f in zip(asked, found_shape))
-        if len(asked) != len(found_shape) or not all(fits):
+        asked = _dimensions(name, shape)
+        if not _fits(asked, found_shape):
             raise ShapeMismatchError(
                 f"Trying to share variable {name}, but specified shape {asked} and found shape "
                 f"{found_shape}. {hint}"
@@ -275,6 +283,17 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> Non
 
 
 _INT = frozenset({int})
+
+
+def _dimensions(name: str, shape: Any) -> tuple[Any, ...]:
+    """A shape in which dimensions may be None; those that aren't are looked at."""
+    asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+    normalize_shape(name, tuple(d for d in asked if d is not None))
+    return asked
+
+
+def _fits(asked: tuple[Any, ...], found: tuple[int, ...]) -> bool:
+    return len(asked) == len(found) and all(a in (None, f) for a, f in zip(asked, found))
 
 
 def _rank(shape: Any) -> int:

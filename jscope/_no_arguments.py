@@ -2,7 +2,8 @@
 
 Such a function gives the initial value itself, so the variable has that value's shape and dtype,
 and none may be asked for beside it (a shape with unknown dimensions may). It runs compiled, like
-any initialiser. A parameter that has a default counts as none.
+any initialiser. A parameter that has a default counts as none; but where the shape is known, what
+takes a key, a shape and a dtype gets them.
 
 Source: ``tf.get_variable``, TensorFlow 1.15. One difference: a dtype that is asked for must be the
 value's, where TF ignores it.
@@ -56,6 +57,15 @@ def takes_none(initializer: Any) -> bool:
         return False
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return all(p.default is not p.empty or p.kind in several for p in parameters)
+
+
+def takes_any(initializer: Callable[..., Any]) -> bool:
+    """Whether what can be called without arguments may as well be called with key, shape, dtype."""
+    try:
+        inspect.signature(initializer).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def no_arguments(name: str, function: Callable[[], Any]) -> NoArguments:

@@ -91,8 +91,9 @@ class Initializer(Protocol):
 class KnownShape(abc.ABC):
     """An initializer that knows the shape of its value, and the dtype it has by itself.
 
-    ``get_variable`` uses both where it is given neither. The dtype follows JAX's rules: a
-    Python or NumPy integer is int32, and a Python float float32, unless x64 is enabled.
+    ``get_variable`` uses both where it is given neither; `constant` says when it is otherwise.
+    The dtype follows JAX's rules: a Python or NumPy integer is int32, and a Python float float32,
+    unless x64 is enabled.
     """
 
     @property
@@ -157,8 +158,9 @@ ones = _Everywhere("ones", 1)
 class constant(KnownShape):
     """A value written down: a number, or numbers that fill the variable row by row.
 
-    If there are fewer numbers than elements, the last one is repeated. A number has shape
-    ``()`` by itself, a list or an array its own.
+    If there are fewer numbers than elements, the last one is repeated. Where no shape is asked
+    for, a number has shape ``()``, a list or an array its own, and the dtype is the value's.
+    Where one is, the variable is float32 unless a dtype is asked for, as any other is.
 
     Args:
         value: A number or bool, a list or tuple of them, nested or not, or an array. It is
@@ -226,7 +228,8 @@ def fill(value: complex) -> constant:
         InitializerError: If the value isn't a single number.
 
     Source:
-        ``tf.fill``, whose ``dims`` are the variable's shape here.
+        ``tf.fill``, whose ``dims`` are the variable's shape here. Difference: ``tf.fill([2], 7)``
+        is int32; a variable of a shape is float32 unless a dtype is asked for.
     """
     filled = constant(value)
     if filled.shape:

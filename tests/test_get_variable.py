@@ -107,10 +107,50 @@ def test_an_initializer_without_arguments_may_not_close_over_traced_values():
 def test_a_partial_shape_fits_a_value_that_knows_its_own():
     assert declare_w((None, 3), initializer=table).shape == (2, 3)
     assert declare_w((None,), initializer=init.range(4)).shape == (4,)
-    with pytest.raises(js.ShapeMismatchError, match=r"specified shape \(None, 4\) and found shape"):
+    with pytest.raises(js.ShapeMismatchError, match=r"or fit its initial value's \(2, 3\)"):
         declare_w((None, 4), initializer=table)
     with pytest.raises(js.ShapeMismatchError, match="must be fully defined, but instead was"):
         declare_w((None, 3), initializer=init.zeros)
+
+
+def test_what_may_be_called_with_or_without_arguments_gets_them_if_there_is_a_shape():
+    def either(*args):
+        return jnp.zeros(3) if not args else jnp.ones(args[1], args[2])
+
+    assert value_of_w(initializer=either).tolist() == [0, 0, 0]
+    assert value_of_w(shape=(2,), initializer=either).tolist() == [1, 1]
+    with pytest.raises(js.InitializerError, match="takes no arguments"):
+        value_of_w(shape=(3,), initializer=lambda a=1, b=2: jnp.zeros(3))
+
+
+# Constants.
+
+
+def test_a_constant_that_fills_a_shape_is_float32_unless_a_dtype_is_said():
+    three = init.constant(3)
+    assert declare_w((2,), initializer=three).dtype == "float32"
+    assert declare_w((2,), "int32", three).dtype == "int32"
+    assert declare_w(initializer=three).dtype == "int32"  # no shape: the value itself
+    assert declare_w(initializer=3).dtype == "int32"
+    assert declare_w((5,), initializer=init.range(5)).dtype == "int32"
+
+    def model(scope):
+        with scope.variable_scope("half", dtype="float16", initializer=three) as half:
+            half.get_variable("w", (2,))
+
+    assert js.declare(model)()["half/w"].dtype == "float16"
+    np.testing.assert_array_equal(value_of_w(shape=(2,), initializer=three), [3.0, 3.0])
+
+
+@pytest.mark.parametrize("initializer", [init.constant([1, 2]), init.range(2)])
+def test_a_partial_shape_that_is_not_the_initial_value_s_is_an_error(initializer):
+    assert declare_w((None,), initializer=initializer).shape == (2,)
+    text = (
+        r"Shape of a new variable \(w\) must be fully defined, or fit its initial value's \(2,\), "
+        r"but instead was \(None, 3\)."
+    )
+    with pytest.raises(js.ShapeMismatchError, match=text):
+        declare_w((None, 3), initializer=initializer)
 
 
 @pytest.mark.parametrize("shape", [None, (None, 3), (2, None), [2, 3], (None, None)])

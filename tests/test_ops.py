@@ -289,7 +289,7 @@ WRONG_ARGUMENTS = [
     (
         {"shape": 2, "initializer": jax.nn.initializers.he_normal},
         js.InitializerError,
-        "takes no arguments. If it makes initializers, call it first",
+        "gave no array but function. It makes initializers: call it",
     ),
     (
         {"shape": 2, "initializer": lambda *_: None},
