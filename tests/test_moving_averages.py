@@ -190,6 +190,18 @@ def test_variables_to_restore_reads_averages_into_parameters():
     assert restored == params | state | ema.average(stored)
 
 
+def test_a_saver_restores_averages_into_parameters(tmp_path):
+    declared = js.declare(model)(jnp.ones((1, 3)))
+    ema = js.ExponentialMovingAverage(0.5)
+    variables = declared.init(jax.random.key(0))
+    params, state = declared.split(variables)
+    averages = ema.apply(ema.init(params), params | {"dense/w": jnp.zeros((3, 2))})
+    with js.Saver(tmp_path) as saver:
+        saver.save(params | state | averages, 1)
+        restored = saver.restore(declared, rename=ema.variables_to_restore(declared))
+    assert restored == variables | {"dense/w": params["dense/w"] / 2}
+
+
 def test_variables_to_restore_takes_a_selector_of_what_has_averages():
     declared = js.declare(model)(jnp.ones((1, 3)))
     names = js.ExponentialMovingAverage(0.9, name="a").variables_to_restore(declared, "dense/*")
