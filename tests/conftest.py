@@ -1,8 +1,12 @@
 """The suite is strict: what JAX would convert silently is an error here.
 
 Examples and snippets of the documentation run under JAX's defaults; their tests say so.
+
+Tests that need TensorFlow skip without it. Where ``JSCOPE_TENSORFLOW=required`` is set, as
+`tests/run.py` does, they may not: then the whole suite fails at once.
 """
 
+import importlib.util
 import os
 import sys
 
@@ -40,3 +44,12 @@ def server(tmp_path_factory):
         pytest.skip(missing)
     with serving(tmp_path_factory.mktemp("server") / "errors") as server:
         yield server
+
+
+def pytest_configure() -> None:
+    required = os.environ.get("JSCOPE_TENSORFLOW") == "required"
+    if required and importlib.util.find_spec("tensorflow") is None:
+        raise pytest.UsageError(
+            "TensorFlow is not installed, and its tests would be skipped, but "
+            "JSCOPE_TENSORFLOW=required is set."
+        )

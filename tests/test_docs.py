@@ -3,6 +3,7 @@
 In a page, the ``python`` blocks run one after the other in one namespace; a ``text`` block
 right behind one is what it prints. A line ``$ jscope ...`` of a ``console`` block runs too, in
 the same folder; what follows is what it prints.
+A ``py`` block is TensorFlow's: `test_docs_tensorflow`.
 """
 
 import contextlib

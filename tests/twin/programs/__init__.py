@@ -1,0 +1,32 @@
+"""The programs, by topic. Each is run by both libraries, which must do the same."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..library import Library
+
+Program = Callable[[Library], Any]
+
+PROGRAMS: dict[str, Program] = {}
+
+
+def twin(program: Program) -> Program:
+    """Have a program run by both libraries."""
+    _add(program.__name__, program)
+    return program
+
+
+def each(cases: Iterable[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Have one program for each case, which is its second argument."""
+
+    def register(program: Callable[..., Any]) -> Callable[..., Any]:
+        for case in cases:
+            _add(f"{program.__name__}[{case}]", lambda t, case=case: program(t, case))
+        return program
+
+    return register
+
+
+def _add(name: str, program: Program) -> None:
+    assert name not in PROGRAMS, name
+    PROGRAMS[name] = program
