@@ -9,6 +9,7 @@ Imports: `_entries`; NumPy.
 """
 
 import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,6 +23,9 @@ Box: TypeAlias = tuple[tuple[int, int], ...]
 
 # What XLA wants of memory that it uses as it is, without a copy.
 _ALIGNMENT = 64
+# From here on memory is the system's pages, given back at once. The allocator would keep some of
+# what was read aside, between what stays.
+_OWN_PAGES = 1 << 20
 
 
 class Unit(NamedTuple):
@@ -65,6 +69,9 @@ def aligned(shape: Sequence[int], dtype: Any) -> Array:
     """New memory for an array, beginning where XLA can use it as it is."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
+    if size >= _OWN_PAGES:
+        pages: Array = np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
+        return pages
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     array: Array = memory[start : start + size].view(dtype).reshape(shape)
@@ -89,7 +96,7 @@ def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Uni
             (region,) = meets
             yield Unit(box, _view(regions[region], slices(box, region)), chunk.crc32c)
         elif meets:
-            aside = np.empty(chunk.shape, next(iter(regions.values())).dtype)
+            aside = aligned(chunk.shape, next(iter(regions.values())).dtype)
             copies = [
                 (_view(aside, slices(part, box)), _view(regions[region], slices(part, region)))
                 for region, part in meets.items()
