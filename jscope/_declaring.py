@@ -33,6 +33,9 @@ Leaves = tuple[Any, ...]
 
 
 _HASH_BITS = 12
+_HALF = _HASH_BITS // 2
+_MASK = (1 << _HALF) - 1
+_HALVES = [tuple(None if n >> i & 1 else () for i in range(_HALF)) for n in range(1 << _HALF)]
 
 
 class Declaring:
@@ -48,7 +51,7 @@ class Declaring:
         self.stack = stack
         self.defaults = defaults
         code = hash((run, path))
-        self.bits = tuple(None if code >> i & 1 else () for i in range(_HASH_BITS))
+        self.bits = _HALVES[code & _MASK] + _HALVES[code >> _HALF & _MASK]
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -969,13 +969,16 @@ def default(dtype: DTypeLike, name: str = "of unknown name") -> Initializer:
         ``tf.get_variable(initializer=None)``.
     """
     if jnp.issubdtype(dtype, jnp.floating):
-        return glorot_uniform()
+        return _default_of_floats()
     if jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_):
         return zeros
     raise InitializerError(
         f"An initializer for variable {name} of {dtype} is required: that dtype has no default. "
         "Write initializer=init.zeros, or another."
     )
+
+
+_default_of_floats = functools.cache(glorot_uniform)  # checking its parameters takes its time
 
 
 # What the initializers share.
