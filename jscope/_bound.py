@@ -10,8 +10,8 @@ decision may use them. Interning is weak and locked; JAX's caches hold static pa
 The leaves of a bound scope are its variables' values in the order of their names and, with
 random streams or in a stack, its words (`_place`) and the streams' keys.
 
-Imports: `_defaults`, `_errors`, `_getters`, `_initial`, `_keys`, `_lineage`, `_names`, `_place`,
-`_recorder`, `_sites`, `_tree`, JAX.
+Imports: `_defaults`, `_errors`, `_getters`, `_keys`, `_lineage`, `_names`, `_place`, `_recorder`,
+`_sites`, `_tree`, `_wanted`, JAX.
 """
 
 import threading
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _initial
+from . import _wanted
 from ._defaults import Defaults
 from ._errors import (
     JscopeError,
@@ -228,7 +228,7 @@ class Bound:
             hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
             raise exists_already(whole, earlier, site, hint)
         try:
-            _initial.check_found(
+            _wanted.check_found(
                 whole,
                 request.shape_said(whole),
                 request.dtype_said(whole, self.fixed.dtype),

@@ -3,7 +3,7 @@
 Variable creators stand around it; see `_getters`.
 
 Imports: `_collections`, `_errors`, `_getters`, `_initial`, `_names`, `_place`, `_recorder`,
-`_seen`, `initializers`, `sharding`, JAX.
+`_seen`, `_wanted`, `initializers`, `sharding`, JAX.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from . import _initial
+from . import _initial, _wanted
 from ._collections import check_collections
 from ._errors import ConstraintError, GetterError, RegularizerError
 from ._getters import Creator, composed
@@ -49,7 +49,7 @@ def create(
     found = jax.ShapeDtypeStruct(created.slice_shape, created.dtype)
     hint = "Its variable creator changed that; leave it out of get_variable, or of the creator."
     dtype = request.dtype_said(whole, None)
-    _initial.check_found(whole, request.shape_said(whole), dtype, found, hint)
+    _wanted.check_found(whole, request.shape_said(whole), dtype, found, hint)
     return created
 
 
@@ -100,7 +100,7 @@ def _spec(
     if isinstance(initializer, InitializedValue):
         shape, dtype = _like_source(whole, initializer, shape, dtype, stack, recorder)
     initializer = recorder.accepted(whole, initializer)
-    wanted = _initial.normalize(whole, shape, dtype, initializer)
+    wanted = _wanted.normalize(whole, shape, dtype, initializer)
     if sharding is None and partitioner is not None:
         if not callable(partitioner):
             raise ValueError(f"Partitioner must be callable, but received: {partitioner!r}.")

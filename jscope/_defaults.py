@@ -8,7 +8,7 @@ hands on all others, but not the constraint, and a model that is ported keeps it
 Only reuse, dtype and getters can change what a look-up gives. The rest is `loose`: a bound scope
 has it for whoever reads it, and loses it at a transform's boundary.
 
-Imports: `_errors`, `_getters`, `_initial`, `_recorder`, `initializers`, `regularizers`,
+Imports: `_errors`, `_getters`, `_recorder`, `_wanted`, `initializers`, `regularizers`,
 `sharding`.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from jax.typing import ArrayLike
 
-from . import _initial
+from . import _wanted
 from ._errors import ConstraintError
 from ._getters import Creator, CustomGetter, check_getter, composed
 from ._recorder import AUTO_REUSE, Constraint, Reuse
@@ -107,5 +107,5 @@ def read(
     if custom_getter is not None:
         changes["getters"] = (check_getter(custom_getter),)
     if dtype is not None:
-        changes["dtype"] = _initial.normalize_dtype(f"{scope}/**" if scope else "**", dtype)
+        changes["dtype"] = _wanted.normalize_dtype(f"{scope}/**" if scope else "**", dtype)
     return changes

@@ -1,10 +1,6 @@
-"""From ``shape=, dtype=, initializer=`` to an array: what creating one variable means.
+"""From an initializer to an array: what initialising one variable means.
 
-`normalize` reads the arguments of a ``get_variable`` once, so that what follows need not
-look at them again: a shape is a tuple of ints, a dtype one that JAX has under its present
-settings, an initializer a function ``f(key, shape, dtype)``. `run` calls it.
-
-Facts that other files rely on:
+`run` calls the initializer that `_wanted` has read. Facts that other files rely on:
 
 * **An initializer runs compiled, never op by op**, whoever asks: XLA fuses, and an eager
   call differs in the last bit of a quarter of the values.
@@ -16,16 +12,14 @@ Facts that other files rely on:
   to compile, and JAX's cache would keep it.
 * **Errors name the variable**, also those of initializers, which don't know it.
 
-Imports: `_errors`, `_keys`, `_no_arguments`, `initializers`, JAX and NumPy.
+Imports: `_errors`, `_keys`, `initializers`, JAX and NumPy.
 """
 
 import contextlib
 import functools
-import inspect
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -33,26 +27,11 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from . import initializers
-from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
+from ._errors import InitializerError
 from ._keys import Words, fold_words
-from ._no_arguments import NoArguments, no_arguments, takes_any, takes_none
 from .initializers import InitializedValue, KnownShape
 
 Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
-
-
-class Wanted(NamedTuple):
-    """What a variable shall be: the three arguments of `get_variable`, read."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    initializer: Initializer
-
-    @property
-    def slice_shape(self) -> tuple[int, ...]:
-        """The shape: this is no stack."""
-        return self.shape
 
 
 class _Wanted(Protocol):  # a VariableSpec
@@ -64,272 +43,6 @@ class _Wanted(Protocol):  # a VariableSpec
     def dtype(self) -> np.dtype[Any]: ...
     @property
     def initializer(self) -> Initializer: ...
-
-
-# 1. Reading the arguments.
-
-
-def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
-    """Read the arguments of a `get_variable` that creates.
-
-    Args:
-        name: The variable's whole name, for messages.
-        shape: An int, a sequence of ints, or None if the initializer knows it; then a dimension
-            may be None too.
-        dtype: What JAX takes for a dtype; None is the dtype of a value written down, else
-            float32. `initializers.constant` that fills a given shape is no value, as in TF.
-        initializer: ``f(key, shape, dtype)``; or a number, a list or an array, the initial
-            value itself, or a function of no arguments that gives it; or None for TF1's default
-            for the dtype.
-
-    Returns:
-        ``(shape, dtype, initializer)``, with `initializers.constant` for an initial value.
-
-    Raises:
-        InitializerError: If the initializer is none, was not called with its parameters, is
-            traced, or needs a shape that is not given; or if a shape is given with a value.
-        ShapeMismatchError: If the shape isn't one.
-        DtypeMismatchError: If the dtype isn't one, or another than the value's.
-    """
-    asked = None if dtype is None else normalize_dtype(name, dtype)
-    if initializer is not None and not callable(initializer):
-        initializer = _constant(name, initializer)
-        if shape is not None:
-            raise shape_of_constant(name, shape)
-        _check_dtype_of_value(name, asked, initializer.dtype)
-    _check_called(name, initializer)
-    if takes_none(initializer) and not (_is_full(shape) and takes_any(initializer)):
-        initializer = _of_no_arguments(name, shape, asked, initializer)
-    known = isinstance(initializer, KnownShape | NoArguments)
-    if asked is None:
-        fills = isinstance(initializer, initializers.constant) and _is_full(shape)
-        asked = initializer.dtype if known and not fills else np.dtype(np.float32)
-    if shape is None and not known:
-        passed = "" if initializer is None else "The initializer passed is not valid by itself. "
-        raise InitializerError(
-            f"{passed}Variable {name} did not get an initial value, so its `shape` argument must "
-            f"be specified. Write get_variable({name.rpartition('/')[2]!r}, shape, ...)."
-        )
-    if initializer is None:
-        initializer = initializers.default(asked, name)
-    if known and not _is_full(shape):
-        shape = _completed(name, shape, initializer.shape)
-    return Wanted(normalize_shape(name, shape), asked, initializer)
-
-
-def is_value(initializer: Any, shape: Any) -> bool:
-    """Whether an initializer, passed beside this shape, is the initial value itself."""
-    if initializer is None:
-        return False
-    return not callable(initializer) or (not _is_full(shape) and takes_none(initializer))
-
-
-def shape_of_constant(name: str, shape: Any) -> InitializerError:
-    """Compose TF1's error for a shape that is given beside an initial value."""
-    return InitializerError(
-        f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
-        f"shape={shape!r} out, or write initializer=init.constant(value) to fill the shape."
-    )
-
-
-def _is_full(shape: Any) -> bool:
-    if isinstance(shape, Iterable) and _rank(shape):
-        return all(dimension is not None for dimension in shape)
-    return shape is not None
-
-
-def _completed(name: str, shape: Any, own: tuple[int, ...]) -> tuple[int, ...]:
-    """The initial value's own shape, if it is one that was asked for."""
-    if shape is not None and not _fits(_dimensions(name, shape), own):
-        raise ShapeMismatchError(
-            f"Shape of a new variable ({name}) must be fully defined, or fit its initial value's "
-            f"{own}, but instead was {shape!r}."
-        )
-    return own
-
-
-def _check_dtype_of_value(name: str, asked: Any, found: Any) -> None:
-    if asked is not None and asked != found:
-        raise DtypeMismatchError(
-            f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{asked}' don't "
-            "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
-            f"{asked.name!r})."
-        )
-
-
-def _of_no_arguments(name: str, shape: Any, asked: Any, function: Any) -> NoArguments:
-    if _is_full(shape):
-        raise InitializerError(
-            f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
-            f"it first; if it gives the initial value itself, leave shape={shape!r} out."
-        )
-    initializer = no_arguments(name, function)
-    _check_dtype_of_value(name, asked, initializer.dtype)
-    return initializer
-
-
-def known_shape(initializer: Any) -> tuple[int, ...] | None:
-    """The shape of an initial value that is written down; None for all other initializers."""
-    if isinstance(initializer, KnownShape):
-        return initializer.shape
-    if initializer is None or callable(initializer):
-        return None
-    return tuple(np.shape(initializer))
-
-
-def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
-    """A shape as a tuple of ints; 5 is ``(5,)``.
-
-    Raises:
-        ShapeMismatchError: If a dimension is traced, unknown, negative or no integer.
-    """
-    if type(shape) is tuple and all(type(d) is int and d >= 0 for d in shape):
-        return shape  # what nearly every look-up passes
-    dimensions = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
-    if any(isinstance(d, jax.core.Tracer) for d in dimensions):
-        raise ShapeMismatchError(
-            f"The shape of variable {name!r} must be known when the model is traced, got the "
-            f"traced {shape!r}. Take it from x.shape, or pass a Python int."
-        )
-    if None in dimensions:
-        raise ShapeMismatchError(
-            f"Shape of a new variable ({name}) must be fully defined, but instead was {shape!r}."
-        )
-    try:
-        whole = tuple(operator.index(d) for d in dimensions)
-    except TypeError:
-        raise ShapeMismatchError(
-            f"The shape of variable {name!r} must be an int or a sequence of ints, got {shape!r}."
-        ) from None
-    for dimension in whole:
-        if dimension < 0:
-            raise ShapeMismatchError(
-                f"Variable {name!r}: Dimension {dimension} must be >= 0, in shape {whole}."
-            )
-    return whole
-
-
-def normalize_dtype(name: str, dtype: Any) -> Any:
-    """A dtype as NumPy's, if JAX has it under its present settings.
-
-    Raises:
-        DtypeMismatchError: If it is no dtype, or a 64-bit one while x64 is not enabled.
-    """
-    try:
-        if jnp.issubdtype(dtype, jax.dtypes.extended):
-            return dtype  # of typed PRNG keys
-        wanted = np.dtype(dtype)
-    except TypeError:
-        raise DtypeMismatchError(
-            f"The dtype of variable {name!r} must be one of JAX's, such as jnp.float32, got "
-            f"{dtype!r}."
-        ) from None
-    has: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
-    if isinstance(dtype, type) and dtype in (float, int, complex):
-        return has  # Python's types are JAX's defaults: jnp.zeros(3, float) is float32.
-    if has != wanted:
-        raise DtypeMismatchError(
-            f"Variable {name!r} is asked for as {wanted}, which JAX has only with "
-            f"jax.config.update('jax_enable_x64', True). Enable it, or write dtype=jnp.{has}."
-        )
-    return wanted
-
-
-def shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
-    """The shape and dtype of a variable's value, or of its spec.
-
-    Raises:
-        DtypeMismatchError: If it has none; a tree may hold anything.
-    """
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return tuple(value.shape), value.dtype
-    if isinstance(value, bool | int | float | complex):
-        return (), jnp.result_type(value)
-    raise DtypeMismatchError(
-        f"Variable {name!r} holds a {type(value).__name__}, not an array. Read it "
-        f"with tree[{name!r}] or scope[...], replace it with tree | {{{name!r}: value}}."
-    )
-
-
-def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> None:
-    """Raise if a variable is asked for with another shape or dtype than it has.
-
-    Args:
-        name: The variable's whole name.
-        shape: The shape asked for, as a user writes it; None fits any, and a None in it any
-            dimension.
-        dtype: The dtype asked for, as `normalize_dtype` gives it; None fits any.
-        found: The variable's value or spec.
-        hint: What to do about it, for the message.
-
-    Raises:
-        ShapeMismatchError: In TF's words.
-        DtypeMismatchError: In TF's words.
-    """
-    found_shape, found_dtype = shape_and_dtype(name, found)
-    plain = type(shape) is tuple and _INT.issuperset(map(type, shape))
-    if shape is not None and not (plain and shape == found_shape):  # else as nearly always
-        asked = _dimensions(name, shape)
-        if not _fits(asked, found_shape):
-            raise ShapeMismatchError(
-                f"Trying to share variable {name}, but specified shape {asked} and found shape "
-                f"{found_shape}. {hint}"
-            )
-    if dtype is not None and dtype != found_dtype:
-        raise DtypeMismatchError(
-            f"Trying to share variable {name}, but specified dtype {dtype} and found dtype "
-            f"{found_dtype}. {hint}"
-        )
-
-
-_INT = frozenset({int})
-
-
-def _dimensions(name: str, shape: Any) -> tuple[Any, ...]:
-    """A shape in which dimensions may be None; those that aren't are looked at."""
-    asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
-    normalize_shape(name, tuple(d for d in asked if d is not None))
-    return asked
-
-
-def _fits(asked: tuple[Any, ...], found: tuple[int, ...]) -> bool:
-    return len(asked) == len(found) and all(a in (None, f) for a, f in zip(asked, found))
-
-
-def _rank(shape: Any) -> int:
-    return getattr(shape, "ndim", 1)  # an array of no dimensions is iterable, until one tries
-
-
-def _constant(name: str, value: Any) -> initializers.constant:
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
-        raise InitializerError(
-            f"The initial value of variable {name!r} is traced, but initial values can't depend on "
-            f"traced values: {value!r}. Compute it outside the model, or assign it afterwards; if "
-            "it shall depend on what the model computes, write js.init(model, inline=True)."
-        )
-    try:
-        return initializers.constant(value)
-    except InitializerError:
-        raise InitializerError(
-            f"Variable {name!r}: The initializer passed is not valid: {value!r} of type "
-            f"{type(value).__name__}. Pass a function f(key, shape, dtype), such as init.zeros or "
-            "init.glorot_uniform(); or a number, a list of numbers or an array, and no shape."
-        ) from None
-
-
-def _check_called(name: str, initializer: Any) -> None:
-    """Raise if an initializer's class, or the function that makes one, was passed itself."""
-    ours = getattr(initializer, "__module__", None) == initializers.__name__
-    maker = inspect.isfunction(initializer) and "<locals>" not in initializer.__qualname__
-    if inspect.isclass(initializer) or (ours and maker):
-        called = f"{'init.' if ours else ''}{initializer.__name__}()"
-        raise InitializerError(
-            f"Variable {name!r}: {initializer.__name__} is not an initializer, but makes one from "
-            f"its parameters: write {called}."
-        )
-
-
-# 2. Running it.
 
 
 def run(

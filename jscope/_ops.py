@@ -17,7 +17,7 @@ What holds for all of them:
 
 Checking concrete indices waits for their computation; pass them traced where that counts.
 
-Imports: `_errors`, `_names`, `_keys`, `_tree`, `_initial`, `initializers`, JAX and NumPy.
+Imports: `_errors`, `_initial`, `_keys`, `_names`, `_tree`, `_wanted`, `initializers`, JAX, NumPy.
 """
 
 import functools
@@ -34,7 +34,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Int
 
-from . import _initial
+from . import _initial, _wanted
 from ._errors import (
     DtypeMismatchError,
     IndexOutOfRangeError,
@@ -108,10 +108,10 @@ def get_variable(
     position = structure_of(variables).position(check(name))
     if position is not None:
         value = values_of(variables)[position]
-        _initial.check_found(
+        _wanted.check_found(
             name,
             shape,
-            None if dtype is None else _initial.normalize_dtype(name, dtype),
+            None if dtype is None else _wanted.normalize_dtype(name, dtype),
             value,
             "Ask for what it has and convert what you read, or give the new variable another name.",
         )
@@ -128,7 +128,7 @@ def _initial_value(
     tree: VarTree, name: str, shape: Any, dtype: Any, initializer: Any, key: Array
 ) -> Array:
     if not isinstance(initializer, InitializedValue):
-        wanted = _initial.normalize(name, shape, dtype, initializer)
+        wanted = _wanted.normalize(name, shape, dtype, initializer)
         return _initial.run(
             name, wanted.initializer, key, name_words(name), wanted.shape, wanted.dtype
         )
@@ -139,7 +139,7 @@ def _initial_value(
             f"{missing_variable(initializer.name, tree)} Create that variable first."
         )
     like = _initial.like_source(initializer, tree[source])
-    wanted = _initial.normalize(
+    wanted = _wanted.normalize(
         name,
         like.shape if shape is None else shape,
         like.dtype if dtype is None else dtype,
@@ -547,7 +547,7 @@ def _find(
             f"tree | {{{name!r}: value}}."
         )
     value = variables[name]
-    shape, dtype = _initial.shape_and_dtype(name, value)
+    shape, dtype = _wanted.shape_and_dtype(name, value)
     if kinds and not any(jnp.issubdtype(dtype, kind) for kind in kinds):
         which = "real numbers" if kinds is _REAL else "numbers"
         raise DtypeMismatchError(
@@ -555,7 +555,7 @@ def _find(
             f"and write js.assign(tree, {name!r}, value)."
         )
     # NumPy's int64 or float64, say from a checkpoint.
-    _initial.normalize_dtype(name, dtype)
+    _wanted.normalize_dtype(name, dtype)
     return _Variable(variables, name, operation, value, shape, dtype)
 
 

@@ -5,7 +5,7 @@ leading axis for each stack that is not sliced yet. `jax.lax.scan` and `jax.vmap
 the variables, so its rank tells whether they have. With random streams the words are those of
 the scope's path (`_keys`); else nobody reads them and they are zeros.
 
-Imports: `_defaults`, `_errors`, `_initial`, `_names`, `_recorder`, `_tree`, `initializers`,
+Imports: `_defaults`, `_errors`, `_names`, `_recorder`, `_tree`, `_wanted`, `initializers`,
 `regularizers`, `sharding`.
 """
 
@@ -18,7 +18,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
-from . import _initial
+from . import _wanted
 from ._defaults import Defaults
 from ._errors import MissingVariableError, ScopeError
 from ._names import join
@@ -66,7 +66,7 @@ class Request:
         dtype = self.dtype
         if dtype is None and defaults.dtype is not None:
             # A value's own beats the scope's.
-            dtype = None if _initial.is_value(initializer, self.shape) else defaults.dtype
+            dtype = None if _wanted.is_value(initializer, self.shape) else defaults.dtype
         return Request(
             self.name,
             self.shape,
@@ -90,18 +90,18 @@ class Request:
         if self.shape is None:
             # A scope's `init.constant(0.0)` is for variables of any shape.
             is_default = self.is_filled and callable(self.initializer)
-            return None if is_default else _initial.known_shape(self.initializer)
+            return None if is_default else _wanted.known_shape(self.initializer)
         if not (self.initializer is None or callable(self.initializer)):
-            raise _initial.shape_of_constant(name, self.shape)
+            raise _wanted.shape_of_constant(name, self.shape)
         return self.shape
 
     def dtype_said(self, name: str, scope_default: Any) -> Any:
         """The dtype that the call or the scope names, if any; a value's own beats the scope's."""
         if self.dtype is not None:
-            return _initial.normalize_dtype(name, self.dtype)
+            return _wanted.normalize_dtype(name, self.dtype)
         if scope_default is None or self.is_filled:
             return None
-        is_value = _initial.is_value(self.initializer, self.shape)
+        is_value = _wanted.is_value(self.initializer, self.shape)
         return None if is_value else scope_default
 
 

@@ -4,7 +4,7 @@ A `Recorder` lives as long as the `jscope.declare` call that made it. Scopes fin
 a `Run`, which refers to it weakly, so that a scope, or a JAX cache that keeps a scope's
 structure, keeps no model alive; a scope that outlives its run finds nothing, and says so.
 
-Imports: `_collections`, `_errors`, `_initial`, `_sites`, `_traced`, `initializers`,
+Imports: `_collections`, `_errors`, `_sites`, `_traced`, `_wanted`, `initializers`,
 `regularizers`, JAX and NumPy.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
-from . import _initial
+from . import _wanted
 from ._collections import GraphKeys
 from ._errors import (
     MissingVariableError,
@@ -167,7 +167,7 @@ class Recorder:
                 hint = "A loop over layers needs a scope for each: scope / f'layer_{i}'."
                 raise exists_already(name, earlier, site, hint)
             else:
-                _initial.check_found(
+                _wanted.check_found(
                     name,
                     asked_shape,
                     asked_dtype,

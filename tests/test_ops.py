@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope import _errors, _initial, _keys
+from jscope import _errors, _initial, _keys, _wanted
 from jscope import initializers as init
 
 KEY = jax.random.key(7)
@@ -397,7 +397,7 @@ def test_an_initializer_that_cant_be_hashed_works_and_is_compiled_once():
 
 
 def test_checked_gives_the_initializer_s_value_for_a_key_inside_larger_programs():
-    wanted = _initial.normalize("a/w", (2,), None, normal)
+    wanted = _wanted.normalize("a/w", (2,), None, normal)
     words = jnp.asarray(np.stack([_keys.name_words(name) for name in ["a/w", "b/w"]]))
     stacked = jax.jit(
         lambda ws: jax.lax.map(
@@ -411,11 +411,11 @@ def test_checked_gives_the_initializer_s_value_for_a_key_inside_larger_programs(
 
 
 def test_known_shape_is_that_of_what_is_written_down():
-    assert _initial.known_shape([1.0, 2.0]) == (2,)
-    assert _initial.known_shape(init.range(4)) == (4,)
-    assert _initial.known_shape(3) == ()
-    assert _initial.known_shape(init.zeros) is None
-    assert _initial.known_shape(None) is None
+    assert _wanted.known_shape([1.0, 2.0]) == (2,)
+    assert _wanted.known_shape(init.range(4)) == (4,)
+    assert _wanted.known_shape(3) == ()
+    assert _wanted.known_shape(init.zeros) is None
+    assert _wanted.known_shape(None) is None
 
 
 def double(x):
