@@ -11,7 +11,7 @@ from saver_faults import damage
 def test_no_damage_gives_other_values_or_another_error(tmp_path, layout):
     damage.save(tmp_path, **damage.LAYOUTS[layout])
     for tally in damage.every(tmp_path, layout, stride=101):
-        assert tally.points > 50
+        assert tally.points > 30
         assert tally.outcomes["told"]
         assert not tally.problems
 
