@@ -189,6 +189,18 @@ def test_where_no_thread_can_start_the_save_is_finished_at_once(tmp_path, tree, 
         assert saver.restore(tree) == tree
 
 
+def test_when_the_program_is_over_already_the_save_is_finished_at_once(tmp_path, tree, monkeypatch):
+    def too_late(hook):
+        raise RuntimeError("can't register atexit after shutdown")
+
+    _pending._see_all_at_exit.cache_clear()
+    monkeypatch.setattr(threading, "_register_atexit", too_late)
+    handle = Saver(tmp_path).save_async(tree, 1)
+    assert repr(handle) == f"PendingSave('{tmp_path}/1', complete)"
+    monkeypatch.undo()
+    _pending._see_all_at_exit()
+
+
 def test_a_saver_that_is_gone_still_completes_its_save(tmp_path, tree):
     handle = Saver(tmp_path).save_async(tree, 1)
     path = handle.path

@@ -151,6 +151,11 @@ def test_other_compressions_are_refused(tmp_path, compression):
         Saver(tmp_path, compression=compression)
 
 
+def test_one_file_is_never_compressed(tmp_path):
+    with pytest.raises(js.CheckpointValueError, match="the one file of sharded=False is never com"):
+        Saver(tmp_path, compression="zstd", sharded=False)
+
+
 @pytest.mark.usefixtures("nothing_packed")
 def test_logging_is_quiet_during_calls_and_as_it_was_after(saver, caplog, capfd):
     loggers = logging.root, logging.getLogger("absl")

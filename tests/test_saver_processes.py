@@ -185,6 +185,20 @@ def test_gathering_keeps_texts_of_any_length(monkeypatch):
         assert _processes._gather(text) == [text, ""]
 
 
+def test_a_large_array_of_a_process_alone_is_saved_as_numpys(together, tmp_path, monkeypatch):
+    given = []
+
+    def begin(path, arrays, **options):
+        given.append(arrays)
+        fail()
+
+    monkeypatch.setattr(_orbax, "begin", begin)
+    outcomes = together.run(saves(tmp_path, {"x": jnp.zeros(1 << 21)}))
+    assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
+    assert [type(arrays["0"]) for arrays in given] == [np.ndarray] * 3
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_array_that_lies_in_several_processes_is_gathered(monkeypatch):
     from jax.experimental import multihost_utils
 

@@ -183,6 +183,15 @@ def test_the_home_directory_is_expanded(tmp_path, tree, monkeypatch):
     assert Saver(tmp_path / "runs").restore(tree) == tree
 
 
+def test_a_place_that_is_no_file_system_is_refused(tmp_path, tree, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Saver(f"file://{tmp_path}/runs").directory == tmp_path / "runs"
+    for url in ("gs://bucket/runs", "s3://bucket"):
+        with pytest.raises(js.CheckpointValueError, match="works in a file system, and '"):
+            Saver(url)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_file_where_the_directory_should_be(tmp_path, tree):
     (tmp_path / "file").write_text("mine")
     for directory in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -24,10 +24,10 @@ class PendingSave:
         self.path = path
         self._error: BaseException | None = None
         self._is_over = threading.Event()
-        _see_all_at_exit()
         _unseen.add(self)
         name = f"jscope-save-{path.name}"
         try:
+            _see_all_at_exit()
             threading.Thread(target=self._run, args=(finish,), name=name).start()
         except RuntimeError:
             # No thread can start: too many of them, or the program is ending. What was begun

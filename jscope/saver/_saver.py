@@ -113,6 +113,11 @@ class Saver(Saving):
     ):
         if compression not in (None, "zstd"):
             raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
+        if compression and not sharded:
+            raise CheckpointValueError(
+                "compression is of arrays that are written sharded; the one file of sharded=False "
+                "is never compressed. Leave one of the two out."
+            )
         retention = Retention.of(max_to_keep, keep_checkpoint_every_n_hours, best)
         super().__init__(
             directory,

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import CheckpointValueError
-from . import _packing
+from . import _packing, _processes
 from ._entries import INDEX, ORBAX, PACKED, Entry
 from ._naming import check_nestable
 from ._orbax import Array
@@ -118,7 +118,9 @@ def _store_array(leaf: Any, layout: Layout) -> tuple[Entry, Array | None]:
     elif dtype in _AS_BYTES:
         array = _as_bytes(leaf)
     elif isinstance(leaf, jax.Array):
-        array = leaf
+        # What is a process's own Orbax saves of the first one only, and as NumPy's.
+        is_own = _processes.are_several() and leaf.is_fully_addressable
+        array = np.asarray(leaf) if is_own else leaf
     else:
         array = np.asarray(leaf, leaf.dtype.newbyteorder("="))
     stored = tuple(array.shape), dtype_name(array.dtype)
@@ -136,7 +138,7 @@ def _is_packed(array: Array, layout: Layout) -> bool:
     # Of an array that lies in several processes, none has it all.
     is_here = (
         isinstance(array, np.ndarray)
-        or jax.process_count() == 1
+        or not _processes.are_several()
         or array.is_fully_addressable
         or array.is_fully_replicated
     )
