@@ -14,7 +14,7 @@ a directory                                  the latest one that its file ``chec
 ``file://`` may stand before any of them. Where two checkpoints could be meant, it is an error
 that lists them.
 
-Imports: the state file beside this, jscope's errors, standard library.
+Imports: files, state file and table beside this, jscope's errors, standard library.
 """
 
 import glob
@@ -23,7 +23,9 @@ import re
 from typing import NamedTuple
 
 from .._errors import CheckpointNotFoundError, listed, near
+from ._files import map_file
 from ._state import read_state
+from ._table import MAGIC
 
 _DATA = re.compile(r"\.data-\d{5,}-of-\d{5,}$")
 _SHARD = re.compile(r"-(?:\d{5}|\?{5})-of-(\d{5})$")
@@ -149,13 +151,18 @@ def _matched(path: str) -> Found | None:
     places = {}
     for file in glob.glob(path):
         found = _exactly(file) or _stripped(file)
-        if found:
+        if found and (found.version == 2 or _is_table(found.files[0])):
             places[found.prefix] = found
     if len(places) > 1:
         raise CheckpointNotFoundError(
             f"{path!r} matches {len(places)} checkpoints: {listed(sorted(places))}. Name one."
         )
     return next(iter(places.values()), None)
+
+
+def _is_table(path: str) -> bool:
+    """Whether a file ends as a table does; a glob matches others as well."""
+    return map_file(path).data[-len(MAGIC) :].tobytes() == MAGIC
 
 
 def _in_directory(path: str) -> Found:

@@ -18,7 +18,7 @@ import numpy as np
 
 from .._errors import CheckpointExistsError, CheckpointValueError
 from . import _dtypes
-from ._boxes import MOST_AXES, Box, bounds, box_bytes, is_whole, part_key, shape_bytes
+from ._boxes import Box, bounds, box_bytes, is_whole, part_key, shape_bytes
 from ._build import table
 from ._bundle import VERSION
 from ._files import appear, writing
@@ -153,8 +153,6 @@ class Writer:
             array, dtype = as_array(name, value)
         if key in self._rows:
             raise CheckpointValueError(f"{name!r} is written twice: give each variable its name.")
-        if array.ndim > MOST_AXES:
-            raise CheckpointValueError(f"{name!r} has {array.ndim} axes; {MOST_AXES} is the most.")
         offset = self._shards[shard].size
         with writing(self._paths[shard]):
             size, checksum = self._shards[shard].append(array)
