@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 
-def child(script: str, *arguments: object) -> Any:
+def child(script: str | Path, *arguments: object) -> Any:
     """What ``python script arguments...`` prints last, read as JSON.
 
     Raises:

@@ -28,6 +28,10 @@ class Settings:
         saving_rounds: Samples of each save and each restore.
         listed_variables: Variables of the checkpoint whose names are listed.
         large_checkpoint: Bytes of the checkpoint from which one variable is read.
+        tensors: Tensors of the checkpoint that is read and written.
+        tensor: The shape of each.
+        checkpoint_rounds: Samples of each way to do it.
+        listed_rounds: Processes for each library.
     """
 
     leaves: tuple[int, ...]
@@ -47,6 +51,10 @@ class Settings:
     saving_rounds: int
     listed_variables: int
     large_checkpoint: int
+    tensors: int
+    tensor: tuple[int, ...]
+    checkpoint_rounds: int
+    listed_rounds: int
 
 
 FULL = Settings(
@@ -67,6 +75,10 @@ FULL = Settings(
     saving_rounds=9,
     listed_variables=10_000,
     large_checkpoint=4 << 30,
+    tensors=200,
+    tensor=(1280, 1024),
+    checkpoint_rounds=9,
+    listed_rounds=7,
 )
 
 QUICK = Settings(
@@ -87,6 +99,10 @@ QUICK = Settings(
     saving_rounds=3,
     listed_variables=500,
     large_checkpoint=64 << 20,
+    tensors=20,
+    tensor=(512, 512),
+    checkpoint_rounds=3,
+    listed_rounds=1,
 )
 
 SMOKE = Settings(
@@ -107,4 +123,8 @@ SMOKE = Settings(
     saving_rounds=1,
     listed_variables=3,
     large_checkpoint=4 << 20,
+    tensors=2,
+    tensor=(10, 10),
+    checkpoint_rounds=1,
+    listed_rounds=1,
 )

@@ -18,6 +18,7 @@ PARTS = (
     *("trees", "calls", "tracing", "blocks", "programs", "stacks", "declaring", "initializing"),
     "starting",
     "saving",
+    "tf_checkpoint",
 )
 PEERS = ("haiku", "flax", "equinox")
 
@@ -32,11 +33,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the results here as well")
     arguments = parser.parse_args()
 
-    absent = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    chosen = arguments.only or PARTS
+    needed = (*PEERS, *(["tensorflow"] if "tf_checkpoint" in chosen else []))
+    absent = [name for name in needed if importlib.util.find_spec(name) is None]
     if absent:
         parser.error(
-            f"{', '.join(absent)} can't be imported; the benchmarks need the dependency group "
-            "peers: uv pip install --group peers"
+            f"{', '.join(absent)} can't be imported; the benchmarks need the dependency groups "
+            "peers and test: uv pip install --group peers --group test"
         )
 
     import _report
@@ -50,7 +53,7 @@ def main() -> int:
     settings = getattr(_settings, mode.upper())
     print(_report.environment_text(_report.environment()), flush=True)
     parts = {}
-    for name in arguments.only or PARTS:
+    for name in chosen:
         parts[name] = importlib.import_module(name).measure(settings)
         print("\n" + _report.part_text(parts[name]), flush=True)
     if arguments.json:

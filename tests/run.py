@@ -33,6 +33,8 @@ ORBAX_TESTS = [
     f"tests/test_saver{part}.py"
     for part in ("", "_async", "_contents", "_foreign", "_orbax", "_reading")
 ]
+# A minute of it; its docstring says how to run it for hours.
+FUZZ = ["tests/hostile/fuzz.py", "-max_total_time=60", "-verbosity=0", "-print_final_stats=1"]
 
 
 def main() -> int:
@@ -44,6 +46,7 @@ def main() -> int:
         ("all tests, default interpreter", 14, all_tests_on_default),
         ("the Saver on the oldest Orbax", 2, saver_on_oldest_orbax),
         ("core tests, newest interpreter", 7, core_tests_on_newest),
+        ("fuzzing TensorFlow's formats", 2, lambda: run(DEFAULT, *FUZZ)),
     ]
     rows = []
     for title, budget, part in parts:

@@ -95,10 +95,13 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
 
     The index is read and checked; values are read on access.
 
-    >>> checkpoint = tf_checkpoint.open("runs/model.ckpt-1000")    # doctest: +SKIP
-    >>> checkpoint["dense/kernel"].shape                           # doctest: +SKIP
-    (784, 128)
-    >>> kernel = checkpoint["dense/kernel"].read()                 # doctest: +SKIP
+    >>> from jscope import tf_checkpoint
+    >>> prefix = tf_checkpoint.write("runs/model.ckpt-3000", {"dense/kernel": np.ones((2, 3))})
+    >>> checkpoint = tf_checkpoint.open("runs")
+    >>> checkpoint["dense/kernel"]
+    <'dense/kernel': double (2, 3), 48 bytes>
+    >>> checkpoint["dense/kernel"][1]
+    array([1., 1., 1.])
 
     Args:
         path: A prefix such as ``"model.ckpt-1000"``, one of the checkpoint's files, a directory

@@ -1,7 +1,8 @@
 """A data file while it is written: appended to, summed, and forced to disk on the way.
 
 The bytes go to a temporary name. The disk is told to take them while more are coming, so that
-little is left to wait for at the end; forcing 1 GB then took 0.03 s here instead of 0.3.
+less is left to wait for at the end: of 1 GB, 0.1 s here instead of 0.3. Told four times as often,
+it made the writer wait instead.
 
 Imports: checksums and strings beside this file, NumPy, standard library.
 """
@@ -18,7 +19,7 @@ from . import _checksum, _strings
 
 # Summed while it is in the processor's cache, and then written.
 _PIECE = 1 << 20
-_UNFORCED = 1 << 26
+_UNFORCED = 1 << 28
 
 
 class Shard:

@@ -57,9 +57,11 @@ class _Row:
 class Writer:
     """Write a V2 checkpoint, one tensor at a time.
 
-    >>> with tf_checkpoint.Writer("runs/model.ckpt-1000") as writer:  # doctest: +SKIP
-    ...     for name, value in variables.items():
-    ...         writer.add(name, value)
+    >>> from jscope import tf_checkpoint
+    >>> with tf_checkpoint.Writer("runs/model.ckpt-1000", shards=2) as writer:
+    ...     writer.add("w", np.zeros((4, 2)))
+    ...     for shard, rows in enumerate((np.s_[0:2, :], np.s_[2:4, :])):
+    ...         writer.add("p", tf_checkpoint.Part(np.ones((2, 2)), (4, 2), rows), shard=shard)
 
     Only the tensor at hand and the index are in memory. When the block ends, the checkpoint
     appears; if it ends with an exception, nothing is left of it.
@@ -220,8 +222,9 @@ def write(
 ) -> str:
     """Write a V2 checkpoint that TensorFlow reads.
 
-    >>> tf_checkpoint.write("runs/model.ckpt-1000", {"w": np.zeros(3)})  # doctest: +SKIP
-    'runs/model.ckpt-1000'
+    >>> from jscope import tf_checkpoint
+    >>> tf_checkpoint.write("runs/model.ckpt-2000", {"w": np.zeros(3), "step": np.int64(2000)})
+    'runs/model.ckpt-2000'
 
     Args:
         prefix: Where; see `Writer`.

@@ -1,8 +1,9 @@
 """Coverage-guided fuzzing of the readers: ``python tests/hostile/fuzz.py -max_total_time=60``.
 
 For hours, give a folder where what was found is kept, ``... fuzz.py -max_total_time=36000 FOUND``;
-the other options are libFuzzer's. The seeds are the golden checkpoints and the damaged pieces of
-`attacks`. Checksums are not compared, else nothing would get past the first block.
+the other options are libFuzzer's. An input that ended a run is in ``runs``; give it as an argument
+to run it again. The seeds are the golden checkpoints and the `attacks`. Checksums are not compared,
+else nothing would get past the first block.
 
 The first byte of an input says what the rest is: a bundle (an index, and behind it the bytes of
 each shard), a V1 file, the rows of an index one by one, a Snappy block, a graph of objects, or
@@ -31,6 +32,7 @@ with atheris.instrument_imports(include=["jscope.tf_checkpoint"]):
     from jscope.tf_checkpoint._snappy import decompress
     from jscope.tf_checkpoint._span import Span
 
+from hostile.attacks import ATTACKS
 from jscope import CheckpointError
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "tf"
@@ -139,6 +141,12 @@ def seeds():
         yield rows, b"".join(map(with_length, rows_of(index)))
     for path in GOLDEN.glob("v1-*"):
         yield slices, path.read_bytes()
+    for files, _ in ATTACKS.values():
+        *others, data = files.values()
+        if len(data) < 4096:
+            yield (
+                (bundle, b"".join(map(with_length, (*others, data)))) if others else (slices, data)
+            )
     yield graph, (GOLDEN / "objects.data-00000-of-00001").read_bytes()[-80:]
     yield snappy, b"\x40\x0cabcd\x1d\x04\xee\x04\x00"
     yield state, b'model_checkpoint_path: "m\\303-1"\nlast_preserved_timestamp: 1.5\n'
@@ -165,8 +173,9 @@ def main():
             kind = bytes([TARGETS.index(target)])
             (Path(folder) / str(number)).write_bytes(kind + data)
         defaults = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-artifact_prefix=runs/"]
-        # What comes later wins; found inputs go to the first folder.
-        atheris.Setup([sys.argv[0], *defaults, *sys.argv[1:], folder], once)
+        again = any(Path(argument).is_file() for argument in sys.argv[1:])
+        arguments = [sys.argv[0], *defaults, *sys.argv[1:], *([] if again else [folder])]
+        atheris.Setup(arguments, once)
         atheris.Fuzz()
 
 
