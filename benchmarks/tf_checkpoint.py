@@ -42,7 +42,9 @@ def measure(settings: Settings) -> Part:
         rows = rows_of("read", size, samples, THEIRS)
         samples = written(folder, tensors, settings.checkpoint_rounds)
         rows += rows_of("write", size, samples, THEIRS)
-        names = {f"layer_{i // 8}/part_{i % 8}/w": np.zeros(3) for i in range(settings.listed_variables)}
+        names = {
+            f"layer_{i // 8}/part_{i % 8}/w": np.zeros(3) for i in range(settings.listed_variables)
+        }
         tf_checkpoint.write(f"{folder}/list", names)
         listed = f"{len(names):,} variables"
         samples = listings(f"{folder}/list", len(names), settings.listed_rounds)
