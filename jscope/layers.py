@@ -12,7 +12,7 @@ Facts that hold for all of them:
 * **Default initialisers are the scope's**: Glorot uniform, as in TF1, unless it says another.
 * **What decides a shape is static.** A traced hyperparameter is an error that says so.
 
-Whoever wants more uses Flax's layers inside a scope.
+Whoever wants more uses Flax's layers inside a scope, as `docs/layers.md` shows.
 
 Imports: `_errors`, `_scope`, `initializers`, `_recorder`, `regularizers`, JAX and NumPy.
 """
