@@ -1,21 +1,16 @@
 """The place of a bound scope: it looks variables up in the values it was given.
 
-Its static part is one interned object, `_Fixed`, compared by identity: the relative names and
-what can change a look-up (dtype default, reuse, custom getters, names of the random streams).
-``layer_0`` and ``layer_47`` of equal blocks have the same static part, so JAX traces them once.
-The path and the names of the whole tree ride along outside equality, for error messages; no
-decision may use them. Interning is weak and locked; JAX's caches hold static parts until
-`jax.clear_caches`. Defaults that can't change a look-up stay behind at a transform's boundary.
+Its static part is what is fixed (`_fixed`): names, and what can change a look-up. The path and the
+names of the whole tree ride along outside equality, for error messages; no decision may use
+them. Defaults that can't change a look-up are loose: they stay behind at a transform's boundary.
 
 The leaves of a bound scope are its variables' values in the order of their names and, with
 random streams or in a stack, its words (`_place`) and the streams' keys.
 
-Imports: `_defaults`, `_errors`, `_getters`, `_keys`, `_lineage`, `_names`, `_place`, `_recorder`,
-`_sites`, `_tree`, `_wanted`, JAX.
+Imports: `_defaults`, `_errors`, `_fixed`, `_getters`, `_keys`, `_lineage`, `_names`, `_place`,
+`_recorder`, `_sites`, `_tree`, `_wanted`, JAX.
 """
 
-import threading
-import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,7 +28,8 @@ from ._errors import (
     ShapeMismatchError,
     listed,
 )
-from ._getters import CustomGetter, identities
+from ._fixed import Fixed, intern
+from ._getters import CustomGetter
 from ._keys import ROOT_WORDS, check_key, draw_words, fold_integer, fold_words, slices
 from ._keys import below as words_below
 from ._lineage import Lineage
@@ -45,92 +41,9 @@ from ._tree import Structure, VarTree, structure_of, values_of
 
 Leaves = tuple[Any, ...]
 
-ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not a legal name
-
-
-class _Fixed:
-    """The static part of a bound scope: interned, compared by identity."""
-
-    __slots__ = (
-        "__weakref__",
-        "_children",
-        "_others",
-        "dtype",
-        "getters",
-        "has_words",
-        "reuse",
-        "streams",
-        "structure",
-    )
-
-    def __init__(
-        self,
-        structure: Structure,
-        reuse: Reuse,
-        dtype: Any,
-        getters: tuple[CustomGetter, ...],
-        streams: tuple[str, ...],
-        has_words: bool,
-    ):
-        self.structure = structure
-        self.getters = getters
-        self.reuse = reuse
-        self.dtype = dtype
-        self.streams = streams
-        self.has_words = has_words
-        self._children: dict[str, tuple[_Fixed, slice]] = {}
-        self._others: dict[tuple[Reuse, Any], _Fixed] = {}
-
-    def child(self, name: str) -> tuple["_Fixed", slice]:
-        found = self._children.get(name)
-        if found is None:
-            structure, where = self.structure.below(name)
-            found = (self.other(structure=structure), where)
-            if structure.names:  # else anyone's guesses would pile up here
-                self._children[name] = found
-        return found
-
-    def changed(self, changes: Mapping[str, Any]) -> "_Fixed":
-        """With what changes of reuse, dtype and getters; getters are added."""
-        reuse, dtype = changes.get("reuse", self.reuse), changes.get("dtype", self.dtype)
-        if "getters" in changes:  # which may be new ones in each call, and would pile up
-            getters = self.getters + changes["getters"]
-            return self.other(reuse=reuse, dtype=dtype, getters=getters)
-        found = self._others.get((reuse, dtype))
-        if found is None:
-            found = self._others[reuse, dtype] = self.other(reuse=reuse, dtype=dtype)
-        return found
-
-    def other(self, **changed: Any) -> "_Fixed":
-        facts = {key: getattr(self, key) for key in _FACTS}
-        return _intern(**{**facts, **changed})
-
-
-_FACTS = ("structure", "reuse", "dtype", "getters", "streams", "has_words")
-
 _LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that are not loose
 
-_fixed: "weakref.WeakValueDictionary[tuple[Any, ...], _Fixed]" = weakref.WeakValueDictionary()
-# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
-_fixed_lock = threading.RLock()
-
-
-def _intern(
-    structure: Structure,
-    reuse: Reuse,
-    dtype: Any,
-    getters: tuple[CustomGetter, ...],
-    streams: tuple[str, ...],
-    has_words: bool,
-) -> _Fixed:
-    # The identities of getters can't be another's while the entry lives: it holds the getters.
-    key = (structure, reuse, dtype, getters and identities(getters), streams, has_words)
-    with _fixed_lock:
-        fixed = _fixed.get(key)
-        if fixed is None:
-            fixed = _Fixed(structure, reuse, dtype, getters, streams, has_words)
-            _fixed[key] = fixed
-        return fixed
+ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not a legal name
 
 
 class Bound:
@@ -138,7 +51,7 @@ class Bound:
 
     __slots__ = ("fixed", "loose", "path", "root")
 
-    def __init__(self, fixed: _Fixed, path: str, root: Structure, loose: Defaults | None = None):
+    def __init__(self, fixed: Fixed, path: str, root: Structure, loose: Defaults | None = None):
         self.fixed = fixed
         self.path = path
         self.root = root
@@ -203,10 +116,13 @@ class Bound:
     def with_defaults(self, changes: Mapping[str, Any]) -> "Bound":
         if not changes:
             return self
-        loose = self.loose
+        fixed, loose = self.fixed.changed(changes), self.loose
         if loose is not None or not _LOOKUP.issuperset(changes):
             loose = self.defaults.changed(changes)
-        return Bound(self.fixed.changed(changes), self.path, self.root, loose)
+            # An initial value has a dtype of its own, whatever the scope's.
+            has_own = _wanted.is_value(loose.initializer, None)
+            fixed = fixed.changed({"dtype": None if has_own else loose.dtype})
+        return Bound(fixed, self.path, self.root, loose)
 
     def without_constraint(self) -> "Bound":
         loose = None if self.loose is None else self.loose.inherited
@@ -326,7 +242,7 @@ def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
     """
     structure = structure_of(tree)
     if rngs is None:
-        fixed = _intern(structure, False, None, (), (), False)
+        fixed = intern(structure, False, None, (), (), False)
         return Bound(fixed, "", structure), values_of(tree)
     named = rngs if isinstance(rngs, Mapping) else {ANY_STREAM: rngs}
     streams = tuple(sorted(named))
@@ -335,7 +251,7 @@ def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
             check(stream)
     keys = [check_key(named[stream]) for stream in streams]
     extra = (ROOT_WORDS, *keys) if keys else ()
-    fixed = _intern(structure, False, None, (), streams, bool(keys))
+    fixed = intern(structure, False, None, (), streams, bool(keys))
     return Bound(fixed, "", structure), (*values_of(tree), *extra)
 
 

@@ -16,7 +16,7 @@ from ._getters import Creator, CustomGetter
 from ._names import check
 from ._recorder import AUTO_REUSE, Constraint, Reuse
 from ._refused import check_refused
-from ._sites import transform_around
+from ._sites import elsewhere
 from .initializers import Initializer
 from .regularizers import Regularizer
 from .sharding import Partitioner
@@ -155,7 +155,7 @@ class Entering(Cursor):
         if not self._begun().runs_once():
             raise ScopeError(
                 f"The default name {default_name!r} was asked for in the scope {self.name!r} "
-                f"inside {transform_around()}. JAX may run a body once for two calls, which would "
+                f"{elsewhere()}. JAX may run a body once for two calls, which would "
                 "then share what should get a name of its own. Write scope.variable_scope("
                 f"{default_name!r}), or enter the scope outside and pass it to the transform."
             )

@@ -26,7 +26,7 @@ from ._names import below
 _NONE: frozenset[str] = frozenset()
 
 # Two threads that open default names through one scope must get two names.
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class Openings:
@@ -51,13 +51,14 @@ class Openings:
     def open(self, name: str) -> "Openings":
         """Open a scope by its name, which is relative to this one."""
         whole = below(self._path, name)
-        if "/" in name:
-            self._deep |= {whole}
-        self._names.add(whole)
-        taken = frozenset(_within(whole, self._deep)) if self._deep else _NONE
-        if taken:
-            self._names -= taken
-            self._deep -= taken
+        with _lock:
+            if "/" in name:
+                self._deep |= {whole}
+            self._names.add(whole)
+            taken = frozenset(_within(whole, self._deep)) if self._deep else _NONE
+            if taken:
+                self._names -= taken
+                self._deep -= taken
         return Openings(whole, self, taken)
 
     def open_unique(self, name: str) -> tuple[str, "Openings"]:
@@ -69,15 +70,16 @@ class Openings:
 
     def enter(self, path: str) -> "Openings":
         """Enter a scope by its object, which may be anywhere."""
-        knowing = self._outward(path)
-        known = frozenset(name for each in knowing for name in _within(path, each._names))
         # It counts as opened for all that is not left before: for the innermost scope around it.
         around = self
         while around._outer is not None and not around._apart and not _is_in(path, around._path):
             around = around._outer
-        if path:
-            around._names.add(path)
-            around._deep |= {path}
+        with _lock:
+            knowing = self._outward(path)
+            known = frozenset(name for each in knowing for name in _within(path, each._names))
+            if path:
+                around._names.add(path)
+                around._deep |= {path}
         return Openings(path, self, known, apart=True)
 
     def _outward(self, path: str) -> Iterator["Openings"]:

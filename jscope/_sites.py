@@ -69,6 +69,9 @@ _TRANSFORMS = {
 }
 
 
+_UNKNOWN = "a transform"
+
+
 def transform_around() -> str:
     """The innermost transform that traces the caller, such as ``"jax.lax.scan"``.
 
@@ -86,7 +89,13 @@ def transform_around() -> str:
         elif inside and owner != "jscope":
             break
         frame = frame.f_back
-    return found or "a transform"
+    return found or _UNKNOWN
+
+
+def elsewhere() -> str:
+    """Where the caller runs, if that isn't the trace in which its root scope was made."""
+    found = transform_around()
+    return f"inside {found}" + ", or in another thread" * (found == _UNKNOWN)
 
 
 def in_callback() -> bool:

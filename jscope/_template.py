@@ -22,7 +22,7 @@ from ._lineage import trace_state
 from ._names import check, inside
 from ._openings import Openings
 from ._scope import Scope
-from ._sites import Site, call_site, site_text, transform_around
+from ._sites import Site, call_site, elsewhere, site_text
 
 R = TypeVar("R")
 
@@ -140,10 +140,10 @@ class Template(Generic[R]):
         """Open the template's scope."""
         if self._unique_name is None and not scope._begun().runs_once():
             raise ScopeError(
-                f"The template {self.name!r} was called for the first time inside "
-                f"{transform_around()}, where its name can't be made unique: JAX may run a body "
-                f"once for two calls. Write make_template(..., unique_name_={self.name!r}), or "
-                "call it outside first, and in the body with a scope from outside."
+                f"The template {self.name!r} was called for the first time {elsewhere()}, where "
+                "its name can't be made unique: JAX may run a body once for two calls. Write "
+                f"make_template(..., unique_name_={self.name!r}), or call it outside first, and in "
+                "the body with a scope from outside."
             )
         first = scope.variable_scope(self._unique_name, self.name, custom_getter=self._getter)
         entered = _Entered(first._place, first._leaves, first._openings(), trace_state())

@@ -146,6 +146,24 @@ def test_a_scope_with_a_default_name_is_entered_outside_and_passed():
     assert declared_names(model, X) == ["d/w", "d_1/w"]
 
 
+def test_a_default_name_in_another_thread_of_a_declaration_is_an_error_too():
+    """Threads come in any order; and JAX's trace is that of the thread that declares."""
+    raised = []
+
+    def model(scope):
+        def work():
+            with pytest.raises(
+                js.ScopeError, match="inside a transform, or in another thread"
+            ) as e:
+                default(scope, "d")
+            raised.append(e.value)
+
+        run_in_threads(work, 1)
+
+    js.declare(model)()
+    assert len(raised) == 1
+
+
 def test_a_root_scope_that_is_made_in_a_transform_counts_there():
     tree = {"d/w": X}
     apply = jax.jit(lambda tree, x: x * default(js.Scope(tree), "d").get_variable("w", (2,)))
@@ -430,6 +448,16 @@ def test_a_value_as_a_scope_s_initializer_has_its_own_dtype():
         a.variable_scope(a, reuse=True).get_variable("n")
 
     assert js.declare(model)()["a/n"].dtype == np.int32
+    tree = {"a/n": np.array([1, 2], np.int32)}
+    model(js.Scope(tree))
+    jax.jit(model)(js.Scope(tree))
+    # What has an initializer of its own below has the scope's dtype again.
+    scope = js.Scope(tree).variable_scope("a", initializer=3, dtype="float16")
+    again = scope.variable_scope(scope, initializer=init.zeros)
+    with pytest.raises(
+        js.DtypeMismatchError, match="specified dtype float16 and found dtype int32"
+    ):
+        again.get_variable("n")
     with pytest.raises(js.InitializerError, match="is a constant, do not specify shape"):
         js.declare(lambda s: s.variable_scope("a", initializer=3.0).get_variable("w", 2))()
 
