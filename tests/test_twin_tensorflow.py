@@ -14,21 +14,10 @@ from hypothesis import given, settings
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
-from twin import jscope_, outcome, random_programs, tensorflow1
-from twin.deviations import DEVIATIONS
-from twin.programs import (  # noqa: F401
-    PROGRAMS,
-    arguments,
-    collections,
-    creators,
-    default_names,
-    defaults,
-    getters,
-    names,
-    objects,
-    reuse,
-    templates,
-)
+from twin import deviations, jscope_, outcome, programs, random_programs, tensorflow1
+
+PROGRAMS = programs.load()
+DEVIATIONS = deviations.load()
 
 PAGE = Path(__file__).parent.parent / "docs" / "from_tf1.md"
 

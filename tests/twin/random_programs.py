@@ -119,7 +119,7 @@ class _Run:
     def __init__(self, t: Library):
         self.t = t
         self.kept = [t.current()]
-        self.dtypes: dict[str, str] = {}
+        self.dtypes: dict[str, list[str]] = {}  # of variables, by name before getters
 
     def statements(self, statements: tuple[Any, ...]) -> None:
         for statement in statements:
@@ -155,10 +155,11 @@ class _Run:
 
     def get(self, get: Get) -> None:
         scope = self.t.current()
-        whole = f"{scope.name}/{get.name}"
+        whole = f"{scope.name}/{get.name}".strip("/")
         dtype = get.dtype
         if dtype is None and self.t._plain(scope.dtype) == "float32":
-            dtype = self.dtypes.get(whole)
+            others = [seen for seen in self.dtypes.get(whole, []) if seen != "float32"]
+            dtype = others[-1] if others else None
         regularizer = "off" if dtype == "int32" else get.regularizer
         said = {
             "shape": get.shape,
@@ -170,7 +171,8 @@ class _Run:
         }
         said = {key: value for key, value in said.items() if value is not None}
         ask = self.t.local if get.local else self.t.get
-        self.dtypes[whole] = self.t._plain(ask(get.name, **said).dtype)
+        value = ask(get.name, **said)
+        self.dtypes.setdefault(whole, []).append(self.t._plain(value.dtype))
 
     def initializer(self, word: str | None) -> Any:
         return {None: None, "ones": self.t.ones}[word]

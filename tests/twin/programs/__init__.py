@@ -1,11 +1,25 @@
 """The programs, by topic. Each is run by both libraries, which must do the same."""
 
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..library import Library
 
 Program = Callable[[Library], Any]
+
+TOPICS = (
+    "names",
+    "reuse",
+    "objects",
+    "default_names",
+    "defaults",
+    "arguments",
+    "getters",
+    "creators",
+    "templates",
+    "collections",
+)
 
 PROGRAMS: dict[str, Program] = {}
 
@@ -30,3 +44,10 @@ def each(cases: Iterable[Any]) -> Callable[[Callable[..., Any]], Callable[..., A
 def _add(name: str, program: Program) -> None:
     assert name not in PROGRAMS, name
     PROGRAMS[name] = program
+
+
+def load() -> dict[str, Program]:
+    """All of them, from the files beside this one."""
+    for topic in TOPICS:
+        importlib.import_module(f".{topic}", __name__)
+    return PROGRAMS
