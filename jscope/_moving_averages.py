@@ -9,7 +9,8 @@ The arithmetic is TF's, $a \leftarrow a - (a - x)(1 - d)$, with $1 - d$ taken in
 rounding. In half precision it is not: there $d + (1 - d)$ need not be 1, and the average of a
 constant is off by 14 % in bfloat16 with $d = 0.99$. TF's form gives the constant, exactly.
 
-Imports: `_compare`, `_errors`, `_names`, `_recorder`, `_selection`, `_tree`, JAX and NumPy.
+Imports: `_collections`, `_compare`, `_errors`, `_names`, `_recorder`, `_selection`, `_tree`, JAX
+and NumPy.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from ._collections import GraphKeys
 from ._compare import differences
 from ._errors import DtypeMismatchError, MissingVariableError, TreeMismatchError, near
 from ._names import check, join
@@ -176,19 +178,27 @@ class ExponentialMovingAverage:
 
         Args:
             declared: The model's declaration.
-            moving_average_variables: Which variables have averages. Default: the trainable ones.
+            moving_average_variables: Which variables have averages. Default: the trainable ones,
+                and those in the collection ``"moving_average_variables"``.
 
         Returns:
-            ``{name in the checkpoint: the variable's name}``, in order of declaration.
+            ``{name in the checkpoint: the variable's name}``, in order of declaration. Other
+            variables are in it if they are in the collection ``"variables"``; local ones aren't.
 
         Raises:
             SelectorError: If ``moving_average_variables`` matches nothing.
         """
         if moving_average_variables is None:
-            averaged = {name for name, spec in declared.items() if spec.trainable}
+            key = GraphKeys.MOVING_AVERAGE_VARIABLES
+            averaged = {n for n, s in declared.items() if s.trainable or key in s.collections}
         else:
             averaged = set(matching(declared, moving_average_variables))
-        return {(self.average_name(n) if n in averaged else n): n for n in declared}
+        stored = {n: self.average_name(n) for n in averaged} | {
+            n: n
+            for n, s in declared.items()
+            if n not in averaged and GraphKeys.GLOBAL_VARIABLES in s.collections
+        }
+        return {stored[name]: name for name in declared if name in stored}
 
     def _rate(self, num_updates: ArrayLike | None) -> Array:
         """$1 - d$ in float32, as TF takes it."""

@@ -110,6 +110,11 @@ def test_the_map_for_restoring_is_tf_s(averaged):
                 tf.get_variable("b", (2,)),
                 tf.get_variable("mean", (2,), trainable=False),
             ]
+            keys = ["variables", "moving_average_variables"]
+            tf.get_variable("ema_too", (2,), trainable=False, collections=keys)
+            tf.get_variable("mine", (2,), trainable=False, collections=["mine"])
+            tf.get_variable("mine_too", (2,), collections=["mine"])
+            tf.get_local_variable("count", (2,))
         variables.append(tf.train.get_or_create_global_step())
         ema = tf.train.ExponentialMovingAverage(0.9)
         said = None if averaged is None else [v for v in variables if v.op.name in averaged]
@@ -119,10 +124,16 @@ def test_the_map_for_restoring_is_tf_s(averaged):
         for name in ("w", "b"):
             scope.get_variable(f"a/{name}", (2,))
         scope.get_variable("a/mean", (2,), trainable=False)
+        keys = ["variables", "moving_average_variables"]
+        scope.get_variable("a/ema_too", (2,), trainable=False, collections=keys)
+        scope.get_variable("a/mine", (2,), trainable=False, collections=["mine"])
+        scope.get_variable("a/mine_too", (2,), collections=["mine"])
+        scope.get_local_variable("a/count", (2,))
         scope.get_variable("global_step", (), jnp.int32, trainable=False)
 
     ours = js.ExponentialMovingAverage(0.9).variables_to_restore(js.declare(model)(), averaged)
     assert ours == theirs
+    assert len(ours) == 6 - (averaged is not None)
 
 
 # Where jscope differs on purpose.
