@@ -9,6 +9,7 @@ tests do the same with fewer points.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -68,15 +69,17 @@ def prove_names(server: Server, scratch: Path) -> Iterator[Tally]:
 
 
 def prove_living(server: Server, scratch: Path) -> Iterator[Tally]:
-    """An evaluator beside a writer for a minute, eight threads, and 200 deaths in training."""
+    """An evaluator beside a writer, eight threads, and 200 ends of a training of either kind."""
     yield living.beside(server, scratch / "beside", seconds=60)
     yield living.at_once(server, scratch / "threads", savers=8, steps=20)
-    yield training.soak(server, scratch / "soak", kills=200)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        yield training.soak(server, scratch / number.name, 200, number)
 
 
 def prove_together(server: Server, scratch: Path) -> Iterator[Tally]:
     """Two processes of one program, and a death of each at any operation of a save."""
     yield together.resume(server, scratch / "resume")
+    yield together.preempted(server, scratch / "preempted")
     yield from together.deaths(server, scratch / "deaths", points=40)
 
 

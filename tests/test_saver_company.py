@@ -1,5 +1,8 @@
 """Savers beside each other, and one after another's death; `prove_saver.py` takes longer."""
 
+import signal
+
+import pytest
 from saver_faults import living, training
 
 
@@ -15,7 +18,8 @@ def test_threads_with_a_directory_each(server, tmp_path):
     assert not tally.problems
 
 
-def test_a_training_killed_at_random_moments_ends_as_one_that_is_not(server, tmp_path):
-    tally = training.soak(server, tmp_path, kills=6)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_training_ended_at_random_moments_ends_as_one_that_is_not(server, tmp_path, number):
+    tally = training.soak(server, tmp_path, 4, number)
     assert tally.outcomes["resumed steps"] > 1
     assert not tally.problems

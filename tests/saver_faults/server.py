@@ -99,6 +99,8 @@ def be_child(connection: socket.socket) -> None:
         module = importlib.import_module(f"saver_faults.{order['module']}")
         getattr(module, order["function"])(line, **order["arguments"])
         status = 0
+    except SystemExit as ending:
+        status = int(ending.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:

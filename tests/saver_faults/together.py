@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import socket
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,25 @@ def member(
     line.tell(result)
 
 
+def until_asked(line: Line, address: str, number: int, count: int, directory: str) -> None:
+    """Train with the other members until one of them is asked to end; tell each step."""
+    join(address, number, count)
+    mesh = Mesh(np.array(jax.devices()), ("x",))
+    state = jax.jit(first_state, out_shardings=shardings(mesh))()
+    with (
+        packing_up_to(1 << 16),
+        Saver(directory) as saver,
+        saver.saving_on_termination() as leave_if_asked,
+    ):
+        while True:
+            state = update(state)
+            step = int(state["step"])
+            line.tell(step)
+            leave_if_asked(state, step)
+            # It takes some ten seconds until JAX's service has told everyone.
+            time.sleep(0.1)
+
+
 def join(address: str, number: int, count: int) -> None:
     """Become one of ``count`` processes that have `DEVICES` devices together."""
     devices = DEVICES // count
@@ -165,10 +185,8 @@ def run(
         kill: The operation at which a member dies, by the member's number.
         how: More arguments of `member`.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    how = {"begin": None, "save_at": [], **how, "address": address, "directory": str(directory)}
+    how = {"begin": None, "save_at": [], **how}
+    how |= {"address": _free_address(), "directory": str(directory)}
     members = [
         server.start(
             "together:member",
@@ -182,6 +200,12 @@ def run(
     told = [member.listen() for member in members]
     statuses = [member.wait() for member in members]
     return [s if message is None else message for message, s in zip(told, statuses, strict=True)]
+
+
+def _free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
 
 
 def resume(server: Server, scratch: Path) -> Tally:
@@ -226,6 +250,43 @@ def deaths(server: Server, scratch: Path, points: int) -> Iterator[Tally]:
             tally.outcomes["new" if latest == 2 else "old"] += 1
             at += stride
         yield tally
+
+
+def preempted(server: Server, scratch: Path, whom: Collection[int] = (0, 1)) -> Tally:
+    """Ask one of two processes to end, now this one, now that: both save the same step, and end."""
+    tally = Tally("two processes", "one is sent SIGTERM")
+    for asked in whom:
+        directory = scratch / str(asked)
+        address = _free_address()
+        members = [
+            server.start(
+                "together:until_asked",
+                address=address,
+                number=number,
+                count=2,
+                directory=str(directory),
+            )
+            for number in range(2)
+        ]
+        while members[asked].listen() < 3:
+            pass
+        members[asked].kill(signal.SIGTERM)
+        lasts = [member.last() for member in members]
+        statuses = [member.status for member in members]
+        tally.points += 1
+        with Saver(directory) as saver:
+            step = saver.latest_step()
+            restored = saver.restore(jax.eval_shape(first_state))
+        (whole,) = run(server, 1, scratch / "whole", until=step)
+        assert isinstance(whole, dict), whole
+        if statuses != [128 + signal.SIGTERM] * 2 or lasts != [step] * 2:
+            text = f"ended with {statuses} at {lasts}, and the latest is {step}"
+            tally.problems.append(("lost", asked, text))
+        elif digest(restored) != whole["digest"]:
+            tally.problems.append(("wrong", asked, f"step {step} has other values"))
+        else:
+            tally.outcomes["saved"] += 1
+    return tally
 
 
 def _after_death(

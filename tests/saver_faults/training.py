@@ -48,11 +48,10 @@ def update(state: dict[str, Any]) -> dict[str, Any]:
     return {"params": params, "momentum": momentum, "key": key, "step": state["step"] + 1}
 
 
-def train(line: Line, directory: str | None, until: int) -> None:
-    """Train to a step, from the last checkpoint on, saving each step, and tell of it.
+def train(line: Line, directory: str | None, until: int, save_every: int = 1) -> None:
+    """Train to a step, from the last checkpoint on, saving on the way, and tell of it.
 
-    The last message has a digest of the end.
-
+    If it is asked to end, by SIGTERM, it saves once more. The last message has a digest of the end.
     Without a directory nothing is saved, which is the training that nothing interrupts.
     """
     state = first_state()
@@ -63,45 +62,59 @@ def train(line: Line, directory: str | None, until: int) -> None:
         with packing_up_to(1 << 16), Saver(directory, max_to_keep=2) as saver:
             if saver.latest_step() is not None:
                 state = saver.restore(state)
-            line.tell({"from": int(state["step"])})
-            while int(state["step"]) < until:
-                state = update(state)
-                saver.save_async(state, int(state["step"]))
-                line.tell({"begun": int(state["step"])})
+            with saver.saving_on_termination() as leave_if_asked:
+                line.tell({"from": int(state["step"])})
+                while (step := int(state["step"])) < until:
+                    state = update(state)
+                    if (step + 1) % save_every == 0:
+                        saver.save_async(state, step + 1)
+                    line.tell({"step": step + 1})
+                    leave_if_asked(state, step + 1)
     line.tell({"step": int(state["step"]), "digest": digest(state)})
 
 
-def soak(server: Server, directory: Path, kills: int) -> Tally:
-    """Train, kill the process at a random moment, and again.
+def soak(server: Server, directory: Path, times: int, number: int = signal.SIGKILL) -> Tally:
+    """Train, end the process at a random moment by a signal, and again.
 
-    Each process goes on from the last checkpoint. The last one is left to end, and then has the
-    parameters of a training that nothing interrupts.
+    Each process goes on from the last checkpoint: after SIGTERM that is the step at which the one
+    before it ended. The last one is left to its end, and then has the values of a training that
+    nothing interrupts.
     """
-    tally = Tally("training", "killed at random moments and resumed")
-    draw, begins = random.Random(0), []
-    for _ in range(kills):
-        process = server.start("training:train", directory=str(directory), until=10**9)
+    asked = number == signal.SIGTERM
+    tally = Tally("training", f"{signal.Signals(number).name} at random moments, and resumed")
+    expected = 128 + number if asked else -number
+    draw, begins, end = random.Random(0), [], 0
+    where, save_every = str(directory), 5 if asked else 1
+    for _ in range(times):
+        process = server.start(
+            "training:train", directory=where, until=10**9, save_every=save_every
+        )
         message = process.listen()
         if message is not None:
             begins.append(message["from"])
             for _ in range(draw.randrange(4)):
                 process.listen()
             time.sleep(draw.uniform(0, 0.04))
-            process.kill()
-        if process.wait() != -signal.SIGKILL:
+            process.kill(number)
+        told = process.last()
+        tally.points += 1
+        if process.status != expected:
             text = f"a training ended with status {process.status}"
             tally.problems.append(("other", tally.points, text))
             return tally
-        tally.points += 1
+        if asked and begins[-1] < end:
+            text = f"went on from {begins[-1]} after an end at {end}"
+            tally.problems.append(("lost", tally.points, text))
+        end = told["step"] if told else begins[-1]
     tally.outcomes["resumed steps"] = len(set(begins) - {0})
     if begins != sorted(begins) or begins[-1] == 0:
-        tally.problems.append(("lost", kills, f"training did not go on: {begins}"))
-    until = begins[-1] + 20
-    resumed = server.start("training:train", directory=str(directory), until=until)
+        tally.problems.append(("lost", times, f"training did not go on: {begins}"))
+    until = begins[-1] + 10
+    resumed = server.start("training:train", directory=where, until=until)
     whole = server.start("training:train", directory=None, until=until)
     ends = resumed.last(), whole.last()
     if ends[0] != ends[1]:
-        tally.problems.append(("wrong", kills, f"the end is {ends[0]} instead of {ends[1]}"))
+        tally.problems.append(("wrong", times, f"the end is {ends[0]} instead of {ends[1]}"))
     return tally
 
 
