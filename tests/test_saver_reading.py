@@ -1,7 +1,9 @@
 """What reading costs and survives: bytes, memory, slices, damage, others at work; TF's names."""
 
+import contextlib
 import gc
 import itertools
+import json
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope.saver import _boxes, _finding, _functions, _packing, _restoring
+from jscope.saver._sealed import sealed
 from jscope.saver._source import OwnSource
 
 
@@ -497,3 +500,76 @@ def test_what_fails_twenty_times_is_told(saver, monkeypatch):
     monkeypatch.setattr(_restoring, "read", lambda *arguments, **options: 1 / 0)
     with pytest.raises(js.CheckpointError, match="ZeroDivisionError"):
         saver.restore({"w": jnp.zeros(1)})
+
+
+def test_what_cannot_be_listed_is_an_error_of_ours(saver, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("text")
+    assert js.latest_checkpoint(tmp_path / "file") is None
+    saver.save({"w": jnp.ones(1)}, 1)
+
+    def refuse(directory):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_finding, "checkpoints", refuse)
+    with pytest.raises(js.CheckpointError, match="can't be read: PermissionError"):
+        saver.restore({"w": jnp.zeros(1)})
+
+
+def test_an_error_offers_the_newest_sound_step_before(saver):
+    for step in range(4):
+        saver.save({"w": jnp.ones(1)}, step)
+    for step in (1, 3):
+        break_index(saver.directory / str(step))
+    cut_data(saver.directory / "2")
+    with pytest.raises(js.CheckpointError, match=r"Step 0 seems sound: saver.restore"):
+        saver.restore({"w": jnp.zeros(1)}, 3)
+    with pytest.raises(
+        js.CheckpointError, match=r"3 can't be read: ValueError: jscope.json"
+    ):
+        saver.restore({"w": jnp.zeros(1)}, saver.directory / "3")
+
+
+def test_entries_that_are_none_are_told_when_they_are_asked_for(saver):
+    path = saver.save({"w": jnp.ones(1)}, 1)
+    members = json.loads((path / "jscope.json").read_text())
+    del members["crc32c"]
+    members["values"]["v"] = {}
+    (path / "jscope.json").write_bytes(sealed(members))
+    with saver.open(1) as checkpoint:
+        assert checkpoint["w"].read() == 1
+        with pytest.raises(js.CheckpointError, match=r"jscope.json is damaged at 'v'"):
+            checkpoint["v"]
+    with pytest.raises(js.CheckpointError, match=r"jscope.json is damaged: KeyError"):
+        js.list_variables(path)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_without_checksums_each_device_reads_its_part_alone(saver, monkeypatch, limit):
+    monkeypatch.setattr(_packing, "LIMIT", limit)
+    saver.save({"w": jnp.arange(64.0).reshape(8, 8)}, 1)
+    mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    target = {
+        "w": jax.ShapeDtypeStruct(
+            (8, 8), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("y", "x"))
+        )
+    }
+    unverified = js.Saver(saver.directory, verify=False)
+    np.testing.assert_array_equal(
+        unverified.restore(target)["w"], np.arange(64, dtype=np.float32).reshape(8, 8)
+    )
+    assert not unverified.report.verified
+
+
+def test_a_bar_is_told_what_there_is_to_read_and_what_has_been(saver, monkeypatch):
+    seen = []
+
+    @contextlib.contextmanager
+    def watching(title, total, done):
+        seen.append((title, total, done()))
+        yield
+        seen.append(done())
+
+    monkeypatch.setattr(_restoring, "watching", watching)
+    saver.save({"w": jnp.ones(100), "step": 3}, 7)
+    saver.restore({"w": jnp.ones(100), "step": 3})
+    assert seen == [("restoring 7", 400, 0), 400]

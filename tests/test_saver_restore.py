@@ -522,3 +522,15 @@ def test_a_saver_that_reshapes(tmp_path):
         assert saver.report.converted == {"x": "float32[6] -> float32[2,3]"}
         with pytest.raises(js.TreeMismatchError, match=r"shape: 'x' is \(6,\) in the checkpoint"):
             saver.restore({"x": jnp.zeros((4, 2))})
+
+
+def test_keys_go_to_devices_of_several_processes(saver, monkeypatch):
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    keys = jax.random.split(jax.random.key(0), (8, 2))
+    saver.save({"k": keys}, 1)
+    target = jax.device_put(keys, NamedSharding(mesh, PartitionSpec("x")))
+    monkeypatch.setattr(NamedSharding, "is_fully_addressable", property(lambda self: False))
+    restored = saver.restore({"k": target})["k"]
+    monkeypatch.undo()
+    assert restored.sharding == target.sharding
+    assert js.VarTree({"k": restored}) == js.VarTree({"k": keys})

@@ -150,10 +150,6 @@ class FileSource:
         into[...] = array[slices(box)]
         return nothing_left
 
-    def file_of(self, name: str) -> str:
-        """As `Source.file_of`."""
-        return self.path.name
-
     def close(self) -> None:
         """As `Source.close`."""
 

@@ -65,10 +65,6 @@ class OrbaxSource:
         tensors = self._trees[name].tensors
         return tensors.start(str(self.entries[name].key), slices(box), into)
 
-    def file_of(self, name: str) -> str:
-        """As `Source.file_of`."""
-        return self._trees[name].directory.name
-
     def close(self) -> None:
         """As `Source.close`."""
 
@@ -99,7 +95,7 @@ class _Tree:
         self.entries = self._entries(leaves)
 
     def _entries(self, leaves: list[tuple[tuple[str, ...], str]]) -> dict[str, Entry]:
-        strings = _json(self.directory / "_strings.json", absent={})
+        strings = _json(self.directory / "_strings.json")
         impls = _key_impls(self.directory)
         arrays = self.tensors.open([".".join(k) for k, kind in leaves if kind in _ARRAYS])
         entries: dict[str, Entry] = {}
@@ -165,12 +161,11 @@ def _key_impls(directory: Path) -> dict[str, str]:
     return found
 
 
-def _json(file: Path, absent: Any = None) -> Any:
+def _json(file: Path) -> Any:
+    """The contents of a file, or an empty object if there is none."""
     try:
         return json.loads(file.read_bytes())
     except FileNotFoundError:
-        if absent is not None:
-            return absent
-        raise
+        return {}
     except ValueError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error

@@ -140,11 +140,11 @@ def _on_devices(leaf: Any, shape: tuple[int, ...], values: Mapping[Box, Array]) 
         with _device_of(leaf):
             placed = jax.device_put(array.reshape(shape), sharding)
         return placed
-    if len(values) == 1:
-        ((box, array),) = values.items()
-        if box == whole(array.shape):
-            array = array.reshape(shape)
-            return jax.make_array_from_callback(shape, sharding, array.__getitem__)
+    box, array = next(iter(values.items()))
+    if len(values) == 1 and box == whole(array.shape):
+        # All of it, perhaps of another shape.
+        array = array.reshape(shape)
+        return jax.make_array_from_callback(shape, sharding, array.__getitem__)
     parts = [
         jax.device_put(
             values[of_slices(index or (), shape)],

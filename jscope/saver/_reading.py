@@ -20,7 +20,7 @@ from ._checksums import crc32c
 from ._entries import INDEX, Entry
 from ._placing import on_host, place, regions
 from ._python import is_python, python_value
-from ._source import Source
+from ._source import OwnSource, Source
 
 # Enough that two large arrays are under way while a third is verified.
 IN_FLIGHT = 128 << 20
@@ -138,6 +138,7 @@ def _memory(leaf: Any, entry: Entry) -> dict[Box, Array]:
 def _complete(source: Source, name: str, unit: Unit) -> None:
     """Verify what has been read, and bring it to where it is to be."""
     if unit.crc32c is not None and crc32c(unit.into) != unit.crc32c:
+        assert isinstance(source, OwnSource)  # others have no checksums
         starts = tuple(start for start, _ in unit.box)
         raise ValueError(
             f"{name!r} is damaged in {source.file_of(name)}: the checksum of its part at {starts} "

@@ -149,7 +149,9 @@ def _agreed(directory: Path, step: Place) -> Place:
 def _read(
     directory: Path, step: Place, target: Target, chosen: frozenset[str], request: Request
 ) -> _Read:
-    for attempt in range(_ATTEMPTS):
+    attempts = 0
+    while True:
+        attempts += 1
         source = open_checkpoint(directory, step)
         try:
             plan = _plan(source, target, chosen, request)
@@ -169,11 +171,10 @@ def _read(
         except (JscopeError, MemoryError):
             raise
         except Exception as error:
-            if attempt + 1 == _ATTEMPTS or not has_changed(source):
+            if attempts == _ATTEMPTS or not has_changed(source):
                 raise _cannot_be_read(source, directory, error) from error
         finally:
             source.close()
-    raise AssertionError  # the last attempt returns or raises
 
 
 def _plan(source: Source, target: Target, chosen: frozenset[str], request: Request) -> _Plan:

@@ -58,9 +58,6 @@ class Source(Protocol):
             ValueError, OSError: If it can't be read; here, or from what is returned.
         """
 
-    def file_of(self, name: str) -> str:
-        """Where a value's bytes are, for messages."""
-
     def close(self) -> None:
         """Let go of the files."""
 
@@ -102,7 +99,7 @@ class OwnSource:
         return nothing_left
 
     def file_of(self, name: str) -> str:
-        """As `Source.file_of`."""
+        """Where an array's bytes are, for messages."""
         entry = self.entries[name]
         if entry.place == PACKED:
             return _packing.FILE_NAME

@@ -100,10 +100,6 @@ def asked_for(saved: Mapping[str, Any], selector: Selector | None) -> frozenset[
     return frozenset()
 
 
-def _is_none(value: Any) -> bool:
-    return value is None
-
-
 def _check(named: Sequence[tuple[str, Any]]) -> None:
     """Refuse leaves that nothing can be restored to."""
     tracers = [name for name, leaf in named if isinstance(leaf, jax.core.Tracer)]
