@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -31,7 +32,7 @@ def test_programs_do_the_same(name):
         outcome.compare_bound(theirs, bound)
 
 
-@settings(max_examples=int(os.environ.get("JSCOPE_TWIN_PROGRAMS", "300")))
+@settings(max_examples=int(os.environ.get("JSCOPE_TWIN_PROGRAMS", "500")))
 @given(random_programs.programs)
 def test_random_programs_do_the_same(program):
     def run(t):
@@ -57,3 +58,46 @@ def test_the_guide_lists_the_deviations():
 
 def test_there_are_many_programs():
     assert len(PROGRAMS) >= 300
+
+
+# What a comparison that sees nothing would let through.
+
+
+def rich(t):
+    with t.scope("a", regularizer=t.l2(1.0), constraint=abs, reuse=t.AUTO) as a:
+        t.note(a.name)
+        for name in ("w", "v", "w"):
+            t.get(name, (2,), initializer=t.ones, collections=["mine"])
+    t.attempt(lambda: t.get("u"))
+
+
+DIFFERENCES = {
+    "created": lambda out: out.created.reverse(),
+    "returned": lambda out: out.returned.pop(),
+    "asked": lambda out: out.asked.update({"a/w": 1}),
+    "notes": lambda out: out.notes.append(("b",)),
+    "failures": lambda out: out.failures.pop(0),
+    "collections": lambda out: out.collections.pop(("mine", "a")),
+    "losses": lambda out: out.losses.pop(),
+    "loss": lambda out: out.losses.reverse(),
+    "constrained": lambda out: out.constrained.update({"a/w": np.zeros(2)}),
+    "initial": lambda out: out.initial.update({"a/w": np.zeros(2)}),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENCES)
+def test_a_difference_is_seen_in(what):
+    theirs, (declared, _) = tensorflow1.run(rich), jscope_.run(rich)
+    outcome.compare_declared(theirs, declared)
+    DIFFERENCES[what](declared)
+    with pytest.raises(AssertionError):
+        outcome.compare_declared(theirs, declared)
+
+
+def test_a_bound_scope_that_reads_another_variable_is_seen():
+    theirs, (_, bound) = tensorflow1.run(rich), jscope_.run(rich)
+    outcome.compare_bound(theirs, bound)
+    bound.values.reverse()
+    bound.values[0], bound.values[1] = bound.values[1], bound.values[0]
+    with pytest.raises(AssertionError):
+        outcome.compare_bound(theirs, bound)

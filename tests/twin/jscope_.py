@@ -43,8 +43,8 @@ def run(
     if valued:
         _values(declared, fills, out)
     else:
-        regularizers = [spec.regularizer for spec in declared.values()]
-        out.losses = [1.0 for r in regularizers if r not in (None, js.no_regularizer)]
+        given = [spec.regularizer for spec in declared.values()]
+        out.losses = [1.0 for r in given if r not in (None, js.no_regularizer)]
     bound = Jscope(js.Scope(fills), None if again else out)
     bound.run(program)
     return out, bound.outcome
