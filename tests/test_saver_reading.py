@@ -523,9 +523,7 @@ def test_an_error_offers_the_newest_sound_step_before(saver):
     cut_data(saver.directory / "2")
     with pytest.raises(js.CheckpointError, match=r"Step 0 seems sound: saver.restore"):
         saver.restore({"w": jnp.zeros(1)}, 3)
-    with pytest.raises(
-        js.CheckpointError, match=r"3 can't be read: ValueError: jscope.json"
-    ):
+    with pytest.raises(js.CheckpointError, match=r"3 can't be read: ValueError: jscope.json"):
         saver.restore({"w": jnp.zeros(1)}, saver.directory / "3")
 
 
