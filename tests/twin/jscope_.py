@@ -13,7 +13,7 @@ from jscope import initializers as init
 from jscope import regularizers
 
 from .library import Library
-from .outcome import Outcome, full
+from .outcome import Outcome, full, scopes_of
 
 
 def run(
@@ -43,8 +43,11 @@ def run(
     if valued:
         _values(declared, fills, out)
     else:
-        given = [spec.regularizer for spec in declared.values()]
-        out.losses = [1.0 for r in given if r not in (None, js.no_regularizer)]
+        out.losses = {
+            ("", name): 1.0
+            for name, spec in declared.items()
+            if spec.regularizer not in (None, js.no_regularizer)
+        }
     bound = Jscope(js.Scope(fills), None if again else out)
     bound.run(program)
     return out, bound.outcome
@@ -142,16 +145,19 @@ class Jscope(Library):
 
 
 def _collections(declared: js.Declaration, out: Outcome) -> None:
-    scopes = {"", *(name[:i] for name in declared for i, c in enumerate(name) if c == "/")}
     keys = {key for spec in declared.values() for key in spec.collections}
     for key in {*keys, js.GraphKeys.TRAINABLE_VARIABLES}:
-        for scope in scopes:
+        for scope in scopes_of(declared):
             out.collections[key, scope] = list(declared.collection(key, scope))
     out.collections = {place: found for place, found in out.collections.items() if found}
 
 
 def _values(declared: js.Declaration, fills: js.VarTree, out: Outcome) -> None:
     out.initial = dict(declared.init(jax.random.key(0)))
-    out.losses = list(declared.regularization_losses(fills).values())
+    out.losses = {
+        (scope, name): loss
+        for scope in scopes_of(declared)
+        for name, loss in declared.regularization_losses(fills, scope).items()
+    }
     changed = declared.apply_constraints(fills)
     out.constrained = {n: changed[n] for n, s in declared.items() if s.constraint is not None}

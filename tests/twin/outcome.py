@@ -1,6 +1,7 @@
 """What a program did, and whether two libraries did the same."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +75,7 @@ class Outcome:
         notes: What the program noted.
         failures: How each attempt of the program ended; the last one is the program's own.
         collections: Names by collection and scope.
-        losses: The regularizers' values, in order.
+        losses: The regularizers' values in order, by scope and variable.
         constrained: The values that constraints give.
     """
 
@@ -86,13 +87,18 @@ class Outcome:
     notes: list[Any] = field(default_factory=list)
     failures: list[Failure | None] = field(default_factory=list)
     collections: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    losses: list[float] = field(default_factory=list)
+    losses: dict[tuple[str, str], Any] = field(default_factory=dict)
     constrained: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """The names of the variables, in order of creation."""
         return [name for name, *_ in self.created]
+
+
+def scopes_of(names: Iterable[str]) -> list[str]:
+    """The scopes of variables, the root among them."""
+    return sorted({"", *(name[:i] for name in names for i, c in enumerate(name) if c == "/")})
 
 
 def full(number: int, shape: tuple[int, ...], dtype: str) -> Any:
@@ -113,7 +119,8 @@ def compare_declared(theirs: Outcome, ours: Outcome) -> None:
         _same(what, getattr(ours, what), getattr(theirs, what))
     if theirs.asked is not None:
         _same("asked", ours.asked, theirs.asked)
-    _close("losses", ours.losses, theirs.losses)
+    _same("losses", list(ours.losses), list(theirs.losses))
+    _close("losses", ours.losses.values(), theirs.losses.values())
     _same("constraints", list(ours.constrained), list(theirs.constrained))
     _close("constraints", ours.constrained.values(), theirs.constrained.values())
     for name in theirs.initial:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow
 
 from .library import Library
-from .outcome import Outcome, full
+from .outcome import Outcome, full, scopes_of
 
 tf = tensorflow.compat.v1
 
@@ -126,10 +126,9 @@ class TensorFlow(Library):
         are_variables = len(asked) == len(self.results)
         out.asked = {name: asked.count(name) for name in names} if are_variables else None
         graph = tf.get_default_graph()
-        scopes = {"", *(name[:i] for name in names for i, c in enumerate(name) if c == "/")}
         for key in graph.get_all_collection_keys():
             if isinstance(key, str) and not key.startswith("__") and key not in _NO_VARIABLES:
-                for scope in sorted(scopes):
+                for scope in scopes_of(out.names):
                     out.collections[key, scope] = _in_scope(key, scope)
         out.collections = {place: found for place, found in out.collections.items() if found}
 
@@ -138,12 +137,16 @@ class TensorFlow(Library):
             (number,) = [k for k, v in enumerate(self.variables) if v is result]
             _, shape, dtype, _ = self.outcome.created[number]
             self.outcome.values.append(full(number, shape, dtype))
-        self.outcome.losses = [1.0] * len(tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES))
+        self.outcome.losses = {("", _regularized(loss)): 1.0 for loss in _losses("")}
 
     def run_session(self) -> None:
         out = self.outcome
         initial = {v.op.name: v.initializer.inputs[1] for v in self.variables}
-        losses = tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES)
+        losses = {
+            (scope, _regularized(loss)): loss
+            for scope in scopes_of(out.names)
+            for loss in _losses(scope)
+        }
         constrained = {v.op.name: v.constraint(v) for v in self.variables if v.constraint}
         with tf.Session() as session:
             first, second = session.run(initial), session.run(initial)
@@ -156,6 +159,17 @@ class TensorFlow(Library):
             out.values = session.run(self.results)
             out.losses = session.run(losses)
             out.constrained = session.run(constrained)
+
+
+def _losses(scope: str) -> list[Any]:
+    """The losses of a scope's variables; TF's own filter is an expression."""
+    losses = tf.losses.get_regularization_losses(scope)
+    return [loss for loss in losses if not scope or loss.op.name.startswith(f"{scope}/")]
+
+
+def _regularized(loss: Any) -> str:
+    """The variable that a loss is of."""
+    return loss.op.name.partition("/Regularizer/")[0]
 
 
 def _in_scope(key: str, scope: str) -> list[str]:
