@@ -56,7 +56,7 @@ def contenders() -> dict[str, Contender]:
     found = {
         RAW: Contender(_save_raw, _restore_raw),
         NPZ: Contender(_save_npz, _restore_npz),
-        V0: Contender(_save_v0, _restore_v0, _begin_v0, _names_v0),
+        V0: Contender(_save_v0, _restore_v0, _begin_v0),
         V1: Contender(_save_v1, _restore_v1, _begin_v1, _names_v1, _one_v1),
         PLAIN: Contender(_save_plain, _restore_v1),
         OURS: Contender(
@@ -191,11 +191,6 @@ def _begin_v0(path: Path, tree: Tree) -> Callable[[], object]:
 def _restore_v0(path: Path, target: Mapping[str, Any]) -> dict[str, jax.Array]:
     with orbax.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(path, dict(target))
-
-
-def _names_v0(path: Path) -> object:
-    with orbax.StandardCheckpointer() as checkpointer:
-        return checkpointer.metadata(path)
 
 
 def _save_v1(path: Path, tree: Tree) -> None:

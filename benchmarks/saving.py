@@ -154,7 +154,7 @@ def _listing(
             path = scratch.fresh()
             contender.save(path, tree)
             calls[name] = lambda _, path=path, names=contender.names: names(path)
-    yield from rows_of("list", f"{count:,} variables", in_turn(calls, rounds), V0, V1)
+    yield from rows_of("list", f"{count:,} variables", in_turn(calls, rounds), V1)
     scratch.clear()
 
 
