@@ -56,7 +56,11 @@ class Tensors:
                 what is returned.
         """
         handle = self.open([name])[name]
-        inside = handle[box]
+        try:
+            inside = handle[box]
+        except IndexError as error:
+            # Another file is in the place of its metadata.
+            raise ValueError(f"{name!r} has shape {handle.shape} on disk: {error}") from error
         if (inside.shape, inside.dtype.numpy_dtype) != (into.shape, into.dtype):
             found = f"{inside.dtype.numpy_dtype}{inside.shape}"
             raise ValueError(f"{name!r} is {found} on disk, not {into.dtype}{into.shape}")
