@@ -355,6 +355,7 @@ def test_an_abstract_state_restores_to_what_was_saved_python_numbers_included(sa
     restored = saver.restore(abstract)
     assert js.VarTree({"x": restored}) == js.VarTree({"x": state})
     assert type(restored.step) is int
+    assert not saver.report.converted
     with pytest.raises(js.TreeMismatchError, match="dtype: 'step' is python int"):
         saver.restore(dataclasses.replace(abstract, step=jax.ShapeDtypeStruct((), jnp.int32)))
 
@@ -379,8 +380,13 @@ def test_a_list_and_a_tuple_and_a_mapping_that_is_no_pytree(saver):
 
 def test_a_target_with_what_cannot_be_restored_is_refused(saver, tree):
     saver.save(tree, 1)
-    with pytest.raises(js.CheckpointValueError, match=r"can't be restored: 'f' is a function"):
-        saver.restore({"f": lambda: 0})
+
+    class Tensor:
+        shape, dtype = (2,), "torch.float32"
+
+    for leaf, kind in ((lambda: 0, "function"), (Tensor(), "Tensor")):
+        with pytest.raises(js.CheckpointValueError, match=f"can't be restored: 'f' is a {kind}"):
+            saver.restore({"f": leaf})
 
 
 # Comparing, as a pure function.

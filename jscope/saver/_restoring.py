@@ -24,7 +24,7 @@ from .._errors import (
 from .._matching import Selector
 from .._tree import VarTree
 from ..sharding import mesh_for_init
-from ._account import Policy, account, signature, signature_text
+from ._account import Policy, account, signature, signature_text, stands_for_python
 from ._finding import cannot_be_read, has_changed, open_checkpoint
 from ._processes import are_several, together
 from ._progress import watching
@@ -38,7 +38,6 @@ from ._varlist import VarList
 
 # How often a checkpoint that changes while it is read is read anew.
 _ATTEMPTS = 20
-
 
 Place: TypeAlias = int | str | os.PathLike[str] | None
 
@@ -278,9 +277,9 @@ def _initial_values(target: Target, found: _Read, mesh: Any, request: Request) -
 def _conversions(source: Source, target: Target, plan: _Plan) -> dict[str, str]:
     found = {}
     for name, old in plan.saved.items():
-        entry = source.entries[old]
-        now = signature(target.leaves[name])
-        if now != (entry.shape, entry.dtype):
+        entry, leaf = source.entries[old], target.leaves[name]
+        now = signature(leaf)
+        if now != (entry.shape, entry.dtype) and not stands_for_python(leaf, entry):
             before = signature_text(entry.shape, entry.dtype)
             found[name] = f"{before} -> {signature_text(*now)}"
     return found

@@ -4,7 +4,7 @@ Any pytree may be: a `VarTree`, a declaration, or a training state of tuples, da
 dictionaries. A leaf's name is its place in the pytree, components joined by ``/``; in a `VarTree`
 that is the variable's name. None is a leaf, and so are numbers and strings of Python.
 
-Imports: `_errors`, `_matching`, `_tree`, `_naming`, `_python`; JAX and NumPy.
+Imports: `_errors`, `_matching`, `_tree`, `_naming`, `_python`, `_values`; JAX and NumPy.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from .._matching import Selector, matching
 from .._tree import VarTree
 from ._naming import flatten
 from ._python import python_dtype
+from ._values import dtype_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +129,13 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def _is_known(leaf: Any) -> bool:
-    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-        return True
-    return python_dtype(leaf) is not None
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        return python_dtype(leaf) is not None
+    try:
+        dtype_name(leaf.dtype)
+    except TypeError:  # another library's
+        return False
+    return True
 
 
 def _is_placeless(leaf: Any) -> bool:
