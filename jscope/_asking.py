@@ -17,7 +17,7 @@ from ._getters import CustomGetter, check_getter, composed, relative
 from ._names import check, join
 from ._place import Request, Shape
 from ._recorder import Constraint, Reuse
-from ._refused import check_refused
+from ._refused import refused
 from ._sites import call_site
 from .initializers import Initializer
 from .regularizers import Regularizer
@@ -97,7 +97,7 @@ class Asking(Cursor):
             a partitioner gives how a variable is sharded over a mesh, and it stays one array.
         """
         if not (caching_device is use_resource is synchronization is aggregation is None):
-            check_refused(
+            raise refused(
                 f"get_variable({name!r})",
                 caching_device=caching_device,
                 use_resource=use_resource,

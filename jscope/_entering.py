@@ -15,7 +15,7 @@ from ._errors import GetterError, ScopeError, ShapeMismatchError
 from ._getters import Creator, CustomGetter
 from ._names import check
 from ._recorder import AUTO_REUSE, Constraint, Reuse
-from ._refused import check_refused
+from ._refused import refused
 from ._sites import elsewhere
 from .initializers import Initializer
 from .regularizers import Regularizer
@@ -97,7 +97,7 @@ class Entering(Cursor):
             a mesh, and the variable stays one array.
         """
         if not (values is caching_device is use_resource is auxiliary_name_scope is None):
-            check_refused(
+            raise refused(
                 f"variable_scope({name_or_scope!r})",
                 values=values,
                 caching_device=caching_device,

@@ -29,15 +29,10 @@ _INSTEAD = {
 }
 
 
-def check_refused(where: str, **arguments: Any) -> None:
-    """Raise if one of TF1's arguments is passed that have no meaning.
-
-    Raises:
-        ScopeError: With what takes the argument's place.
-    """
-    for name, value in arguments.items():
-        if value is not None:
-            raise ScopeError(
-                f"{where} was passed {name}={value!r}, which has no meaning in JAX: "
-                f"{_INSTEAD[name]}. Leave {name}= out."
-            )
+def refused(where: str, **arguments: Any) -> ScopeError:
+    """Compose the error for TF1's arguments, of which at least one is not None."""
+    name, value = next(item for item in arguments.items() if item[1] is not None)
+    return ScopeError(
+        f"{where} was passed {name}={value!r}, which has no meaning in JAX: {_INSTEAD[name]}. "
+        f"Leave {name}= out."
+    )
