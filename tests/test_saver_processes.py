@@ -15,6 +15,7 @@ import pytest
 
 import jscope as js
 from jscope.saver import Saver, _committing, _host, _orbax, _processes, _snapshot, _writing
+from jscope.saver._entries import Entry
 
 
 class Together:
@@ -140,6 +141,34 @@ def test_one_that_fails_to_write_leaves_no_checkpoint_and_no_one_waiting(
             f"Process {culprit} could not write its part; its own error says why."
         )
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("culprit", range(3))
+def test_one_whose_snapshot_fails_keeps_no_one_waiting(tmp_path, together, monkeypatch, culprit):
+    begin = _snapshot.Snapshot.begin
+
+    def failing(*arguments, **options):
+        if _processes.index() == culprit:
+            raise MemoryError
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(_snapshot.Snapshot, "begin", failing)
+    outcomes = together.run(saves(tmp_path))
+    assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
+    assert "Step 1 was not saved" in str(outcomes[culprit])
+    assert "MemoryError" in str(outcomes[culprit])
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_array_of_which_nobody_has_a_part_is_never_committed():
+    entry = Entry((4,), "float32", (4,), "float32", "orbax")
+    parts = [{"w": (None, [[[0], [2], 7]], 0)}, {"w": (None, [], 0)}]
+    with pytest.raises(js.CheckpointError, match="No process has some parts of 'w'"):
+        _snapshot.merge({"w": entry}, parts, portable=False)
+    parts[1] = {"w": (None, [[[2], [2], 8]], 0)}
+    merged = _snapshot.merge({"w": entry}, parts, portable=False)["w"]
+    assert merged.chunks == (((0,), (2,), 7), ((2,), (2,), 8))
+    assert merged.key == "0"
 
 
 @pytest.mark.parametrize("stage", ["write_index", "flush_all"])

@@ -63,6 +63,12 @@ class Entry:
         """The number of elements of the stored array."""
         return math.prod(self.stored_shape)
 
+    @property
+    def is_covered(self) -> bool:
+        """Whether the chunks have as many elements as the stored array, if it is on disk."""
+        covered = sum([math.prod(chunk.shape) for chunk in self.chunks])
+        return covered == (0 if self.place == INDEX else self.stored_size)
+
     def to_json(self) -> dict[str, Any]:
         """The members that stand in the index: those that are not their default."""
         members: dict[str, Any] = {"shape": self.shape, "dtype": self.dtype, "place": self.place}
@@ -106,10 +112,7 @@ class Entry:
             key_impl=_text(members.pop("key_impl", None), optional=True),
             value=_text(members.pop("value", None), optional=True),
         )
-        if members or place not in (PACKED, ORBAX, INDEX):
-            raise ValueError
-        covered = sum([math.prod(chunk.shape) for chunk in entry.chunks])
-        if covered != (0 if place == INDEX else entry.stored_size):
+        if members or place not in (PACKED, ORBAX, INDEX) or not entry.is_covered:
             raise ValueError
         return entry
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._errors import CheckpointValueError, listed
+from .._errors import CheckpointError, CheckpointValueError, listed
 from . import _orbax, _packing, _processes
 from ._checksums import chunk_of
 from ._entries import ORBAX, PACKED, Chunk, Entry
@@ -129,6 +129,7 @@ def merge(
 
     Raises:
         CheckpointValueError: If they were given different trees, or values that differ.
+        CheckpointError: If some part of an array is nobody's.
     """
     keys = orbax_keys(entries, portable=portable)
     complete = {}
@@ -148,6 +149,9 @@ def merge(
             f"The processes were given different values: {listed(differing)}. What is no sharded "
             "jax.Array must be the same in all of them."
         )
+    untold = [name for name, entry in complete.items() if not entry.is_covered]
+    if untold:
+        raise CheckpointError(f"No process has some parts of {listed(untold)}.")
     return complete
 
 

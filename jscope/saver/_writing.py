@@ -13,11 +13,12 @@ Imports: `_errors` and the files beside this one.
 """
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .._errors import CheckpointError
 from . import _orbax, _packing, _processes
@@ -98,19 +99,30 @@ class _Saving:
     def __init__(self, save: Save):
         self._save = save
         self._workplace: Workplace | None = None
+        self._nbytes = 0
 
     def begin(self) -> None:
         save = self._save
         # The first process makes the workplace, and tells the others what it is called.
         self._save_id = _processes.together(self._prepare)[0]
         self._place = place_of(save.directory, self._save_id)
+        try:
+            with save.failing:
+                self._write = self._snapshot()
+        except BaseException as error:
+            if not _processes.are_several():
+                raise
+            # The others wait for this process to tell its part, or that it has none.
+            self._write = functools.partial(_raise, error)
+
+    def _snapshot(self) -> Callable[[], Part]:
+        save = self._save
         snapshot = Snapshot(self._entries, self._arrays, is_lasting=save.is_lasting)
         del self._arrays
         self._nbytes = snapshot.nbytes
-        with save.failing:
-            self._write = snapshot.begin(
-                self._place / "orbax", portable=save.layout.portable, compresses=save.compresses
-            )
+        return snapshot.begin(
+            self._place / "orbax", portable=save.layout.portable, compresses=save.compresses
+        )
 
     def _prepare(self) -> str:
         save = self._save
@@ -194,6 +206,10 @@ class _Saving:
             retention=save.retention,
             now=save.kept_since,
         )
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def _part_file(place: Path, process: int) -> Path:
