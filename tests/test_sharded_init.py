@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
+from jscope import _initial
 from jscope import initializers as init
 
 P = PartitionSpec
@@ -111,10 +112,12 @@ def compiled_init(declared, mesh: Mesh, how: str):
     return jax.jit(declared.init, out_shardings=declared.shardings(mesh)).lower(KEY).compile()
 
 
-@pytest.mark.parametrize("how", ["mesh", "set_mesh", "out_shardings"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layout", MODELS)
-def test_each_device_holds_its_share_and_nothing_is_communicated(layout, kind, how):
+COLLECTIVES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+
+
+def wide_model(layout):
+    """Eight times two kernels, which are the two groups; 8 MiB in all."""
+
     def wide(scope, x):
         kernel = scope.get_variable("up", (256, 512), sharding=P(None, "model"))
         return jax.nn.relu(x @ kernel) @ scope.get_variable("down", (512, 256), sharding=P("model"))
@@ -126,14 +129,47 @@ def test_each_device_holds_its_share_and_nothing_is_communicated(layout, kind, h
             return x
         return jax.lax.scan(lambda x, s: (wide(s, x), None), x, scope.stacked("l", 8))[0]
 
+    return js.declare(model)(jnp.ones((2, 256)))
+
+
+SHARE = 8 * 2 * 256 * 512 * 4 // 8  # of each of eight devices, in bytes
+
+
+@pytest.mark.parametrize("how", ["mesh", "set_mesh", "out_shardings"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", MODELS)
+def test_each_device_holds_its_share_and_nothing_is_communicated(layout, kind, how):
     mesh = jax.make_mesh((8,), ("model",), axis_types=(KINDS[kind],))
-    compiled = compiled_init(js.declare(model)(jnp.ones((2, 256))), mesh, how)
-    share = 8 * 2 * 256 * 512 * 4 // 8
-    largest_group = share // 2
-    assert compiled.memory_analysis().temp_size_in_bytes <= 1.3 * share + largest_group
-    assert compiled.memory_analysis().output_size_in_bytes <= 1.01 * share
-    collectives = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
-    assert not re.search(collectives, compiled.as_text())
+    compiled = compiled_init(wide_model(layout), mesh, how)
+    largest_group = SHARE // 2
+    assert compiled.memory_analysis().temp_size_in_bytes <= 1.3 * SHARE + largest_group
+    assert compiled.memory_analysis().output_size_in_bytes <= 1.01 * SHARE
+    assert not re.search(COLLECTIVES, compiled.as_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", MODELS)
+def test_so_too_outside_jit_program_by_program(layout, kind, monkeypatch):
+    ran = []
+
+    def watched(sharding, original=_initial._compiled):
+        def run(*arguments):
+            ran.append(original(sharding).lower(*arguments).compile())
+            return original(sharding)(*arguments)
+
+        return run
+
+    monkeypatch.setattr(_initial, "_compiled", watched)
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(KINDS[kind],))
+    tree = wide_model(layout).init(KEY, mesh=mesh)
+    assert len(ran) == len(tree)  # each variable, or stack, is a call of its group's program
+    sizes = [program.memory_analysis() for program in ran]
+    assert sum(size.output_size_in_bytes for size in sizes) <= 1.01 * SHARE
+    largest_group = SHARE // 2
+    assert max(size.temp_size_in_bytes for size in sizes) <= largest_group
+    assert not any(re.search(COLLECTIVES, program.as_text()) for program in ran)
+    on_first = sum(value.addressable_shards[0].data.nbytes for value in tree.values())
+    assert on_first == SHARE
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
