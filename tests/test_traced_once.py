@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jscope as js
-from jscope import _bound, _recorder, _tree
+from jscope import _bound, _names, _recorder, _tree
 
 X = jnp.ones((2, 3))
 
@@ -114,10 +114,15 @@ def test_two_thousand_models_leave_structures_and_nothing_after_clear_caches():
         one(i)
     gc.collect()
     grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
     assert live(*types) == before[0]  # no recorder, declaration, scope or tree is kept
     kept = [now - then for now, then in zip(live(*structures), before[1], strict=True)]
     assert kept[2] <= 2  # applications share one structure
-    assert grown < 2000 * 60_000  # mostly JAX's own traces of `block`, one for each path
+    assert grown < 2000 * 12_000  # mostly JAX's own traces of `block`, one for each path
+
     jax.clear_caches()
     assert live(*structures) == before[1]
+    _names._checked.cache_clear()  # bounded: the names that were checked last
+    gc.collect()
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < 2000 * 100  # not even a name for each model
