@@ -9,7 +9,8 @@
 * ``read one``: one variable of a large checkpoint; the bytes read beyond its own are a note
   and a target. All large arrays of that checkpoint are one and the same in memory.
 
-Who saves what is written and removed again off the clock. See `savers` for how each does it.
+What is written is removed again, off the clock. See `savers` for how each does it. The disk is
+that of temporary files; ``TMPDIR`` chooses another one.
 
 Imports: `_report`, `_settings`, `_timing`, `savers`, JAX and NumPy.
 """
@@ -37,10 +38,10 @@ Beyond: TypeAlias = dict[tuple[str, str], int]
 
 
 def measure(settings: Settings) -> Part:
-    """Everything, in a temporary directory of the working directory's disk."""
+    """Everything, in a temporary directory."""
     known = contenders()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(dir=".", prefix="saving-") as folder:
+    with tempfile.TemporaryDirectory(prefix="saving-") as folder:
         scratch = Scratch(Path(folder).resolve())
         for count, size in settings.saved_arrays:
             rows += _sizes(scratch, known, count, size, settings.saving_rounds)
