@@ -1,15 +1,16 @@
 """Set everything up and run every check: ``python3 tests/run.py``.
 
-Needs Python 3.11 to 3.13 with venv and pip, a POSIX system and a package index; everything
-else is installed, at the versions of `requirements.lock`, into `.venv` and `.venv-newest`
-beside this checkout, and the oldest Orbax into `.venv-oldest-orbax`. Each part prints its time
-and its budget. A part that fails makes the whole fail, after the others have run; one over its
-budget is only marked.
+Needs Python 3.11 to 3.13 with venv and pip, a POSIX system, on Linux gcc, and a package index;
+everything else is installed, at the versions of `requirements.lock`, into `.venv` and
+`.venv-newest` beside this checkout, and the oldest Orbax into `.venv-oldest-orbax`. Each part
+prints its time and its budget. A part that fails makes the whole fail, after the others have
+run; one over its budget is only marked.
 
 Imports: standard library only, since nothing is installed yet.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,10 @@ def main() -> int:
 
 def set_up_default() -> str:
     """Make `.venv` with the interpreter that runs this file."""
+    if sys.platform == "linux" and shutil.which("gcc") is None:
+        # The tests that break a Saver's file operations would be skipped.
+        print("gcc is missing: install it, as in apt-get install gcc", file=sys.stderr)
+        raise subprocess.CalledProcessError(127, "gcc")
     if not (DEFAULT / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", DEFAULT], check=True)
     run(DEFAULT, "-m", "pip", "install", "-q", *LOCKED, "uv")
