@@ -117,10 +117,13 @@ def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> 
 
 def _newest(directory: Path) -> OwnSource | None:
     for _ in range(_ATTEMPTS):
+        # In this order, or a step that is committed between the two would be remembered and not
+        # found.
+        known = _remembered(directory)
         found = checkpoints(directory)
         damaged: dict[int, Exception] = {
             step: ValueError(f"{FILE_NAME} is gone")
-            for step in _remembered(directory) - found.keys()
+            for step in known - found.keys()
             if (directory / str(step)).is_dir()
         }
         sound = _newest_sound(found, damaged)
