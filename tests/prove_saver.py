@@ -70,7 +70,9 @@ def prove_names(server: Server, scratch: Path) -> Iterator[Tally]:
 
 def prove_living(server: Server, scratch: Path) -> Iterator[Tally]:
     """An evaluator beside a writer, eight threads, and 200 ends of a training of either kind."""
-    yield living.beside(server, scratch / "beside", seconds=60)
+    for overwrites in (False, True):
+        where = scratch / f"overwrites-{overwrites}"
+        yield living.beside(server, where, seconds=60, overwrites=overwrites)
     yield living.at_once(server, scratch / "threads", savers=8, steps=20)
     for number in (signal.SIGKILL, signal.SIGTERM):
         yield training.soak(server, scratch / number.name, 200, number)

@@ -145,8 +145,10 @@ def _newest(directory: Path) -> OwnSource | None:
             ]
             first = damaged[max(damaged)]
             raise CheckpointError(". ".join([*texts, "There is no sound step."])) from first
-        if not found:
+        if not found and not known:
             return None
+    if not found:
+        return None
     raise CheckpointError(
         f"The steps in {directory} are removed faster than they can be read. Keep more of them: "
         "Saver(directory, max_to_keep=...)."
@@ -166,9 +168,17 @@ def _newest_sound(found: dict[int, Path], damaged: dict[int, Exception]) -> OwnS
 
 
 def _sound_index(path: Path, step: int) -> Index:
-    index = read_index(path, step)
-    check_files(path, index)
-    return index
+    for _ in range(_ATTEMPTS):
+        index = read_index(path, step)
+        try:
+            check_files(path, index)
+        except (OSError, ValueError):
+            # Or another one has taken its place since its index was read.
+            if read_save_id(path) == index.save_id:
+                raise
+        else:
+            return index
+    raise ValueError("it is replaced faster than it can be read")
 
 
 def _remembered(directory: Path) -> frozenset[int]:

@@ -18,6 +18,8 @@ from ._index import FILE_NAME
 from ._workplace import is_workplace
 
 _REPLACED = "replaced-"
+# A writer would have to remove steps faster than a directory is listed, every time.
+_ATTEMPTS = 100
 
 
 def replaced(workplace: Path, step: int) -> Path:
@@ -42,18 +44,31 @@ def checkpoints(directory: Path) -> dict[int, Path]:
     Raises:
         OSError: If the directory can't be listed; one that is absent has no checkpoints.
     """
+    found, is_all = _listed(directory)
+    for _ in range(_ATTEMPTS):
+        if is_all:
+            break
+        found, is_all = _listed(directory)
+    return dict(sorted(found.items()))
+
+
+def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
+    """The checkpoints, and whether none was removed while one looked.
+
+    If one was, the one that took its place may have come too late to be listed.
+    """
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
-        return {}
+        return {}, True
     found: dict[int, Path] = {}
     for name in names:
         if is_workplace(name):
             found |= all_replaced(directory / name)
-    for name in names:
-        if _is_step(name) and _has_index(directory / name):
-            found[int(name)] = directory / name
-    return dict(sorted(found.items()))
+    steps = [name for name in names if _is_step(name)]
+    found |= {int(name): directory / name for name in steps if _has_index(directory / name)}
+    is_all = all(int(name) in found or os.path.lexists(directory / name) for name in steps)
+    return found, is_all
 
 
 def committed_steps(directory: Path) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from jscope.saver import Saver
 
@@ -18,24 +17,27 @@ from .tally import Tally
 from .trees import packing_up_to, target, tree, version_of
 
 
-def write(line: Line, directory: str, seconds: float, options: dict[str, Any]) -> None:
-    """Save step after step, each the tree of its number; tell how many there were."""
+def write(line: Line, directory: str, seconds: float, overwrites: bool) -> None:
+    """Save over and over, the tree of each save's number; tell how many there were.
+
+    Each is a step of its own, of which one is kept, or all are the same step.
+    """
     end = time.monotonic() + seconds
-    with packing_up_to(1 << 16), Saver(directory, **options) as saver:
-        for step in itertools.count(1):
-            # Every other one asynchronous, beside which an evaluator may start to read.
-            handle = saver.save_async(tree(step), step)
-            if step % 2:
+    with packing_up_to(1 << 16), Saver(directory, max_to_keep=1) as saver:
+        for number in itertools.count(1):
+            step = 1 if overwrites else number
+            handle = saver.save_async(tree(number), step, overwrite=overwrites)
+            if number % 2:
                 handle.result()
-            if step == 1:
+            if number == 1:
                 line.tell("begun")
             if time.monotonic() > end:
                 break
-    line.tell({"steps": step})
+    line.tell({"saves": number})
 
 
 def evaluate(line: Line, directory: str, seconds: float) -> None:
-    """Restore the latest step over and over; tell how often, which steps, and what was wrong."""
+    """Restore the latest step over and over; tell how often, how many trees, and what was wrong."""
     end = time.monotonic() + seconds
     restored, problems = [], []
     saver = Saver(directory)
@@ -52,7 +54,7 @@ def evaluate(line: Line, directory: str, seconds: float) -> None:
                 problems.append(f"went back: {restored[-2:]}")
         except Exception:
             problems.append(traceback.format_exc())
-    line.tell({"restored": len(restored), "steps": len(set(restored)), "problems": problems})
+    line.tell({"restored": len(restored), "seen": len(set(restored)), "problems": problems})
 
 
 def threads(line: Line, directory: str, savers: int, steps: int) -> None:
@@ -81,16 +83,15 @@ def threads(line: Line, directory: str, savers: int, steps: int) -> None:
     line.tell(problems)
 
 
-def beside(server: Server, directory: Path, seconds: float, readers: int = 2) -> Tally:
-    """Evaluators beside a writer that keeps one checkpoint; the points are their restores."""
-    tally = Tally("an evaluator", "beside a writer of max_to_keep=1")
+def beside(server: Server, directory: Path, seconds: float, *, overwrites: bool) -> Tally:
+    """Two evaluators beside a writer that keeps one checkpoint; the points are their restores."""
+    how = "that overwrites a step" if overwrites else "of max_to_keep=1"
+    tally = Tally("an evaluator", f"beside a writer {how}")
     where = str(directory)
-    writer = server.start(
-        "living:write", directory=where, seconds=seconds, options={"max_to_keep": 1}
-    )
+    writer = server.start("living:write", directory=where, seconds=seconds, overwrites=overwrites)
     assert writer.listen() == "begun"
     evaluators = [
-        server.start("living:evaluate", directory=where, seconds=seconds) for _ in range(readers)
+        server.start("living:evaluate", directory=where, seconds=seconds) for _ in range(2)
     ]
     for evaluator in evaluators:
         told = evaluator.last()
@@ -98,13 +99,13 @@ def beside(server: Server, directory: Path, seconds: float, readers: int = 2) ->
             tally.problems.append(("other", 0, f"an evaluator ended with {evaluator.status}"))
             continue
         tally.points += told["restored"]
-        tally.outcomes["steps"] += told["steps"]
+        tally.outcomes["seen"] += told["seen"]
         tally.problems += [("other", 0, text) for text in told["problems"]]
     written = writer.last()
     if written is None:
         tally.problems.append(("other", 0, f"the writer ended with status {writer.status}"))
     else:
-        tally.outcomes["written"] = written["steps"]
+        tally.outcomes["saved"] = written["saves"]
     return tally
 
 
