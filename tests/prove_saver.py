@@ -82,7 +82,7 @@ def prove_together(server: Server, scratch: Path) -> Iterator[Tally]:
     """Two processes of one program, and a death of each at any operation of a save."""
     yield together.resume(server, scratch / "resume")
     yield together.preempted(server, scratch / "preempted")
-    yield from together.deaths(server, scratch / "deaths", points=40)
+    yield from together.deaths(server, scratch / "deaths")
 
 
 PROOFS: dict[str, Callable[[Server, Path], Iterator[Tally]]] = {

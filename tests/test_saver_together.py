@@ -10,8 +10,8 @@ def test_a_training_resumed_by_one_process_or_two_ends_with_the_same_bits(server
 
 
 def test_a_process_killed_in_a_save_leaves_good_checkpoints_and_an_error(server, tmp_path):
-    for tally in together.deaths(server, tmp_path, points=1):
-        assert tally.points == 1
+    for tally in together.deaths(server, tmp_path, most=2):
+        assert tally.points
         assert not tally.problems
 
 
