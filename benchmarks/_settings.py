@@ -19,6 +19,9 @@ class Settings:
         program_blocks: Size of the GPT whose optimized programs are compared.
         repeated_blocks: Size of the GPT that is declared over and over.
         repeated_declares: How often.
+        planned_blocks: Size of the wide GPT that is planned.
+        planning_rounds: Processes for each layout.
+        matrix_operation: The one operation that the matrix is run for, or None for all.
         init_blocks: Size of the GPT that everyone initialises.
         init_rounds: Processes for each of them.
         growth_blocks: Sizes that only jscope initialises, the smallest and the largest.
@@ -42,6 +45,9 @@ class Settings:
     program_blocks: int
     repeated_blocks: int
     repeated_declares: int
+    planned_blocks: int
+    planning_rounds: int
+    matrix_operation: str | None
     init_blocks: int
     init_rounds: int
     growth_blocks: tuple[int, int]
@@ -66,6 +72,9 @@ FULL = Settings(
     program_blocks=48,
     repeated_blocks=48,
     repeated_declares=100,
+    planned_blocks=128,
+    planning_rounds=3,
+    matrix_operation=None,
     init_blocks=48,
     init_rounds=1,
     growth_blocks=(12, 96),
@@ -90,6 +99,9 @@ QUICK = Settings(
     program_blocks=2,
     repeated_blocks=2,
     repeated_declares=24,
+    planned_blocks=8,
+    planning_rounds=1,
+    matrix_operation="create",
     init_blocks=2,
     init_rounds=1,
     growth_blocks=(2, 4),
@@ -114,6 +126,9 @@ SMOKE = Settings(
     program_blocks=1,
     repeated_blocks=1,
     repeated_declares=23,
+    planned_blocks=1,
+    planning_rounds=1,
+    matrix_operation="assign, bare",
     init_blocks=1,
     init_rounds=1,
     growth_blocks=(1, 2),

@@ -16,6 +16,8 @@ from pathlib import Path
 # What is run by default, in this order; each is a module here with a function `measure`.
 PARTS = (
     *("trees", "calls", "tracing", "blocks", "programs", "stacks", "declaring", "initializing"),
+    "planning",
+    "matrix",
     "starting",
     "saving",
     "tf_checkpoint",

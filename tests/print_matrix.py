@@ -1,7 +1,8 @@
 """Run the whole matrix and print it as a table: operation x transform, what works and what fails.
 
-python tests/print_matrix.py            # every cell, then the table
-python tests/print_matrix.py --table    # the table alone, as it is in docs/matrix.md
+python tests/print_matrix.py                  # every cell, then the table
+python tests/print_matrix.py --only create    # one operation's cells (may be repeated), then it
+python tests/print_matrix.py --table          # the table alone, as it is in docs/matrix.md
 """
 
 import argparse
@@ -10,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
@@ -45,10 +46,10 @@ def table() -> Iterator[str]:
         yield f"| {transform} | {' | '.join(cells)} |"
 
 
-def run() -> int:
-    """Check every cell; print those that fail, and why any was not run."""
+def run(operations: Iterable[str]) -> int:
+    """Check every cell of some operations; print those that fail, and why any was not run."""
     start, failed, count = time.perf_counter(), 0, 0
-    for operation, transform in itertools.product(OPERATIONS, TRANSFORMS):
+    for operation, transform in itertools.product(operations, TRANSFORMS):
         reason = not_run(operation, transform)
         if reason:
             print(f"not run: {operation} in {transform}: {reason}")
@@ -69,11 +70,12 @@ def run() -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--table", action="store_true", help="print the table alone")
+    parser.add_argument("--only", action="append", choices=OPERATIONS, help="may be repeated")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
-    only_table = parser.parse_args().table
+    arguments = parser.parse_args()
     failed = 0
-    if not only_table:
+    if not arguments.table:
         with tempfile.TemporaryDirectory() as folder, programs_kept_in(folder):
-            failed = run()
+            failed = run(arguments.only or OPERATIONS)
     print("\n".join(table()))
     sys.exit(bool(failed))

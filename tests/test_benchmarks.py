@@ -63,6 +63,27 @@ def test_one_command_measures_every_contender_and_writes_json(tmp_path):
     assert "Equinox module" in shown
 
 
+def test_scopes_in_transforms_are_measured(tmp_path):
+    path = tmp_path / "results.json"
+    names = ("calls", "blocks", "stacks", "planning", "matrix")
+    parts = [word for part in names for word in ("--only", part)]
+    command = [sys.executable, RUN, "--smoke", *parts, "--json", path]
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    results = json.loads(path.read_text())["parts"]
+    contenders = {name: [c for _, _, c in _found(results[name]["rows"])] for name in names}
+    assert contenders["calls"] == ["nested dict", "Scope", "Scope, rngs"]
+    assert contenders["blocks"] == ["jscope", "jscope, rngs", "plain JAX", "linen", "NNX"]
+    assert contenders["stacks"] == ["jscope", "plain JAX"]
+    assert contenders["planning"] == ["loop", "stack"]
+    assert contenders["matrix"][0].endswith(" cells")
+    same = results["stacks"]["targets"][0]
+    assert same["value"] == 0, "a step over a stack and plain JAX's compile to different programs"
+    assert [target["claim"] for target in results["planning"]["targets"]] == [
+        f"{layout}, {what}" for layout in ("loop", "stack") for what in ("seconds", "bytes")
+    ]
+    assert "not measured in this run" in shown
+
+
 def test_who_saves_and_restores_is_measured(tmp_path):
     path = tmp_path / "results.json"
     command = [sys.executable, RUN, "--smoke", "--only", "saving", "--json", path]
