@@ -4,7 +4,7 @@ Some points of each; `prove_saver.py` tries them all.
 """
 
 import pytest
-from saver_faults import checks
+from saver_faults import checks, stock
 from saver_faults.disk import Disk
 from saver_faults.faults import MODES, READ_MODES, Faults
 from saver_faults.injector import Operation
@@ -87,6 +87,12 @@ def test_a_save_that_deletes_first_is_found_out(tmp_path):
     assert {kind for kind, _ in checks.problems(tmp_path, scenario, "new")} == {"wrong"}
     (tmp_path / "run" / "1" / "jscope.json").unlink()
     assert {kind for kind, _ in checks.problems(tmp_path, scenario, "either")} == {"lost"}
+
+
+def test_what_loses_checkpoints_is_found_out(server, tmp_path):
+    """Orbax deletes the old checkpoint before it writes the new one."""
+    tally = stock.killed(server, tmp_path, most=8)
+    assert tally.count("lost") > 4
 
 
 def test_a_wrong_value_is_found_out(tmp_path):
