@@ -17,7 +17,8 @@ What holds for all of them:
 
 Checking concrete indices waits for their computation; pass them traced where that counts.
 
-Imports: `_errors`, `_initial`, `_keys`, `_names`, `_tree`, `_wanted`, `initializers`, JAX, NumPy.
+Imports: `_dtypes`, `_errors`, `_initial`, `_keys`, `_names`, `_tree`, `_wanted`, `initializers`;
+JAX, NumPy.
 """
 
 import functools
@@ -35,6 +36,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Int
 
 from . import _initial, _wanted
+from ._dtypes import can_convert
 from ._errors import (
     DtypeMismatchError,
     IndexOutOfRangeError,
@@ -586,7 +588,7 @@ def _strong(variable: _Variable, value: Array, what: str) -> Any:
     """A scalar of a weak type, which a Python number has after a trace, in the variable's dtype."""
     if not isinstance(value, jax.core.Tracer):
         return _number(variable, value.item(), what)
-    fits = _kind(value.dtype) <= _kind(variable.dtype)
+    fits = can_convert(value.dtype, variable.dtype)
     return lax.convert_element_type(value, variable.dtype) if fits else value
 
 
@@ -617,14 +619,8 @@ def _number(variable: _Variable, value: Any, what: str) -> Any:
 
 def _holds(held: Any, written: Any) -> bool:
     # TF takes True for 1, and 1 for 1.0, but not 1 for True, nor 1.0 for 1.
-    kinds = 0 <= _kind(written.dtype) <= _kind(held.dtype)
-    return kinds and np.array_equal(np.isfinite(held), np.isfinite(written))
-
-
-def _kind(dtype: Any) -> int:
-    """Python's order of numbers: bool, int, float, complex."""
-    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
-    return next((i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind)), -1)
+    fits = can_convert(written.dtype, held.dtype)
+    return fits and np.array_equal(np.isfinite(held), np.isfinite(written))
 
 
 def _value_shape_text(variable: _Variable, shape: tuple[int, ...]) -> str:

@@ -22,7 +22,7 @@ Against TF: there is no ``seed`` (the variable's name and the key take its place
 ``dtype`` in constructors (the variable's is passed; called by hand, the default is float32).
 TF's ``partition_info`` has no counterpart: a variable is initialised whole, however sharded.
 
-Imports: `_errors`, `_names`; JAX, NumPy.
+Imports: `_dtypes`, `_errors`, `_names`; JAX, NumPy.
 """
 # ruff: noqa: N801  # The classes are what users call; `random_normal` is TF's name.
 
@@ -43,6 +43,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from . import _names
+from ._dtypes import can_convert, number_kind
 from ._errors import InitializerError
 
 __all__ = [
@@ -531,7 +532,7 @@ class categorical:
     def __post_init__(self) -> None:
         _store_array(self, "logits")
         shape = self.logits.shape
-        if len(shape) != 2 or not shape[1] or _kind(self.logits.dtype) == 3:
+        if len(shape) != 2 or not shape[1] or number_kind(self.logits.dtype) == 3:
             raise InitializerError(
                 f"Shape must be rank 2 but is rank {len(shape)}, or there are no classes or no "
                 f"real numbers: `categorical` takes [batch, classes], got {self.logits.dtype} "
@@ -1024,10 +1025,10 @@ def _store_array(self: constant | categorical, name: str) -> None:
     try:
         array = np.array(given, order="C")
         array = array.astype(array.dtype.newbyteorder("="))
-        kind = _kind(array.dtype)
+        kind = number_kind(array.dtype)
     except (TypeError, ValueError):
-        kind = None  # ragged lists, PRNG keys
-    if kind is None:
+        kind = -1  # ragged lists, PRNG keys
+    if kind < 0:
         raise InitializerError(
             f"Invalid type for initial value: {owner} must be a number, a list or tuple of "
             f"numbers, or an array, got {given!r} of type {type(given).__name__}."
@@ -1046,21 +1047,15 @@ def _array_text(array: np.ndarray[Any, Any]) -> str:
     return f"np.array({array.tolist()!r}, {array.dtype.name!r})"
 
 
-def _kind(dtype: DTypeLike) -> int | None:
-    """0 for bool, 1 for integers, 2 for floats, 3 for complex numbers; else None."""
-    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
-    return next((i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind)), None)
-
-
 def _hold(
     self: KnownShape, values: np.ndarray[Any, Any], wanted: DTypeLike
 ) -> np.ndarray[Any, Any]:
     """The values in another dtype, rounded at most, or say that it can't hold them."""
     dtype = np.dtype(wanted)
-    if (_kind(dtype) or 0) >= (_kind(values.dtype) or 0):
+    if can_convert(values.dtype, dtype):
         with np.errstate(all="ignore"):
             result = values.astype(dtype)
-        if _kind(dtype) != 1:
+        if number_kind(dtype) != 1:
             held = np.array_equal(np.isfinite(result), np.isfinite(values))
         else:
             held = np.array_equal(result.astype(object), values.astype(object))

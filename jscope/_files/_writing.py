@@ -11,7 +11,6 @@ import contextlib
 import os
 import uuid
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from .._errors import CheckpointError, CheckpointExistsError
@@ -61,12 +60,7 @@ class NewFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.discard()
 
 

@@ -26,7 +26,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 import ml_dtypes
@@ -188,15 +187,10 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *exception: object) -> None:
         with self._file, self._stream:
             self._archive.close()  # it would close itself later, when the stream is gone
-            if error is None:
+            if kind is None:
                 self._stream.flush()
                 self._file.commit()
 

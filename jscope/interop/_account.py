@@ -1,6 +1,6 @@
 """Comparing what is wanted with what a checkpoint has: every difference, in one message.
 
-Imports: `_compare`, `_errors` and the files beside this one; NumPy.
+Imports: `_compare`, `_dtypes`, `_errors` and the files beside this one; NumPy.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._compare import signature
+from .._dtypes import can_convert
 from .._errors import near
 from ._assignment import problems_of
 from ._checkpoint_names import SLOTS, Named
-from ._placing import can_convert
 from ._target import Assignment, Place, Target
 
 # Comparing two names takes 0.4 ms: for 2,000 names that are missing from 2,000, half an hour.

@@ -3,7 +3,7 @@
 Names, shapes and dtypes are compared before values are read. Only what goes through a function
 is read for that, since only the function knows what it makes of it.
 
-Imports: `_errors`, `_tree` and the files beside this one; NumPy.
+Imports: `_dtypes`, `_errors`, `_tree` and the files beside this one; NumPy.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from .._dtypes import converted
 from .._errors import CheckpointValueError, TreeMismatchError, listed
 from .._tree import VarTree, from_flat
 from ._account import Policy, account
 from ._checkpoint_names import Named
-from ._placing import Array, converted, like
+from ._placing import Array, like
 from ._report import Report
 from ._target import Assignment, Piece, Place, Target, has_value
 

@@ -12,7 +12,7 @@ With ``convert`` the dtype may differ, or the Python type, in the direction of b
 floating, complex; integers go to other integers if each value is exact; keys are never
 converted. With ``reshape`` the shape may differ, if the number of elements does not.
 
-Imports: `_errors`, `_entries`, `_python`, `_values`; JAX and NumPy.
+Imports: `_dtypes`, `_errors`, `_entries`, `_python`, `_values`; JAX and NumPy.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from .._dtypes import number_kind
 from .._errors import near
 from ._entries import Entry
 from ._python import is_python, python_dtype
@@ -101,25 +101,21 @@ def stands_for_python(leaf: Any, entry: Entry) -> bool:
     # JAX's bools are never weak.
     is_python = leaf.weak_type or leaf.dtype == bool
     kind = _KIND_OF_PYTHON.get(entry.dtype)
-    return is_python and kind is not None and kind == _kind(dtype_name(leaf.dtype))
+    return is_python and kind == _kind(dtype_name(leaf.dtype))
 
 
 _KIND_OF_PYTHON = {"python bool": 0, "python int": 1, "python float": 2, "python complex": 3}
 
 
-def _kind(dtype: str) -> int | None:
-    """The number's kind, in the order of what can hold what; None if it is no number."""
-    if dtype in _KIND_OF_PYTHON:
-        return _KIND_OF_PYTHON[dtype]
-    if is_python(dtype) or dtype.startswith("key<"):
-        return None
-    kinds = (np.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
-    return next((i for i, kind in enumerate(kinds) if jnp.issubdtype(np.dtype(dtype), kind)), None)
+def _kind(dtype: str) -> int:
+    """`number_kind` of a dtype or a type of Python."""
+    if is_python(dtype):
+        return _KIND_OF_PYTHON.get(dtype, -1)
+    return -1 if dtype.startswith("key<") else number_kind(np.dtype(dtype))
 
 
 def _converts(saved: str, asked: str) -> bool:
-    of, to = _kind(saved), _kind(asked)
-    return of is not None and to is not None and of <= to
+    return 0 <= _kind(saved) <= _kind(asked)
 
 
 def _changes(name: str, leaf: Any, entry: Entry, policy: Policy) -> list[str]:

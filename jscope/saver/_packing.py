@@ -12,7 +12,6 @@ Imports: `_checksums`, `_entries`; NumPy.
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -50,14 +49,9 @@ class Packer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *exception: object) -> None:
         with self._file:
-            if self._is_real and error is None:
+            if self._is_real and kind is None:
                 self._file.flush()
                 os.fsync(self._file.fileno())
 

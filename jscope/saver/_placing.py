@@ -5,7 +5,7 @@ that is one, else a `jax.Array` with the leaf's sharding. It is committed to tho
 leaf is, as an array that was placed on purpose; a leaf that is abstract without a sharding, or
 was made by plain JAX code, gives an array that JAX may move to where others are.
 
-Imports: `_errors`, `_account`, `_boxes`, `_entries`, `_python`, `_values`; JAX and NumPy.
+Imports: `_dtypes`, `_account`, `_boxes`, `_entries`, `_python`, `_values`; JAX and NumPy.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from .._errors import TreeMismatchError
+from .._dtypes import converted
 from ._account import stands_for_python
 from ._boxes import Array, Box, of_slices, whole
 from ._entries import Entry
@@ -50,7 +50,10 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
             return _keys(data, entry.key_impl, shape, sharding_of(leaf))
     if is_python(entry.dtype):
         boxes = {(): np.asarray(python_value(entry.dtype, entry.value))}
-    values = {box: _converted(name, data, entry, dtype) for box, data in boxes.items()}
+    values = {
+        box: converted(name, _elements(entry, data), dtype, entry.dtype)
+        for box, data in boxes.items()
+    }
     if isinstance(leaf, np.ndarray | np.generic):
         (array,) = values.values()
         array = array.reshape(shape)
@@ -94,7 +97,7 @@ def _as_python(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -
         value = python_value(entry.dtype, entry.value)
     else:
         (array,) = boxes.values()
-        value = _converted(name, array, entry, entry.dtype).item()
+        value = _elements(entry, array).item()
     is_asked = hasattr(leaf, "dtype") or type(value) is type(leaf)
     return value if is_asked else type(leaf)(value)
 
@@ -110,26 +113,6 @@ def _keys(data: Array, impl: str, shape: tuple[int, ...], sharding: Sharding | N
         return keys
     keys = jax.random.wrap_key_data(jnp.asarray(data), impl=impl)
     return keys if sharding is None else jax.device_put(keys, sharding)
-
-
-def _converted(name: str, data: Array, entry: Entry, dtype: str) -> Array:
-    """Stored elements as elements of the value, of the dtype asked for."""
-    value = _elements(entry, data)
-    if value.dtype == np.dtype(dtype):
-        return value
-    with np.errstate(all="ignore"):
-        result: Array = value.astype(dtype)
-        if jnp.issubdtype(result.dtype, jnp.integer):
-            differs = result.astype(value.dtype) != value
-        else:
-            differs = np.isfinite(value) & ~np.isfinite(result)
-    if differs.any():
-        example = value[differs].flat[0]
-        raise TreeMismatchError(
-            f"{name!r} can't be converted from {entry.dtype} to {dtype}, which can't hold "
-            f"{example}. Restore it as {entry.dtype}, and change the result."
-        )
-    return result
 
 
 def _on_devices(leaf: Any, shape: tuple[int, ...], values: Mapping[Box, Array]) -> jax.Array:
