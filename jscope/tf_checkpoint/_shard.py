@@ -1,15 +1,14 @@
 """A data file while it is written: appended to, summed, and forced to disk on the way.
 
-The bytes go to a temporary name. The disk is told to take them while more are coming, so that
-less is left to wait for at the end: of 1 GB, 0.1 s here instead of 0.3. Told four times as often,
-it made the writer wait instead.
+The bytes go to a temporary name. Where the system can be told so, it begins to write them while
+more are coming, so that less is left to wait for at the end: a bundle of 1 GB is on disk after
+0.5 s here instead of 0.8.
 
 Imports: checksums and strings beside this file, NumPy, standard library.
 """
 
 import contextlib
 import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from . import _checksum, _strings
 
 # Summed while it is in the processor's cache, and then written.
 _PIECE = 1 << 20
-_UNFORCED = 1 << 28
+_UNFORCED = 1 << 23
 
 
 class Shard:
@@ -30,7 +29,7 @@ class Shard:
         mark: What is behind that name until then.
 
     Raises:
-        OSError: From any method, also for an earlier failure.
+        OSError: From any method.
     """
 
     def __init__(self, path: str, mark: str) -> None:
@@ -38,9 +37,7 @@ class Shard:
         self.size = 0
         self._temporary = path + mark
         self._file = open(self._temporary, "xb", buffering=_PIECE)  # noqa: SIM115, see `close`
-        self._unforced = 0
-        self._forcing: threading.Thread | None = None
-        self._failure: OSError | None = None
+        self._forced = 0
 
     def append(self, array: NDArray[Any]) -> tuple[int, int]:
         """Write an array; its size in the file, and its masked checksum."""
@@ -58,7 +55,6 @@ class Shard:
     def finish(self) -> None:
         """Wait until everything is on disk."""
         self._file.flush()
-        self._wait()
         os.fsync(self._file.fileno())
 
     def appear(self) -> None:
@@ -68,8 +64,6 @@ class Shard:
     def close(self) -> None:
         """Close the file; if it hasn't appeared, nothing is left of it."""
         with contextlib.suppress(OSError):
-            self._wait()
-        with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temporary)
@@ -77,23 +71,9 @@ class Shard:
     def _write(self, piece: NDArray[np.uint8]) -> None:
         self._file.write(piece.data)
         self.size += piece.size
-        self._unforced += piece.size
-        if self._unforced >= _UNFORCED and not (self._forcing and self._forcing.is_alive()):
-            self._wait()
-            self._unforced = 0
-            self._forcing = threading.Thread(target=self._force)
-            self._forcing.start()
-
-    def _force(self) -> None:
-        try:
-            os.fdatasync(self._file.fileno())
-        except OSError as error:
-            # The system reports a failure once, so it must not end with this thread.
-            self._failure = error
-
-    def _wait(self) -> None:
-        if self._forcing:
-            self._forcing.join()
-            self._forcing = None
-        if self._failure:
-            raise self._failure
+        length = self.size - self._forced
+        if length >= _UNFORCED and hasattr(os, "posix_fadvise"):
+            # Linux begins to write what it is told will not be needed, and doesn't wait for it.
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._file.fileno(), self._forced, length, os.POSIX_FADV_DONTNEED)
+            self._forced = self.size
