@@ -17,5 +17,5 @@ def test_a_process_killed_in_a_save_leaves_good_checkpoints_and_an_error(server,
 
 def test_if_one_process_is_asked_to_end_both_save_the_same_step_and_end(server, tmp_path):
     tally = together.preempted(server, tmp_path, whom=[1])
-    assert tally.outcomes["saved"] == 1
     assert not tally.problems
+    assert tally.outcomes["saved"] == 1

@@ -44,6 +44,7 @@ def member(
     until: int,
     kill_at: int = 0,
     is_async: bool = False,
+    patience: int = 100,
 ) -> None:
     """Train with the other members, four devices in all; tell the digest of all values at the end.
 
@@ -56,8 +57,9 @@ def member(
         until: The last step.
         kill_at: The operation on files at which this process dies in a save, if not 0.
         is_async: Whether the saves are asynchronous.
+        patience: See `join`.
     """
-    join(address, number, count)
+    join(address, number, count, patience)
     mesh = Mesh(np.array(jax.devices()), ("x",))
     assert mesh.size == DEVICES
     result: dict[str, Any] = {}
@@ -111,15 +113,22 @@ def until_asked(line: Line, address: str, number: int, count: int, directory: st
             time.sleep(0.1)
 
 
-def join(address: str, number: int, count: int) -> None:
-    """Become one of ``count`` processes that have `DEVICES` devices together."""
+def join(address: str, number: int, count: int, patience: int = 100) -> None:
+    """Become one of ``count`` processes that have `DEVICES` devices together.
+
+    Args:
+        patience: Seconds until one that is silent is taken for dead.
+    """
     devices = DEVICES // count
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     if count > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        # A member that is gone is noticed in seconds.
         jax.distributed.initialize(
-            address, count, number, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=10
+            address,
+            count,
+            number,
+            heartbeat_timeout_seconds=patience,
+            shutdown_timeout_seconds=patience,
         )
 
 
@@ -185,7 +194,7 @@ def run(
         kill: The operation at which a member dies, by the member's number.
         how: More arguments of `member`.
     """
-    how = {"begin": None, "save_at": [], **how}
+    how = {"begin": None, "save_at": [], "patience": 10 if kill else 100, **how}
     how |= {"address": _free_address(), "directory": str(directory)}
     members = [
         server.start(
