@@ -99,18 +99,23 @@ def until_asked(line: Line, address: str, number: int, count: int, directory: st
     join(address, number, count)
     mesh = Mesh(np.array(jax.devices()), ("x",))
     state = jax.jit(first_state, out_shardings=shardings(mesh))()
-    with (
-        packing_up_to(1 << 16),
-        Saver(directory) as saver,
-        saver.saving_on_termination() as leave_if_asked,
-    ):
-        while True:
-            state = update(state)
-            step = int(state["step"])
-            line.tell(step)
-            leave_if_asked(state, step)
-            # It takes some ten seconds until JAX's service has told everyone.
-            time.sleep(0.1)
+    try:
+        with (
+            packing_up_to(1 << 16),
+            Saver(directory) as saver,
+            saver.saving_on_termination() as leave_if_asked,
+        ):
+            while True:
+                state = update(state)
+                step = int(state["step"])
+                line.tell(step)
+                leave_if_asked(state, step)
+                # It takes some seconds until JAX's service has told everyone.
+                time.sleep(0.1)
+    finally:
+        # JAX does so at the end of a program, but a forked process ends at once. Without it the
+        # others are aborted when the service, which is the first one's, is gone.
+        jax.distributed.shutdown()
 
 
 def join(address: str, number: int, count: int, patience: int = 100) -> None:
