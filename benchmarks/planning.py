@@ -4,11 +4,11 @@ Each sample is a process of its own that imports, declares, plans with Adam's st
 the plan, as a loop over blocks with variables of their own, and as a stack. What counts is the
 whole process: its time, and the most memory it had.
 
-Imports: `_children`, `_report`, `_settings`; in the child also `gpt`, jscope, JAX and Optax.
+Imports: `_children`, `_report`, `_settings`; in the child also `gpt`, the example `plan_gpt`,
+jscope, JAX and Optax.
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from _report import Part, Row, Target
 from _settings import Settings
 
 LAYOUTS = ("loop", "stack")
-MESH = {"data": 16, "model": 256}
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def measure(settings: Settings) -> Part:
@@ -61,6 +61,9 @@ def plan(layout: str, blocks: int) -> dict[str, Any]:
 
     import jscope as js
 
+    sys.path.append(str(EXAMPLES))
+    from plan_gpt import MESH, peak_bytes
+
     before = peak_bytes()
     begin = time.perf_counter()
     config = Config(blocks, width=25_600, heads=160, vocabulary=51_200, length=2048)
@@ -79,16 +82,6 @@ def plan(layout: str, blocks: int) -> dict[str, Any]:
         "bytes_before": before,
         "bytes": peak_bytes(),
     }
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had so far."""
-    try:  # Linux's getrusage counts the process that started this one
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
 
 
 if __name__ == "__main__":
