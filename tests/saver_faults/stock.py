@@ -43,7 +43,7 @@ def load(line: Line, directory: str) -> None:
         line.tell(str(error).partition("\n")[0])
 
 
-def killed(server: Server, scratch: Path, most: int = 1000) -> Tally:
+def killed(server: Server, scratch: Path, most: int) -> Tally:
     """Kill it at some operations, spread evenly, and load what is left."""
     tally = Tally("Orbax overwrites", "kill")
     v1.save(scratch / "template" / "1", arrays(1))

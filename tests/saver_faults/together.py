@@ -30,6 +30,7 @@ from .training import digest
 from .trees import packing_up_to
 
 DEVICES = 4
+PATIENCE = 100  # seconds until a member that is silent is taken for dead
 WIDTH = 240
 
 
@@ -42,9 +43,9 @@ def member(
     begin: int | None,
     save_at: list[int],
     until: int,
+    patience: int,
     kill_at: int = 0,
     is_async: bool = False,
-    patience: int = 100,
 ) -> None:
     """Train with the other members, four devices in all; tell the digest of all values at the end.
 
@@ -55,9 +56,9 @@ def member(
         begin: The step to begin with, restored; the initial values if None.
         save_at: The steps to save.
         until: The last step.
+        patience: See `join`.
         kill_at: The operation on files at which this process dies in a save, if not 0.
         is_async: Whether the saves are asynchronous.
-        patience: See `join`.
     """
     join(address, number, count, patience)
     mesh = Mesh(np.array(jax.devices()), ("x",))
@@ -118,7 +119,7 @@ def until_asked(line: Line, address: str, number: int, count: int, directory: st
         jax.distributed.shutdown()
 
 
-def join(address: str, number: int, count: int, patience: int = 100) -> None:
+def join(address: str, number: int, count: int, patience: int = PATIENCE) -> None:
     """Become one of ``count`` processes that have `DEVICES` devices together.
 
     Args:
@@ -199,7 +200,7 @@ def run(
         kill: The operation at which a member dies, by the member's number.
         how: More arguments of `member`.
     """
-    how = {"begin": None, "save_at": [], "patience": 10 if kill else 100, **how}
+    how = {"begin": None, "save_at": [], "patience": 10 if kill else PATIENCE, **how}
     how |= {"address": _free_address(), "directory": str(directory)}
     members = [
         server.start(
