@@ -37,17 +37,17 @@ class Asking(Cursor):
         initializer: Initializer | ArrayLike | None = None,
         regularizer: Regularizer | None = None,
         trainable: bool | None = None,
-        *,
         collections: Iterable[str] | None = None,
+        caching_device: None = None,
         partitioner: Partitioner | None = None,
         validate_shape: bool = True,
+        use_resource: None = None,
         custom_getter: CustomGetter | None = None,
         constraint: Constraint | None = None,
-        sharding: PartitionSpec | None = None,
-        caching_device: None = None,
-        use_resource: None = None,
         synchronization: None = None,
         aggregation: None = None,
+        *,
+        sharding: PartitionSpec | None = None,
     ) -> Array:
         """The value of a variable; while declaring, the variable is created.
 
@@ -73,9 +73,9 @@ class Asking(Cursor):
                 see `variable_scope`.
             constraint: ``f(value) -> value`` for `Declaration.apply_constraints`. Default: that
                 of this very scope.
-            sharding: How `Declaration.init` shards it over a mesh.
             caching_device: With ``use_resource``, ``synchronization`` and ``aggregation``: TF1's;
                 an error says what takes their place.
+            sharding: How `Declaration.init` shards it over a mesh. Not TF1's.
 
         Returns:
             The value; an abstract one while declaring; or what a custom getter makes of it.
@@ -92,9 +92,10 @@ class Asking(Cursor):
             GetterError: If the custom getter isn't callable.
             ScopeError: If this scope is a stack that is not sliced.
 
-        Source: ``tf.get_variable``. Differences: a shared variable's dtype is checked only if
-            one is named; a constant initial value of another shape is an error when sharing;
-            a partitioner gives how a variable is sharded over a mesh, and it stays one array.
+        Source: ``tf.get_variable``, its arguments in its order. Differences: a shared
+            variable's dtype is checked only if one is named; a constant initial value of another
+            shape is an error when sharing; a partitioner gives how a variable is sharded over a
+            mesh, and it stays one array.
         """
         if not (caching_device is use_resource is synchronization is aggregation is None):
             raise refused(
@@ -130,9 +131,17 @@ class Asking(Cursor):
         initializer: Initializer | ArrayLike | None = None,
         regularizer: Regularizer | None = None,
         trainable: bool | None = False,
-        *,
         collections: Iterable[str] | None = None,
-        **arguments: Any,
+        caching_device: None = None,
+        partitioner: Partitioner | None = None,
+        validate_shape: bool = True,
+        use_resource: None = None,
+        custom_getter: CustomGetter | None = None,
+        constraint: Constraint | None = None,
+        synchronization: None = None,
+        aggregation: None = None,
+        *,
+        sharding: PartitionSpec | None = None,
     ) -> Array:
         """`get_variable` of what is no part of the model, such as a metric's counter.
 
@@ -146,7 +155,22 @@ class Asking(Cursor):
         if collections is None or isinstance(collections, list | tuple | set | frozenset):
             keys = (*(collections or ()), GraphKeys.LOCAL_VARIABLES)
         return self.get_variable(
-            name, shape, dtype, initializer, regularizer, False, collections=keys, **arguments
+            name,
+            shape,
+            dtype,
+            initializer,
+            regularizer,
+            False,
+            keys,
+            caching_device,
+            partitioner,
+            validate_shape,
+            use_resource,
+            custom_getter,
+            constraint,
+            synchronization,
+            aggregation,
+            sharding=sharding,
         )
 
     def _found(self, request: Request) -> Array:
@@ -183,12 +207,25 @@ class Asking(Cursor):
         reuse: Reuse | None = None,
         trainable: bool | None = None,
         collections: Iterable[str] | None = None,
+        caching_device: None = None,
         partitioner: Partitioner | None = None,
         validate_shape: bool = True,
+        use_resource: None = None,
         constraint: Constraint | None = None,
+        synchronization: None = None,
+        aggregation: None = None,
+        *,
         sharding: PartitionSpec | None = None,
     ) -> Array:
         """What a custom getter gets as ``getter``: the variable, the scope's defaults apart."""
+        if not (caching_device is use_resource is synchronization is aggregation is None):
+            raise refused(
+                f"getter({name!r})",
+                caching_device=caching_device,
+                use_resource=use_resource,
+                synchronization=synchronization,
+                aggregation=aggregation,
+            )
         request = Request(
             check(relative(self.name, name)),
             shape,

@@ -39,16 +39,15 @@ class Entering(Cursor):
         name_or_scope: "str | Self | None" = None,
         default_name: str | None = None,
         values: None = None,
-        *,
         initializer: Initializer | ArrayLike | None = None,
         regularizer: Regularizer | None = None,
+        caching_device: None = None,
         partitioner: Partitioner | None = None,
         custom_getter: CustomGetter | None = None,
         reuse: Reuse | None = None,
         dtype: DTypeLike | None = None,
-        constraint: Constraint | None = None,
-        caching_device: None = None,
         use_resource: None = None,
+        constraint: Constraint | None = None,
         auxiliary_name_scope: None = None,
     ) -> Self:
         """A scope below this one, or another scope, with defaults for what is in it.
@@ -92,9 +91,9 @@ class Entering(Cursor):
             VariableNameError: If the name isn't legal.
             ValueError, DtypeMismatchError, ConstraintError, GetterError: If a default is none.
 
-        Source: ``tf.variable_scope``. Differences: a scope is a value and nothing is
-            entered; names can't be empty; a partitioner gives how a variable is sharded over
-            a mesh, and the variable stays one array.
+        Source: ``tf.variable_scope``, its arguments in its order. Differences: a scope is a
+            value and nothing is entered; names can't be empty; a partitioner gives how a variable
+            is sharded over a mesh, and the variable stays one array.
         """
         if not (values is caching_device is use_resource is auxiliary_name_scope is None):
             raise refused(

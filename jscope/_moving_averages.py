@@ -14,7 +14,7 @@ and NumPy.
 """
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import jax
@@ -55,6 +55,7 @@ class ExponentialMovingAverage:
     Args:
         decay: $d$ in [0, 1]; the average looks back about $1 / (1 - d)$ updates. An array, made
             in the step, if it changes.
+        num_updates: TF1's; an error says that it is an argument of `apply`.
         zero_debias: Averages begin at zero, and what `average` shows is divided by
             $1 - d^t$ ([Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980), section 3). For
             what has no initial value, such as a loss. It keeps two more variables for each
@@ -63,6 +64,7 @@ class ExponentialMovingAverage:
 
     Raises:
         ValueError: If ``decay`` is a number outside [0, 1].
+        TypeError: If ``num_updates`` is not None.
         VariableNameError: If ``name`` is not a legal name.
 
     Source:
@@ -75,11 +77,17 @@ class ExponentialMovingAverage:
     """
 
     decay: float | Array
-    _: KW_ONLY
+    num_updates: InitVar[None] = None
     zero_debias: bool = False
     name: str = "ExponentialMovingAverage"
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, num_updates: None) -> None:
+        if num_updates is not None:
+            raise TypeError(
+                f"ExponentialMovingAverage was passed num_updates={num_updates!r}, which changes "
+                "with each step and so is an argument of the step: write "
+                "ema.apply(averages, params, num_updates=step)."
+            )
         check(self.name)
         if not isinstance(self.decay, jax.Array) and not 0.0 <= float(self.decay) <= 1.0:
             raise ValueError(f"`decay` must be in [0, 1], got {self.decay!r}.")

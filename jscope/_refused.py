@@ -34,5 +34,5 @@ def refused(where: str, **arguments: Any) -> ScopeError:
     name, value = next(item for item in arguments.items() if item[1] is not None)
     return ScopeError(
         f"{where} was passed {name}={value!r}, which has no meaning in JAX: {_INSTEAD[name]}. "
-        f"Leave {name}= out."
+        f"If it is passed by position, write None there. Leave {name}= out."
     )

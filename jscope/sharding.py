@@ -144,7 +144,7 @@ def fixed_size_partitioner(num_shards: int, axis: int = 0, *, mesh_axis: str) ->
 
 
 def variable_axis_size_partitioner(
-    max_shard_bytes: int, axis: int = 0, max_shards: int | None = None, *, mesh_axis: str
+    max_shard_bytes: int, axis: int = 0, *, max_shards: int | None = None, mesh_axis: str
 ) -> Partitioner:
     r"""Cut variables along one axis such that no shard has more bytes than allowed.
 
@@ -169,7 +169,8 @@ def variable_axis_size_partitioner(
         ShardingError: As `fixed_size_partitioner`.
 
     Source: ``tf.variable_axis_size_partitioner``; see `fixed_size_partitioner` for the
-    differences. There are no strings, so ``bytes_per_string_element`` is left out.
+    differences. There are no strings, so ``bytes_per_string_element`` is left out, and what
+    follows it is passed by name.
     """
     _positive(max_shard_bytes=max_shard_bytes, max_shards=max_shards)
     return _VariableAxisSize(axis, mesh_axis, max_shard_bytes, max_shards)

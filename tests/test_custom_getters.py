@@ -45,6 +45,26 @@ def dense(scope, x):
 # What a getter gets, and what becomes of it.
 
 
+def test_what_a_getter_passes_on_may_be_tf_s_whole_list_by_position():
+    def getter(getter, name, **kw):
+        tf1 = (kw["reuse"], kw["trainable"], kw["collections"], None, kw["partitioner"], True, None)
+        return getter(name, kw["shape"], kw["dtype"], kw["initializer"], kw["regularizer"], *tf1)
+
+    def placing(getter, name, **arguments):
+        return getter(name, caching_device="/cpu:0", **arguments)
+
+    def model(scope, getter):
+        return with_getter(scope, getter).get_variable(
+            "w", (2,), jnp.float16, init.ones, jnp.sum, False, ["mine"]
+        )
+
+    spec = js.declare(model)(getter)["w"]
+    assert (spec.shape, spec.dtype, spec.initializer) == ((2,), np.float16, init.ones)
+    assert (spec.regularizer, spec.trainable, spec.collections) == (jnp.sum, False, ("mine",))
+    with pytest.raises(js.ScopeError, match=r"getter\('w'\) was passed caching_device='/cpu:0'"):
+        js.declare(model)(placing)
+
+
 def test_a_getter_gets_tf_s_arguments_by_keyword_with_the_scope_s_defaults():
     seen = []
 

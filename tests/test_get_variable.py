@@ -259,6 +259,12 @@ def test_arguments_without_a_meaning_say_what_takes_their_place(argument, instea
         run((2,), **{argument: "x"})
     assert f"get_variable('w') was passed {argument}='x'" in str(caught.value)
     assert str(caught.value).endswith(f"Leave {argument}= out.")
+    before = {"caching_device": 7, "use_resource": 10, "synchronization": 13, "aggregation": 14}
+    none = (None,) * (before[argument] - 7)
+    positions = ((2,), None, None, None, None, None, *none)
+    with pytest.raises(js.ScopeError, match="by position, write None there") as caught:
+        run(*positions, "x")
+    assert f"get_variable('w') was passed {argument}='x'" in str(caught.value)
     assert run((2,), **{argument: None}).shape == (2,)
 
 

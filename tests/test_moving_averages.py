@@ -252,8 +252,12 @@ def test_a_decay_is_between_0_and_1(decay):
 
 
 def test_num_updates_is_said_where_it_is_known():
-    with pytest.raises(TypeError):  # TF's second argument; here it would go stale
+    # TF's second argument; here it would go stale
+    with pytest.raises(TypeError, match=r"write ema\.apply\(averages, params, num_updates=step\)"):
         js.ExponentialMovingAverage(0.9, 3)
+    positional = js.ExponentialMovingAverage(0.9, None, True, "Mean")
+    assert positional == js.ExponentialMovingAverage(0.9, zero_debias=True, name="Mean")
+    assert "num_updates" not in repr(positional)
 
 
 def test_the_name_is_one():

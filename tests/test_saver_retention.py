@@ -304,3 +304,16 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
         (tmp_path / "cut").mkdir(exist_ok=True)
         (tmp_path / "cut" / "checkpoint").write_bytes(text)
         assert _state._read(tmp_path / "cut")[1] != ""
+
+
+def test_arguments_by_position_are_tf1_s_and_a_number_is_no_flag(tmp_path):
+    saver = Saver(tmp_path, None, False, True, 2, None)
+    for step in range(4):
+        saver.save(TREE, step)
+    assert saver.all_steps() == (2, 3)
+    with pytest.raises(
+        js.CheckpointValueError, match=r"reshape is True or False, got 3\. After.*var"
+    ):
+        Saver(tmp_path, None, 3)
+    with pytest.raises(js.CheckpointValueError, match=r"sharded is True or False, got 'yes'"):
+        Saver(tmp_path, None, True, "yes")

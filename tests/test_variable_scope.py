@@ -194,6 +194,9 @@ def test_arguments_of_tf1_without_a_meaning_say_what_takes_their_place(argument)
         js.Scope({}).variable_scope("a", auxiliary_name_scope=False)
     with pytest.raises(js.ScopeError, match="pick a graph, and there is none"):
         js.Scope({}).variable_scope("a", "d", ["x"])
+    before = {"values": 2, "caching_device": 5, "use_resource": 10}[argument]
+    with pytest.raises(js.ScopeError, match=rf"passed {argument}='x'.*by position, write None"):
+        js.Scope({}).variable_scope("a", *(None,) * (before - 1), "x")
 
 
 def test_threads_get_different_default_names():

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from .._errors import CheckpointValueError
 from .._matching import Selector
@@ -64,6 +65,10 @@ class Saver(Saving):
             removed.
         var_list: Which variables are saved and restored: selectors, or a dict from saved names
             to the variables' names. All, if None.
+        reshape: Whether a saved array may have another shape than the target's, of as many
+            elements.
+        sharded: Whether each device's part of a large array is written on its own, in parallel. If
+            not, the arrays are gathered, one at a time, and written to one file.
         max_to_keep: How many checkpoints stay, the last ones saved; all, if None or 0. Those
             that other Savers saved in the directory count too. The one that was saved last and
             the one of the highest step are never removed.
@@ -74,10 +79,6 @@ class Saver(Saving):
             ``max_to_keep`` best checkpoints stay then, and beside them the one that was saved
             last. Each save needs ``metrics`` with that one; NaN is the worst, and of two equals the
             newer is better.
-        reshape: Whether a saved array may have another shape than the target's, of as many
-            elements.
-        sharded: Whether each device's part of a large array is written on its own, in parallel. If
-            not, the arrays are gathered, one at a time, and written to one file.
         restore_sequentially: Whether arrays are restored one at a time, to save memory.
         verify: Whether what is restored is compared with its checksums.
         compression: None or ``"zstd"``, for arrays of more than 64 KiB. Saving and restoring then
@@ -100,17 +101,25 @@ class Saver(Saving):
         self,
         directory: str | os.PathLike[str],
         var_list: Mapping[str, str] | Collection[Selector] | None = None,
-        *,
-        max_to_keep: int | None = 5,
-        keep_checkpoint_every_n_hours: float | None = None,
-        best: str | None = None,
         reshape: bool = False,
         sharded: bool = True,
+        max_to_keep: int | None = 5,
+        keep_checkpoint_every_n_hours: float | None = None,
+        *,
+        best: str | None = None,
         restore_sequentially: bool = False,
         verify: bool = True,
         compression: str | None = None,
         clock: Callable[[], float] = time.time,
     ):
+        for name, value in (("reshape", reshape), ("sharded", sharded)):
+            if not isinstance(value, bool | np.bool_):  # positional, as in TF: a 5 was for another
+                raise CheckpointValueError(
+                    f"Saver({str(directory)!r}): {name} is True or False, got {value!r}. After the "
+                    "directory come var_list, reshape, sharded, max_to_keep and "
+                    "keep_checkpoint_every_n_hours, as in TF1; or write them by name, such as "
+                    "max_to_keep=5."
+                )
         if compression not in (None, "zstd"):
             raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
         if compression and not sharded:

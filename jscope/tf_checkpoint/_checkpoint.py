@@ -126,21 +126,21 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
     return Checkpoint(found.prefix, found.version, entries)
 
 
-def list_variables(path: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:
+def list_variables(ckpt_dir_or_file: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:
     """Name and shape of all variables, sorted by name.
 
     Source:
         ``tf.train.list_variables``; the shapes are tuples, not lists.
     """
-    return sorted((name, entry.shape) for name, entry in open(path).items())
+    return sorted((name, entry.shape) for name, entry in open(ckpt_dir_or_file).items())
 
 
-def load_variable(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+def load_variable(ckpt_dir_or_file: str | os.PathLike[str], name: str) -> NDArray[Any]:
     """The values of one variable; ``":0"`` behind its name is ignored.
 
     Source:
         ``tf.train.load_variable``.
     """
-    checkpoint = open(path)
+    checkpoint = open(ckpt_dir_or_file)
     bare = name.removesuffix(":0")
     return checkpoint[name if name in checkpoint else bare].read()

@@ -72,9 +72,13 @@ def locate(path: str | os.PathLike[str]) -> Found:
 
 
 def latest_checkpoint(
-    directory: str | os.PathLike[str], latest_filename: str = "checkpoint"
+    checkpoint_dir: str | os.PathLike[str], latest_filename: str | None = None
 ) -> str | None:
     """The latest checkpoint that the state file of a directory names.
+
+    Args:
+        checkpoint_dir: The directory.
+        latest_filename: What its state file is called; None is ``"checkpoint"``.
 
     Returns:
         Its prefix (of V1 shards, the pattern), or None if there is no such file, or the
@@ -87,7 +91,7 @@ def latest_checkpoint(
         ``tf.train.latest_checkpoint``. One difference: TF takes a state file that it can't read
         for none at all.
     """
-    state = read_state(directory, latest_filename)
+    state = read_state(checkpoint_dir, latest_filename or "checkpoint")
     if state is None:
         return None
     path = state.model_checkpoint_path

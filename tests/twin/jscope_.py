@@ -78,9 +78,11 @@ class Jscope(Library):
     def l2(self, scale):
         return regularizers.l2(scale)
 
-    def scope(self, name_or_scope=None, default_name=None, **defaults):
+    def scope(self, name_or_scope=None, default_name=None, *more, **defaults):
         here = self.open[-1]
-        return self._entered(lambda: here.variable_scope(name_or_scope, default_name, **defaults))
+        return self._entered(
+            lambda: here.variable_scope(name_or_scope, default_name, *more, **defaults)
+        )
 
     @contextlib.contextmanager
     def _entered(self, scope):

@@ -39,7 +39,11 @@ class Library(abc.ABC):
 
     @abc.abstractmethod
     def scope(
-        self, name_or_scope: Any = None, default_name: str | None = None, **defaults: Any
+        self,
+        name_or_scope: Any = None,
+        default_name: str | None = None,
+        *more: Any,
+        **defaults: Any,
     ) -> contextlib.AbstractContextManager[Any]:
         """``tf.variable_scope``; gives a scope, which has a ``name`` and so on."""
 

@@ -71,8 +71,8 @@ class TensorFlow(Library):
     def l2(self, scale):
         return lambda w: scale * tf.nn.l2_loss(w)
 
-    def scope(self, name_or_scope=None, default_name=None, **defaults):
-        return tf.variable_scope(name_or_scope, default_name, **defaults)
+    def scope(self, name_or_scope=None, default_name=None, *more, **defaults):
+        return tf.variable_scope(name_or_scope, default_name, *more, **defaults)
 
     def current(self):
         return tf.get_variable_scope()

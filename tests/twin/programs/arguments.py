@@ -85,6 +85,27 @@ def positions_of_the_arguments(t):
     t.get("w", (2,), "float16", t.ones, t.l2(0.5), False)
 
 
+@twin
+def positions_of_all_arguments(t):
+    """Up to ``use_resource``, by which the comparison makes both kinds of TF's variables."""
+    for name, get in (("w", t.get), ("n", t.local)):
+        get(name, (2,), "float16", t.ones, t.l2(0.5), True, ["mine"], None, None, True)
+
+
+@twin
+def positions_of_a_scope_s_defaults(t):
+    def doubled(getter, name, *args, **kwargs):
+        return 2 * getter(name, *args, **kwargs)
+
+    with t.scope("a", None, None, t.ones, t.l2(0.5), None, None, doubled, True, "float16"):
+        t.attempt(lambda: t.get("w", (2,)))
+    with t.scope("b", None, None, t.ones, t.l2(0.5), None, None, None, t.AUTO, "float16"):
+        t.get("w", (2,))
+        t.get("w", (2,))
+    with t.scope(None, "c", None, t.ones, None, None, None, None, None, None, None, abs):
+        t.get("w", (2,))
+
+
 @each([True, False, None])
 def trainable(t, said):
     t.get("w", (2,), trainable=said)
