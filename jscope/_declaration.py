@@ -201,7 +201,7 @@ class Declaration(Mapping[str, VariableSpec]):
         if only is None:
             names = [name for name in self._specs if name not in kept]
         else:
-            chosen = matching(self._specs, only)
+            chosen = matching(self._specs, only, hint="Leave only= out for all of them.")
             names = [name for name in self._specs if name in chosen]
         shardings = self._laid_out(mesh_for_init(mesh), rules)
         fresh = initialize(self._specs, names, key, kept, shardings)

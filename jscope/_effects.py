@@ -101,7 +101,8 @@ def with_records(
             entries, lost = ledger.close(), _relative(scope, ledger.out_of_reach)
         records = _relative(scope, entries)
         offered = from_flat({**lost, **records})
-        chosen = set(offered) if selector is None else matching(offered, selector)
+        hint = "Leave the selector out for all records."
+        chosen = set(offered) if selector is None else matching(offered, selector, hint=hint)
         if chosen & set(lost):
             raise ScopeError(
                 f"The records {listed(sorted(chosen & set(lost)))} were made inside a transform, "

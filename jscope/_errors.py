@@ -4,9 +4,10 @@ Every exception is a `JscopeError` and also the built-in that a caller would exp
 that ``except KeyError`` around a look-up works, and the class that TensorFlow 1 raises
 where it has one (``ValueError`` for a variable that is missing or exists already).
 
-Each takes one string, so that it survives pickling. Messages name the variable, show
-what was asked and what was found, and end with the line to write instead; they are
-composed where they are raised, from facts that only that place knows.
+Each survives pickling. Messages name the variable, show what was requested and what was
+found, and end with the line to write instead; they are composed where they are raised,
+from facts that only that place knows. A line that the command ``jscope`` must not print,
+since it is Python and the command has options of its own, is given apart, as the ``hint``.
 
 Imports: standard library only.
 """
@@ -16,7 +17,22 @@ from collections.abc import Collection, Iterable
 
 
 class JscopeError(Exception):
-    """Base class of all errors that jscope raises on purpose."""
+    """Base class of all errors that jscope raises on purpose.
+
+    Attributes:
+        hint: The end of the message: what to write in a Python program. Empty if the whole
+            message holds for the command line too.
+    """
+
+    def __init__(self, facts: str = "", hint: str = "") -> None:
+        between = " " if hint and not hint.startswith("\n") else ""
+        super().__init__(facts + between + hint)  # one string, so that pickle has it again
+        self.hint = hint
+
+    @property
+    def facts(self) -> str:
+        """The message without the hint."""
+        return str(self).removesuffix(self.hint).rstrip()
 
     # KeyError's own __str__ would show the message in quotes.
     __str__ = Exception.__str__

@@ -14,7 +14,8 @@ A **selector** is one of
 
 A selector that matches nothing, alone or within a collection, is an error that offers near
 names, and so is a mapping's name that the tree does not have: a typing error must not
-become an untrained layer. ``allow_empty=True`` says that nothing is fine too.
+become an untrained layer. ``allow_empty=True`` says that nothing is fine too; a function
+that takes it for its caller gives `ALLOW` as the error's hint.
 
 Names are matched in any mapping from names to whatever, such as the index of a checkpoint, so
 this file needs no JAX.
@@ -36,20 +37,30 @@ Selector: TypeAlias = (
 
 
 def matching(
-    tree: Mapping[str, Any], selector: Selector, *, allow_empty: bool = False
+    tree: Mapping[str, Any], selector: Selector, *, allow_empty: bool = False, hint: str = ""
 ) -> frozenset[str]:
-    """The names that a selector picks; every part of it must pick one, unless ``allow_empty``."""
+    """The names that a selector picks; every part of it must pick one, unless ``allow_empty``.
+
+    Args:
+        tree: From names to values, of which only predicates see anything.
+        selector: The selector.
+        allow_empty: Whether it may pick nothing.
+        hint: What the caller's caller can write if that is meant.
+
+    Raises:
+        SelectorError: If it picks nothing, or is not a selector.
+    """
     if isinstance(selector, Mapping):
-        return _named_by(tree, selector, allow_empty)
+        return _named_by(tree, selector, allow_empty, hint)
     if isinstance(selector, Collection) and not isinstance(selector, str | bytes):
-        parts = [matching(tree, part, allow_empty=allow_empty) for part in selector]
+        parts = [matching(tree, part, allow_empty=allow_empty, hint=hint) for part in selector]
         if not parts and not allow_empty:
-            raise SelectorError("An empty collection of selectors picks nothing. " + ALLOW)
+            raise SelectorError("An empty collection of selectors picks nothing.", hint)
         return frozenset().union(*parts)
     picks = _predicate(selector)
     chosen = frozenset(name for name, value in tree.items() if picks(name, value))
     if not chosen and not allow_empty:
-        raise SelectorError(_matches_nothing(tree, selector))
+        raise _matches_nothing(tree, selector, hint)
     return chosen
 
 
@@ -130,35 +141,36 @@ def _class_pattern(text: str, glob: str) -> str:
 
 
 def _named_by(
-    tree: Mapping[str, Any], names: Mapping[str, Any], allow_empty: bool
+    tree: Mapping[str, Any], names: Mapping[str, Any], allow_empty: bool, hint: str
 ) -> frozenset[str]:
     if not names and not allow_empty:
-        raise SelectorError(f"A selector without names picks nothing. {ALLOW}")
+        raise SelectorError("A selector without names picks nothing.", hint)
     absent = [name for name in names if name not in tree]
     if absent and not allow_empty:
         raise SelectorError(
             f"Of {len(names)} names selected, {len(absent)} are not in the tree of {len(tree)}: "
-            f"{with_near_names(absent, tree)}. {ALLOW}"
+            f"{with_near_names(absent, tree)}.",
+            hint,
         )
     return frozenset(name for name in names if name in tree)
 
 
-def _matches_nothing(tree: Mapping[str, Any], selector: Selector) -> str:
+def _matches_nothing(tree: Mapping[str, Any], selector: Selector, hint: str) -> SelectorError:
     if isinstance(selector, str):
         scope = selector.rstrip("*").rstrip("/")
         below = [name for name in tree if name.startswith(scope + "/")]
         if below:
             what = "it" if scope == selector else repr(scope)
-            return (
+            return SelectorError(
                 f"The selector {selector!r} matches no variable: {what} is a scope of "
                 f"{len(below)}. Write {scope + '/**'!r} for all that is below it."
             )
         close = near(selector, tuple(tree))
-        return f"The selector {selector!r} matches no variable ({close}). {ALLOW}"
+        return SelectorError(f"The selector {selector!r} matches no variable ({close}).", hint)
     shown = selector.pattern if isinstance(selector, re.Pattern) else selector
-    return (
-        f"The selector {shown!r} matches none of {len(tree)} variables: {listed(tree, most=5)}. "
-        f"{ALLOW}"
+    return SelectorError(
+        f"The selector {shown!r} matches none of {len(tree)} variables: {listed(tree, most=5)}.",
+        hint,
     )
 
 

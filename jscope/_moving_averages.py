@@ -200,7 +200,13 @@ class ExponentialMovingAverage:
             key = GraphKeys.MOVING_AVERAGE_VARIABLES
             averaged = {n for n, s in declared.items() if s.trainable or key in s.collections}
         else:
-            averaged = set(matching(declared, moving_average_variables))
+            averaged = set(
+                matching(
+                    declared,
+                    moving_average_variables,
+                    hint="Leave moving_average_variables= out for the trainable variables.",
+                )
+            )
         stored = {n: self.average_name(n) for n in averaged} | {
             n: n
             for n, s in declared.items()

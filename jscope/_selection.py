@@ -41,14 +41,14 @@ def select(tree: Mapping[str, Any], selector: Selector, *, allow_empty: bool = F
         SelectorError: If the selector, or a part of it, matches nothing.
     """
     tree = as_tree(tree)
-    chosen = matching(tree, selector, allow_empty=allow_empty)
+    chosen = matching(tree, selector, allow_empty=allow_empty, hint=ALLOW)
     return _where(tree, [name in chosen for name in tree])
 
 
 def drop(tree: Mapping[str, Any], selector: Selector, *, allow_empty: bool = False) -> VarTree:
     """The variables that a selector does not pick; otherwise as `select`."""
     tree = as_tree(tree)
-    chosen = matching(tree, selector, allow_empty=allow_empty)
+    chosen = matching(tree, selector, allow_empty=allow_empty, hint=ALLOW)
     return _where(tree, [name not in chosen for name in tree])
 
 
@@ -64,7 +64,9 @@ def partition(
         SelectorError: If a selector matches nothing in the whole tree.
     """
     tree = as_tree(tree)
-    choices = [matching(tree, selector, allow_empty=allow_empty) for selector in selectors]
+    choices = [
+        matching(tree, selector, allow_empty=allow_empty, hint=ALLOW) for selector in selectors
+    ]
     part_of = [
         next((i for i, chosen in enumerate(choices) if name in chosen), len(choices))
         for name in tree
@@ -75,7 +77,7 @@ def partition(
 def mask(tree: Mapping[str, Any], selector: Selector, *, allow_empty: bool = False) -> VarTree:
     """A tree of bools, True where the selector picks; made for ``optax.masked``."""
     tree = as_tree(tree)
-    chosen = matching(tree, selector, allow_empty=allow_empty)
+    chosen = matching(tree, selector, allow_empty=allow_empty, hint=ALLOW)
     return from_values(structure_of(tree), tuple(name in chosen for name in tree))
 
 
@@ -100,7 +102,7 @@ def labels(
     """
     tree = as_tree(tree)
     choices = [
-        (label, matching(tree, selector, allow_empty=allow_empty))
+        (label, matching(tree, selector, allow_empty=allow_empty, hint=ALLOW))
         for label, selector in selectors.items()
     ]
     found = [next((label for label, chosen in choices if name in chosen), default) for name in tree]
@@ -171,4 +173,4 @@ def _check_renames(tree: VarTree, names: Mapping[str, str], allow_empty: bool) -
             check(name)
     absent = not_there(tree, names)
     if absent and not allow_empty:
-        raise SelectorError(f"Nothing to rename: {with_near_names(absent, tree)}. {ALLOW}")
+        raise SelectorError(f"Nothing to rename: {with_near_names(absent, tree)}.", ALLOW)

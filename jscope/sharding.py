@@ -249,7 +249,7 @@ def specs_by_rules(
                 "them: rules=[('**/w', PartitionSpec(None, 'model'))]."
             )
         selector, said = rule
-        for name in matching(specs, selector) - decided:
+        for name in matching(specs, selector, hint="Leave the rule out.") - decided:
             spec = specs[name]
             here = said(name, spec.slice_shape, spec.dtype) if callable(said) else said
             found[name] = check_spec(name, here, spec.slice_shape)
@@ -276,8 +276,8 @@ def named_shardings(
         sizes = ", ".join(f"{axis!r}: {size}" for axis, size in mesh.shape.items())
         raise ShardingError(
             f"{len(problems)} sharding{'s' * (len(problems) > 1)} can't be had on the mesh "
-            f"{{{sizes}}}:\n" + "\n".join(problems) + "\nSay another spec with rules=[(selector, "
-            "PartitionSpec(...))], or use another mesh."
+            f"{{{sizes}}}:\n" + "\n".join(problems),
+            "\nSay another spec with rules=[(selector, PartitionSpec(...))], or use another mesh.",
         )
     return {
         name: NamedSharding(

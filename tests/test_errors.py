@@ -49,6 +49,18 @@ def test_an_error_is_its_builtins_and_survives_pickling_with_its_text(kind):
     assert text in "".join(caught.exconly())
 
 
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_facts_and_hint_make_the_text_and_survive_pickling(kind):
+    for facts, hint, text in (
+        ("No 'w'.", "Write js.init(model).", "No 'w'. Write js.init(model)."),
+        ("2 differ:\n  'w'", "\nWrite 'v'.", "2 differ:\n  'w'\nWrite 'v'."),
+        ("No 'w'.", "", "No 'w'."),
+    ):
+        for error in (kind(facts, hint), pickle.loads(pickle.dumps(kind(facts, hint)))):
+            assert str(error) == text
+            assert (error.facts, error.hint, error.args) == (facts, hint, (text,))
+
+
 def test_every_error_of_the_list_exists():
     assert EXPECTED.keys() <= {kind.__name__ for kind in CLASSES}
 

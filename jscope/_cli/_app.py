@@ -1,5 +1,8 @@
 """The group of commands, and the boundary at which errors become a line and a hint.
 
+Of jscope's errors their facts are printed, not their hints: those are Python. Where a command has
+an option instead, it raises a `CommandError` that names it.
+
 Exit status: 0; 1 if ``diff`` finds a difference or ``verify`` damage; 2 for errors.
 
 Imports: `_error`, jscope's errors; click.
@@ -15,8 +18,7 @@ from typing import Any
 
 import click
 
-from .._errors import CheckpointWarning, JscopeError, SelectorError
-from .._matching import ALLOW
+from .._errors import CheckpointWarning, JscopeError
 from ._error import CommandError
 
 _COMMANDS = ("ls", "show", "diff", "convert", "verify", "plan")
@@ -69,14 +71,12 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.format_message().rstrip("."), f"{command} --help")
     except CommandError as error:
         return _fail(str(error), error.hint)
-    except SelectorError as error:
-        return _fail(str(error).removesuffix(f" {ALLOW}"))
     except BrokenPipeError:
         # Whoever read the output, such as head, has enough. Python would say so once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except JscopeError as error:
-        return _fail(str(error))
+        return _fail(error.facts)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", status=130)
     except OSError as error:

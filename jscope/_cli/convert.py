@@ -5,14 +5,14 @@ Imports: `_options`, `_error`, `_progress`, `_terminal`, `formats`; click, ml_dt
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 import ml_dtypes
 import numpy as np
 
-from .._errors import listed
+from .._errors import CheckpointExistsError, CheckpointValueError, listed
 from .._table import bytes_text
 from . import _options
 from ._error import CommandError
@@ -73,10 +73,7 @@ def command(
         wanted = _floating(dtype)
         variables = {name: _cast(name, v, wanted) for name, v in variables.items()}
     nbytes = sum(v.nbytes for v in variables.values())
-    with create(format, dst, variables) as writer, progress("converting", nbytes) as advance:
-        for name in sorted(variables):
-            writer.write(name, variables[name].read())
-            advance(variables[name].nbytes)
+    _write(format, dst, variables, nbytes)
     if as_json:
         print_json({"path": dst, "format": format, "variables": len(variables), "bytes": nbytes})
     else:
@@ -84,6 +81,19 @@ def command(
             (f"{dst}: {len(variables):,} variables, {bytes_text(nbytes)}", "bold green"),
             f"   {format}",
         )
+
+
+def _write(format: str, dst: str, variables: Mapping[str, Variable], nbytes: int) -> None:
+    try:
+        with create(format, dst, variables) as writer, progress("converting", nbytes) as advance:
+            for name in sorted(variables):
+                writer.write(name, variables[name].read())
+                advance(variables[name].nbytes)
+    except CheckpointExistsError as error:
+        raise CommandError(error.facts, "write to another DST, or remove what is there") from error
+    except CheckpointValueError as error:
+        hint = "--drop NAME for each of them, or --to another format"
+        raise CommandError(error.facts, hint) from error
 
 
 def _floating(name: str) -> np.dtype[Any]:

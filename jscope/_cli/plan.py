@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from .._errors import JscopeError, SelectorError, ShardingError
 from .._table import bytes_text
 from . import _options
 from ._error import CommandError
@@ -58,12 +59,11 @@ def command(
     arguments are given by --input and --set.
     """
     axes = _axes(mesh)
-    declared = _declaration(model, inputs, settings)
-    plan = declared.plan(
-        axes,
-        [_rule(text) for text in rule],
-        optimizer=None if optimizer is None else _optimizer(optimizer),
-    )
+    try:
+        declared = _declaration(model, inputs, settings)
+    except JscopeError as error:  # The module is Python, and so the hint is for whoever wrote it.
+        raise CommandError(f"{model!r} can't be declared: {error}") from error
+    plan = _plan(declared, axes, rule, optimizer)
     parts = {
         "parameters": (plan.trainable, plan.parameter_bytes),
         "gradients": (plan.trainable, plan.gradient_bytes),
@@ -139,6 +139,17 @@ def command(
     )
 
 
+def _plan(declared: Any, axes: dict[str, int], rules: Iterable[str], optimizer: str | None) -> Any:
+    parsed = [_rule(text) for text in rules]
+    with_state = None if optimizer is None else _optimizer(optimizer)
+    try:
+        return declared.plan(axes, parsed, optimizer=with_state)
+    except (SelectorError, ShardingError) as error:
+        raise CommandError(
+            error.facts, "another --rule, such as '**/w=-,model', or another --mesh"
+        ) from error
+
+
 def _axes(text: str) -> dict[str, int]:
     axes = {}
     for part in text.split(","):
@@ -181,6 +192,8 @@ def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> A
         )
     try:
         return declare(found)(*arguments, **keywords)
+    except JscopeError:  # some are TypeErrors too
+        raise
     except TypeError as error:
         raise CommandError(
             f"{text!r} can't be declared: {error}",

@@ -60,7 +60,7 @@ def _opened(ckpt: str, damaged: dict[str, str]) -> Checkpoint | None:
         except CheckpointNotFoundError:
             raise
         except CheckpointError as error:
-            damaged[ckpt] = str(error)
+            damaged[ckpt] = error.facts
             return None
     # Of newer steps, which can't be opened.
     skipped = [str(w.message) for w in caught if issubclass(w.category, CheckpointWarning)]
@@ -73,7 +73,7 @@ def _noting(damaged: dict[str, str], name: str, check: Callable[[], Any]) -> Non
     try:
         check()
     except CheckpointError as error:
-        damaged[name] = str(error)
+        damaged[name] = error.facts
 
 
 def _say(opened: Checkpoint | None, damaged: dict[str, str], nbytes: int) -> None:

@@ -145,7 +145,7 @@ def assign(
     lost = {source: name for source, name in lost.items() if source not in used}
     if select is not None:
         selectable = target.leaves if target.declared is None else target.declared
-        spoken &= matching(selectable, select)
+        spoken &= matching(selectable, select, hint="Leave select= out to restore all variables.")
         meant = asked_for(dict.fromkeys(lost.values()), select)
         lost = {source: name for source, name in lost.items() if name in meant}
     wanted = {name: pieces.get(name, {}) for name in target.leaves if name in spoken}

@@ -82,8 +82,9 @@ def check_place(path: Path, step: int, overwrite: bool) -> None:
         )
     if not overwrite:
         raise CheckpointExistsError(
-            f"Step {step} is saved already, in {path}. To replace it write saver.save(tree, "
-            f"{step}, overwrite=True): the old one stays until the new one is complete and on disk."
+            f"Step {step} is saved already, in {path}.",
+            f"To replace it write saver.save(tree, {step}, overwrite=True): the old one stays "
+            "until the new one is complete and on disk.",
         )
 
 

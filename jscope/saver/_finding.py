@@ -107,12 +107,13 @@ def has_changed(source: Source) -> bool:
 def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> CheckpointError:
     """Compose the error: which step is damaged, how, and which one is not."""
     before = _sound_step_before(directory, step)
-    offer = (
-        "There is no sound step before it."
-        if before is None
-        else f"Step {before} seems sound: saver.restore(target, step={before})."
+    facts = f"Step {step} can't be read from {path}: {_text(error)}."
+    if before is None:
+        return CheckpointError(f"{facts} There is no intact step before it.")
+    return CheckpointError(
+        f"{facts} Step {before} seems intact, in {directory / str(before)}.",
+        f"Write saver.restore(target, step={before}).",
     )
-    return CheckpointError(f"Step {step} can't be read from {path}: {_text(error)}. {offer}")
 
 
 def _newest(directory: Path) -> OwnSource | None:
@@ -150,8 +151,8 @@ def _newest(directory: Path) -> OwnSource | None:
     if not found:
         return None
     raise CheckpointError(
-        f"The steps in {directory} are removed faster than they can be read. Keep more of them: "
-        "Saver(directory, max_to_keep=...)."
+        f"The steps in {directory} are removed faster than they can be read.",
+        "Keep more of them: Saver(directory, max_to_keep=...).",
     )
 
 
@@ -235,8 +236,9 @@ def _newest_foreign(directory: Path) -> Source:
     if foreign is not None:
         return foreign
     raise CheckpointNotFoundError(
-        f"There is no checkpoint in {directory}. Save one with saver.save(tree, step), or give the "
-        "directory or file that has one, of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow."
+        f"There is no checkpoint in {directory}. Give the directory or file that has one, of "
+        "jscope, Orbax, Flax, safetensors, NumPy or TensorFlow.",
+        "Or save one: saver.save(tree, step).",
     )
 
 

@@ -34,7 +34,7 @@ from ._report import Report
 from ._source import OwnSource, Source
 from ._target import Target, asked_for, selected, take_apart, without_value
 from ._values import nbytes
-from ._varlist import VarList
+from ._varlist import ALL_IN_VAR_LIST, VarList
 
 # How often a checkpoint that changes while it is read is read anew.
 _ATTEMPTS = 20
@@ -69,7 +69,8 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
     if hasattr(request.target, "abstract"):
         mesh = mesh_for_init(mesh)
     target = take_apart(request.target, mesh, request.rules)
-    chosen = selected(target, request.select) & selected(target, _names(request.var_list))
+    chosen = selected(target, request.select, "Leave select= out to restore all variables.")
+    chosen &= selected(target, _names(request.var_list), ALL_IN_VAR_LIST)
     begin = time.monotonic()
     done: list[_Read] = []
 

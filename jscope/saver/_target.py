@@ -20,7 +20,7 @@ from .._matching import Selector, matching
 from .._tree import VarTree
 from ._naming import flatten
 from ._python import python_dtype
-from ._values import dtype_name
+from ._values import dtype_name, left_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +57,9 @@ def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
     is_declared = hasattr(target, "abstract")
     if not is_declared and (mesh is not None or rules):
         raise CheckpointValueError(
-            "`mesh` and `rules` lay a declaration's variables out, and the target is no "
-            "declaration. Give its jax.ShapeDtypeStructs or arrays shardings instead."
+            "`mesh` and `rules` lay a declaration's variables out, and the target is not a "
+            "declaration. Give its leaves shardings instead, as in "
+            "jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)."
         )
     pytree = target.abstract(mesh, rules=rules) if is_declared else target
     named, structure = flatten(pytree, "The target")
@@ -75,15 +76,20 @@ def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
     return Target(leaves, structure.unflatten, target, owner, target)
 
 
-def selected(target: Target, selector: Selector | None) -> frozenset[str]:
+def selected(target: Target, selector: Selector | None, hint: str) -> frozenset[str]:
     """The leaves that a selector picks; all of them if it is None.
+
+    Args:
+        target: The target.
+        selector: The selector.
+        hint: What to write if it picks nothing and that is meant.
 
     Raises:
         SelectorError: If it matches nothing.
     """
     if selector is None:
         return frozenset(target.leaves)
-    chosen = matching(target.selectable, selector)
+    chosen = matching(target.selectable, selector, hint=hint)
     return frozenset(name for name, owner in target.owner.items() if owner in chosen)
 
 
@@ -114,7 +120,8 @@ def _check(named: Sequence[tuple[str, Any]]) -> None:
         raise CheckpointValueError(
             f"The target holds what can't be restored: {'; '.join(strange[:10])}. A leaf is an "
             "array, a jax.ShapeDtypeStruct, a number or string of Python, or None. Give classes "
-            "of your own to jax.tree_util.register_dataclass, with static fields for the rest."
+            "of your own to jax.tree_util.register_dataclass, with static fields for the rest.",
+            left_out([leaf for _, leaf in named if not _is_known(leaf)], "target"),
         )
     placeless = [name for name, leaf in named if _is_placeless(leaf)]
     if placeless:

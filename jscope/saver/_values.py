@@ -82,11 +82,34 @@ def store(
         if array is not None:
             arrays[name] = array
     if problems:
+        unknown = [leaf for _, leaf in leaves if _unknown(leaf)]
         raise CheckpointValueError(
             f"The tree can't be saved; nothing was written. {len(problems)} of its values can't be "
-            f"stored:{''.join(problems)}"
+            f"stored:{''.join(problems)}",
+            "\n" + left_out(unknown, "tree") if unknown else "",
         )
     return entries, arrays
+
+
+def left_out(leaves: Collection[Any], tree: str) -> str:
+    """How to leave leaves out that are of no kind that can be saved, such as functions.
+
+    Args:
+        leaves: Some of them.
+        tree: What the caller calls the pytree that has them.
+    """
+    functions = [leaf for leaf in leaves if callable(leaf)]
+    others = [leaf for leaf in leaves if not callable(leaf)]
+    types = sorted({type(leaf).__name__ for leaf in others if not hasattr(leaf, "dtype")})
+    dtypes = sorted({str(leaf.dtype) for leaf in others if hasattr(leaf, "dtype")})
+    tests = ["callable(x)"] if functions else []
+    tests += [f"type(x).__name__ in {types}"] if types else []
+    tests += [f"str(getattr(x, 'dtype', '')) in {dtypes}"] if dtypes else []
+    test = " or ".join(tests)
+    return (
+        f"Leave them out of a VarTree: js.drop({tree}, lambda name, x: {test}). In another pytree, "
+        f"put None in their place: jax.tree.map(lambda x: None if {test} else x, {tree})."
+    )
 
 
 @functools.cache
@@ -186,10 +209,15 @@ def _problem(leaf: Any) -> str | None:
             return f"has keys of an implementation that JAX doesn't know by name, {leaf.dtype}"
     elif isinstance(leaf, np.ma.MaskedArray):
         return "is a masked array: save its data and its mask as two variables"
-    elif python_dtype(leaf) is not None:
+    return _unknown(leaf)
+
+
+def _unknown(leaf: Any) -> str | None:
+    """What is said of a leaf of no kind that a Saver knows."""
+    if python_dtype(leaf) is not None or isinstance(leaf, jax.ShapeDtypeStruct):
         return None
-    elif not isinstance(leaf, np.ndarray | np.generic):
-        return f"is of type {type(leaf).__name__}, which can't be saved: leave it out with js.drop"
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return f"is of type {type(leaf).__name__}, which can't be saved"
     if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in _KNOWN:
-        return f"has dtype {leaf.dtype}, which no jax.Array has: leave it out with js.drop"
+        return f"has dtype {leaf.dtype}, which no jax.Array has"
     return None

@@ -16,6 +16,8 @@ from ._naming import check_names
 
 VarList: TypeAlias = Mapping[str, str] | Collection[Selector]
 
+ALL_IN_VAR_LIST = "Leave var_list= out of Saver for all variables."
+
 
 def check_var_list(var_list: Any) -> VarList | None:
     """The list or dict, as it was given.
@@ -62,5 +64,5 @@ def chosen_leaves(leaves: Mapping[str, Any], var_list: VarList | None) -> list[t
             )
         check_names(var_list, "var_list")
         return [(saved, leaves[name]) for saved, name in var_list.items()]
-    chosen = matching(leaves, list(var_list))
+    chosen = matching(leaves, list(var_list), hint=ALL_IN_VAR_LIST)
     return [(name, leaf) for name, leaf in leaves.items() if name in chosen]
