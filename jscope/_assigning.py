@@ -18,7 +18,7 @@ from ._errors import NameCollisionError, ScopeError
 from ._lineage import Ledger
 from ._names import check, join
 from ._ops import Indices, Value
-from ._sites import transform_around
+from ._sites import in_transform, transform_around
 from ._tree import VarTree, as_tree, from_flat
 
 
@@ -157,6 +157,14 @@ class Assigning(Cursor):
 
 
 def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> ScopeError:
+    if at_boundary and not in_transform():
+        return ScopeError(
+            f"Variable {name!r} was assigned through a scope that was rebuilt from its leaves, as "
+            "jax.lax.stop_gradient(scope) and jax.tree.map(f, scope) do. Such a scope no longer "
+            "belongs to the call of js.with_updates that collects updates. Write "
+            "y, updates = js.with_updates(block)(rebuilt, x), and then scope.update(updates) in "
+            "the scope from which it was rebuilt."
+        )
     if at_boundary or (ledger is not None and ledger.is_open):
         return ScopeError(
             f"Variable {name!r} was assigned inside {transform_around()}, from which a new value "

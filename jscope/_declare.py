@@ -18,6 +18,7 @@ from ._inline import InlineRecorder
 from ._recorder import Recorder
 from ._scope import Scope, declaring_scope
 from ._tree import VarTree
+from ._wrapping import named_like
 
 P = ParamSpec("P")
 
@@ -61,7 +62,7 @@ def declare(model: Callable[Concatenate[Scope, P], Any], /) -> Callable[P, Decla
         jax.eval_shape(run, [leaf for t, leaf in zip(traced, leaves, strict=True) if t])
         return Declaration(recorder.specs(), recorder.times())
 
-    return declared
+    return named_like(declared, model, first=())
 
 
 def init(
@@ -106,7 +107,7 @@ def init(
         model(declaring_scope(recorder), *args, **kwargs)
         return VarTree(recorder.values)
 
-    return initialized_inline if inline else initialized
+    return named_like(initialized_inline if inline else initialized, model, first=("key",))
 
 
 def _is_traced(leaf: Any) -> bool:

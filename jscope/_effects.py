@@ -26,6 +26,7 @@ from ._lineage import Ledger
 from ._scope import Scope, with_ledgers
 from ._selection import Selector, matching
 from ._tree import VarTree, from_flat
+from ._wrapping import named_like
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,7 +70,7 @@ def with_updates(
             entries = ledger.close()
         return out, _relative(scope, entries)
 
-    return applied
+    return named_like(applied, model)
 
 
 def with_records(
@@ -112,7 +113,7 @@ def with_records(
             )
         return out, from_flat({name: records[name] for name in records if name in chosen})
 
-    return applied
+    return named_like(applied, model)
 
 
 def _check_callable(model: Any, what: str) -> None:

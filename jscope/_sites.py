@@ -92,6 +92,23 @@ def transform_around() -> str:
     return found or _UNKNOWN
 
 
+# The functions of jscope that call a model and take what it assigns.
+_TAKING = frozenset({"declare.<locals>.declared.<locals>.run", "with_updates.<locals>.applied"})
+
+
+def in_transform() -> bool:
+    """Whether JAX runs the caller, as far as the call that takes what is assigned there."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner = _owner(frame.f_globals.get("__name__", ""))
+        if owner == "jax":
+            return True
+        if owner == "jscope" and frame.f_code.co_qualname in _TAKING:
+            break
+        frame = frame.f_back
+    return False
+
+
 def elsewhere() -> str:
     """Where the caller runs, if that isn't the trace in which its root scope was made."""
     found = transform_around()

@@ -23,6 +23,7 @@ from ._names import check, inside
 from ._openings import Openings
 from ._scope import Scope
 from ._sites import Site, call_site, elsewhere, site_text
+from ._wrapping import named_like
 
 R = TypeVar("R")
 
@@ -101,7 +102,8 @@ class _Entered:
 class Template(Generic[R]):
     """What `make_template` makes. Compared by identity; holds no state."""
 
-    __slots__ = ("__weakref__", "_getter", "_site", "_unique_name", "func", "name")
+    # With a `__dict__`, for the function's own name and signature.
+    __slots__ = ("__dict__", "__weakref__", "_getter", "_site", "_unique_name", "func", "name")
 
     def __init__(
         self,
@@ -116,6 +118,7 @@ class Template(Generic[R]):
         self._unique_name = unique_name
         self._getter = getter
         self._site = site
+        named_like(self, func)
 
     def __call__(self, scope: Scope, /, *args: Any, **kwargs: Any) -> R:
         """Call the function in the template's scope."""

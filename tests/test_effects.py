@@ -1,5 +1,8 @@
 """What a model returns beside its result: updates and records."""
 
+import functools
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -476,3 +479,149 @@ def test_records_leave_a_scan_as_results():
     np.testing.assert_allclose(records["layers/out"][0], X @ w[0], rtol=1e-5)
     np.testing.assert_allclose(records["layers/out"][1], X @ w[0] @ w[1], rtol=1e-5)
     assert js.declare(model)(X)["layers/w"].shape == (2, 3, 3)
+
+
+REBUILT = {
+    "stop_gradient": lax.stop_gradient,
+    "tree.map": lambda scope: jax.tree.map(lambda leaf: leaf, scope),
+    "flatten": lambda scope: jax.tree.unflatten(*jax.tree.flatten(scope)[::-1]),
+}
+
+
+@pytest.mark.parametrize("rebuilt", REBUILT.values(), ids=REBUILT)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_assigning_through_a_scope_that_jax_rebuilt_says_so_and_what_to_write(wrap, rebuilt):
+    def model(scope, x):
+        return average(rebuilt(scope / "a"), x)
+
+    def cured(scope, x):
+        y, updates = js.with_updates(average)(rebuilt(scope / "a"), x)
+        (scope / "a").update(updates)
+        return y
+
+    tree = tree_of("a")
+    for run in (lambda: wrap(js.with_updates(model))(tree, X), lambda: js.declare(model)(X)):
+        with pytest.raises(js.ScopeError) as caught:
+            run()
+        text = str(caught.value)
+        assert text.startswith("Variable 'a/mean' was assigned through a scope that was rebuilt")
+        assert "inside" not in text
+        assert "y, updates = js.with_updates(block)(rebuilt, x)" in text
+        assert "scope.update(updates)" in text
+    out, updates = wrap(js.with_updates(cured))(tree, X)
+    expected, mean = average_by_hand(tree["a/mean"], tree["a/w"], X)
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+    np.testing.assert_allclose(updates["a/mean"], mean, rtol=1e-6)
+    assert list(js.declare(cured)(X)) == ["a/mean", "a/w"]
+
+
+# What is made of a model has its name and its arguments.
+
+
+def normalized(scope, x, train, *, scale=1.0):
+    """Normalise a batch."""
+    mean = scope.get_variable("mean", (3,), initializer=js.initializers.zeros, trainable=False)
+    if train:
+        mean = scope.assign("mean", 0.5 * mean + 0.5 * x.mean(axis=0))
+        scope.record("x", x)
+    return (x - mean[None]) * scale
+
+
+class Normalized:
+    def __call__(self, scope, x, train):
+        return normalized(scope, x, train)
+
+    def method(self, scope, x, train):
+        return normalized(scope, x, train)
+
+
+MODELS = {
+    "function": normalized,
+    "partial": functools.partial(normalized, scale=2.0),
+    "object": Normalized(),
+    "method": Normalized().method,
+    "template": js.make_template("normalized", normalized),
+}
+WRAPPERS = {
+    "with_updates": js.with_updates,
+    "with_records": lambda model: js.with_records(js.with_updates(model)),
+    "selected": lambda model: js.with_updates(js.with_records(model, "**")),
+}
+
+
+def trees_in(results):
+    def is_tree(part):
+        return isinstance(part, js.VarTree)
+
+    return filter(is_tree, jax.tree.leaves(results, is_leaf=is_tree))
+
+
+@pytest.mark.parametrize("static", [{"static_argnames": "train"}, {"static_argnums": 2}])
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_a_static_argument_of_the_model_can_be_passed_by_position(model, wrap, static):
+    state = js.init(model)(jax.random.key(0), X, True)
+    wrapped = jax.jit(wrap(model), **static)
+    (mean,) = state
+    (updates,) = (tree for tree in trees_in(wrapped(state, X, True)) if mean in tree)
+    np.testing.assert_allclose(updates[mean], 0.5 * X.mean(axis=0))
+
+
+def test_a_static_argument_by_position_goes_with_random_streams():
+    def noisy(scope, x, train):
+        return js.layers.dropout(scope, x, training=train)
+
+    wrapped = jax.jit(js.with_updates(noisy), static_argnames="train")
+    key = jax.random.key(1)
+    out, _ = wrapped({}, X, True, rngs=key)
+    np.testing.assert_array_equal(out, noisy(js.Scope({}, rngs=key), X, True))
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_wrapper_has_the_models_name_arguments_and_documentation(wrap):
+    wrapped = wrap(normalized)
+    assert wrapped.__name__ == "normalized"
+    assert wrapped.__doc__ == "Normalise a batch."
+    assert list(inspect.signature(wrapped).parameters) == ["scope", "x", "train", "scale"]
+    bound = wrap(functools.partial(normalized, train=True))
+    assert bound.__name__ == "normalized"
+    assert inspect.signature(bound).parameters["train"].default is True
+    assert wrap(Normalized()).__name__ == "Normalized"
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_jaxs_programs_and_errors_name_the_model(wrap):
+    def needs_value(scope, x):
+        return int(x.sum())
+
+    step = jax.jit(wrap(functools.partial(normalized, train=True)))
+    assert "jit_normalized" in step.lower({"mean": jnp.zeros(3)}, X).as_text()
+    where = f"the function needs_value at {__file__}:{needs_value.__code__.co_firstlineno} for jit"
+    for model in (needs_value, functools.partial(needs_value)):
+        with pytest.raises(jax.errors.ConcretizationTypeError) as caught:
+            jax.jit(wrap(model))({}, X)
+        assert where in str(caught.value)
+        assert "depends on the value of the argument x" in str(caught.value)
+
+
+def test_what_declares_and_initialises_takes_the_models_other_arguments():
+    assert list(inspect.signature(js.declare(normalized)).parameters) == ["x", "train", "scale"]
+    for inline in (False, True):
+        init = js.init(normalized, inline=inline)
+        assert list(inspect.signature(init).parameters) == ["key", "x", "train", "scale"]
+        assert init.__name__ == js.declare(normalized).__name__ == "normalized"
+        variables = jax.jit(init, static_argnames="train")(jax.random.key(0), X, True)
+        np.testing.assert_array_equal(variables["mean"], np.zeros(3))
+
+    def keyed(scope, key):
+        return scope.get_variable("w", key.shape)
+
+    assert list(inspect.signature(js.init(keyed)).parameters) == ["key_", "key"]
+    assert list(inspect.signature(js.declare(lambda *args: None)).parameters) == ["args"]
+
+
+def test_a_function_without_a_signature_can_be_a_model():
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(getattr)
+    value, updates = js.with_updates(getattr)({"w": X}, "name")
+    assert (value, len(updates)) == ("", 0)
