@@ -252,3 +252,15 @@ def test_times_for_some_checkpoints_only_are_refused(tmp_path):
         tf_checkpoint.write_state(tmp_path, CheckpointState("b", ("a", "b"), (1.0,)))
     with pytest.raises(CheckpointError, match="checkpoint can't be written: No such file"):
         tf_checkpoint.write_state(tmp_path / "nowhere", CheckpointState("b"))
+
+
+@pytest.mark.parametrize("is_absolute", [True, False])
+def test_a_checkpoint_is_where_its_path_says(tmp_path, monkeypatch, is_absolute):
+    monkeypatch.chdir(tmp_path)
+    names = [f"a{chr(code)}b" for code in range(32, 127) if chr(code) != "/"]
+    for name in [*names, "lr=[0.1]", "**", "{a}", "e\u0301", "日本", "a\nb", "\udc80"]:
+        given = os.path.join(tmp_path, name) if is_absolute else name
+        tf_checkpoint.write(os.path.join(given, name), {"step": np.int64(len(name))})
+        assert os.path.isfile(os.path.join(tmp_path, name, f"{name}.index"))
+        assert step(given) == step(os.path.join(given, name)) == len(name)
+        assert tf_checkpoint.latest_checkpoint(given) == os.path.join(given, name)

@@ -2,12 +2,13 @@
 
 1. The new state file is written, into the workplace, as it will be. It and everything that was
    written before are flushed to disk: each file, each directory.
-2. One rename gives the new directory its step's name; or, if the step is there already, one
+2. It is opened there as a reader opens it, by its index, and all that the index names is found.
+3. One rename gives the new directory its step's name; or, if the step is there already, one
    exchange of the two directories. One more puts the state file in its place. The parent is
    flushed. Now it is saved, and not before.
-3. What the retention evicts is moved to the workplace, and that is removed.
+4. What the retention evicts is moved to the workplace, and that is removed.
 
-A process that dies leaves the old or the new, whenever it dies: before 2. the old, with a workplace
+A process that dies leaves the old or the new, whenever it dies: before 3. the old, with a workplace
 that the next Saver removes; after it the new. An evicted checkpoint is out of the state file before
 it is touched, and out of its place, whole, before the first of its files is removed.
 
@@ -20,11 +21,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._errors import CheckpointExistsError, CheckpointWarning
+from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
 from ._disk import exchange, flush, flush_all, locked, remove
-from ._index import FILE_NAME, Index, write_index
+from ._index import FILE_NAME, Index, read_save_id, write_index
 from ._listing import all_replaced, checkpoints, replaced
 from ._retention import Retention
+from ._source import check_readable
 from ._state import FILE_NAME as STATE_FILE
 from ._state import Record, read_state, write_state
 from ._workplace import Workplace, is_workplace, taken
@@ -53,8 +55,10 @@ def commit(
 
     Raises:
         CheckpointExistsError: If the step was saved meanwhile, and is not to be overwritten.
+        CheckpointError: If it can't be read back. Nothing was replaced or removed then.
     """
     write_index(written, index)
+    _read_back(written, index, directory)
     state_file = workplace.path / "state"
     with locked(directory):
         check_place(directory / str(index.step), index.step, overwrite)
@@ -63,8 +67,18 @@ def commit(
         state, going = retention.apply(read_state(directory, steps, newest), now)
         write_state(state_file, state)
         flush_all(written, state_file)
-        _put_in_place(written, state_file, index.step, workplace, directory)
+        _put_in_place(written, state_file, index, workplace, directory)
         _evict([steps[record.step] for record in going], workplace, directory)
+
+
+def _read_back(written: Path, index: Index, directory: Path) -> None:
+    try:
+        check_readable(written, index)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"Step {index.step} was not saved to {directory}: what was written can't be read back. "
+            f"No other step was replaced or removed. {error}"
+        ) from error
 
 
 def check_place(path: Path, step: int, overwrite: bool) -> None:
@@ -102,9 +116,9 @@ def sweep(directory: Path) -> None:
 
 
 def _put_in_place(
-    written: Path, state_file: Path, step: int, workplace: Workplace, directory: Path
+    written: Path, state_file: Path, index: Index, workplace: Workplace, directory: Path
 ) -> None:
-    path = directory / str(step)
+    step, path = index.step, directory / str(index.step)
     # What is told to have failed must not be there, and what it was to replace must.
     with contextlib.ExitStack() as undo:
         if path.exists() and exchange(written, path):
@@ -124,6 +138,8 @@ def _put_in_place(
             undo.callback(os.rename, path, written)
         os.replace(state_file, directory / STATE_FILE)
         flush(directory)
+        if read_save_id(path) != index.save_id:
+            raise CheckpointError(f"Step {step} was not saved: it is not found in {path}.")
         undo.pop_all()
 
 

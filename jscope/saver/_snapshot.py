@@ -70,6 +70,11 @@ class Snapshot:
         )
         return sum(sizes)
 
+    @property
+    def needs_orbax(self) -> bool:
+        """Whether there are arrays for Orbax to write."""
+        return bool(self._arrays)
+
     def begin(self, path: Path, *, portable: bool, compresses: bool) -> Callable[[], Part]:
         """Start to write into an empty directory; return how to finish.
 

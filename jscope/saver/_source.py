@@ -15,8 +15,8 @@ import numpy as np
 
 from . import _packing
 from ._boxes import Array, Box, slices
-from ._entries import PACKED, Entry
-from ._index import FILE_NAME, Index
+from ._entries import ORBAX, PACKED, Entry
+from ._index import FILE_NAME, Index, check_files, read_index
 from ._tensors import Tensors
 
 
@@ -85,9 +85,7 @@ class OwnSource:
         """As `Source.start`."""
         entry = self.entries[name]
         if entry.place != PACKED:
-            key = str(entry.key)
-            orbax_name = key.replace("/", ".") if self._is_portable else key
-            return self._tensors.start(orbax_name, slices(box), into)
+            return self._tensors.start(self._orbax_name(entry), slices(box), into)
         if self._packed is None:
             self._packed = os.open(self.path / _packing.FILE_NAME, os.O_RDONLY)
         if into.shape == entry.stored_shape and into.flags.c_contiguous:
@@ -97,6 +95,24 @@ class OwnSource:
             _packing.read(self._packed, entry.offset, array)
             into[...] = array[slices(box)]
         return nothing_left
+
+    def check_arrays(self) -> None:
+        """Find all arrays where the index says, of the shapes and dtypes that it says.
+
+        Raises:
+            ValueError, OSError: If one is not there, or another one is.
+        """
+        entries = self.entries.values()
+        saved = {self._orbax_name(entry): entry for entry in entries if entry.place == ORBAX}
+        for name, handle in self._tensors.open(saved).items():
+            entry = saved[name]
+            found = handle.shape, handle.dtype.numpy_dtype
+            if found != (entry.stored_shape, np.dtype(entry.stored_dtype)):
+                raise ValueError(f"{name!r} is {found[1]}{found[0]} on disk")
+
+    def _orbax_name(self, entry: Entry) -> str:
+        key = str(entry.key)
+        return key.replace("/", ".") if self._is_portable else key
 
     def file_of(self, name: str) -> str:
         """Where an array's bytes are, for messages."""
@@ -110,6 +126,20 @@ class OwnSource:
         if self._packed is not None:
             os.close(self._packed)
             self._packed = None
+
+
+def check_readable(path: Path, index: Index) -> None:
+    """Open a checkpoint as a reader does, and find in it what an index says; reads no array.
+
+    Raises:
+        ValueError, OSError: If something is absent or differs.
+    """
+    found = read_index(path, index.step)
+    if found.save_id != index.save_id:
+        raise ValueError(f"{FILE_NAME} is of another save")
+    check_files(path, found)
+    # Its checksum is right, so its entries are those that are known here.
+    OwnSource(path, index).check_arrays()
 
 
 def nothing_left() -> None:

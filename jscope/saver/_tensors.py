@@ -6,7 +6,7 @@ database that all arrays share. Read so, a checkpoint of 4 arrays of 64 MB takes
 of Orbax's own load; an absent array is an error; nothing but what is asked for is read, to the
 memory where it is to be; and the processes of a program need not meet for it.
 
-Imports: TensorStore, on use; NumPy.
+Imports: `_plain`; TensorStore, on use; NumPy.
 """
 
 import functools
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ._plain import FOR_READING, Plain
 
 # For the database's own directories, which every array is found by; not for arrays.
 _DIRECTORY_CACHE = 64 << 20
@@ -68,14 +70,19 @@ class Tensors:
         return functools.partial(_result, name, future)
 
     def _begin_open(self, name: str) -> Any:
-        base = {"driver": "file", "path": f"{self._directory}/"}
+        directory = self._plain.path
+        base = {"driver": "file", "path": f"{directory}/"}
         if self._is_ocdbt:
             pool = "cache_pool#directory"
             store = {"driver": "ocdbt", "base": base, "path": f"{name}/", "cache_pool": pool}
         else:
-            store = {"driver": "file", "path": f"{self._directory}/{name}/"}
+            store = {"driver": "file", "path": f"{directory}/{name}/"}
         spec = {"driver": self._driver, "kvstore": store}
         return _tensorstore().open(spec, context=self._context, read=True, open=True)
+
+    @functools.cached_property
+    def _plain(self) -> Plain:
+        return Plain(self._directory, FOR_READING)
 
     @functools.cached_property
     def _context(self) -> Any:

@@ -25,6 +25,7 @@ from . import _orbax, _packing, _processes
 from ._committing import check_place, commit, sweep
 from ._disk import failing_as, flush_all, make_directory, size_of
 from ._index import Index, read_save_id
+from ._plain import FOR_WRITING, Plain
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Part, Snapshot, merge
@@ -99,6 +100,7 @@ class _Saving:
     def __init__(self, save: Save):
         self._save = save
         self._workplace: Workplace | None = None
+        self._plain: Plain | None = None
         self._nbytes = 0
 
     def begin(self) -> None:
@@ -120,8 +122,13 @@ class _Saving:
         snapshot = Snapshot(self._entries, self._arrays, is_lasting=save.is_lasting)
         del self._arrays
         self._nbytes = snapshot.nbytes
+        place = self._place
+        if snapshot.needs_orbax or save.layout.portable:
+            # Orbax wants the same path in all processes.
+            self._plain = Plain(place, FOR_WRITING, self._save_id)
+            place = self._plain.path
         return snapshot.begin(
-            self._place / "orbax", portable=save.layout.portable, compresses=save.compresses
+            place / "orbax", portable=save.layout.portable, compresses=save.compresses
         )
 
     def _prepare(self) -> str:
@@ -150,6 +157,9 @@ class _Saving:
         return save.path
 
     def leave(self) -> None:
+        if self._plain is not None:
+            self._plain.close()
+            self._plain = None
         if self._workplace is not None:
             self._workplace.leave()
             self._workplace = None
