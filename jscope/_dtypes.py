@@ -1,56 +1,317 @@
 """Which numbers a dtype can hold: Python's order of kinds, and arrays from one dtype to another.
 
-Imports: `_errors`; JAX and NumPy.
+A conversion goes from bool to integers to floating-point to complex numbers, or stays within one
+of these kinds; never back. Which values the new dtype can hold:
+
+* **From bool or an integer**: those that it has exactly. 257 is not a value of bfloat16, nor 0 one
+  of float8_e8m0fnu.
+* **From a floating-point number**: those that round to a finite value of it. They are rounded once,
+  to the nearest, halves to the even one (in float8_e8m0fnu, which has powers of two only, up).
+  Small numbers may become 0 where the dtype has a 0, and -0.0 becomes 0.0 where it has no other.
+* **Infinities and NaN**: where the dtype has them. float8_e4m3fn and float4_e2m1fn have no
+  infinities, and the latter has no NaN.
+* A **complex number** is two floating-point numbers.
+
+NumPy's and ml_dtypes' own casts are not used as they are: from float64 to a dtype of at most 16
+bits ml_dtypes 0.6 rounds twice, by way of float32; some pairs of dtypes have no cast; and the
+smallest numbers of float8_e8m0fnu are reached from below only.
+
+Imports: `_errors`; ml_dtypes and NumPy.
 """
 
-from typing import Any
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
-from jax.typing import DTypeLike
 
 from ._errors import TreeMismatchError
 
-_KINDS = (np.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+Array: TypeAlias = np.ndarray[Any, Any]
+
+_SMALL_INTEGERS = frozenset(["int1", "int2", "int4", "uint1", "uint2", "uint4"])
+INTEGERS = _SMALL_INTEGERS | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_SMALL_FLOATS = frozenset(
+    [
+        "bfloat16",
+        "float4_e2m1fn",
+        "float6_e2m3fn",
+        "float6_e3m2fn",
+        "float8_e3m4",
+        "float8_e4m3",
+        "float8_e4m3b11fnuz",
+        "float8_e4m3fn",
+        "float8_e4m3fnuz",
+        "float8_e5m2",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+    ]
+)
+FLOATS = _SMALL_FLOATS | {"float16", "float32", "float64"}
+COMPLEX = frozenset(["complex64", "complex128"])
+_KINDS = (frozenset(["bool"]), INTEGERS, FLOATS, COMPLEX)
+
+# Elements that are converted at once: what is computed beside the result stays in the cache.
+_AT_ONCE = 1 << 16
 
 
-def number_kind(dtype: DTypeLike) -> int:
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """The values of an array that another dtype can't hold.
+
+    Attributes:
+        count: How many.
+        example: One of them.
+    """
+
+    count: int = 0
+    example: Any = None
+
+    def and_those(self, other: "Lost") -> "Lost":
+        """These and those of another part of the array."""
+        return Lost(self.count + other.count, self.example if self.count else other.example)
+
+
+def number_kind(dtype: Any) -> int:
     """0 for bool, 1 for whole numbers, 2 for floating-point, 3 for complex ones; else -1."""
-    return next((i for i, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind)), -1)
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:  # keys
+        return -1
+    return next((i for i, names in enumerate(_KINDS) if name in names), -1)
 
 
-def can_convert(found: DTypeLike, wanted: DTypeLike) -> bool:
+def can_convert(found: Any, wanted: Any) -> bool:
     """Whether a dtype's numbers may become another's: of the same kind, or a later one."""
     return 0 <= number_kind(found) <= number_kind(wanted)
 
 
-def converted(
-    name: str, array: np.ndarray[Any, Any], dtype: DTypeLike, found: str | None = None
-) -> np.ndarray[Any, Any]:
-    """A variable's array in another dtype; floating-point numbers may be rounded.
+def converted(array: Array, dtype: Any) -> tuple[Array, Lost]:
+    """An array in another dtype, and which of its values that can't hold.
 
     Args:
-        name: The variable's name.
-        array: Its array.
+        array: The array; one of Python's whole numbers, with NumPy's dtype object, too.
         dtype: Another dtype; `can_convert` says that it may be tried.
-        found: What the array's dtype is called in an error.
 
-    Raises:
-        TreeMismatchError: If a finite value would not be finite, or a whole number another one.
+    Returns:
+        The array in the dtype, a new one unless it has it; undefined if values are lost.
     """
     dtype = np.dtype(dtype)
     if array.dtype == dtype:
-        return array
+        return array, Lost()
+    result = np.empty(array.shape, dtype)
+    into = result.reshape(-1)
+    lost = Lost()
     with np.errstate(all="ignore"):
-        result = array.astype(dtype)
-        if jnp.issubdtype(dtype, jnp.integer):
-            lost = result.astype(array.dtype) != array
-        else:
-            lost = np.isfinite(array) & ~np.isfinite(result)
-    if lost.any():
-        found = found or str(array.dtype)
-        raise TreeMismatchError(
-            f"{name!r} can't be converted from {found} to {dtype}, which can't hold "
-            f"{array[lost].flat[0]}. Restore it as {found}, and change the result."
-        )
-    return result
+        for at, part in _parts(array):
+            numbers = _native(part)
+            is_lost = _not_held(numbers, dtype)
+            if is_lost is not None and is_lost.any():
+                lost = lost.and_those(Lost(int(is_lost.sum()), part[is_lost][0]))
+            elif not lost.count:
+                into[at : at + len(part)] = _cast(numbers, dtype)
+    return result, lost
+
+
+def lost_text(name: str, found: str, size: int, dtype: Any, lost: Lost) -> str:
+    """A line about a variable that can't be converted.
+
+    Args:
+        name: The variable's name.
+        found: What its dtype is called.
+        size: The number of its values.
+        dtype: The other dtype.
+        lost: Which values that can't hold.
+    """
+    count = f"{lost.count:,} of its {size:,} values" if size > 1 else "its value"
+    example = f", such as {lost.example}" if size > 1 else f" {lost.example}"
+    return (
+        f"{name!r} can't be converted from {found} to {np.dtype(dtype)}, which can't hold "
+        f"{count}{example}"
+    )
+
+
+def cannot_convert(lines: Sequence[str]) -> TreeMismatchError:
+    """Compose the error, of a line for each variable."""
+    count = "1 variable" if len(lines) == 1 else f"{len(lines)} variables"
+    shown = "\n  ".join(lines)
+    return TreeMismatchError(
+        f"convert=True would change values of {count}; nothing was restored.\n  {shown}",
+        "\nOnly floating-point numbers are rounded. Give the target dtypes that hold the values, as "
+        "those that were saved do, and change the result; or leave the variables out by select=.",
+    )
+
+
+def _parts(array: Array) -> Iterator[tuple[int, Array]]:
+    """The array's elements in order, some at a time, each with the number of the first."""
+    elements: Any = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    for at in range(0, array.size, _AT_ONCE):
+        yield at, elements[at : at + _AT_ONCE]
+
+
+def _native(part: Array) -> Array:
+    """The same numbers in a dtype that NumPy computes with; bools are 0 and 1."""
+    name = part.dtype.name
+    if name == "bool":
+        return part.view(np.uint8)
+    if name in _SMALL_INTEGERS:
+        return part.astype(np.int8)
+    return part.astype(np.float32) if name in _SMALL_FLOATS or name == "float16" else part
+
+
+def _not_held(numbers: Array, dtype: np.dtype[Any]) -> Array | None:
+    """Which of the numbers the dtype can't hold, or None: all of them can be."""
+    if numbers.dtype.kind == "c":
+        is_lost = _not_held(_components(numbers), dtype)
+        return None if is_lost is None else is_lost[::2] | is_lost[1::2]
+    if dtype.name in INTEGERS:
+        limits: Any = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
+        return _not_within(numbers, int(limits.min), int(limits.max))
+    if numbers.dtype.kind == "f":
+        return _not_rounded(numbers, _floating(dtype))
+    return _not_exact(numbers, _floating(dtype))
+
+
+def _cast(numbers: Array, dtype: np.dtype[Any]) -> Array:
+    """Numbers in a dtype that can hold them."""
+    if numbers.dtype.kind == "c":
+        parts = _cast(_components(numbers), _component(dtype))
+        return np.ascontiguousarray(parts).view(dtype)
+    if dtype.kind == "c":
+        return _cast(numbers, _component(dtype)).astype(dtype)
+    if numbers.dtype.kind == "O":
+        numbers = numbers.astype(_wide(dtype))
+    if numbers.dtype.kind == "f" and not _floating(dtype).has_zero:
+        significand, exponent = np.frexp(numbers)
+        ones = np.where(np.isnan(numbers), np.float32(np.nan), np.float32(1))
+        numbers = np.ldexp(ones, exponent - (significand < 0.75))
+    elif numbers.dtype == np.float64 and dtype.name in _SMALL_FLOATS:
+        numbers = _to_odd(numbers)
+    return numbers.astype(dtype)
+
+
+def _components(numbers: Array) -> Array:
+    return np.ascontiguousarray(numbers).view(_component(numbers.dtype))
+
+
+def _component(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Of a complex number's two parts."""
+    return np.dtype(f"f{dtype.itemsize // 2}")
+
+
+def _wide(dtype: np.dtype[Any]) -> Any:
+    """A dtype of NumPy that Python's numbers go through, which has all values of this one."""
+    if dtype.name in FLOATS:
+        return np.float64
+    # A number that is too large for either is no number of the dtype.
+    return object if dtype.itemsize == 8 else np.int64
+
+
+def _to_odd(numbers: Array) -> Array:
+    """float64 as float32, rounded to the odd one of two neighbors.
+
+    What is rounded to fewer digits afterwards is then as if rounded once: the last digit says that
+    there were more (Boldo and Melquiond, "When double rounding is odd", 2005).
+    """
+    nearest = numbers.astype(np.float32)
+    is_even = (nearest.view(np.uint32) & 1) == 0
+    toward = np.where(numbers > nearest, np.float32(np.inf), np.float32(-np.inf))
+    is_inexact = is_even & (nearest != numbers) & ~np.isnan(numbers)
+    return np.where(is_inexact, np.nextafter(nearest, toward), nearest)
+
+
+def _not_within(numbers: Array, low: int, high: int) -> Array | None:
+    """Which integers are outside of limits."""
+    if numbers.dtype.kind != "O":
+        own = np.iinfo(numbers.dtype)
+        if low <= own.min and own.max <= high:
+            return None
+    is_lost: Array = np.logical_or(numbers < low, numbers > high)
+    return is_lost
+
+
+class _Floating(NamedTuple):
+    """A floating-point dtype.
+
+    Attributes:
+        precision: How many binary digits its numbers have.
+        largest: Its largest number.
+        smallest: Its smallest positive number.
+        has_infinity: Whether it has infinities.
+        has_nan: Whether it has NaN.
+        has_zero: Whether it has 0, and negative numbers.
+    """
+
+    precision: int
+    largest: float
+    smallest: float
+    has_infinity: bool
+    has_nan: bool
+    has_zero: bool
+
+
+@functools.cache
+def _floating(dtype: np.dtype[Any]) -> _Floating:
+    if dtype.kind == "c":
+        dtype = _component(dtype)
+    info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    with np.errstate(all="ignore"):
+        specials = np.array([np.inf, np.nan, 0], np.float32).astype(dtype).astype(np.float64)
+    infinity, nan, zero = specials.tolist()
+    return _Floating(
+        precision=info.nmant + 1,
+        largest=float(info.max),
+        smallest=float(info.smallest_subnormal),
+        has_infinity=math.isinf(infinity),
+        has_nan=math.isnan(nan),
+        has_zero=zero == 0,
+    )
+
+
+def _not_exact(numbers: Array, floating: _Floating) -> Array | None:
+    """Which integers are no floating-point numbers of a dtype."""
+    largest = max(-int(numbers.min()), int(numbers.max()))
+    if floating.has_zero and largest <= min(2**floating.precision, floating.largest):
+        return None  # as nearly always, and found out in a tenth of the time
+    size = np.abs(numbers) if numbers.dtype.kind == "O" else _sizes(numbers)
+    last_digit = size & -size
+    # An exact one is its last digit, times a number of at most so many digits.
+    is_long = (size >> floating.precision >= last_digit) & (size != 0)
+    is_lost: Array = is_long | (size > math.floor(floating.largest))
+    return is_lost if floating.has_zero else is_lost | (numbers <= 0)
+
+
+def _sizes(integers: Array) -> Array:
+    """Their absolute values; that of the least int64 is none of int64."""
+    if integers.dtype.kind == "u":
+        return integers.astype(np.uint64)
+    wide = integers.astype(np.int64)
+    return np.abs(wide, out=wide).view(np.uint64)
+
+
+def _not_rounded(numbers: Array, floating: _Floating) -> Array | None:
+    """Which floating-point numbers don't round to one of a dtype."""
+    wide = np.finfo(numbers.dtype)
+    size = np.abs(numbers)
+    found = []
+    if floating.largest < wide.max:
+        found.append((size >= _overflow(floating, numbers.dtype)) & (size != np.inf))
+    if not floating.has_infinity:
+        found.append(size == np.inf)
+    if not floating.has_nan:
+        found.append(np.isnan(numbers))
+    if not floating.has_zero:
+        found.append(numbers < numbers.dtype.type(0.75 * floating.smallest))
+    return functools.reduce(np.logical_or, found) if found else None
+
+
+@functools.cache
+def _overflow(floating: _Floating, dtype: np.dtype[Any]) -> Any:
+    """The first number of a wider dtype that would be rounded to more than the largest."""
+    unit = math.ldexp(1, math.frexp(floating.largest)[1] - floating.precision)
+    half_way = dtype.type(floating.largest + unit / 2)
+    is_odd = floating.largest / unit % 2 == 1
+    return half_way if is_odd else np.nextafter(half_way, dtype.type(np.inf))

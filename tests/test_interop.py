@@ -328,6 +328,11 @@ def test_targets_that_can_not_be(write):
         (np.float32([1e30]), jnp.float16, False),
         (np.int64([7]), jnp.int32, True),
         (np.int64([2**40]), jnp.int32, False),
+        (np.uint8([1, 200]), jnp.int8, False),
+        (np.int32([-1]), jnp.uint32, False),
+        (np.int32([16777217]), jnp.float32, False),
+        (np.int32([257]), jnp.bfloat16, False),
+        (np.float32([np.inf]), jnp.float8_e4m3fn, False),
         (np.int32([7]), jnp.float32, True),
         (np.array([True]), jnp.int32, True),
     ],
@@ -342,6 +347,15 @@ def test_conversion_is_asked_for_and_loses_no_number(found, wanted, fits, write)
     tree, _ = tensorflow.restore(target, path, convert=True)
     assert tree["w"].dtype == wanted
     np.testing.assert_array_equal(np.asarray(tree["w"], found.dtype), found)
+
+
+def test_slices_that_the_target_cannot_hold_are_counted_together_for_all_variables(write):
+    path = write({"a/0/w": np.int32([1, 300]), "a/1/w": np.int32([-200, 4]), "b": np.int32(-1)})
+    target = {"a/w": jnp.zeros((2, 2), jnp.int8), "b": jnp.uint8(0)}
+    text = message(target, path, convert=True, stacks=["a"])
+    assert "convert=True would change values of 2 variables" in text
+    assert "'a/w' can't be converted from int32 to int8, which can't hold 2 of its 4 values" in text
+    assert "'b' can't be converted from int32 to uint8, which can't hold its value -1" in text
 
 
 def test_a_float_does_not_become_a_whole_number(write):

@@ -12,6 +12,7 @@ import click
 import ml_dtypes
 import numpy as np
 
+from .._dtypes import converted, lost_text
 from .._errors import CheckpointExistsError, CheckpointValueError, listed
 from .._table import bytes_text
 from . import _options
@@ -125,12 +126,10 @@ def _cast(name: str, variable: Variable, dtype: np.dtype[Any]) -> Variable:
 
 def _read_as(name: str, read: Callable[[], Array], dtype: np.dtype[Any]) -> Array:
     array = read()
-    with np.errstate(over="ignore"):
-        result = array.astype(dtype)
-    if (np.isfinite(array) & ~np.isfinite(result)).any():
-        largest = float(np.abs(array[np.isfinite(array)]).max())
+    result, lost = converted(array, dtype)
+    if lost.count:
         raise CommandError(
-            f"{name!r} has values of up to {largest:.3g}, which {dtype.name} can't hold",
+            lost_text(name, array.dtype.name, array.size, dtype, lost),
             f"convert without it: --drop {name!r}",
         )
     return result

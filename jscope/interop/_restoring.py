@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._dtypes import converted
+from .._dtypes import Lost, cannot_convert, converted, lost_text
 from .._errors import CheckpointValueError, TreeMismatchError, listed
 from .._tree import VarTree, from_flat
 from ._account import Policy, account
@@ -50,10 +50,14 @@ def restore(
         )
     read = {name: pieces for name, pieces in assignment.wanted.items() if pieces}
     fresh = _fresh(target, assignment, policy, can_init=init is not None)
-    values = {
-        name: _value(name, target.leaves[name], pieces, named, made)
-        for name, pieces in read.items()
-    }
+    values, lost = {}, []
+    for name, pieces in read.items():
+        try:
+            values[name] = _value(name, target.leaves[name], pieces, named, made)
+        except TreeMismatchError as error:
+            lost.append(str(error))
+    if lost:
+        raise cannot_convert(lost)
     kept = {n: v for n, v in target.leaves.items() if n not in values and n not in fresh}
     initialised = init(fresh, values) if fresh else {}
     tree = from_flat({**kept, **values, **{name: initialised[name] for name in fresh}})
@@ -109,14 +113,22 @@ def _value(
     named: Named,
     made: Mapping[tuple[str, Place], Array],
 ) -> Any:
-    """A variable's value, put together from its slices if it is read in slices."""
+    """A variable's value, put together from its slices if it is read in slices.
+
+    Raises:
+        TreeMismatchError: If its dtype can't hold a value: a line for `cannot_convert`.
+    """
     dtype = np.dtype(leaf.dtype)
     array = np.empty(leaf.shape, dtype)  # also of the whole: what is read is a view of the file
+    lost, saved = Lost(), ""
     for place, piece in pieces.items():
         found = made.get((name, place))
         if found is None:
             found = named.entries[piece.source].read()
-        array[place] = converted(name, found, dtype)
+        array[place], not_held = converted(found, dtype)
+        lost, saved = lost.and_those(not_held), str(found.dtype)
+    if lost.count:
+        raise TreeMismatchError(lost_text(name, saved, array.size, dtype, lost))
     return like(leaf, array)
 
 

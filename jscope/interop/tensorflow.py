@@ -157,9 +157,9 @@ def restore(
             value, or ``"init"`` by the declaration.
         unexpected: What is done about variables that only the checkpoint has: ``"error"``, or
             ``"ignore"``.
-        convert: Whether dtypes may differ: a value becomes the target's dtype if that is of the
-            same kind or holds more (bool, whole number, floating-point, complex), and is finite
-            or, if whole, the same there.
+        convert: Whether to cast to the target's dtypes, from bool to integer, floating-point and
+            complex ones or within one of these; only floating-point numbers are rounded. A value
+            that a dtype can't hold is an error, as in `Saver.restore`.
         key: For a declaration's initial values, of all that would be left without a value.
         mesh: What a declaration's variables are laid out over, as for `Declaration.init`.
         rules: As for `Declaration.init`.
@@ -170,7 +170,8 @@ def restore(
         initialised, and unused in the checkpoint.
 
     Raises:
-        TreeMismatchError: If names, shapes or dtypes differ, or a rule is about nothing.
+        TreeMismatchError: If names, shapes or dtypes differ, a rule is about nothing, or a dtype
+            can't hold a value.
         CheckpointValueError: If an argument can't be, or a variable would have no value.
         SelectorError: If ``select`` matches nothing.
         CheckpointError: If the checkpoint is not there, or damaged.

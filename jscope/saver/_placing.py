@@ -5,7 +5,7 @@ that is one, else a `jax.Array` with the leaf's sharding. It is committed to tho
 leaf is, as an array that was placed on purpose; a leaf that is abstract without a sharding, or
 was made by plain JAX code, gives an array that JAX may move to where others are.
 
-Imports: `_dtypes`, `_account`, `_boxes`, `_entries`, `_python`, `_values`; JAX and NumPy.
+Imports: `_dtypes`, `_errors` and the files beside this one; JAX and NumPy.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from .._dtypes import converted
+from .._dtypes import Lost, converted, lost_text
+from .._errors import TreeMismatchError
 from ._account import stands_for_python
 from ._boxes import Array, Box, of_slices, whole
 from ._entries import Entry
@@ -39,7 +40,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
     """The value, from the stored array's boxes that `regions` named.
 
     Raises:
-        TreeMismatchError: If a value can't be had in the leaf's dtype.
+        TreeMismatchError: If the leaf's dtype can't hold a value: a line for `cannot_convert`.
     """
     if not hasattr(leaf, "dtype") or stands_for_python(leaf, entry):
         return _as_python(name, leaf, entry, boxes)
@@ -50,10 +51,13 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
             return _keys(data, entry.key_impl, shape, sharding_of(leaf))
     if is_python(entry.dtype):
         boxes = {(): np.asarray(python_value(entry.dtype, entry.value))}
-    values = {
-        box: converted(name, _elements(entry, data), dtype, entry.dtype)
-        for box, data in boxes.items()
-    }
+    values, lost = {}, Lost()
+    for box, data in boxes.items():
+        values[box], not_held = converted(_elements(entry, data), dtype)
+        lost = lost.and_those(not_held)
+    if lost.count:
+        size = sum(array.size for array in values.values())
+        raise TreeMismatchError(lost_text(name, entry.dtype, size, dtype, lost))
     if isinstance(leaf, np.ndarray | np.generic):
         (array,) = values.values()
         array = array.reshape(shape)
@@ -98,8 +102,24 @@ def _as_python(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -
     else:
         (array,) = boxes.values()
         value = _elements(entry, array).item()
-    is_asked = hasattr(leaf, "dtype") or type(value) is type(leaf)
-    return value if is_asked else type(leaf)(value)
+    if hasattr(leaf, "dtype") or type(value) is type(leaf):
+        return value
+    return _of_type(type(leaf), name, value, entry)
+
+
+def _of_type(kind: Any, name: str, value: Any, entry: Entry) -> Any:
+    """A number as another of Python's types; a whole number as the same number."""
+    try:
+        converted_value = kind(value)
+        is_lost = isinstance(value, int) and converted_value != value
+    except OverflowError:  # an int that is larger than all floats
+        is_lost = True
+    if is_lost:
+        raise TreeMismatchError(
+            f"{name!r} can't be converted from {entry.dtype} to python {kind.__name__}, which "
+            f"can't hold its value {value}"
+        )
+    return converted_value
 
 
 def _keys(data: Array, impl: str, shape: tuple[int, ...], sharding: Sharding | None) -> jax.Array:

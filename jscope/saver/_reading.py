@@ -5,7 +5,7 @@ allows; a chunk's checksum is compared as soon as it is there, and an array goes
 soon as its chunks are. So beside the result there is in memory what is in flight, never a second
 copy of the tree; and nothing is returned before all is verified.
 
-Imports: `_boxes`, `_checksums`, `_entries`, `_placing`, `_source`; JAX.
+Imports: `_dtypes`, `_errors`, `_boxes`, `_checksums`, `_entries`, `_placing`, `_source`; JAX.
 """
 
 import dataclasses
@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from .._dtypes import cannot_convert
+from .._errors import TreeMismatchError
 from ._boxes import Array, Box, Unit, aligned, lengths, units
 from ._checksums import crc32c
 from ._entries import INDEX, Entry
@@ -71,12 +73,19 @@ def read(
         The values by the target's names.
 
     Raises:
-        TreeMismatchError: If a value can't be had in the target's dtype.
+        TreeMismatchError: If the target's dtypes can't hold values; all variables are listed.
         ValueError, OSError: If something can't be read, or a checksum differs.
     """
     values: dict[str, Any] = {}
+    lost: list[str] = []
     under_way: deque[tuple[_Leaf, Unit, Callable[[], None]]] = deque()
     bytes_under_way = 0
+
+    def finish(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> None:
+        try:
+            values[name] = place(name, leaf, entry, boxes)
+        except TreeMismatchError as error:
+            lost.append(str(error))
 
     def finish_one() -> None:
         nonlocal bytes_under_way
@@ -87,7 +96,7 @@ def read(
         progress.nbytes += unit.into.nbytes
         leaf.units_left -= 1
         if not leaf.units_left:
-            values[leaf.name] = place(leaf.name, leaf.leaf, leaf.entry, leaf.boxes)
+            finish(leaf.name, leaf.leaf, leaf.entry, leaf.boxes)
 
     # Also where 64-bit dtypes are off: they would be truncated without a word.
     with jax.enable_x64(True):
@@ -95,7 +104,7 @@ def read(
             entry = source.entries[saved[name]]
             boxes = _memory(leaf, entry)
             if entry.place == INDEX:
-                values[name] = place(name, leaf, entry, boxes)
+                finish(name, leaf, entry, boxes)
                 continue
             todo = deque(units(boxes, entry.chunks if verify else ()))
             job = _Leaf(name, leaf, entry, boxes, len(todo))
@@ -108,6 +117,8 @@ def read(
                 bytes_under_way += unit.into.nbytes
         while under_way:
             finish_one()
+    if lost:
+        raise cannot_convert(lost)
     return values
 
 

@@ -183,15 +183,18 @@ class Saver(Saving):
             mesh: What a declaration's variables are laid out over; by default the mesh of
                 `jax.set_mesh`, if there is one.
             rules: As for `Declaration.abstract`.
-            convert: Whether to cast to the target's dtypes, towards floating and complex ones,
-                or between integers. A value that the dtype can't hold is an error.
+            convert: Whether to cast to the target's dtypes, from bool to integer, floating-point
+                and complex ones or within one of these. Floating-point numbers are rounded;
+                any other value that the dtype doesn't have, and a number that is too large
+                for it, is an error.
 
         Returns:
             The target's structure: a declaration's is a `VarTree`. Restored values are new;
             the target is unchanged.
 
         Raises:
-            TreeMismatchError: If the checkpoint differs from what is wanted.
+            TreeMismatchError: If the checkpoint differs from what is wanted, or a dtype can't hold
+                a value.
             SelectorError: If ``select`` picks nothing in the target, or ``rename`` speaks of a
                 name that is not saved.
             NameCollisionError: If ``rename`` gives two variables one name.

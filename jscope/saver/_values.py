@@ -9,7 +9,7 @@ Most arrays are stored as they are. The rest is told here, one rule each:
 
 So every value is stored to the last bit, NaNs and negative zeros too; `_placing` reads them.
 
-Imports: `_errors` and the files beside this one; JAX and NumPy.
+Imports: `_dtypes`, `_errors` and the files beside this one; JAX and NumPy.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._dtypes import COMPLEX, FLOATS, INTEGERS
 from .._errors import CheckpointValueError
 from . import _packing, _processes
 from ._entries import INDEX, ORBAX, PACKED, Entry
@@ -29,18 +30,10 @@ from ._naming import check_nestable
 from ._orbax import Array
 from ._python import is_python, python_dtype, python_text
 
-_INTEGERS = [
-    "int2",
-    "int4",
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
-]
-_FLOATS = ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
-_SMALL_FLOATS = ["e3m4", "e4m3b11fnuz", "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu"]
-_AS_THEY_ARE = frozenset(
-    ["bool", *_INTEGERS, *_FLOATS, "float4_e2m1fn", *(f"float8_{f}" for f in _SMALL_FLOATS)]
+_KNOWN = frozenset(["bool"]) | INTEGERS | FLOATS | COMPLEX
+_AS_BYTES = frozenset(
+    ["float6_e2m3fn", "float6_e3m2fn", "float8_e4m3", "int1", "uint1", "uint2", "uint4"]
 )
-_AS_BYTES = frozenset(["float8_e4m3", "int1", "uint1", "uint2", "uint4"])
-_KNOWN = _AS_THEY_ARE | _AS_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
