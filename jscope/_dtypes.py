@@ -140,8 +140,8 @@ def cannot_convert(lines: Sequence[str]) -> TreeMismatchError:
     shown = "\n  ".join(lines)
     return TreeMismatchError(
         f"convert=True would change values of {count}; nothing was restored.\n  {shown}",
-        "\nOnly floating-point numbers are rounded. Give the target dtypes that hold the values, as "
-        "those that were saved do, and change the result; or leave the variables out by select=.",
+        "\nOnly floating-point numbers are rounded. Give the target dtypes that hold the values, "
+        "as those that were saved do, and change the result; or leave them out by select=.",
     )
 
 

@@ -135,7 +135,7 @@ def test_the_error_says_what_to_write_and_that_runs(tmp_path):
         "  'ids' can't be converted from int32 to float32, which can't hold 2 of its 3 values, "
         "such as 16777217\n"
         "Only floating-point numbers are rounded. Give the target dtypes that hold the values, as "
-        "those that were saved do, and change the result; or leave the variables out by select=."
+        "those that were saved do, and change the result; or leave them out by select=."
     )
     restored = saver.restore(target | {"ids": jax.ShapeDtypeStruct((3,), np.int32)}, convert=True)
     assert restored["ids"].tolist() == [1, 16777217, -16777219]
