@@ -57,6 +57,24 @@ _KINDS = (frozenset(["bool"]), INTEGERS, FLOATS, COMPLEX)
 # Elements that are converted at once: what is computed beside the result stays in the cache.
 _AT_ONCE = 1 << 16
 
+# What JAX makes of Python's numbers with `jax_enable_x64`, and without.
+_NARROW = {"int64": "int32", "float64": "float32", "complex128": "complex64"}
+
+
+def is_python(value: Any) -> bool:
+    """Whether a value has no dtype of its own: a number of Python's, or a list of numbers."""
+    return not hasattr(value, "dtype")
+
+
+def widths(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+    """The dtypes that Python's numbers may have, of which NumPy or JAX make arrays of this one.
+
+    >>> widths(np.array([1, 2]).dtype)
+    (dtype('int64'), dtype('int32'))
+    """
+    narrow = _NARROW.get(dtype.name)
+    return (dtype,) if narrow is None else (dtype, np.dtype(narrow))
+
 
 @dataclasses.dataclass(frozen=True)
 class Lost:

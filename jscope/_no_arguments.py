@@ -8,7 +8,7 @@ takes a key, a shape and a dtype gets them.
 Source: ``tf.get_variable``, TensorFlow 1.15. One difference: a dtype that is asked for must be the
 value's, where TF ignores it.
 
-Imports: `_errors`, `initializers`, JAX and NumPy.
+Imports: `_dtypes`, `_errors`, `initializers`, JAX and NumPy.
 """
 
 import inspect
@@ -23,6 +23,7 @@ import numpy as np
 from jax import Array
 
 from . import initializers
+from ._dtypes import is_python, widths
 from ._errors import InitializerError
 
 
@@ -36,7 +37,8 @@ class NoArguments:
 
     def __call__(self, key: Any, shape: Any, dtype: Any = None) -> Array:
         del key, shape, dtype  # whoever calls it compares them with what it gives
-        return jnp.asarray(self.function())
+        value = self.function()
+        return jnp.asarray(value, self.dtype if is_python(value) else None)
 
     def __repr__(self) -> str:
         return repr(self.function)
@@ -68,17 +70,28 @@ def takes_any(initializer: Callable[..., Any]) -> bool:
     return True
 
 
-def no_arguments(name: str, function: Callable[[], Any]) -> NoArguments:
+def no_arguments(name: str, function: Callable[[], Any], asked: Any = None) -> NoArguments:
     """The function as an initialiser; runs it once, abstractly.
+
+    If it gives Python's numbers, they have the dtype that is asked for, where they can.
 
     Raises:
         InitializerError: If it gives no array.
     """
+    has_dtype = True
+
+    def value() -> Array:
+        nonlocal has_dtype
+        given = function()
+        has_dtype = not is_python(given)
+        return jnp.asarray(given)
+
     try:
-        like = jax.eval_shape(lambda: jnp.asarray(function()))
+        like = jax.eval_shape(value)
     except TypeError as error:
         raise InitializerError(
             f"Variable {name!r}: The initializer passed is not valid. It should be a callable with "
             f"no arguments that gives an array, but {function!r} raised {error}"
         ) from error
-    return NoArguments(function, like.shape, like.dtype)
+    takes = asked is not None and not has_dtype and asked in widths(like.dtype)
+    return NoArguments(function, like.shape, asked if takes else like.dtype)

@@ -5,7 +5,7 @@ look at them again: a shape is a tuple of ints, a dtype one that JAX has under i
 settings, an initializer a function ``f(key, shape, dtype)``. `check_found` compares them with
 a variable that exists.
 
-Imports: `_errors`, `_no_arguments`, `initializers`, JAX and NumPy.
+Imports: `_dtypes`, `_errors`, `_no_arguments`, `initializers`, JAX and NumPy.
 """
 
 import inspect
@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from . import initializers
+from ._dtypes import is_python, widths
 from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
 from ._no_arguments import NoArguments, no_arguments, takes_any, takes_none
 from .initializers import KnownShape
@@ -48,6 +49,8 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
             may be None too.
         dtype: What JAX takes for a dtype; None is the dtype of a value written down, else
             float32. `initializers.constant` that fills a given shape is no value, as in TF.
+            Python's numbers are int32 and float32 where that is asked for, as in TF, also
+            with x64.
         initializer: ``f(key, shape, dtype)``; or a number, a list or an array, the initial
             value itself, or a function of no arguments that gives it; or None for TF1's default
             for the dtype.
@@ -63,10 +66,10 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
     """
     asked = None if dtype is None else normalize_dtype(name, dtype)
     if initializer is not None and not callable(initializer):
-        initializer = _constant(name, initializer)
+        value, initializer = initializer, _constant(name, initializer)
         if shape is not None:
             raise shape_of_constant(name, shape)
-        _check_dtype_of_value(name, asked, initializer.dtype)
+        _check_dtype_of_value(name, asked, value, initializer)
     _check_called(name, initializer)
     if takes_none(initializer) and not (_is_full(shape) and takes_any(initializer)):
         initializer = _of_no_arguments(name, shape, asked, initializer)
@@ -118,13 +121,32 @@ def _completed(name: str, shape: Any, own: tuple[int, ...]) -> tuple[int, ...]:
     return own
 
 
-def _check_dtype_of_value(name: str, asked: Any, found: Any) -> None:
-    if asked is not None and asked != found:
+def _check_dtype_of_value(name: str, asked: Any, value: Any, found: initializers.constant) -> None:
+    """Raise if a value that is written down has another dtype than is asked for.
+
+    Python's numbers have no dtype, and may have that of either setting of `jax_enable_x64`.
+    """
+    if asked is None:
+        return
+    if not is_python(value):
+        if asked != found.dtype:
+            raise _other_dtype(name, found.dtype, asked)
+    elif asked not in widths(found.value.dtype):
+        raise _other_dtype(name, found.dtype, asked)
+    elif asked.kind == "i" and not np.array_equal(found.value.astype(asked), found.value):
         raise DtypeMismatchError(
-            f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{asked}' don't "
-            "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
-            f"{asked.name!r})."
+            f"Variable {name!r}: Initializer type '{found.value.dtype}' and explicit dtype "
+            f"'{asked}' don't match: {asked} can't hold {value!r}. Write dtype=jnp.int64, with "
+            "jax.config.update('jax_enable_x64', True)."
         )
+
+
+def _other_dtype(name: str, found: Any, asked: Any) -> DtypeMismatchError:
+    return DtypeMismatchError(
+        f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{asked}' don't "
+        "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
+        f"{asked.name!r})."
+    )
 
 
 def _of_no_arguments(name: str, shape: Any, asked: Any, function: Any) -> NoArguments:
@@ -133,8 +155,9 @@ def _of_no_arguments(name: str, shape: Any, asked: Any, function: Any) -> NoArgu
             f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
             f"it first; if it gives the initial value itself, leave shape={shape!r} out."
         )
-    initializer = no_arguments(name, function)
-    _check_dtype_of_value(name, asked, initializer.dtype)
+    initializer = no_arguments(name, function, asked)
+    if asked is not None and asked != initializer.dtype:
+        raise _other_dtype(name, initializer.dtype, asked)
     return initializer
 
 

@@ -11,7 +11,7 @@ import jscope as js
 from jscope.interop import tensorflow
 
 from ..tensorflow1 import tf
-from . import both, deviates
+from . import both, deviates, texts
 
 
 @deviates(
@@ -87,6 +87,29 @@ def wide_values():
     theirs, ours, _ = both(program)
     assert [dtype for _, dtype in theirs.returned] == ["float64", "int64"]
     assert [dtype for _, dtype in ours.returned] == ["float32", "int32"]
+
+
+@deviates(
+    "Python's numbers as values, with `jax_enable_x64`",
+    tf="make int32, float32 and complex128 variables; `4` with `dtype=int64` is an error",
+    js="int64, float64 and complex128, or what `dtype=` says of 32 and 64 bits",
+    why="JAX's rule; without x64 they are int32, float32 and complex64",
+)
+def numbers_of_python():
+    def program(t):
+        t.get("f", initializer=0.5)
+        t.get("i", initializer=[1, 2])
+        t.get("n", initializer=4, dtype="int32")
+        t.attempt(lambda: t.get("s", initializer=4, dtype="int64"))
+
+    with jax.enable_x64(True):
+        theirs, ours, _ = both(program)
+    assert [dtype for _, dtype in theirs.returned] == ["float32", "int32", "int32"]
+    assert "don't match" in texts(theirs)[0]
+    assert [dtype for _, dtype in ours.returned] == ["float64", "int64", "int32", "int64"]
+    assert not any(ours.failures)
+    _, ours, _ = both(program)
+    assert [dtype for _, dtype in ours.returned] == ["float32", "int32", "int32"]
 
 
 @deviates(
