@@ -111,7 +111,7 @@ def test_a_path_that_means_nothing_is_an_error_with_a_hint(given, message, folde
 
 
 def test_other_machines_are_not_asked():
-    with pytest.raises(CheckpointNotFoundError, match="'gs://b/m' is not on this machine"):
+    with pytest.raises(CheckpointValueError, match="'gs://b/m' is not on this machine"):
         tf_checkpoint.open("gs://b/m")
 
 

@@ -1,6 +1,6 @@
 """What the commands' arguments have in common.
 
-Imports: `_error`, jscope's `_matching`; click.
+Imports: `_error`, jscope's `_matching` and `_paths`; click.
 """
 
 import re
@@ -11,6 +11,7 @@ import click
 
 from .._errors import SelectorError
 from .._matching import Selector, matching, not_there, renamed, with_near_names
+from .._paths import local
 from ._error import CommandError
 from .formats._protocol import Variable
 
@@ -26,8 +27,10 @@ def examples(*lines: str) -> str:
 
 
 def checkpoint(name: str = "ckpt") -> Decorator[Any]:
-    """A path to a checkpoint."""
-    return click.argument(name, metavar=name.upper())
+    """A path to a checkpoint; one that is not of this machine is refused."""
+    return click.argument(
+        name, metavar=name.upper(), callback=lambda context, parameter, path: local(path)
+    )
 
 
 def selector(text: str) -> Selector:

@@ -33,7 +33,7 @@ from .formats._protocol import Array, Variable
     ),
 )
 @_options.checkpoint("src")
-@click.argument("dst", metavar="DST")
+@_options.checkpoint("dst")
 @click.option("--to", "format", type=click.Choice(NAMES), help="The format, if DST doesn't tell.")
 @click.option("--select", metavar="SELECTOR", multiple=True, help="Take these only.")
 @click.option("--drop", metavar="SELECTOR", multiple=True, help="Leave these out.")

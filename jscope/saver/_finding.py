@@ -4,8 +4,8 @@ A step is *sound* if its index is, and its other files have the sizes, and small
 checksums, that stand there. Others may save, replace and remove steps meanwhile, so what was
 found may be gone a moment later; `has_changed` tells that from damage.
 
-Imports: `_errors`, `tf_checkpoint`, `_foreign`, `_index`, `_listing`, `_source`, `_state`;
-standard library.
+Imports: `_errors`, `_paths`, `tf_checkpoint`, `_foreign`, `_index`, `_listing`, `_source`,
+`_state`; standard library.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .. import tf_checkpoint
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning, listed
+from .._paths import absolute
 from ._foreign import foreign_steps, has_tensorflows, is_foreign, open_foreign
 from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
 from ._listing import checkpoints, committed_steps, path_of
@@ -63,11 +64,6 @@ def is_checkpoint(path: Path) -> bool:
     return own or (is_foreign(path) and not has_tensorflows(path))
 
 
-def as_path(path: str | os.PathLike[str]) -> Path:
-    """A user's path: ``~`` is expanded, a relative one is taken from the working directory."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
-
-
 def open_checkpoint(directory: Path, step: int | str | os.PathLike[str] | None) -> Source:
     """Open a checkpoint for reading.
 
@@ -83,7 +79,7 @@ def open_checkpoint(directory: Path, step: int | str | os.PathLike[str] | None) 
     if isinstance(step, int):
         return _open_step(directory, step)
     if step is not None:
-        return open_checkpoint(as_path(step), None)
+        return open_checkpoint(absolute(step), None)
     own = _open_own(directory, directory.parent, None)
     if own is not None:
         return own

@@ -3,7 +3,7 @@
 Source: ``tf.train``, TensorFlow 1.15, ``python/training/checkpoint_management.py`` and
 ``python/training/checkpoint_utils.py``.
 
-Imports: the files beside this one; standard library.
+Imports: `_paths` and the files beside this one; standard library.
 """
 
 import os
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ._finding import as_path, is_checkpoint, newest_path, open_checkpoint
+from .._paths import absolute
+from ._finding import is_checkpoint, newest_path, open_checkpoint
 from ._index import read_save_id
 from ._opening import Checkpoint
 
@@ -41,7 +42,7 @@ def latest_checkpoint(checkpoint_dir: Anywhere) -> Path | None:
         disk counts, and a damaged checkpoint is passed over with a warning.
         ``latest_filename`` went with it.
     """
-    return newest_path(as_path(checkpoint_dir))
+    return newest_path(absolute(checkpoint_dir))
 
 
 def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
@@ -50,7 +51,7 @@ def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
     Source:
         ``tf.train.checkpoint_exists``.
     """
-    return is_checkpoint(as_path(checkpoint_prefix))
+    return is_checkpoint(absolute(checkpoint_prefix))
 
 
 def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
@@ -119,7 +120,15 @@ def checkpoints_iterator(
         ``tf.train.checkpoints_iterator``. Differences: it yields paths that `Saver.restore` takes,
         and a step that was overwritten is a new checkpoint.
     """
-    directory = as_path(checkpoint_dir)
+    return _checkpoints(absolute(checkpoint_dir), min_interval_secs, timeout, timeout_fn)
+
+
+def _checkpoints(
+    directory: Path,
+    min_interval_secs: float,
+    timeout: float | None,
+    timeout_fn: Callable[[], bool] | None,
+) -> Iterator[Path]:
     last: object = None
     while True:
         found = _wait_for_another(directory, last, timeout)
@@ -149,4 +158,4 @@ def _wait_for_another(
 
 
 def _opened(path: Anywhere) -> Checkpoint:
-    return Checkpoint(open_checkpoint(as_path(path), None))
+    return Checkpoint(open_checkpoint(absolute(path), None))

@@ -3,7 +3,7 @@
 One asynchronous save is in flight at a time. Every call first waits for it, and raises its failure
 if nobody has seen it, once, without doing anything else.
 
-Imports: `_errors` and the files beside this one.
+Imports: `_errors`, `_paths` and the files beside this one.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from .._errors import CheckpointError, CheckpointValueError
+from .._errors import CheckpointError
+from .._paths import absolute
 from ._disk import failing_as
 from ._listing import committed_steps
 from ._pending import PendingSave
@@ -22,7 +23,7 @@ class Turns:
     """The directory of a Saver, its lock, and its save in flight."""
 
     def __init__(self, directory: str | os.PathLike[str]):
-        self._directory = _local(directory)
+        self._directory = absolute(directory)
         self._lock = threading.RLock()
         self._pending: PendingSave | None = None
         self._is_closed = False
@@ -94,13 +95,3 @@ class Turns:
 
     def _listing(self) -> contextlib.AbstractContextManager[None]:
         return failing_as(f"The checkpoints in {self._directory} can't be listed")
-
-
-def _local(directory: str | os.PathLike[str]) -> Path:
-    place = os.fspath(directory).removeprefix("file://")
-    if "://" in place:
-        raise CheckpointValueError(
-            f"A Saver works in a file system, and {directory!r} is elsewhere. Mount it, as with "
-            "gcsfuse, and give the mounted directory."
-        )
-    return Path(os.path.abspath(os.path.expanduser(place)))

@@ -11,10 +11,10 @@ a directory                                  the latest one that its file ``chec
                                              the one checkpoint that is there
 ===========================================  =======================================
 
-``file://`` may stand before any of them. Where two checkpoints could be meant, it is an error
+What a URL is, is told in `_paths`. Where two checkpoints could be meant, it is an error
 that lists them.
 
-Imports: files, state file and table beside this, jscope's errors, standard library.
+Imports: files, state file and table beside this, jscope's errors and paths, standard library.
 """
 
 import glob
@@ -23,6 +23,7 @@ import re
 from typing import NamedTuple
 
 from .._errors import CheckpointNotFoundError, listed, near
+from .._paths import local
 from ._files import map_file
 from ._state import read_state
 from ._table import MAGIC
@@ -50,13 +51,9 @@ def locate(path: str | os.PathLike[str]) -> Found:
 
     Raises:
         CheckpointNotFoundError: If there is none, or more than one.
+        CheckpointValueError: If it is a URL of another place.
     """
-    path = os.fspath(path).removeprefix("file://")
-    if re.match(r"\w+://", path):
-        raise CheckpointNotFoundError(
-            f"{path!r} is not on this machine. Copy the checkpoint's files here first, the .index "
-            "and all .data files."
-        )
+    path = local(path)
     if "\0" in path:
         raise CheckpointNotFoundError(f"No file can be called {path!r}.")
     if os.path.isdir(path):

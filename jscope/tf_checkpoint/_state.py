@@ -13,7 +13,7 @@ The first is the latest; the others are from old to new, the last of them the la
 are in double or single quotes, with C's escapes (bytes in octal or hexadecimal), and pieces side
 by side are one; ``#`` begins a comment.
 
-Imports: files beside this one, jscope's errors, standard library.
+Imports: files beside this one, jscope's errors and paths, standard library.
 """
 
 import os
@@ -22,6 +22,7 @@ import time
 from dataclasses import dataclass, replace
 
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointValueError
+from .._paths import local
 from ._files import appear, map_file, writing
 
 _FIELD = re.compile(
@@ -108,7 +109,7 @@ def read_state(
     Source:
         ``tf.train.get_checkpoint_state``, which takes a file that it can't read for none.
     """
-    directory = os.fspath(directory)
+    directory = local(directory)
     state = _stored(os.path.join(directory, name))
     if state is None:
         return None
@@ -138,7 +139,7 @@ def write_state(
         raise CheckpointValueError(
             f"{len(times)} timestamps for {len(paths)} checkpoints: give one for each, or none."
         )
-    file = os.path.join(os.fspath(directory), name)
+    file = os.path.join(local(directory), name)
     with writing(file):
         appear(file, text_of(state).encode())
 

@@ -4,7 +4,7 @@ A checkpoint appears at once or not at all: data files first, then the index, ea
 temporary name, forced to disk, and renamed. Without the index there is no checkpoint. A file that
 was left by a writer that died is called ``*.tempstate*``, and may be deleted.
 
-Imports: what is beside this file, jscope's errors, NumPy, standard library.
+Imports: what is beside this file, jscope's errors and paths, NumPy, standard library.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import CheckpointExistsError, CheckpointValueError
+from .._paths import local
 from . import _dtypes
 from ._boxes import Box, bounds, box_bytes, is_whole, part_key, shape_bytes
 from ._build import table
@@ -85,7 +86,7 @@ class Writer:
     def __init__(
         self, prefix: str | os.PathLike[str], *, shards: int = 1, write_state: bool = True
     ) -> None:
-        self.prefix = os.fspath(prefix)
+        self.prefix = local(prefix)
         if os.path.basename(self.prefix) in ("", "checkpoint"):
             raise CheckpointValueError(
                 f"{self.prefix!r} can't be what the names of a checkpoint's files begin with: "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..._errors import CheckpointError, CheckpointNotFoundError
+from ..._paths import absolute
 from .._error import CommandError
 from ._protocol import Array, Checkpoint, Variable
 
@@ -33,14 +34,14 @@ def open_saved(path: str) -> Checkpoint | None:
     Returns:
         The checkpoint, or None if there is none.
     """
-    from ...saver._finding import as_path, open_checkpoint
+    from ...saver._finding import open_checkpoint
     from ...saver._index import check_files
     from ...saver._opening import Checkpoint as Opened
     from ...saver._orbax_trees import OrbaxSource
     from ...saver._source import OwnSource
 
     try:
-        source = open_checkpoint(as_path(path), as_path(path))
+        source = open_checkpoint(absolute(path), absolute(path))
     except CheckpointNotFoundError:
         return None
     variables = {name: _variable(saved) for name, saved in Opened(source).items()}
@@ -92,10 +93,9 @@ def _as_array(value: Any) -> Array:
 @contextmanager
 def create_saved(path: str, variables: Mapping[str, Variable]) -> Iterator["_Writer"]:
     """A new step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
-    from ...saver._finding import as_path
     from ...saver._streaming import check_values, streaming
 
-    place = as_path(path)
+    place = absolute(path)
     if not is_step(place.name):
         raise CommandError(f"{path!r} doesn't end with a step", "DIRECTORY/STEP, as runs/bert/1000")
     check_values([(name, np.empty(0, v.dtype)) for name, v in variables.items()])
