@@ -134,9 +134,13 @@ def _what_is_wrong(name: str) -> str:
         return f"A variable name can't be empty, got {name!r}."
     illegal = _ILLEGAL.search(name)
     if illegal:
+        variable = name.removesuffix(":0")
+        is_tensor = variable != name and not _ILLEGAL.search(variable)
         return (
             f"{name!r} is not a legal name: character {illegal.group()!r} at position "
             f"{illegal.start()} is outside TF1's alphabet ({_ALPHABET})."
+            + f" TF1 calls a variable's tensor so: write {variable!r}."
+            * is_tensor
         )
     repaired = re.sub("/+", "/", name.strip("/"))
     if name.startswith("/") or name.endswith("/"):

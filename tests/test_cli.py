@@ -270,6 +270,26 @@ def test_show_of_what_is_not_there_offers_close_names(ckpt, jscope_command):
     assert hint == f"hint: jscope ls {ckpt}"
 
 
+def test_show_takes_the_name_of_tensorflow_s_tensor(ckpt, jscope_command):
+    variable = jscope_command("show", ckpt, "global_step")
+    assert variable[0] == 0
+    assert jscope_command("show", ckpt, "global_step:0") == variable
+    _, out, _ = jscope_command("show", ckpt, "global_step:0", "--json")
+    assert json.loads(out)["name"] == "global_step"
+    for name in ("global_step:1", "global_step:0:0", "global_step:00"):
+        status, out, err = jscope_command("show", ckpt, name)
+        assert (status, out) == (2, "")
+        assert f"no variable {name!r} in " in err
+        assert "close names: 'global_step'" in err
+        assert ("a variable's tensor is ':0'" in err) == (name == "global_step:1")
+
+
+def test_show_prefers_a_variable_of_just_that_name(tmp_path, jscope_command):
+    path = tmp_path / "odd.npz"
+    np.savez(path, **{"w": np.float32(1), "w:0": np.float32(2)})
+    assert json.loads(jscope_command("show", path, "w:0", "--values", "--json")[1])["values"] == 2
+
+
 # diff
 
 

@@ -64,6 +64,7 @@ def test_empty_scopes_are_the_root_and_left_out():
         ("a b", "'a b' is not a legal name: character ' ' at position 1 is outside TF1's alphabet"),
         ("enc/kör", "'enc/kör' is not a legal name: character 'ö' at position 5 is outside"),
         ("w:0", "character ':' at position 1 is outside TF1's alphabet (letters, digits, '_', '.'"),
+        ("a/w:0", "between components). TF1 calls a variable's tensor so: write 'a/w'."),
         ("w\n", r"'w\n' is not a legal name: character '\n' at position 1 is outside"),
         ("/a", "'/a' is not a legal name: it has a leading '/'. Write 'a'."),
         ("a/", "'a/' is not a legal name: it has a trailing '/'. Write 'a'."),

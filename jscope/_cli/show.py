@@ -4,6 +4,7 @@ Imports: `_options`, `_statistics`, `_terminal`, `formats`; click and NumPy.
 """
 
 import itertools
+import re
 import shutil
 from typing import Any
 
@@ -17,7 +18,7 @@ from ._error import CommandError
 from ._statistics import Statistics, statistics
 from ._terminal import print_json, say
 from .formats._opening import open_checkpoint
-from .formats._protocol import Array
+from .formats._protocol import Array, Checkpoint, Variable
 
 _BINS = 64
 _SHORT = 16  # elements that are shown rather than counted
@@ -37,13 +38,12 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 @click.option("--values", is_flag=True, help="Print the values too; the middle of many is cut.")
 @_options.as_json
 def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
-    """Show one variable: statistics, a histogram, how many NaN and Inf, its values."""
+    """Show one variable: statistics, a histogram, how many NaN and Inf, its values.
+
+    NAME may end with ":0", as TensorFlow calls a variable's tensor.
+    """
     opened = open_checkpoint(ckpt)
-    if name not in opened.variables:
-        known = tuple(opened.variables)
-        hint = f"jscope ls {ckpt}"
-        raise CommandError(f"no variable {name!r} in {opened.path} ({near(name, known)})", hint)
-    variable = opened.variables[name]
+    name, variable = _found(name, opened, ckpt)
     array = variable.read()
     has_numbers = array.dtype.kind not in "OSU"
     found = statistics(array, _BINS) if has_numbers else None
@@ -71,6 +71,17 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
     if values or (array.size and (is_short or not has_numbers)):
         say("")
         say(_values_text(array))
+
+
+def _found(name: str, opened: Checkpoint, ckpt: str) -> tuple[str, Variable]:
+    """The variable of this name, or of the tensor that TensorFlow calls so: ``w:0``."""
+    for known in (name, name.removesuffix(":0")):
+        if known in opened.variables:
+            return known, opened.variables[known]
+    why = near(name, tuple(opened.variables))
+    if re.search(r":[1-9]\d*$", name):
+        why += "; a variable's tensor is ':0' in TensorFlow, and has no other number"
+    raise CommandError(f"no variable {name!r} in {opened.path} ({why})", f"jscope ls {ckpt}")
 
 
 def _say_statistics(found: Statistics, array: Array, *, with_graph: bool) -> None:
