@@ -3,7 +3,7 @@
 Imports: `_errors`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,3 +92,31 @@ def signature(value: Any) -> str:
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def transposing(found: Sequence[int], wanted: Sequence[int]) -> str | None:
+    """What to write behind an array where its shape may be another one transposed.
+
+    >>> transposing((64, 32, 3, 3), (3, 3, 32, 64))  # a kernel of PyTorch, and one of JAX
+    '.transpose(2, 3, 1, 0)'
+
+    Axes of equal lengths can't be told apart: here they stay in order. Axes of length 1 don't
+    count, since an array is the same in any order of them.
+
+    Args:
+        found: The shape of what is there.
+        wanted: The shape that it should have.
+
+    Returns:
+        The Python; None if the lengths are not the same ones in another order.
+    """
+    lengths, others = [n for n in found if n != 1], [n for n in wanted if n != 1]
+    if lengths == others or sorted(lengths) != sorted(others):
+        return None
+    axes: list[int] = []
+    for length in others:
+        axes.append(next(i for i, n in enumerate(lengths) if n == length and i not in axes))
+    transposed = f".transpose({', '.join(map(str, axes))})"
+    if len(axes) == len(found) == len(wanted):
+        return transposed
+    return f".squeeze(){transposed}.reshape({tuple(wanted)})"

@@ -1,11 +1,13 @@
 """Differences of two mappings: one line each, all at once."""
 
+import itertools
+
 import jax
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jscope._compare import differences, signature
+from jscope._compare import differences, signature, transposing
 
 names = st.sampled_from(["a/w", "a/b", "c", "d/e/f"])
 arrays = st.builds(
@@ -58,3 +60,27 @@ def test_a_signature_is_dtype_and_shape():
     assert signature(np.int8(3)) == "int8[]"
     assert signature(jax.random.split(jax.random.key(0), 3)) == "key<fry>[3]"
     assert signature("text") == "of type str"
+
+
+shapes = st.lists(st.integers(1, 4), max_size=4)
+
+
+@given(shapes, st.randoms())
+def test_what_transposes_a_shape_gives_the_other_one(found, random):
+    wanted = random.sample(found, len(found)) + [1] * random.randint(0, 1)
+    array = np.arange(np.prod(found, dtype=int)).reshape(found)
+    python = transposing(found, wanted)
+    if python is None:  # with axes of length 1 only elsewhere, no element changes its place
+        assert [n for n in found if n > 1] == [n for n in wanted if n > 1]
+        return
+    result = eval(f"array{python}", {"array": array})
+    assert result.shape == tuple(wanted)
+    orders = itertools.permutations(range(len(found)))
+    assert any(np.array_equal(array.transpose(order).reshape(wanted), result) for order in orders)
+
+
+@given(shapes, shapes)
+def test_only_the_same_lengths_in_another_order_look_transposed(found, wanted):
+    same = sorted(n for n in found if n > 1) == sorted(n for n in wanted if n > 1)
+    assert (transposing(found, wanted) is not None) <= same
+    assert transposing(found, found) is None

@@ -196,7 +196,7 @@ def test_every_difference_is_in_one_error(write):
         "in the target",
         "  unexpected: 'bert/w/ExponentialMovingAverage' float32[2,3] is in the checkpoint, and "
         "'enc/w/ExponentialMovingAverage' is not in the target",
-        "  shape: 'enc/b' is (3, 2) in the checkpoint, (2, 3) in the target",
+        "  shape: 'enc/b' is (3, 2) in the checkpoint, (2, 3) in the target: transposed?",
         "  dtype: 'enc/c' is float16 in the checkpoint, float32 in the target",
     ]
     assert "nothing was restored. 6 differences:" in text
@@ -220,6 +220,23 @@ def test_every_difference_is_in_one_error(write):
     assert tree["enc/c"].dtype == jnp.float32
     assert report.changed == {"enc/b": "through transpose", "enc/c": "float16 -> float32"}
     assert report.kept == ("enc/d",)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"), [((8, 16), (16, 8)), ((6, 5, 3, 3), (3, 3, 5, 6)), ((1, 2, 3), (3, 2))]
+)
+def test_a_kernel_of_another_library_is_transposed_by_the_rule_that_the_error_gives(
+    write, found, wanted
+):
+    value = np.arange(np.prod(found), dtype=np.float32).reshape(found)
+    path, target = write({"w": value}), {"w": jnp.zeros(wanted)}
+    text = message(target, path)
+    assert f"shape: 'w' is {found} in the checkpoint, {wanted} in the target: transposed?" in text
+    rule = re.search(r"by a rule such as (.*)\.$", text, re.MULTILINE)[1]
+    rules = eval("{" + rule + "}", {"tensorflow": tensorflow, "np": np})
+    tree, _ = tensorflow.restore(target, path, rules)
+    axes = {(16, 8): (1, 0), (3, 3, 5, 6): (2, 3, 1, 0), (3, 2): (2, 1, 0)}[wanted]
+    np.testing.assert_array_equal(tree["w"], value.transpose(axes).reshape(wanted))
 
 
 def test_a_rule_about_nothing_is_told_alone(write):

@@ -358,11 +358,14 @@ def test_all_differences_are_listed_in_one_error_and_nothing_is_read(saver, tree
         "  missing: 'head/v' int32[4] is not in the checkpoint (close names: 'head/w')\n"
         "  unexpected: 'head/w' int32[4] is in the checkpoint only\n"
         "  dtype: 'enc/b' is bfloat16 in the checkpoint, float32 in the target\n"
-        "  shape: 'enc/w' is (2, 3) in the checkpoint, (3, 2) in the target\n"
+        "  shape: 'enc/w' is (2, 3) in the checkpoint, (3, 2) in the target: transposed?\n"
         "  shape: 'x' is (2,) in the checkpoint, (3,) in the target\n"
         "  dtype: 'x' is float32 in the checkpoint, float16 in the target\n"
         "Nothing is cast, reshaped or renamed unless asked for. Names: rename={saved: name}, "
         "missing='keep' or 'init', unexpected='ignore', or a part by select=; dtypes: convert=True."
+        "\nValues of other libraries are often transposed; reshaped they would be other weights. "
+        f"Read them: saver.open('{saver.directory}/3')['enc/w'].read().transpose(1, 0), "
+        "and restore the others by select=."
     )
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
@@ -376,7 +379,8 @@ def test_all_differences_are_listed_in_one_error_and_nothing_is_read(saver, tree
         (lambda t: t | {"head/w": 3}, "head/w", "Restore into a target of the shapes and dtypes"),
         (lambda t: t | {"head/w": jnp.ones(4)}, None, "write convert=True for the target's dtypes"),
         (lambda t: t | {"head/w": jnp.ones(4, bool)}, None, "Restore into a target of the shapes"),
-        (lambda t: t | {"enc/w": jnp.ones((3, 2))}, None, "write Saver(..., reshape=True)"),
+        (lambda t: t | {"enc/w": jnp.ones(6)}, None, "write Saver(..., reshape=True)"),
+        (lambda t: t | {"enc/w": jnp.ones((3, 2))}, None, "['enc/w'].read().transpose(1, 0), and"),
         (lambda t: t | {"enc/w": jnp.ones((3, 3))}, None, "Restore into a target of the shapes"),
         (lambda t: {"q": jnp.ones(1)}, "q", "Nothing is cast"),
     ],

@@ -530,6 +530,45 @@ def test_a_saver_that_reshapes(tmp_path):
             saver.restore({"x": jnp.zeros((4, 2))})
 
 
+def test_what_looks_transposed_is_an_error_with_the_line_that_reads_it_transposed(tmp_path):
+    value = np.arange(128, dtype=np.float32).reshape(8, 16)
+    np.savez(tmp_path / "m.npz", w=value, flat=value.reshape(-1))
+    js.Saver(tmp_path / "own").save({"w": value, "flat": value.reshape(-1)}, 1)
+    target = {"w": jnp.zeros((16, 8)), "flat": jnp.zeros((8, 16))}
+    for path in (tmp_path / "m.npz", tmp_path / "own" / "1"):
+        for reshape in (False, True, "flat"):
+            saver = js.Saver(tmp_path / "own", reshape=reshape)
+            with pytest.raises(js.TreeMismatchError) as error:
+                saver.restore(target, path)
+            text = str(error.value)
+            assert "'w' is (8, 16) in the checkpoint, (16, 8) in the target: transposed?" in text
+            assert ("'flat' is" in text) == (reshape is False)
+            assert "reshape=['w']" not in text or reshape
+            line = re.search(r"Read them: (.*), and restore the others by select=\.", text)[1]
+            np.testing.assert_array_equal(eval(line, {"saver": saver}), value.T)
+            assert ("reshape=True" in text) == (reshape is False)  # for 'flat'
+        with pytest.raises(js.TreeMismatchError) as error:
+            js.Saver(tmp_path / "own").restore(target | {"flat": jnp.zeros(128)}, path)
+        assert "reshape" not in str(error.value).replace("reshaped they", "")
+
+
+def test_a_variable_that_is_named_is_reshaped_though_it_looks_transposed(tmp_path):
+    value = np.arange(6).reshape(2, 3)
+    js.Saver(tmp_path).save({"a": value, "b": value, "c": value[None]}, 1)
+    target = {"a": np.zeros((3, 2), int), "b": np.zeros((2, 3), int), "c": np.zeros((2, 1, 3), int)}
+    with pytest.raises(js.TreeMismatchError) as error:
+        js.Saver(tmp_path, reshape=True).restore(target)
+    line = re.search(r"Or name what is only of another shape: (.*)\.$", str(error.value))[1]
+    assert line == "Saver(..., reshape=['a'])"
+    restored = js.Saver(tmp_path, reshape=["a", "c"]).restore(target)
+    for name, leaf in target.items():
+        np.testing.assert_array_equal(restored[name], value.reshape(leaf.shape))
+    with pytest.raises(js.TreeMismatchError, match=r"shape: 'c' is \(1, 2, 3\)"):
+        js.Saver(tmp_path, reshape=re.compile("a")).restore(target)
+    with pytest.raises(js.SelectorError, match=r"Write Saver\(\.\.\., reshape=False\)"):
+        js.Saver(tmp_path, reshape="d").restore(target)
+
+
 def test_keys_go_to_devices_of_several_processes(saver, monkeypatch):
     mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     keys = jax.random.split(jax.random.key(0), (8, 2))

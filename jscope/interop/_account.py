@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._compare import signature
+from .._compare import signature, transposing
 from .._dtypes import can_convert
 from .._errors import near
 from ._assignment import problems_of
@@ -59,12 +59,15 @@ def account(
         name = target.slices[variable][place] if place else variable
         if found.shape != wanted.shape:
             shapes = f"{found.shape} in the checkpoint, {wanted.shape} in the target"
-            changed.append(f"shape: {name!r} is {shapes}")
-            if found.shape == wanted.shape[::-1]:
+            python = transposing(found.shape, wanted.shape)
+            changed.append(f"shape: {name!r} is {shapes}{': transposed?' if python else ''}")
+            if python:
+                source = assignment.wanted[variable][place].source
+                is_simple = python == ".transpose(1, 0)"
+                function = "np.transpose" if is_simple else f"lambda w: w{python}"
                 advice.append(
                     "A transposed variable is restored by a rule such as "
-                    f"{assignment.wanted[variable][place].source!r}: "
-                    f"tensorflow.Through({name!r}, np.transpose)."
+                    f"{source!r}: tensorflow.Through({name!r}, {function})."
                 )
         is_fine = policy.convert and can_convert(found.dtype, wanted.dtype)
         if found.dtype != wanted.dtype and not is_fine:

@@ -10,20 +10,23 @@ A leaf of the target takes the saved value of its name if that fits:
 
 With ``convert`` the dtype may differ, or the Python type, in the direction of bool, integer,
 floating, complex; integers go to other integers if each value is exact; keys are never
-converted. With ``reshape`` the shape may differ, if the number of elements does not.
+converted. With ``reshape`` the shape may differ, if the number of elements does not; but a shape
+that is the other one with its axes in another order is an error unless the variable is named: the
+value was most probably transposed, and would be other weights if its elements kept their order.
 
-Imports: `_dtypes`, `_errors`, `_entries`, `_python`, `_values`; JAX and NumPy.
+Imports: `_compare`, `_dtypes`, `_errors`, `_entries`, `_python`, `_values`; JAX and NumPy.
 """
 
 import dataclasses
 import math
 import types
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from .._compare import transposing
 from .._dtypes import number_kind
 from .._errors import near
 from ._entries import Entry
@@ -43,13 +46,14 @@ class Policy:
             ``"init"``.
         unexpected: About names that only the checkpoint has: ``"error"`` or ``"ignore"``.
         convert: Whether dtypes may differ.
-        reshape: Whether shapes may differ.
+        reshape: Whether shapes may differ; or the leaves whose shapes may, also if they look
+            transposed.
     """
 
     missing: str = "error"
     unexpected: str = "error"
     convert: bool = False
-    reshape: bool = False
+    reshape: bool | Collection[str] = False
 
 
 def account(
@@ -58,6 +62,7 @@ def account(
     unexpected: Collection[str],
     policy: Policy,
     saved_as: Mapping[str, str] = types.MappingProxyType({}),
+    opened: Callable[[str], str] = lambda name: f"saver.open()[{name!r}]",
 ) -> str | None:
     """Compose what is different, what is the likely cause and what to write, or None.
 
@@ -67,6 +72,7 @@ def account(
         unexpected: The names that only the checkpoint has, and that were asked for.
         policy: Which differences are none.
         saved_as: The saved names that were asked for, where they are other than the target's.
+        opened: The Python that opens the saved value of a name.
     """
     missing = [name for name in wanted if name not in entries and policy.missing == "error"]
     extra = list(unexpected) if policy.unexpected == "error" else []
@@ -83,8 +89,18 @@ def account(
     if not lines:
         return None
     count = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
-    advice = _advice(missing, extra, {name: wanted[name] for name in changed}, entries, len(wanted))
-    return f"{count}:\n  " + "\n  ".join(lines) + "\n" + advice
+    transposed = {
+        name: python
+        for name in changed
+        if (python := _transposing(name, wanted[name], entries[name], policy))
+    }
+    others = {n: wanted[n] for n, texts in changed.items() if n not in transposed or len(texts) > 1}
+    advice = []
+    if missing or extra or others:
+        advice.append(_advice(missing, extra, others, entries, len(wanted)))
+    if transposed:
+        advice.append(_advice_on_transposed(transposed, policy, opened))
+    return f"{count}:\n  " + "\n  ".join(lines) + "\n" + "\n".join(advice)
 
 
 def signature(leaf: Any) -> tuple[tuple[int, ...], str]:
@@ -124,12 +140,30 @@ def _changes(name: str, leaf: Any, entry: Entry, policy: Policy) -> list[str]:
         return []
     shape, dtype = signature(leaf)
     lines = []
-    same_size = math.prod(shape) == math.prod(entry.shape)
-    if shape != entry.shape and not (policy.reshape and same_size):
-        lines.append(f"shape: {name!r} is {entry.shape} in the checkpoint, {shape} in the target")
+    if shape != entry.shape and not _may_be_reshaped(name, shape, entry.shape, policy):
+        what = ": transposed?" if transposing(entry.shape, shape) else ""
+        shapes = f"{entry.shape} in the checkpoint, {shape} in the target"
+        lines.append(f"shape: {name!r} is {shapes}{what}")
     if dtype != entry.dtype and not (policy.convert and _converts(entry.dtype, dtype)):
         lines.append(f"dtype: {name!r} is {entry.dtype} in the checkpoint, {dtype} in the target")
     return lines
+
+
+def _may_be_reshaped(
+    name: str, shape: tuple[int, ...], saved: tuple[int, ...], policy: Policy
+) -> bool:
+    if math.prod(shape) != math.prod(saved):
+        return False
+    if isinstance(policy.reshape, bool):
+        return policy.reshape and not transposing(saved, shape)
+    return name in policy.reshape
+
+
+def _transposing(name: str, leaf: Any, entry: Entry, policy: Policy) -> str | None:
+    """How to transpose the saved value to the leaf's shape, if that may be what is wanted."""
+    shape, _ = signature(leaf)
+    may_be_reshaped = _may_be_reshaped(name, shape, entry.shape, policy)
+    return None if may_be_reshaped else transposing(entry.shape, shape)
 
 
 def _of(entry: Entry) -> str:
@@ -204,6 +238,19 @@ def _advice_on_changes(changed: Mapping[str, Any], entries: Mapping[str, Entry])
         "Restore into a target of the shapes and dtypes that were saved and change the result, or "
         "leave these variables out by select=."
     )
+
+
+def _advice_on_transposed(
+    transposed: Mapping[str, str], policy: Policy, opened: Callable[[str], str]
+) -> str:
+    name, python = next(iter(transposed.items()))
+    text = (
+        "Values of other libraries are often transposed; reshaped they would be other weights. "
+        f"Read them: {opened(name)}.read(){python}, and restore the others by select=."
+    )
+    if policy.reshape:
+        text += f" Or name what is only of another shape: Saver(..., reshape=[{name!r}])."
+    return text
 
 
 def _scope_in_front(longer: Sequence[str], shorter: Sequence[str], rename: Any) -> Any:

@@ -50,6 +50,7 @@ class Request:
     select: Selector | None = None
     rename: Rename | None = None
     policy: Policy = dataclasses.field(default_factory=Policy)
+    reshape: bool | Selector = False
     key: Any = None
     mesh: Any = None
     rules: Any = ()
@@ -71,6 +72,11 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
     target = take_apart(request.target, mesh, request.rules)
     chosen = selected(target, request.select, "Leave select= out to restore all variables.")
     chosen &= selected(target, _names(request.var_list), ALL_IN_VAR_LIST)
+    reshape = request.reshape
+    if not isinstance(reshape, bool):
+        reshape = selected(target, reshape, "Write Saver(..., reshape=False) to reshape nothing.")
+    policy = dataclasses.replace(request.policy, reshape=reshape)
+    request = dataclasses.replace(request, policy=policy)
     begin = time.monotonic()
     done: list[_Read] = []
 
@@ -188,7 +194,11 @@ def _plan(source: Source, target: Target, chosen: frozenset[str], request: Reque
     others = {name: entry for name, entry in entries.items() if name not in target.leaves}
     unexpected = asked_for(others, request.select) & asked_for(others, _names(request.var_list))
     extra = [n for n in others if n in unexpected and saved[n] not in source.fillers]
-    different = account(wanted, entries, extra, request.policy, saved_as)
+
+    def opened(name: str) -> str:
+        return f"saver.open({str(source.path)!r})[{saved[name]!r}]"
+
+    different = account(wanted, entries, extra, request.policy, saved_as, opened)
     if different:
         raise TreeMismatchError(
             f"The target and the checkpoint {source.path} differ; nothing was read. {different}"

@@ -17,6 +17,7 @@ Imports: `_errors`, `_matching`, `sharding` and the files beside this one; JAX.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -66,7 +67,8 @@ class Saver(Saving):
         var_list: Which variables are saved and restored: selectors, or a dict from saved names
             to the variables' names. All, if None.
         reshape: Whether a saved array may have another shape than the target's, of as many
-            elements.
+            elements. With True, one that looks transposed is an error; a selector names the
+            variables of the target that are reshaped, these too.
         sharded: Whether each device's part of a large array is written on its own, in parallel. If
             not, the arrays are gathered, one at a time, and written to one file.
         max_to_keep: How many checkpoints stay, the last ones saved; all, if None or 0. Those
@@ -101,7 +103,7 @@ class Saver(Saving):
         self,
         directory: str | os.PathLike[str],
         var_list: Mapping[str, str] | Collection[Selector] | None = None,
-        reshape: bool = False,
+        reshape: bool | Selector = False,
         sharded: bool = True,
         max_to_keep: int | None = 5,
         keep_checkpoint_every_n_hours: float | None = None,
@@ -112,7 +114,8 @@ class Saver(Saving):
         compression: str | None = None,
         clock: Callable[[], float] = time.time,
     ):
-        for name, value in (("reshape", reshape), ("sharded", sharded)):
+        is_selector = isinstance(reshape, str | re.Pattern | Collection) or callable(reshape)
+        for name, value in (("reshape", is_selector or reshape), ("sharded", sharded)):
             if not isinstance(value, bool | np.bool_):  # positional, as in TF: a 5 was for another
                 raise CheckpointValueError(
                     f"Saver({str(directory)!r}): {name} is True or False, got {value!r}. After the "
@@ -136,7 +139,7 @@ class Saver(Saving):
             compresses=compression is not None,
             clock=clock,
         )
-        self._reshape = reshape
+        self._reshape = reshape if is_selector else bool(reshape)
         self._restore_sequentially = restore_sequentially
         self._verify = verify
         self._report: Report | None = None
@@ -215,7 +218,8 @@ class Saver(Saving):
                 target=target,
                 select=select,
                 rename=rename,
-                policy=Policy(missing, unexpected, convert, self._reshape),
+                policy=Policy(missing, unexpected, convert),
+                reshape=self._reshape,
                 key=key,
                 mesh=mesh,
                 rules=rules,
