@@ -96,7 +96,116 @@ def test_values_and_names_that_differ_are_refused_and_named(tmp_path, together, 
     (name,) = change
     assert f"The processes were given different values: {name!r}. What is no shard" in str(first)
     for other in others:
-        assert str(other) == "The first process did not commit it; its own error says why."
+        if name == "x":  # found when it has been written, by the first process
+            assert str(other) == "The first process did not commit it; its own error says why."
+        else:
+            assert (type(other), str(other)) == (type(first), str(first))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        (np.zeros(2, np.float32), np.zeros(2, np.int32)),
+        (np.zeros((2, 0)), np.zeros((0, 2))),
+        (1, "0x1"),
+        (jax.random.key(0), jax.random.key_data(jax.random.key(0))),
+    ],
+)
+def test_values_of_the_same_bytes_and_another_dtype_or_shape_differ(
+    tmp_path, together, value, other
+):
+    outcomes = together.run(saves(tmp_path, lambda n: {"v": value if n else other, "x": 1}))
+    for outcome in outcomes:
+        assert str(outcome).startswith("The processes were given different values: 'v'. What is")
+    assert os.listdir(tmp_path) == []
+
+
+DIFFERENT = {
+    "metadata": (
+        {"metadata": {"lr": 0.1}},
+        {"metadata": {"lr": 0.2}},
+        '{"lr": 0.1}',
+        '{"lr": 0.2}',
+    ),
+    "metadata of one": ({"metadata": None}, {"metadata": [1]}, "null", "[1]"),
+    "metrics": ({"metrics": {"loss": 0.5}}, {"metrics": {"loss": 0.25}}, "0.5}", "0.25}"),
+    "step": ({"step": 1}, {"step": 2}, "step is 1", "2 in"),
+    "overwrite": ({"overwrite": True}, {"overwrite": False}, "true", "false"),
+    "portable": ({"portable": True}, {"portable": False}, "portable is true", "false"),
+    "sharded": ({}, {"sharded": False}, "sharded is true", "false in"),
+    "compression": ({"compression": "zstd"}, {}, 'compression is "zstd"', "null in"),
+    "max_to_keep": ({}, {"max_to_keep": 3}, "max_to_keep is 5", "3 in"),
+    "hours": ({"keep_checkpoint_every_n_hours": 2}, {}, "n_hours is 2", "null in"),
+    "best": ({"best": "min:a"}, {"best": "max:a"}, 'best is "min:a"', '"max:a" in'),
+    "the directory": ({"directory": "a"}, {"directory": "b"}, "/a", "/b"),
+}
+
+
+@pytest.mark.parametrize("culprit", [1, 2])
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_arguments_that_differ_are_one_error_for_all_and_nothing_is_written(
+    tmp_path, together, culprit, what
+):
+    first, other, shown, other_shown = DIFFERENT[what]
+    of_save = {"metadata", "metrics", "step", "overwrite", "portable"}
+
+    def work(number):
+        given = {"metrics": {"a": 1.0}} | (other if number == culprit else first)
+        step, directory = given.pop("step", 1), given.pop("directory", "runs")
+        options = {name: given.pop(name) for name in of_save & given.keys()}
+        with Saver(tmp_path / directory, **given) as saver:
+            return saver.save({"x": np.arange(5.0)}, step, **options)
+
+    outcomes = together.run(work)
+    text = str(outcomes[0])
+    assert text.startswith("The processes gave different arguments, and nothing was written: ")
+    in_first, _, in_other = text.partition(" in process 0, and ")
+    assert shown in in_first
+    assert other_shown in in_other
+    assert f" in process {culprit}. All processes call with the same arguments. Make" in in_other
+    for outcome in outcomes:
+        assert (type(outcome), str(outcome)) == (js.CheckpointValueError, text)
+    assert [names for _, _, names in os.walk(tmp_path) if names] == []
+    assert [path.name for path in tmp_path.rglob(".tmp*")] == []
+
+
+def test_arguments_that_are_equal_in_other_words_agree(tmp_path, together):
+    def work(number):
+        metadata = {"a": 1, "b": [2]} if number else {"b": [2], "a": 1}
+        metrics = {"loss": np.float32(0.5) if number else 0.5, "nan": float("nan")}
+        step = np.int64(1) if number else 1
+        with Saver(tmp_path, best="min:loss") as saver:
+            return saver.save(TREE, step, metadata=metadata, metrics=metrics)
+
+    assert together.run(work) == [tmp_path / "1"] * 3
+
+
+def test_everything_that_differs_is_in_one_error(tmp_path, together):
+    def work(number):
+        with Saver(tmp_path) as saver:
+            return saver.save(TREE | ({"more": 1} if number == 2 else {}), 1, metadata=number)
+
+    for outcome in together.run(work):
+        assert "different values: 'more'. What is no sharded jax.Array must be" in str(outcome)
+        assert "Also, metadata is 0 in process 0, and 1 in process 1." in str(outcome)
+
+
+@pytest.mark.parametrize("culprit", range(3))
+@pytest.mark.parametrize(
+    "wrong",
+    [{"metadata": {1, 2}}, {"metrics": {"loss": "low"}}, {"step": -1}, {"tree": {"a": 1, "a/": 2}}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_an_argument_that_one_refuses_keeps_no_one_waiting(tmp_path, together, culprit, wrong):
+    def work(number):
+        given = {"tree": TREE, "step": 1} | (wrong if number == culprit else {})
+        with Saver(tmp_path) as saver:
+            return saver.save(given.pop("tree"), given.pop("step"), **given)
+
+    for number, outcome in enumerate(together.run(work)):
+        assert type(outcome) is js.CheckpointValueError
+        assert (f"Process {culprit} failed" in str(outcome)) == (number != culprit)
     assert os.listdir(tmp_path) == []
 
 

@@ -29,6 +29,16 @@ class Retention:
     metric: str | None
     sign: int
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made of, by the names of a Saver's arguments."""
+        best = None if self.metric is None else f"{'max' if self.sign > 0 else 'min'}:{self.metric}"
+        return {
+            "max_to_keep": self.max_to_keep,
+            "keep_checkpoint_every_n_hours": self.hours,
+            "best": best,
+        }
+
     @classmethod
     def of(cls, max_to_keep: Any, hours: Any, best: Any) -> "Retention":
         """The rule, from what a Saver was given.

@@ -167,10 +167,11 @@ class Saving(Turns):
         """Check everything, snapshot the arrays, and return what finishes the save."""
         self._get_ready()
         wait_for_directory(self._directory)
-        leaves, _ = flatten(tree, "The tree")
-        packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packing.LIMIT
-        return begin(
-            Save(
+
+        def requested() -> Save:
+            leaves, _ = flatten(tree, "The tree")
+            packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packing.LIMIT
+            return Save(
                 directory=self._directory,
                 step=checked_step(step),
                 leaves=chosen_leaves(dict(leaves), self._var_list),
@@ -184,7 +185,8 @@ class Saving(Turns):
                 clock=self._clock,
                 is_lasting=is_lasting,
             )
-        )
+
+        return begin(requested)
 
     def _save_at_last(self, tree: Any, step: int, **options: Any) -> None:
         """Save unless that is done, and whatever became of an earlier save."""

@@ -18,15 +18,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._errors import CheckpointError, CheckpointValueError, listed
+from .._errors import CheckpointError, listed
 from . import _orbax, _packing, _processes
+from ._agreement import different_values, signature
 from ._checksums import chunk_of
 from ._entries import ORBAX, PACKED, Chunk, Entry
 from ._host import detached, whole
 from ._orbax import Array
 from ._python import is_python, python_value
 
-# What one process can tell of a value: its text if it is no array, its chunks, its offset.
+# What one process can tell of a value: its signature, its chunks, its offset.
 Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
 
 
@@ -100,14 +101,14 @@ class Snapshot:
 
     def _finish(self, path: Path, wait: Callable[[], None] | None) -> Part:
         part: dict[str, tuple[str | None, Sequence[Any], int]] = {
-            name: (entry.value, [], 0) for name, entry in self._entries.items()
+            name: (signature(entry), [], 0) for name, entry in self._entries.items()
         }
         try:
             # While Orbax writes in its threads.
             if self._packed:
                 self._pack(path.parent, part)
             for name, chunks in self._chunks.items():
-                part[name] = None, chunks(), 0
+                part[name] = part[name][0], chunks(), 0
         finally:
             if wait is not None:
                 wait()
@@ -118,7 +119,7 @@ class Snapshot:
         with _packing.Packer(directory / _packing.FILE_NAME if is_first else None) as packer:
             for name, array in self._packed.items():
                 offset, chunk = packer.add(array())
-                part[name] = None, [chunk], offset
+                part[name] = part[name][0], [chunk], offset
 
 
 def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
@@ -150,10 +151,7 @@ def merge(
             entry, key=keys.get(name), chunks=chunks, offset=offset
         )
     if differing:
-        raise CheckpointValueError(
-            f"The processes were given different values: {listed(differing)}. What is no sharded "
-            "jax.Array must be the same in all of them."
-        )
+        raise different_values(differing)
     untold = [name for name, entry in complete.items() if not entry.is_covered]
     if untold:
         raise CheckpointError(f"No process has some parts of {listed(untold)}.")

@@ -22,9 +22,12 @@ from typing import Any, NoReturn
 
 from .._errors import CheckpointError
 from . import _orbax, _packing, _processes
+from ._agreement import Agreement
 from ._committing import check_place, commit, sweep
 from ._disk import failing_as, flush_all, make_directory, size_of
-from ._index import Index, read_save_id
+from ._entries import Entry
+from ._index import Index, numbers_to_json, read_save_id
+from ._orbax import Array
 from ._plain import FOR_WRITING, Plain
 from ._progress import watching
 from ._retention import Retention
@@ -67,6 +70,21 @@ class Save:
     is_lasting: bool
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What all processes give alike, beside the values, as what JSON holds."""
+        return {
+            "the directory": str(self.directory),
+            "step": self.step,
+            "metadata": self.metadata,
+            "metrics": numbers_to_json(self.metrics),
+            "overwrite": self.overwrite,
+            "portable": self.layout.portable,
+            "sharded": self.layout.packs_up_to is not None,
+            "compression": "zstd" if self.compresses else None,
+            **self.retention.arguments,
+        }
+
+    @property
     def path(self) -> Path:
         """Where the checkpoint is to be."""
         return self.directory / str(self.step)
@@ -77,15 +95,19 @@ class Save:
         return failing_as(f"Step {self.step} was not saved to {self.directory}")
 
 
-def begin(save: Save) -> Callable[[], Path]:
+def begin(requested: Callable[[], Save]) -> Callable[[], Path]:
     """Check everything, take the snapshot, begin to write; return what finishes the save.
+
+    Args:
+        requested: Gives what is to be saved, or raises what is wrong with it; the other processes
+            are told then.
 
     Raises:
         CheckpointExistsError: If the step's place is taken.
-        CheckpointValueError: If a value can't be stored.
+        CheckpointValueError: If a value can't be stored, or the processes disagree.
         CheckpointError: If writing can't begin.
     """
-    saving = _Saving(save)
+    saving = _Saving(requested)
     try:
         saving.begin()
     except BaseException:
@@ -97,16 +119,23 @@ def begin(save: Save) -> Callable[[], Path]:
 class _Saving:
     """A save under way."""
 
-    def __init__(self, save: Save):
-        self._save = save
+    _save: Save
+    _entries: dict[str, Entry]
+    _arrays: dict[str, Array]
+
+    def __init__(self, requested: Callable[[], Save]):
+        self._requested = requested
         self._workplace: Workplace | None = None
         self._plain: Plain | None = None
+        self._agreement: Agreement | None = None
         self._nbytes = 0
 
     def begin(self) -> None:
-        save = self._save
         # The first process makes the workplace, and tells the others what it is called.
-        self._save_id = _processes.together(self._prepare)[0]
+        told = [json.loads(text) for text in _processes.together(self._prepare)]
+        if self._agreement is not None:
+            self._agreement.check([digests for _, digests in told])
+        save, self._save_id = self._save, told[0][0]
         self._place = place_of(save.directory, self._save_id)
         try:
             with save.failing:
@@ -132,17 +161,22 @@ class _Saving:
         )
 
     def _prepare(self) -> str:
-        save = self._save
+        save = self._save = self._requested()
         self._entries, self._arrays = store(save.leaves, save.layout)
-        if not _processes.is_first():
-            return ""
+        if _processes.are_several():
+            self._agreement = Agreement(save.arguments, self._entries)
+        digests = {} if self._agreement is None else self._agreement.digests()
+        if _processes.is_first():
+            self._make_workplace(save)
+        return json.dumps(["" if self._workplace is None else self._workplace.save_id, digests])
+
+    def _make_workplace(self, save: Save) -> None:
         check_place(save.path, save.step, save.overwrite)
         with save.failing:
             make_directory(save.directory)
             remembered(save.directory)
             sweep(save.directory)
             self._workplace = Workplace(save.directory)
-        return self._workplace.save_id
 
     def finish(self) -> Path:
         save = self._save
