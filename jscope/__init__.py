@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._declare import init as init
     from ._effects import with_records as with_records
     from ._effects import with_updates as with_updates
+    from ._errors import BranchError as BranchError
     from ._errors import CheckpointError as CheckpointError
     from ._errors import CheckpointExistsError as CheckpointExistsError
     from ._errors import CheckpointNotFoundError as CheckpointNotFoundError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ._errors import TreeMismatchError as TreeMismatchError
     from ._errors import VariableExistsError as VariableExistsError
     from ._errors import VariableNameError as VariableNameError
+    from ._getters import by_value as by_value
     from ._moving_averages import ExponentialMovingAverage as ExponentialMovingAverage
     from ._ops import assign as assign
     from ._ops import assign_add as assign_add
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
 # Where each name lives: the same names as above, for the interpreter.
 _HOME = {
     "_errors": (
+        "BranchError "
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
         "CheckpointWarning CollectionError ConstraintError DtypeMismatchError GetterError "
         "IndexOutOfRangeError InitializerCycleError InitializerError JscopeError KeyArgumentError "
@@ -110,6 +113,7 @@ _HOME = {
         "scatter_nd_sub scatter_nd_update scatter_sub scatter_update"
     ),
     "_recorder": "AUTO_REUSE VariableSpec",
+    "_getters": "by_value",
     "_moving_averages": "ExponentialMovingAverage",
     "_scope": "Scope",
     "_template": "make_template",

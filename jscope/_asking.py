@@ -13,8 +13,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from ._collections import GraphKeys
 from ._cursor import Cursor
-from ._getters import CustomGetter, check_getter, composed, relative
-from ._names import check, join
+from ._getters import CustomGetter, check_getter, composed_in
+from ._names import check
 from ._place import Request, Shape
 from ._recorder import Constraint, Reuse
 from ._refused import refused
@@ -70,7 +70,8 @@ class Asking(Cursor):
                 said. Default: the scope's.
             validate_shape: Whether the shape is compared with that of a variable that exists.
             custom_getter: Stands between this request and its result, in place of the scope's;
-                see `variable_scope`.
+                see `variable_scope`. It gets `Scope.name` and ``name`` in one: the name relative
+                to the last transform's boundary.
             constraint: ``f(value) -> value`` for `Declaration.apply_constraints`. Default: that
                 of this very scope.
             caching_device: With ``use_resource``, ``synchronization`` and ``aggregation``: TF1's;
@@ -118,10 +119,14 @@ class Asking(Cursor):
             constraint,
             sharding,
         )
-        getters = self._place.getters
         if custom_getter is not None:
-            getters = (check_getter(custom_getter),)
-        return self._through(getters, request) if getters else self._found(request)
+            got = self._through((check_getter(custom_getter),), self.name, request)
+        elif self._place.getters:
+            got = self._through(self._place.getters, self._place.getter_path, request)
+        else:
+            got = self._found(request)
+        value: Array = got
+        return value
 
     def get_local_variable(
         self,
@@ -177,9 +182,11 @@ class Asking(Cursor):
         value: Array = self._place.get(request, self._leaves, self._begun(), call_site())
         return self._written(request.name, value)
 
-    def _through(self, getters: tuple[CustomGetter, ...], request: Request) -> Any:
-        """What custom getters make of a request; they get TF's arguments, those with a meaning."""
-        whole = join(self.name, request.name)
+    def _through(self, getters: tuple[CustomGetter, ...], path: str, request: Request) -> Any:
+        """What custom getters make of a request; they get TF's arguments, those with a meaning.
+
+        They know this scope by ``path``.
+        """
         filled = request.filled(self._place.defaults)
         arguments: dict[str, Any] = {
             "shape": filled.shape,
@@ -195,7 +202,8 @@ class Asking(Cursor):
         }
         if filled.sharding is not None:  # not TF's
             arguments["sharding"] = filled.sharding
-        return composed(getters, self._true_getter)(name=whole, **arguments)
+        getter = composed_in(path, getters, self._true_getter)
+        return getter(name=request.name, **arguments)
 
     def _true_getter(
         self,
@@ -217,7 +225,7 @@ class Asking(Cursor):
         *,
         sharding: PartitionSpec | None = None,
     ) -> Array:
-        """What a custom getter gets as ``getter``: the variable, the scope's defaults apart."""
+        """What custom getters end in: a variable of this scope, the scope's defaults apart."""
         if not (caching_device is use_resource is synchronization is aggregation is None):
             raise refused(
                 f"getter({name!r})",
@@ -227,7 +235,7 @@ class Asking(Cursor):
                 aggregation=aggregation,
             )
         request = Request(
-            check(relative(self.name, name)),
+            check(name),
             shape,
             dtype,
             initializer,

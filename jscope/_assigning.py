@@ -6,7 +6,7 @@ of the scope, and returns the new value, which it enters in the lineage's ledger
 Imports: `_cursor`, `_errors`, `_lineage`, `_names`, `_ops`, `_sites`, `_tree`, JAX.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jax import Array
 
 from . import _ops
 from ._cursor import Cursor
-from ._errors import NameCollisionError, ScopeError
+from ._errors import NameCollisionError, ScopeError, listed
 from ._lineage import Ledger
 from ._names import check, join
 from ._ops import Indices, Value
@@ -28,7 +28,7 @@ class Assigning(Cursor):
     __slots__ = ()
 
     def _change(self, name: str, operation: Callable[..., VarTree], *arguments: Any) -> Array:
-        whole = join(self.name, check(name))
+        whole = join(self._path, check(name))
         ledger = self._begun().updates
         if ledger is None or not ledger.takes():
             raise _cannot_assign(whole, ledger, at_boundary=self._begun().at_boundary)
@@ -140,10 +140,15 @@ class Assigning(Cursor):
 
         Raises:
             NameCollisionError: If the name was recorded already, within `js.with_records`.
+            ScopeError: If `js.with_records` collects it, but it is made in the body of a transform
+                or in a scope made by `Scope.with_values`, so that it would be lost.
         """
-        whole = join(self.name, check(name))
-        ledger = self._begun().records
-        if ledger is None or not ledger.is_open:
+        whole = join(self._path, check(name))
+        ledger = self._begun().open_records()
+        if ledger is None:
+            requested = self._place.records
+            if requested is not None and requested.picks(name, value):
+                raise out_of_reach([whole])
             return
         if not ledger.takes():
             ledger.out_of_reach[whole] = jax.eval_shape(lambda: value)
@@ -154,6 +159,16 @@ class Assigning(Cursor):
                 f"scope.record(f'{name}_{{i}}', value)."
             )
         ledger.entries[whole] = value
+
+
+def out_of_reach(names: Collection[str]) -> ScopeError:
+    """Compose the error for records that can't reach the `js.with_records` that selects them."""
+    return ScopeError(
+        f"The records {listed(names)} were made inside a transform, from which values come out "
+        "only as results. Write the function that is transformed with y, records = "
+        "js.with_records(block)(scope, x) and return both; or select others. (A scope made by "
+        "scope.with_values(tree) needs the same.)"
+    )
 
 
 def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> ScopeError:

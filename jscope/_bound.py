@@ -1,6 +1,6 @@
 """The place of a bound scope: it looks variables up in the values it was given.
 
-Its static part is what is fixed (`_fixed`): names, and what can change a look-up. The path and the
+Its static part is what is fixed (`_fixed`): names, and what can change a result. The path and the
 names of the whole tree ride along outside equality, for error messages; no decision may use
 them. Defaults that can't change a look-up are loose: they stay behind at a transform's boundary.
 
@@ -21,7 +21,6 @@ import numpy as np
 from . import _wanted
 from ._defaults import Defaults
 from ._errors import (
-    JscopeError,
     MissingStreamError,
     MissingVariableError,
     ScopeError,
@@ -32,12 +31,12 @@ from ._fixed import Fixed, intern
 from ._getters import CustomGetter
 from ._keys import ROOT_WORDS, check_key, draw_words, fold_integer, fold_words, slices
 from ._keys import below as words_below
-from ._lineage import Lineage
+from ._lineage import Lineage, RequestedRecords
 from ._names import below, check, inside, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Reuse, exists_already
 from ._sites import Site, in_callback
-from ._tree import Structure, VarTree, structure_of, values_of
+from ._tree import Structure, VarTree, intern_structure, structure_of, values_of
 
 Leaves = tuple[Any, ...]
 
@@ -48,6 +47,8 @@ ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not
 
 class Bound:
     """The place of a bound scope; see the top of this file."""
+
+    has_values = True
 
     __slots__ = ("fixed", "loose", "path", "root")
 
@@ -70,6 +71,14 @@ class Bound:
     @property
     def getters(self) -> tuple[CustomGetter, ...]:
         return self.fixed.getters
+
+    @property
+    def getter_path(self) -> str:
+        return self.fixed.getter_path or ""
+
+    @property
+    def records(self) -> RequestedRecords | None:
+        return self.fixed.records
 
     @property
     def defaults(self) -> Defaults:
@@ -113,16 +122,26 @@ class Bound:
         at = len(self.fixed.structure.names)
         return self, (*leaves[:at], fold_integer(leaves[at], i), *leaves[at + 1 :])
 
-    def with_defaults(self, changes: Mapping[str, Any]) -> "Bound":
+    def with_defaults(self, changes: Mapping[str, Any], name: str) -> "Bound":
         if not changes:
             return self
-        fixed, loose = self.fixed.changed(changes), self.loose
+        fixed, loose = self.fixed.changed(changes, name), self.loose
         if loose is not None or not _LOOKUP.issuperset(changes):
             loose = self.defaults.changed(changes)
             # An initial value has a dtype of its own, whatever the scope's.
             has_own = _wanted.is_value(loose.initializer, None)
-            fixed = fixed.changed({"dtype": None if has_own else loose.dtype})
+            fixed = fixed.changed({"dtype": None if has_own else loose.dtype}, None)
         return Bound(fixed, self.path, self.root, loose)
+
+    def requesting(self, records: RequestedRecords) -> "Bound":
+        return Bound(self.fixed.other(records=records), self.path, self.root, self.loose)
+
+    def with_values(self, tree: VarTree, leaves: Leaves) -> tuple["Bound", Leaves]:
+        structure = structure_of(tree)
+        whole = tuple(below(self.path, name) for name in structure.names)
+        root = intern_structure(whole) if self.path else structure
+        place = Bound(self.fixed.other(structure=structure), self.path, root, self.loose)
+        return place, (*values_of(tree), *leaves[len(self.fixed.structure.names) :])
 
     def without_constraint(self) -> "Bound":
         loose = None if self.loose is None else self.loose.inherited
@@ -141,7 +160,10 @@ class Bound:
         earlier = lineage.asked_again(whole, site)
         reuse = self.fixed.reuse if request.reuse is None else request.reuse
         if earlier is not None and reuse is False:
-            hint = "To apply a model again, give it a new scope: model(js.Scope(tree), ...)."
+            hint = (
+                "To apply a model again, or in another thread, give it a new scope: "
+                "model(js.Scope(tree), ...)."
+            )
             raise exists_already(whole, earlier, site, hint)
         try:
             _wanted.check_found(
@@ -149,9 +171,9 @@ class Bound:
                 request.shape_said(whole),
                 request.dtype_said(whole, self.fixed.dtype),
                 value,
-                _other_settings(),
+                _other_settings,
             )
-        except JscopeError:
+        except Exception:
             if earlier is None:  # so that a corrected request isn't a second use
                 lineage.forget(whole)
             raise
@@ -230,7 +252,7 @@ class Bound:
 
     def summary(self) -> str:
         streams = f", streams {listed(self.fixed.streams)}" if self.fixed.streams else ""
-        return f"{self.path!r}, {len(self.fixed.structure.names)} variables{streams}"
+        return f"{len(self.fixed.structure.names)} variables{streams}"
 
 
 def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:

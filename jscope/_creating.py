@@ -47,10 +47,13 @@ def create(
             "next_creator(**arguments)."
         )
     found = jax.ShapeDtypeStruct(created.slice_shape, created.dtype)
-    hint = "Its variable creator changed that; leave it out of get_variable, or of the creator."
     dtype = request.dtype_said(whole, None)
-    _wanted.check_found(whole, request.shape_said(whole), dtype, found, hint)
+    _wanted.check_found(whole, request.shape_said(whole), dtype, found, _changed_by_creator)
     return created
+
+
+def _changed_by_creator() -> str:
+    return "Its variable creator changed that; leave it out of get_variable, or of the creator."
 
 
 # What creators get beside the name, in the order of `_spec`.

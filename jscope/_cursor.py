@@ -38,7 +38,24 @@ class Cursor:
 
     @property
     def name(self) -> str:
-        """The path from the root, or from the last transform's boundary; ``""`` at the root."""
+        """The path from the root scope, or from the last transform's boundary; ``""`` there.
+
+        The same while declaring as while applying. Behind a boundary nothing tells where the scope
+        hangs: JAX traces a body once for all scopes of equal structure. What `jax.tree.map` and
+        other pytree functions rebuild has passed a boundary, too.
+        """
+        lineage = self._lineage
+        if lineage is None:
+            return ""
+        boundary = lineage.boundary
+        return self._path[len(boundary) + 1 :] if boundary else self._path
+
+    @property
+    def _path(self) -> str:
+        """The whole path, for keys within a run and for error texts; no result may depend on it.
+
+        Behind a transform's boundary it is that of the scope that was traced first.
+        """
         return self._place.path
 
     # What `variable_scope` said. Behind a transform's boundary a bound scope has lost what can't
@@ -97,18 +114,30 @@ class Cursor:
 
     def _begun(self) -> Lineage:
         if self._lineage is None:
-            self._lineage = Lineage(at_boundary=True)
+            self._lineage = Lineage(self._path, at_boundary=True)
         return self._lineage
 
     def _openings(self) -> Openings:
         if self._opened is None:
-            self._opened = Openings(self.name)
+            self._opened = Openings(self._path)
         return self._opened
+
+    def _current_leaves(self) -> tuple[Any, ...]:
+        """The leaves, with what was assigned to variables."""
+        updates = None if self._lineage is None else self._lineage.updates
+        if updates is None or not updates.entries:
+            return self._leaves
+        names, path, written = self._place.names(), self._path, updates.entries
+        current = (
+            written.get(join(path, name), leaf)
+            for name, leaf in zip(names, self._leaves, strict=False)
+        )
+        return (*current, *self._leaves[len(names) :])
 
     def _written(self, name: str, value: Array) -> Array:
         """What was assigned to a variable, else its value."""
         updates = None if self._lineage is None else self._lineage.updates
         if updates is None or not updates.entries:
             return value
-        written: Array = updates.entries.get(join(self.name, name), value)
+        written: Array = updates.entries.get(join(self._path, name), value)
         return written

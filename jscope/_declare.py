@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from ._declaration import Declaration
+from ._effects import branches_explained
 from ._inline import InlineRecorder
 from ._recorder import Recorder
 from ._scope import Scope, declaring_scope
@@ -57,7 +58,8 @@ def declare(model: Callable[Concatenate[Scope, P], Any], /) -> Callable[P, Decla
             rest = iter(arrays)
             mixed = [next(rest) if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
             args, kwargs = jax.tree.unflatten(structure, mixed)
-            model(declaring_scope(recorder), *args, **kwargs)
+            with branches_explained():
+                model(declaring_scope(recorder), *args, **kwargs)
 
         jax.eval_shape(run, [leaf for t, leaf in zip(traced, leaves, strict=True) if t])
         return Declaration(recorder.specs(), recorder.times())
@@ -104,7 +106,8 @@ def init(
                 "on data."
             )
         recorder = InlineRecorder(key)
-        model(declaring_scope(recorder), *args, **kwargs)
+        with branches_explained():
+            model(declaring_scope(recorder), *args, **kwargs)
         return VarTree(recorder.values)
 
     return named_like(initialized_inline if inline else initialized, model, first=("key",))

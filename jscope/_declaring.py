@@ -9,10 +9,11 @@ The only leaf of a declaring scope is its words, in a stack: what `jax.lax.scan`
 slice. It has no variables as leaves; code that looks at them uses trees, or `Scope.specs`.
 
 Imports: `_creating`, `_defaults`, `_errors`, `_getters`, `_lineage`, `_names`, `_place`,
-`_recorder`, `_seen`, `_sites`, JAX.
+`_recorder`, `_seen`, `_sites`, `_tree`, JAX.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,13 +22,14 @@ from jax import Array
 from ._creating import create
 from ._defaults import Defaults
 from ._errors import MissingVariableError
-from ._getters import CustomGetter
-from ._lineage import Lineage
+from ._getters import CustomGetter, path_for
+from ._lineage import Lineage, RequestedRecords
 from ._names import below, check_root, inside, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Recorder, Reuse, Run, Stack, ToldSpecs, VariableSpec
 from ._seen import seen_in_shard, slice_of
 from ._sites import Site
+from ._tree import VarTree
 
 Leaves = tuple[Any, ...]
 
@@ -43,13 +45,21 @@ class Declaring:
 
     loose = None  # nothing stays behind at a transform's boundary
 
-    __slots__ = ("bits", "defaults", "path", "run", "stack")
+    __slots__ = ("bits", "defaults", "path", "records", "run", "stack")
 
-    def __init__(self, run: Run, path: str, stack: Stack, defaults: Defaults):
+    def __init__(
+        self,
+        run: Run,
+        path: str,
+        stack: Stack,
+        defaults: Defaults,
+        records: RequestedRecords | None = None,
+    ):
         self.run = run
         self.path = path
         self.stack = stack
         self.defaults = defaults
+        self.records = records
         code = hash((run, path))
         self.bits = _HALVES[code & _MASK] + _HALVES[code >> _HALF & _MASK]
 
@@ -60,6 +70,7 @@ class Declaring:
             and self.path == other.path
             and self.stack == other.stack
             and self.defaults is other.defaults
+            and self.records == other.records
         )
 
     def __hash__(self) -> int:
@@ -73,33 +84,60 @@ class Declaring:
     def getters(self) -> tuple[CustomGetter, ...]:
         return self.defaults.getters
 
+    @property
+    def has_values(self) -> bool:
+        """Whether variables have values already."""
+        return self.run.recorder(self.path).has_values
+
+    @property
+    def getter_path(self) -> str:
+        scope = self.defaults.getters_from
+        return self.path[len(scope) + 1 :] if scope else self.path
+
     def _words(self, leaves: Leaves) -> Any:
         return leaves[_HASH_BITS] if self.stack else None
 
     # Other places.
 
     def child(self, name: str, leaves: Leaves) -> tuple["Declaring", Leaves]:
-        path = below(self.path, name)
-        place = Declaring(self.run, path, self.stack, self.defaults.inherited)
+        place = self._below(name, self.stack)
         return place, place.bits + leaves[_HASH_BITS:]
 
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Declaring", Leaves]:
-        path = below(self.path, name)
-        stack = (*self.stack, (path, length))
-        place = Declaring(self.run, path, stack, self.defaults.inherited)
+        place = self._below(name, (*self.stack, (below(self.path, name), length)))
         return place, (*place.bits, zero_words(self._words(leaves), length))
+
+    def _below(self, name: str, stack: Stack) -> "Declaring":
+        records = None if self.records is None else self.records.child(name)
+        path = below(self.path, name)
+        return Declaring(self.run, path, stack, self.defaults.inherited, records)
 
     def folded(self, i: Any, leaves: Leaves) -> tuple["Declaring", Leaves]:
         del i  # no key depends on it
         return self, leaves
 
-    def with_defaults(self, changes: Mapping[str, Any]) -> "Declaring":
+    def with_defaults(self, changes: Mapping[str, Any], name: str) -> "Declaring":
         if not changes:
             return self
-        return Declaring(self.run, self.path, self.stack, self.defaults.changed(changes))
+        defaults = self.defaults.changed(changes)
+        if "getters" in changes:
+            boundary = self.path[: len(self.path) - len(name)].rstrip("/")
+            known = path_for(changes["getters"], boundary, self.defaults.getters_from)
+            defaults = replace(defaults, getters_from=known)
+        return self._at(defaults, self.records)
+
+    def requesting(self, records: RequestedRecords) -> "Declaring":
+        return self._at(self.defaults, records)
+
+    def with_values(self, tree: VarTree, leaves: Leaves) -> tuple["Declaring", Leaves]:
+        del tree  # there are no values
+        return self, leaves
 
     def without_constraint(self) -> "Declaring":
-        return Declaring(self.run, self.path, self.stack, self.defaults.inherited)
+        return self._at(self.defaults.inherited, self.records)
+
+    def _at(self, defaults: Defaults, records: RequestedRecords | None) -> "Declaring":
+        return Declaring(self.run, self.path, self.stack, defaults, records)
 
     def is_foreign(self, other: object) -> str | None:
         if not isinstance(other, Declaring):
@@ -114,17 +152,23 @@ class Declaring:
         self.check_sliced(leaves, f"Variable {whole!r}")
         defaults = self.defaults
         filled = request.filled(defaults)
-        found = recorder.get(
-            whole,
-            lambda: create(whole, filled, defaults.creators, self.stack, recorder),
-            asked_shape=request.shape_said(whole),
-            asked_dtype=filled.dtype_said(whole, None),
-            seen=lambda spec: self._seen(whole, spec, self.stack),
-            reuse=defaults.reuse if request.reuse is None else request.reuse,
-            site=site,
-            earlier=lineage.asked_again(whole, site),
-        )
-        return recorder.value(whole, found, self._seen(whole, found, self.stack))
+        earlier = lineage.asked_again(whole, site)
+        try:
+            found = recorder.get(
+                whole,
+                lambda: create(whole, filled, defaults.creators, self.stack, recorder),
+                asked_shape=request.shape_said(whole),
+                asked_dtype=filled.dtype_said(whole, None),
+                seen=lambda spec: self._seen(whole, spec, self.stack),
+                reuse=defaults.reuse if request.reuse is None else request.reuse,
+                site=site,
+                earlier=earlier,
+            )
+            return recorder.value(whole, found, self._seen(whole, found, self.stack))
+        except Exception:
+            if earlier is None:  # so that a corrected request isn't a second use
+                lineage.forget(whole)
+            raise
 
     def _seen(self, whole: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruct:
         """What a slice of these stacks, and inside `jax.shard_map` a shard, sees of a variable."""
@@ -168,6 +212,10 @@ class Declaring:
 
     # For the pytree registration, and for printing.
 
+    def static(self) -> "Declaring":
+        """What crosses a transform's boundary."""
+        return self
+
     def names(self) -> tuple[str, ...]:
         """The names of the leaves that are variables."""
         return ()
@@ -181,7 +229,7 @@ class Declaring:
         return map(jax.tree_util.FlattenedIndexKey, range(len(leaves)))
 
     def summary(self) -> str:
-        return f"{self.path!r}, declaring"
+        return "declaring"
 
 
 def declaring_root(recorder: Recorder) -> tuple[Declaring, Leaves]:

@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 
 from . import _wanted
 from ._errors import ConstraintError
-from ._getters import Creator, CustomGetter, check_getter, composed
+from ._getters import Creator, CustomGetter, all_in_one, by_value, check_getter, reads_names
 from ._recorder import AUTO_REUSE, Constraint, Reuse
 from .initializers import Initializer
 from .regularizers import Regularizer
@@ -38,6 +38,7 @@ class Defaults:
     partitioner: Partitioner | None = None
     dtype: Any = None
     getters: tuple[CustomGetter, ...] = ()  # outermost first
+    getters_from: str | None = None  # declaring: the scope from which they are told names
     creators: tuple[Creator, ...] = ()  # outermost first
     constraint: Constraint | None = None
 
@@ -57,7 +58,8 @@ class Defaults:
         """The getters as one."""
         if len(self.getters) < 2:
             return self.getters[0] if self.getters else None
-        return lambda getter, *args, **kwargs: composed(self.getters, getter)(*args, **kwargs)
+        every = all_in_one(self.getters)
+        return every if any(map(reads_names, self.getters)) else by_value(every)
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """With what `read` gives; getters and creators are added inside of those there are."""

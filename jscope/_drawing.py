@@ -51,11 +51,11 @@ class Drawing(Cursor):
         self._place.check_sliced(self._leaves, what)
         key: Array = self._place.draw(stream, name, self._leaves)
         site = call_site()
-        earlier = self._begun().drawn_again((self.name, stream, name), site)
+        earlier = self._begun().drawn_again((self._path, stream, name), site)
         if earlier is not None:
             other = "another name=" if name else f"scope.rng({stream!r}, name='second')"
             raise RandomStreamError(
-                f"{what} was drawn already in the scope {self.name!r}"
+                f"{what} was drawn already in the scope {self._path!r}"
                 f"{f' as {name!r}' if name else ''}, and would be the same key. Write {other} for "
                 "another draw, or scope.fold(step) in a loop."
                 f"\nFirst drawn at:\n{site_text(earlier)}\nDrawn again at:\n{site_text(site)}"
@@ -85,6 +85,6 @@ class Drawing(Cursor):
                 integer = None
         if integer is None:
             raise TypeError(f"scope.fold takes an integer scalar, such as a time step, got {i!r}.")
-        concrete = (self.name, integer) if isinstance(integer, int) else None
+        concrete = (self._path, integer) if isinstance(integer, int) else None
         place, leaves = self._place.folded(integer, self._leaves)
         return self._at(place, leaves, self._begun().folded(concrete), self._openings())

@@ -18,13 +18,16 @@ twice, silently; `jax.vmap`, `jax.hessian`, carries of scans and sharing one ref
 Imports: everything above it in the map of `docs/design.md`.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ._errors import ScopeError, listed
-from ._lineage import Ledger
+from ._assigning import out_of_reach
+from ._errors import BranchError, ScopeError, listed
+from ._lineage import Ledger, RecordsLedger
 from ._scope import Scope, with_ledgers
-from ._selection import Selector, matching
+from ._selection import Selector, drop, matching
 from ._tree import VarTree, from_flat
 from ._wrapping import named_like
 
@@ -34,7 +37,7 @@ Variables = Scope | Mapping[str, Any]
 
 
 def with_updates(
-    model: Callable[Concatenate[Scope, P], R], /
+    model: Callable[Concatenate[Scope, P], R], /, *, always: Selector | None = None
 ) -> Callable[Concatenate[Variables, P], tuple[R, VarTree]]:
     """Apply a model that assigns: ``js.with_updates(model)(variables, ...) -> (out, updates)``.
 
@@ -49,6 +52,9 @@ def with_updates(
 
     Args:
         model: ``model(scope, *args, **kwargs)``.
+        always: Selects variables whose values are among the updates whether they were assigned or
+            not. So the branches of `jax.lax.cond` return the same structure, though each assigns
+            other variables. While declaring, when not all of them exist yet, they are left out.
 
     Returns:
         A function of a tree or a scope, and of the model's other arguments. It returns what
@@ -56,19 +62,38 @@ def with_updates(
         scope: ``state | updates`` is the new state. Nothing is changed; names, shapes and
         dtypes are those of the tree. A tree may come with ``rngs=``, as for `js.Scope`.
 
-    Reads after writes see the new values, in program order. Inside a transform, see `_effects`:
-    the nested call's updates are results of the body.
+    Raises:
+        SelectorError: From a call, if ``always`` selects no variable of the tree or scope.
+        BranchError: From a call, if inside it branches of `jax.lax.cond` or `jax.lax.switch`
+            assign different variables.
+
+    Reads after writes see the new values, in program order. A scope that leaves the call, in the
+    result or otherwise, has the values that were there when it ended. Inside a transform, see
+    `_effects`: the nested call's updates are results of the body.
+
+    >>> def accept(scope, x):
+    ...     scope.assign("accepted", scope["accepted"] + 1)
+    >>> def reject(scope, x):
+    ...     scope.assign("rejected", scope["rejected"] + 1)
+    >>> branches = [js.with_updates(branch, always="*") for branch in (accept, reject)]
+    >>> scope = js.Scope({"accepted": jnp.int32(0), "rejected": jnp.int32(0)})
+    >>> _, updates = jax.lax.cond(True, *branches, scope, 1.0)
+    >>> {name: int(value) for name, value in updates.items()}
+    {'accepted': 1, 'rejected': 0}
     """
     _check_callable(model, "with_updates")
 
     def applied(variables: Variables, /, *args: P.args, **kwargs: P.kwargs) -> tuple[R, VarTree]:
         scope = _scope_of(variables, kwargs, "with_updates")
         ledger = Ledger()
+        inner = with_ledgers(scope, ledger, None)
         try:
-            out = model(with_ledgers(scope, ledger, None), *args, **kwargs)
+            with branches_explained():
+                out = model(inner, *args, **kwargs)
         finally:
-            entries = ledger.close()
-        return out, _relative(scope, entries)
+            ledger.close()
+        updates = _relative(scope, ledger.entries)
+        return out, updates if always is None else _completed(updates, inner, always)
 
     return named_like(applied, model)
 
@@ -87,33 +112,75 @@ def with_records(
 
     Raises:
         SelectorError: If the selector matches no record.
-        ScopeError: If it matches a record that was made inside a transform by a scope from
-            outside. Records of a scope that is passed to a transform are the body's own: there,
-            nothing is collected unless the body says ``js.with_records``.
+        ScopeError: If it matches a record that is made in the body of a transform, from which it
+            can't come out. Write ``js.with_records`` in the body, and return what it gives.
     """
     _check_callable(model, "with_records")
 
     def applied(variables: Variables, /, *args: P.args, **kwargs: P.kwargs) -> tuple[R, VarTree]:
         scope = _scope_of(variables, kwargs, "with_records")
-        ledger = Ledger()
+        ledger = RecordsLedger(scope._path, selector, scope._begun().records)
         try:
             out = model(with_ledgers(scope, None, ledger), *args, **kwargs)
         finally:
-            entries, lost = ledger.close(), _relative(scope, ledger.out_of_reach)
-        records = _relative(scope, entries)
+            ledger.close()
+        records, lost = (_relative(scope, e) for e in (ledger.entries, ledger.out_of_reach))
         offered = from_flat({**lost, **records})
         hint = "Leave the selector out for all records."
         chosen = set(offered) if selector is None else matching(offered, selector, hint=hint)
         if chosen & set(lost):
-            raise ScopeError(
-                f"The records {listed(sorted(chosen & set(lost)))} were made inside a transform, "
-                "from which values come out only as results. Write the function that is "
-                "transformed with y, records = js.with_records(block)(scope, x) and return both; "
-                "or select others."
-            )
+            raise out_of_reach(sorted(chosen & set(lost)))
         return out, from_flat({name: records[name] for name in records if name in chosen})
 
     return named_like(applied, model)
+
+
+def _completed(updates: VarTree, scope: Scope, always: Selector) -> VarTree:
+    """The updates with the selected variables' values; without them where there are no values."""
+    if not scope._place.has_values:
+        return drop(updates, always, allow_empty=True)
+    values = VarTree(scope)
+    return updates | {name: values[name] for name in matching(values, always)}
+
+
+@contextlib.contextmanager
+def branches_explained() -> Iterator[None]:
+    """Raise an error of ours where JAX finds that branches return different updates."""
+    try:
+        yield
+    except TypeError as error:
+        explained = _of_branches(str(error))
+        if explained is None:
+            raise
+        raise explained from error
+
+
+# As JAX 0.10 to 0.12 words it; if that changes, its own error is what is raised.
+_BRANCHES = re.compile(
+    r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
+    r"a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\) but (.*?) output at path "
+    r"[^ ]* is a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\), so",
+    re.DOTALL,
+)
+
+
+def _of_branches(text: str) -> BranchError | None:
+    found = _BRANCHES.search(text)
+    if found is None:
+        return None
+    transform, first, which, second = found.groups()
+    here, there = (set(re.findall("'([^']+)'", names)) for names in (first, second))
+    sides = [
+        f"{listed(sorted(names))} only by {branch}"
+        for names, branch in ((here - there, "the first branch"), (there - here, which))
+        if names
+    ]
+    return BranchError(
+        f"The branches of jax.lax.{transform} assign different variables: {' and '.join(sides)}. "
+        "JAX wants results of one structure from all. Write for each branch "
+        f"js.with_updates(branch, always={sorted(here ^ there)!r}), which returns these variables' "
+        "values whether it assigns them or not."
+    )
 
 
 def _check_callable(model: Any, what: str) -> None:
@@ -134,12 +201,13 @@ def _scope_of(variables: Variables, kwargs: dict[str, Any], what: str) -> Scope:
 
 
 def _relative(scope: Scope, entries: Mapping[str, Any]) -> VarTree:
-    cut = len(scope.name) + 1 if scope.name else 0
-    outside = [name for name in entries if name[:cut] != (scope.name + "/")[:cut]]
+    path = scope._path
+    cut = len(path) + 1 if path else 0
+    outside = [name for name in entries if name[:cut] != (path + "/")[:cut]]
     if outside:
         raise ScopeError(
             f"{listed(outside)} were written inside js.with_updates or js.with_records of the "
-            f"scope {scope.name!r}, and are not below it: by a template that has its variables "
+            f"scope {path!r}, and are not below it: by a template that has its variables "
             "elsewhere. Pass a scope around both."
         )
     return from_flat({name[cut:]: value for name, value in entries.items()})

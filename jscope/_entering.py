@@ -74,8 +74,10 @@ class Entering(Cursor):
             custom_getter: ``f(getter, name, **arguments)``, called in place of each
                 `get_variable`, at declaration and at application. ``getter(name, **arguments)``
                 gives the variable, or what the getter of a scope around makes of it. The name
-                is the whole one, from the root or the last transform's boundary; the arguments
-                are those of `get_variable`, and ``reuse``. See `docs/custom_getters.md`.
+                is the whole one, from the root (if the getter is given in the body of a
+                transform, from its boundary), so that JAX traces a body once for each path;
+                `js.by_value` marks getters that need no names. The arguments are those of
+                `get_variable`, and ``reuse``. See `docs/custom_getters.md`.
             reuse: True: variables must exist; `AUTO_REUSE`: get or create. Inherited, it
                 can't be undone: False means the same as None.
             dtype: Default for `get_variable`.
@@ -125,7 +127,7 @@ class Entering(Cursor):
             dtype=dtype,
             constraint=constraint,
         )
-        below._place = below._place.with_defaults(changes)
+        below._place = below._place.with_defaults(changes, below.name)
         return below
 
     def _jump(self, scope: Self) -> Self:
@@ -135,10 +137,10 @@ class Entering(Cursor):
             foreign = "is another tree's, or of another js.Scope(tree)"
         if foreign is not None:
             raise ScopeError(
-                f"The scope {scope.name!r} can't be entered from {self.name!r}: it {foreign}. "
+                f"The scope {scope._path!r} can't be entered from {self._path!r}: it {foreign}. "
                 "Enter scopes that descend from the one that the model was given."
             )
-        opened = self._openings().enter(scope.name)
+        opened = self._openings().enter(scope._path)
         return self._at(scope._place.without_constraint(), scope._leaves, scope._begun(), opened)
 
     def _unique(self, default_name: str | None, reuse: Reuse | None) -> Self:
@@ -153,7 +155,7 @@ class Entering(Cursor):
         check(default_name)
         if not self._begun().runs_once():
             raise ScopeError(
-                f"The default name {default_name!r} was asked for in the scope {self.name!r} "
+                f"The default name {default_name!r} was asked for in the scope {self._path!r} "
                 f"{elsewhere()}. JAX may run a body once for two calls, which would "
                 "then share what should get a name of its own. Write scope.variable_scope("
                 f"{default_name!r}), or enter the scope outside and pass it to the transform."
@@ -168,7 +170,7 @@ class Entering(Cursor):
 
         Source: ``tf.VariableScope.reuse_variables``, which changes the scope itself.
         """
-        place = self._place.with_defaults({"reuse": True})
+        place = self._place.with_defaults({"reuse": True}, self.name)
         return self._at(place, self._leaves, self._begun(), self._openings())
 
     def variable_creator_scope(self, variable_creator: Creator) -> Self:
@@ -202,7 +204,7 @@ class Entering(Cursor):
                 f"Passed a variable_creator which is not callable: {variable_creator!r}. It is a "
                 "function f(next_creator, **arguments) that returns next_creator(**arguments)."
             )
-        place = self._place.with_defaults({"creators": (variable_creator,)})
+        place = self._place.with_defaults({"creators": (variable_creator,)}, self.name)
         return self._at(place, self._leaves, self._begun(), self._openings())
 
     def shared(self, name: str) -> Self:

@@ -78,6 +78,10 @@ class ScopeError(JscopeError, RuntimeError, ValueError):
     """A scope used where it can't be: after its declaration, or not a scope at all."""
 
 
+class BranchError(JscopeError, TypeError):
+    """Branches of one `jax.lax.cond` or `jax.lax.switch` that assign different variables."""
+
+
 class InitializerError(JscopeError, ValueError, TypeError):
     """An initializer that can't give the requested variable its value."""
 

@@ -44,6 +44,8 @@ class Computed(KnownShape):
 class InlineRecorder(Recorder):
     """A recorder that also gives variables their initial values."""
 
+    has_values = True
+
     def __init__(self, key: Array):
         super().__init__()
         self._key = check_key(key)

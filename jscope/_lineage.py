@@ -10,22 +10,27 @@ It is no part of the pytree: what crosses a transform's boundary begins a new on
 * which of these names were first asked for as not trainable, or such that nobody can tell;
 * the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
   these. A ledger takes values only in the trace in which it was opened: a value of an inner
-  trace would leak;
+  trace would leak. Where records are requested, that alone crosses a transform's boundary
+  (`RequestedRecords`), so that a record made behind it is an error and isn't lost;
 * the scopes of templates (`_template`);
+* the path of the scope where it began, to which names are relative (`Scope.name`);
 * the trace in which the root scope was made. JAX runs the body of any other trace as often as it
   likes, so what depends on the number of runs, such as default names, is refused there.
 
 Trace states are opaque, are compared with ``==`` and hold weak references only.
 
-Imports: `_errors`, `_sites`, JAX.
+Imports: `_matching`, `_names`, `_sites`, JAX.
 """
 
 import copy
 from collections.abc import Hashable, Iterator
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from jax.extend.core import get_opaque_trace_state
 
+from ._matching import Selector, matching
+from ._names import below
 from ._sites import Site
 
 
@@ -34,8 +39,45 @@ def trace_state() -> Any:
     return get_opaque_trace_state(convention="jscope")
 
 
+@dataclass(frozen=True, slots=True)
+class RequestedRecords:
+    """Which records `js.with_records` collects, as the scopes in it know it.
+
+    Part of a scope's identity where it crosses a transform's boundary.
+
+    Attributes:
+        selector: Picks records by their names relative to the scope of `js.with_records`; None
+            picks all.
+        scope: The path of a scope from there; ``""`` if the selector is None, which reads none.
+    """
+
+    selector: Selector | None = field(compare=False)
+    scope: str = ""
+    _identity: Hashable = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        same = self.selector if isinstance(self.selector, str) else id(self.selector)
+        object.__setattr__(self, "_identity", None if self.selector is None else same)
+
+    def child(self, name: str) -> Self:
+        """What the scope ``name`` below knows."""
+        if self.selector is None:
+            return self
+        return replace(self, scope=below(self.scope, name))
+
+    def picks(self, name: str, value: Any) -> bool:
+        """Whether a record of the scope is collected."""
+        if self.selector is None:
+            return True
+        record = {below(self.scope, name): value}
+        return bool(matching(record, self.selector, allow_empty=True))
+
+
 class Ledger:
-    """Values by whole name, taken in one trace."""
+    """Values by whole name, taken in one trace.
+
+    A scope that outlives the call reads what was assigned in it from here.
+    """
 
     __slots__ = ("entries", "is_open", "out_of_reach", "trace")
 
@@ -50,11 +92,34 @@ class Ledger:
         """Whether a value of the present trace may be entered."""
         return self.is_open and trace_state() == self.trace
 
-    def close(self) -> dict[str, Any]:
-        """End it, and return what it holds; afterwards it holds nothing."""
-        entries, self.entries = self.entries, {}
+    def close(self) -> None:
+        """Take nothing more; what it holds stays as it is."""
         self.is_open = False
-        return entries
+
+
+class RecordsLedger(Ledger):
+    """The ledger of one `js.with_records`.
+
+    Attributes:
+        scope: The whole path of its scope.
+        selector: Its selector.
+        outer: The ledger that a scope which outlives this call records to.
+    """
+
+    __slots__ = ("outer", "scope", "selector")
+
+    def __init__(self, scope: str, selector: Selector | None, outer: "RecordsLedger | None"):
+        super().__init__()
+        self.scope = scope
+        self.selector = selector
+        self.outer = outer
+
+    def requested(self, path: str) -> RequestedRecords:
+        """What the scope of this whole path knows where it crosses a transform's boundary."""
+        if self.selector is None:
+            return RequestedRecords(None)
+        relative = path[len(self.scope) + 1 :] if self.scope else path
+        return RequestedRecords(self.selector, relative)
 
 
 class Lineage:
@@ -67,19 +132,21 @@ class Lineage:
         "_untrained",
         "_uses",
         "at_boundary",
+        "boundary",
         "records",
         "templates",
         "updates",
     )
 
-    def __init__(self, *, at_boundary: bool = False) -> None:
+    def __init__(self, boundary: str = "", *, at_boundary: bool = False) -> None:
+        self.boundary = boundary
         self._uses: _Uses = {}
         self._untrained: dict[str, bool] = {}
         self._drawn: _Uses = {}
         self._folds: dict[Hashable, Lineage] = {}
         self.templates: dict[Any, Any] = {}
         self.updates: Ledger | None = None
-        self.records: Ledger | None = None
+        self.records: RecordsLedger | None = None
         self.at_boundary = at_boundary
         self._trace = None if at_boundary else trace_state()
 
@@ -120,7 +187,20 @@ class Lineage:
         """Note that a random key is drawn; the place of an earlier time in the same trace."""
         return _again(self._drawn, draw, site)
 
-    def with_ledgers(self, updates: Ledger | None, records: Ledger | None) -> "Lineage":
+    def open_records(self) -> RecordsLedger | None:
+        """The innermost ledger that collects records, if there is one."""
+        ledger = self.records
+        while ledger is not None and not ledger.is_open:
+            ledger = ledger.outer
+        return ledger
+
+    def anew(self) -> "Lineage":
+        """A lineage for other values at the same place, of which nothing is used so far."""
+        other = Lineage(self.boundary, at_boundary=self.at_boundary)
+        other._trace = self._trace
+        return other
+
+    def with_ledgers(self, updates: Ledger | None, records: RecordsLedger | None) -> "Lineage":
         """The same lineage with other ledgers; None keeps the one there is."""
         other = copy.copy(self)
         other._folds = {}

@@ -115,7 +115,10 @@ def get_variable(
             shape,
             None if dtype is None else _wanted.normalize_dtype(name, dtype),
             value,
-            "Ask for what it has and convert what you read, or give the new variable another name.",
+            lambda: (
+                "Request what it has and convert what you read, or give the new variable another "
+                "name."
+            ),
         )
         return value, variables
     if key is None:

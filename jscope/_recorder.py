@@ -114,6 +114,8 @@ class _Entry:
 class Recorder:
     """The variables that one run has created so far, in order."""
 
+    has_values = False
+
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._told: dict[str, ToldSpecs] = {}
@@ -172,7 +174,7 @@ class Recorder:
                     asked_shape,
                     asked_dtype,
                     seen(entry.spec),
-                    f"Originally defined at:\n{site_text(entry.site)}",
+                    lambda: f"Originally defined at:\n{site_text(entry.site)}",
                 )
             entry.times += 1
             return entry.spec

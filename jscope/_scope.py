@@ -11,7 +11,8 @@ A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoin
    Nothing in a static part may hold an array, which would go stale.
 2. **The leaves are the variables' values**, then words and random keys if there are any.
 3. **The lineage is no part of the pytree.** What was asked for, drawn, assigned and recorded
-   is known along ``/`` and forgotten at a transform's boundary (`_lineage`).
+   is known along ``/`` and forgotten at a transform's boundary (`_lineage`); but that records
+   are requested is known behind it.
 4. **Unflattening stores what it is given and looks at nothing**: JAX passes sentinels.
    Flattening computes nothing.
 
@@ -31,10 +32,9 @@ from ._declaring import Declaring, declaring_root
 from ._drawing import Drawing
 from ._entering import Entering
 from ._errors import NameCollisionError, ScopeError, listed
-from ._lineage import Ledger, Lineage
-from ._names import join
+from ._lineage import Ledger, Lineage, RecordsLedger
 from ._recorder import Recorder
-from ._tree import VarTree, as_tree
+from ._tree import VarTree, as_tree, from_flat
 
 
 class Scope(Entering, Asking, Drawing, Assigning):
@@ -70,6 +70,48 @@ class Scope(Entering, Asking, Drawing, Assigning):
         self._lineage = Lineage()
         self._opened = None
 
+    def with_values(self, tree: Mapping[str, Any], /) -> Self:
+        """This scope over other values: to differentiate by its variables, cast or replace them.
+
+        ``js.VarTree(scope)`` gives the present ones. Together they take the gradient by the
+        variables of a part of a model, which keeps its random streams:
+
+        >>> def adapted(scope, x):
+        ...     inner = scope / "inner"
+        ...     loss = lambda tree: (block(inner.with_values(tree), x) ** 2).mean()
+        ...     tree = js.VarTree(inner)
+        ...     gradients = jax.grad(loss)(tree)
+        ...     tree = jax.tree.map(lambda w, g: w - 0.1 * g, tree, gradients)
+        ...     return block(inner.with_values(tree), x)
+
+        Args:
+            tree: Values by names relative to this scope. While declaring they are ignored: what
+                the scope is used for is declared as ever.
+
+        Returns:
+            A scope at the same place, with the same defaults and random keys, in which nothing
+            was requested or drawn so far. What is assigned or recorded in it has its own
+            `js.with_updates` and `js.with_records`: those around don't see it.
+
+        Raises:
+            TypeError: If ``tree`` is not a mapping.
+        """
+        place, leaves = self._requesting().with_values(as_tree(tree), self._leaves)
+        return self._at(place, leaves, self._begun().anew())
+
+    def __vartree__(self) -> VarTree:
+        """The variables' values below this scope: ``js.VarTree(scope)``."""
+        place, leaves = self._place, self._leaves
+        values = ((name, place.read(name, leaves, counted=False)) for name in place.variables())
+        return from_flat({name: self._written(name, value) for name, value in values})
+
+    def _requesting(self) -> Bound | Declaring:
+        """The place, which knows where it leaves its lineage that records are requested."""
+        ledger = None if self._lineage is None else self._lineage.open_records()
+        if ledger is None:
+            return self._place
+        return self._place.requesting(ledger.requested(self._path))
+
     def specs(self, function: Callable[[str, Any], Any], rest: Any) -> Self:
         """Specs in the shape of this scope: an ``in_specs`` of `jax.shard_map`, an ``in_axes``.
 
@@ -86,7 +128,8 @@ class Scope(Entering, Asking, Drawing, Assigning):
         >>> sharded, whole = jax.sharding.PartitionSpec("model"), jax.sharding.PartitionSpec()
         >>> specs = scope.specs(lambda name, value: sharded, whole)
         """
-        return self._at(self._place, self._place.with_leaves(function, rest, self._leaves), None)
+        place = self._requesting()
+        return self._at(place, place.with_leaves(function, rest, self._leaves), None)
 
     def __copy__(self) -> Self:
         return self._at(self._place, self._leaves, self._begun(), self._openings())
@@ -97,12 +140,12 @@ class Scope(Entering, Asking, Drawing, Assigning):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"The scope {self.name!r} can't be pickled: it belongs to a run of its model. Pickle "
+            f"The scope {self._path!r} can't be pickled: it belongs to a run of its model. Pickle "
             "the tree, and write js.Scope(tree) where it is loaded."
         )
 
     def __repr__(self) -> str:
-        return f"Scope({self._place.summary()})"
+        return f"Scope({self.name!r}, {self._place.summary()})"
 
     def __iter__(self) -> NoReturn:
         raise TypeError("A scope can't be iterated; iterate over the tree it was made of.")
@@ -114,7 +157,7 @@ def declaring_scope(recorder: Recorder) -> Scope:
     return with_ledgers(_make(place, leaves, Lineage()), Ledger(), None)
 
 
-def with_ledgers(scope: Scope, updates: Ledger | None, records: Ledger | None) -> Scope:
+def with_ledgers(scope: Scope, updates: Ledger | None, records: RecordsLedger | None) -> Scope:
     """The same scope, whose updates or records go to other ledgers; None leaves them."""
     lineage = scope._begun().with_ledgers(updates, records)
     return scope._at(scope._place, _flatten(scope)[0], lineage, scope._openings())
@@ -151,19 +194,8 @@ def _merge(trees: tuple[Mapping[str, Any], ...]) -> VarTree:
 
 
 def _flatten(scope: Scope) -> tuple[tuple[Any, ...], Bound | Declaring]:
-    lineage = scope._lineage
-    if lineage is None or lineage.updates is None or not lineage.updates.entries:
-        place = scope._place
-        return scope._leaves, place if place.loose is None else place.static()
-    names = scope._place.names()
-    written, path = lineage.updates.entries, scope.name
-    current = (
-        written.get(join(path, name), leaf)
-        for name, leaf in zip(names, scope._leaves, strict=False)
-    )
-    place = scope._place
-    static = place if place.loose is None else place.static()
-    return (*current, *scope._leaves[len(names) :]), static
+    place = scope._requesting()
+    return scope._current_leaves(), place if place.loose is None else place.static()
 
 
 def _flatten_with_keys(

@@ -159,14 +159,14 @@ class Template(Generic[R]):
         there = scope.variable_scope(first, reuse=entered.was_called)
         # With the values and keys of the scope that is passed, if it is around; else with those of
         # the scope that was passed first.
-        for relative in inside(scope.name, [there.name]):
+        for relative in inside(scope._path, [there._path]):
             below = scope / relative
             return below._at(there._place, below._leaves, below._lineage, there._opened)
         if trace_state() != entered.trace:
             raise ScopeError(
-                f"The template {self.name!r} has its variables in the scope {there.name!r}, which "
-                f"was opened in another trace, and {scope.name!r} has none of them. Pass a scope "
-                f"around {there.name!r}."
+                f"The template {self.name!r} has its variables in the scope {there._path!r}, which "
+                f"was opened in another trace, and {scope._path!r} has none of them. Pass a scope "
+                f"around {there._path!r}."
             )
         return there
 

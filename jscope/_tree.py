@@ -26,7 +26,7 @@ import math
 import threading
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import jax
 import jax.export
@@ -76,7 +76,7 @@ class Structure:
         return intern_structure, (self.names,)
 
     def __repr__(self) -> str:
-        return f"Structure({listed(self.names, most=5)})"
+        return f"Structure({listed(self.names, most=40)})"
 
 
 _structures: "weakref.WeakValueDictionary[tuple[str, ...], Structure]" = (
@@ -93,6 +93,13 @@ def intern_structure(names: tuple[str, ...]) -> Structure:
         return _structures.setdefault(names, Structure(names)) if found is None else found
 
 
+class HasTree(Protocol):
+    """What has variables and is no mapping: a scope."""
+
+    def __vartree__(self) -> "VarTree":
+        """Its variables, by name."""
+
+
 class VarTree(Mapping[str, Any]):
     """An immutable mapping from variable names to values, and one JAX pytree.
 
@@ -107,7 +114,9 @@ class VarTree(Mapping[str, Any]):
 
     Args:
         variables: A flat or nested mapping; nested keys are joined with ``/``. A scope
-            without variables leaves no trace.
+            without variables leaves no trace. Or a `js.Scope`: the values below it, by names
+            relative to it, with what was assigned so far; while declaring, the abstract values of
+            those declared so far.
 
     Raises:
         VariableNameError: If a name is not legal.
@@ -130,14 +139,19 @@ class VarTree(Mapping[str, Any]):
     _structure: Structure
     _values: tuple[Any, ...]
 
-    def __init__(self, variables: Mapping[str, Any] | None = None, /):
+    def __init__(self, variables: "Mapping[str, Any] | HasTree | None" = None, /):
         if isinstance(variables, VarTree):
             _set_structure(self, variables._structure)
             _set_values(self, variables._values)
             return
-        flat: dict[str, Any] = {}
-        _flatten_into(flat, "", {} if variables is None else variables)
-        tree = from_flat(flat)
+        if variables is None or isinstance(variables, Mapping):
+            flat: dict[str, Any] = {}
+            _flatten_into(flat, "", variables or {})
+            tree = from_flat(flat)
+        elif hasattr(variables, "__vartree__"):
+            tree = variables.__vartree__()
+        else:
+            raise TypeError(f"VarTree needs a mapping, got {type(variables).__name__}.")
         _set_structure(self, tree._structure)
         _set_values(self, tree._values)
 
@@ -388,8 +402,6 @@ def _elements(leaf: Any) -> int:
 
 
 def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]) -> None:
-    if not isinstance(variables, Mapping):
-        raise TypeError(f"VarTree needs a mapping, got {type(variables).__name__}.")
     for name, value in variables.items():
         whole = join(scope, check(name))
         if isinstance(value, Mapping):

@@ -244,7 +244,7 @@ def shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
     )
 
 
-def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> None:
+def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[], str]) -> None:
     """Raise if a variable is asked for with another shape or dtype than it has.
 
     Args:
@@ -253,7 +253,7 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> Non
             dimension.
         dtype: The dtype asked for, as `normalize_dtype` gives it; None fits any.
         found: The variable's value or spec.
-        hint: What to do about it, for the message.
+        hint: Composes what to do about it, for the message.
 
     Raises:
         ShapeMismatchError: In TF's words.
@@ -266,12 +266,12 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: str) -> Non
         if not _fits(asked, found_shape):
             raise ShapeMismatchError(
                 f"Trying to share variable {name}, but specified shape {asked} and found shape "
-                f"{found_shape}. {hint}"
+                f"{found_shape}. {hint()}"
             )
     if dtype is not None and dtype != found_dtype:
         raise DtypeMismatchError(
             f"Trying to share variable {name}, but specified dtype {dtype} and found dtype "
-            f"{found_dtype}. {hint}"
+            f"{found_dtype}. {hint()}"
         )
 
 

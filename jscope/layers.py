@@ -133,8 +133,8 @@ def conv(
     axes = _spatial_axes(x, "conv")
     if x.shape[-1] % groups or filters % groups:
         raise ShapeMismatchError(
-            f"conv in the scope {scope.name!r}: {x.shape[-1]} channels and {filters} filters can't "
-            f"be split into groups={groups}."
+            f"conv in the scope {scope._path!r}: {x.shape[-1]} channels and {filters} filters "
+            f"can't be split into groups={groups}."
         )
     kernel = scope.get_variable(
         "kernel",
@@ -430,7 +430,7 @@ def dropout(
     """
     _static(training=training, rate=rate)
     if not 0 <= rate < 1:
-        raise ValueError(f"The dropout rate in the scope {scope.name!r} is {rate}, not in [0, 1).")
+        raise ValueError(f"The dropout rate in the scope {scope._path!r} is {rate}, not in [0, 1).")
     _floating(x)
     if not training or rate == 0:
         return x
@@ -503,12 +503,12 @@ def multi_head_attention(
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     if num_heads % kv_heads:
         raise ShapeMismatchError(
-            f"multi_head_attention in the scope {scope.name!r}: num_kv_heads={kv_heads} is no "
+            f"multi_head_attention in the scope {scope._path!r}: num_kv_heads={kv_heads} is no "
             f"divisor of num_heads={num_heads}."
         )
     if dropout_rate and training is None:
         raise TypeError(
-            f"multi_head_attention in the scope {scope.name!r} has a dropout_rate, so say "
+            f"multi_head_attention in the scope {scope._path!r} has a dropout_rate, so say "
             "training=True or training=False."
         )
 
@@ -529,7 +529,7 @@ def multi_head_attention(
     if cache_length is not None:
         if memory is not None or mask is not None:
             raise ScopeError(
-                f"multi_head_attention in the scope {scope.name!r}: cache_length is for attention "
+                f"multi_head_attention in the scope {scope._path!r}: cache_length is for attention "
                 "to the sequence itself, in its order; leave out memory= and mask=."
             )
         key, value, mask, fits = _cached(scope, key, value, cache_length)
@@ -579,7 +579,7 @@ def _cached(
     first = scope.get_variable("cache_index", (), jnp.int32, init.zeros, trainable=False)
     if not isinstance(first, jax.core.Tracer) and int(first) + positions > length:
         raise IndexOutOfRangeError(
-            f"The cache in the scope {scope.name!r} holds {length} positions; {int(first)} are "
+            f"The cache in the scope {scope._path!r} holds {length} positions; {int(first)} are "
             f"there, and {positions} more don't fit. Declare it with a larger cache_length."
         )
     here = first + jnp.arange(positions, dtype=jnp.int32)

@@ -268,15 +268,34 @@ class Scaled:
         return self.scale * getter(name, *args, **kwargs)
 
 
-def test_getters_are_compared_by_identity():
+def scaled(scale, getter, name, **arguments):
+    return scale * getter(name, **arguments)
+
+
+def test_getters_are_compared_by_identity_and_partials_by_their_arguments():
     scope = js.Scope({"a/w": X, "b/w": X})
     two, three = Scaled(2.0), Scaled(3.0)
-    a, b = scope / "a", scope / "b"
-    assert structure(with_getter(a, doubled)) == structure(with_getter(b, doubled))
+    a = scope / "a"
+
+    def equal(one, other):
+        return structure(with_getter(a, one)) == structure(with_getter(a, other))
+
+    assert equal(doubled, doubled)
     # Each look-up of a method makes another object; it is the same getter.
-    assert structure(with_getter(a, two.getter)) == structure(with_getter(b, two.getter))
+    assert equal(two.getter, two.getter)
+    assert equal(js.by_value(doubled), js.by_value(doubled))
+    assert equal(functools.partial(scaled, 2.0), functools.partial(scaled, 2.0))
+    assert equal(functools.partial(two.getter), functools.partial(two.getter))
     different = [
         a,
+        with_getter(scope / "b", doubled),
+        with_getter(a, js.by_value(doubled)),
+        with_getter(a, functools.partial(scaled, 2.0)),
+        with_getter(a, functools.partial(scaled, 2)),
+        with_getter(a, functools.partial(scaled, 0.0)),
+        with_getter(a, functools.partial(scaled, -0.0)),
+        with_getter(a, functools.partial(scaled, True)),
+        with_getter(a, functools.partial(scaled, scale=2.0)),
         with_getter(a, doubled),
         with_getter(a, plus_one),
         with_getter(with_getter(a, doubled), plus_one),
@@ -289,12 +308,12 @@ def test_getters_are_compared_by_identity():
     assert len(set(map(structure, different))) == len(different)
 
 
-def test_an_equal_getter_traces_once_and_another_one_anew():
+def test_an_equal_getter_traces_once_for_a_path_and_another_one_anew():
     traced = []
 
     @jax.jit
     def block(scope, x):
-        traced.append(scope.name)
+        traced.append(1)
         return dense(scope, x)
 
     def apply(value, getter, name):
@@ -302,11 +321,16 @@ def test_an_equal_getter_traces_once_and_another_one_anew():
         return float(block(with_getter(scope, getter) / name, X)[0])
 
     assert apply(3 * X, doubled, "a") == 6.0
-    assert apply(5 * X, doubled, "b") == 10.0
-    assert traced == ["a"]
-    assert apply(3 * X, plus_one, "c") == 4.0
-    assert apply(7 * X, doubled, "d") == 14.0
-    assert traced == ["a", "c"]
+    assert apply(5 * X, doubled, "a") == 10.0
+    assert len(traced) == 1
+    assert apply(5 * X, doubled, "b") == 10.0  # it may look at the name
+    assert apply(3 * X, plus_one, "a") == 4.0
+    assert len(traced) == 3
+    for name in "abc":
+        assert apply(3 * X, js.by_value(doubled), name) == 6.0
+    for _ in range(4):
+        assert apply(3 * X, functools.partial(scaled, 4.0), "a") == 12.0
+    assert len(traced) == 5
 
 
 def test_a_getter_made_in_each_call_is_never_stale():

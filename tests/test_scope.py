@@ -292,18 +292,18 @@ def test_rule_1_equal_blocks_are_one_structure_wherever_they_hang(tree):
     assert structure(first) != structure(js.VarTree({"w": 1, "b": 2}))
 
 
-def test_rule_1_the_path_rides_along_through_transforms(tree):
+def test_rule_1_behind_a_transform_the_name_is_relative_to_its_boundary(tree):
     seen = []
 
     @jax.jit
     def block(scope):
-        seen.append(scope.name)
+        seen.extend([scope.name, (scope / "deeper").name])
         return scope["w"]
 
     enc = js.Scope(tree) / "enc"
     for layer in ("layer_1", "layer_0"):
         np.testing.assert_array_equal(block(enc / layer), tree[f"enc/{layer}/w"])
-    assert seen == ["enc/layer_1"]
+    assert seen == ["", "deeper"]  # traced once
 
 
 def test_rule_1_what_can_change_a_lookup_is_in_the_structure(tree):

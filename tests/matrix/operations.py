@@ -29,7 +29,6 @@ class Operation:
         before: What the model does with the scope outside the transform, which will cut the last
             axis of variables into so many shards.
         refused: If it must fail, the modes where it does, and its message by the transform's name.
-        refused_only_if_kept: Whether it fails only where the block keeps the model's scope.
         in_callback: Whether it needs no JAX, and so runs in `jax.pure_callback`.
         draws: Whether it needs random streams; the others run without.
     """
@@ -39,7 +38,6 @@ class Operation:
     shapes: Mapping[str, tuple[int, ...]]
     before: Callable[[Any, int], object] = lambda scope, shards: None
     refused: tuple[frozenset[str], Callable[[str], str]] | None = None
-    refused_only_if_kept: bool = False
     in_callback: bool = False
     draws: bool = False
 
@@ -175,7 +173,6 @@ OPERATIONS = {
         observe,
         lambda v, x: x * x * v["w"],
         {"w": (3,)},
-        refused_only_if_kept=True,
         refused=(
             EVERYWHERE - {"declare"},
             lambda transform: (

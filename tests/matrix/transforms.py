@@ -28,8 +28,6 @@ class Transform:
         by_hand: ``(f, x) -> out``, the same for ``f(x)``, the block on plain arrays.
         says: How errors call the innermost transform.
         says_in_grad: The same where a rule of the user's own is asked for the gradient.
-        keeps_scope: Whether the block has the very scope of the model, not one that went through
-            the transform: where it closes over it, or JAX passes it on as it is.
         no_gradient: Why JAX can't differentiate it backwards, in JAX's words.
         is_callback: Whether the block runs outside JAX.
         mesh: The mesh that it needs, if any.
@@ -41,7 +39,6 @@ class Transform:
     by_hand: Callable[[Function, Any], Any]
     says: str
     says_in_grad: str = ""
-    keeps_scope: bool = False
     no_gradient: str = ""
     is_callback: bool = False
     mesh: Callable[[], Mesh] | None = None
@@ -196,45 +193,35 @@ TRANSFORMS = {
         lambda b, s, x: lax.map(lambda x: b(s, x), jnp.stack([x, 2 * x])),
         two,
         "jax.lax.map",
-        keeps_scope=True,
     ),
-    "grad": Transform(of_x(grad), lambda f, x: grad(f)(x), "jax.grad", keeps_scope=True),
+    "grad": Transform(of_x(grad), lambda f, x: grad(f)(x), "jax.grad"),
     "value_and_grad": Transform(
         of_x(value_and_grad),
         lambda f, x: value_and_grad(f)(x),
         "jax.value_and_grad",
-        keeps_scope=True,
     ),
     "jvp": Transform(
         closed(lambda f, x: jax.jvp(f, (x,), (x,))),
         lambda f, x: jax.jvp(f, (x,), (x,)),
         "jax.jvp",
-        keeps_scope=True,
     ),
-    "vjp": Transform(closed(value_and_pull), value_and_pull, "jax.vjp", keeps_scope=True),
-    "linearize": Transform(
-        closed(value_and_push), value_and_push, "jax.linearize", keeps_scope=True
-    ),
-    "jacfwd": Transform(
-        of_x(jax.jacfwd), lambda f, x: jax.jacfwd(f)(x), "jax.jacfwd", keeps_scope=True
-    ),
-    "jacrev": Transform(
-        of_x(jax.jacrev), lambda f, x: jax.jacrev(f)(x), "jax.jacrev", keeps_scope=True
-    ),
-    "hessian": Transform(of_x(hessian), lambda f, x: hessian(f)(x), "jax.jacfwd", keeps_scope=True),
+    "vjp": Transform(closed(value_and_pull), value_and_pull, "jax.vjp"),
+    "linearize": Transform(closed(value_and_push), value_and_push, "jax.linearize"),
+    "jacfwd": Transform(of_x(jax.jacfwd), lambda f, x: jax.jacfwd(f)(x), "jax.jacfwd"),
+    "jacrev": Transform(of_x(jax.jacrev), lambda f, x: jax.jacrev(f)(x), "jax.jacrev"),
+    "hessian": Transform(of_x(hessian), lambda f, x: hessian(f)(x), "jax.jacfwd"),
     "custom_jvp": Transform(
         custom_jvp, lambda f, x: f(x), "jax.custom_jvp", says_in_grad="jax.jvp"
     ),
     "custom_vjp": Transform(
         custom_vjp, lambda f, x: f(x), "jax.custom_vjp", says_in_grad="jax.vjp"
     ),
-    "scan": Transform(scan, twice, "jax.lax.scan", keeps_scope=True),
+    "scan": Transform(scan, twice, "jax.lax.scan"),
     "scan, carried": Transform(scan_carried, twice, "jax.lax.scan"),
     "fori_loop": Transform(
         lambda b, s, x: lax.fori_loop(0, 2, lambda i, x: b(s, x), x),
         twice,
         "jax.lax.fori_loop",
-        keeps_scope=True,
     ),
     "while_loop": Transform(
         while_loop,
@@ -252,7 +239,7 @@ TRANSFORMS = {
         lambda f, x: f(x),
         "jax.lax.switch",
     ),
-    "associative_scan": Transform(closed(associative), associative, "jax.vmap", keeps_scope=True),
+    "associative_scan": Transform(closed(associative), associative, "jax.vmap"),
     **{
         f"shard_map, {kind.name}, {spec.__name__}": Transform(
             partial(shard_map, kind, spec),
