@@ -22,7 +22,7 @@ from matrix.cells import MODES, check, is_refused, not_run, programs_kept_in
 from matrix.operations import OPERATIONS
 from matrix.transforms import TRANSFORMS
 
-WORKS, REFUSED, UNSEEN, FORWARD, NOT_RUN = "yes", "**error**", "body's", "yes, no grad", "-"
+WORKS, REFUSED, FORWARD, NOT_RUN = "yes", "**error**", "yes, no grad", "-"
 
 
 def outcome(operation: str, transform: str) -> str:
@@ -32,8 +32,6 @@ def outcome(operation: str, transform: str) -> str:
         return NOT_RUN
     if is_refused(row, column):
         return REFUSED
-    if row.refused is not None:
-        return UNSEEN
     return FORWARD if column.no_gradient else WORKS
 
 
