@@ -19,6 +19,7 @@ from ._place import Request, Shape
 from ._recorder import Constraint, Reuse
 from ._refused import refused
 from ._sites import call_site
+from ._tree import NUMPY_TYPES, jax_value
 from .initializers import Initializer
 from .regularizers import Regularizer
 from .sharding import Partitioner
@@ -79,7 +80,8 @@ class Asking(Cursor):
             sharding: How `Declaration.init` shards it over a mesh. Not TF1's.
 
         Returns:
-            The value; an abstract one while declaring; or what a custom getter makes of it.
+            The value, as JAX's array if the tree holds NumPy's; an abstract one while declaring;
+            or what a custom getter makes of it.
 
         Raises:
             MissingVariableError: If it doesn't exist: in a bound scope, or with ``reuse=True``.
@@ -180,7 +182,9 @@ class Asking(Cursor):
 
     def _found(self, request: Request) -> Array:
         value: Array = self._place.get(request, self._leaves, self._begun(), call_site())
-        return self._written(request.name, value)
+        value = self._written(request.name, value)
+        # Asked here, on the way of every look-up: the call would cost more than the question.
+        return jax_value(value) if isinstance(value, NUMPY_TYPES) else value
 
     def _through(self, getters: tuple[CustomGetter, ...], path: str, request: Request) -> Any:
         """What custom getters make of a request; they get TF's arguments, those with a meaning.
@@ -254,7 +258,8 @@ class Asking(Cursor):
     def __getitem__(self, name: str) -> Array:
         """The value of a variable that exists; never creates, and may be repeated."""
         self._place.check_sliced(self._leaves, f"Variable {name!r}")
-        return self._written(check(name), self._place.read(name, self._leaves))
+        value = self._written(check(name), self._place.read(name, self._leaves))
+        return jax_value(value) if isinstance(value, NUMPY_TYPES) else value
 
     def variables(self) -> tuple[str, ...]:
         """The names of the variables below this scope, relative to it.

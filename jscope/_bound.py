@@ -36,7 +36,14 @@ from ._names import below, check, inside, join
 from ._place import Request, not_sliced, not_there, unsliced, zero_words
 from ._recorder import Reuse, exists_already
 from ._sites import Site, in_callback
-from ._tree import Structure, VarTree, intern_structure, structure_of, values_of
+from ._tree import (
+    Structure,
+    VarTree,
+    intern_structure,
+    jax_value,
+    structure_of,
+    values_of,
+)
 
 Leaves = tuple[Any, ...]
 
@@ -106,7 +113,8 @@ class Bound:
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Bound", Leaves]:
         place, leaves = self.child(name, leaves)
         names = place.fixed.structure.names
-        values, extra = leaves[: len(names)], leaves[len(names) :]
+        # JAX's, since users may index the leaves of a stack with traced integers.
+        values, extra = tuple(map(jax_value, leaves[: len(names)])), leaves[len(names) :]
         words, *keys = extra or (None,)
         axis = 0 if words is None else unsliced(words)
         _check_lengths(place.path, names, values, axis, length)

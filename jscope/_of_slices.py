@@ -15,6 +15,7 @@ from jax import Array
 
 from ._errors import ConstraintError, RegularizerError
 from ._recorder import VariableSpec
+from ._tree import jax_value
 
 
 def loss(name: str, spec: VariableSpec, value: Any) -> Array | None:
@@ -25,7 +26,7 @@ def loss(name: str, spec: VariableSpec, value: Any) -> Array | None:
     """
     if spec.regularizer is None:
         return None
-    term = _each(spec.regularizer, spec)(value)
+    term = _each(spec.regularizer, spec)(jax_value(value))
     if term is None:
         return None
     if np.shape(term)[len(spec.stack) :]:
@@ -45,7 +46,7 @@ def constrained(name: str, spec: VariableSpec, value: Any) -> Any:
     if spec.constraint is None:
         return value
     try:
-        result = jnp.asarray(_each(spec.constraint, spec)(value))
+        result = jnp.asarray(_each(spec.constraint, spec)(jax_value(value)))
     except Exception as error:
         error.add_note(f"(While the constraint of variable {name!r} was applied.)")
         raise

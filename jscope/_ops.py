@@ -46,7 +46,15 @@ from ._errors import (
 )
 from ._keys import check_key, name_words
 from ._names import check, check_root, outward
-from ._tree import VarTree, as_tree, from_values, missing_variable, structure_of, values_of
+from ._tree import (
+    VarTree,
+    as_tree,
+    from_values,
+    jax_value,
+    missing_variable,
+    structure_of,
+    values_of,
+)
 from .initializers import InitializedValue, Initializer
 
 # A variable's value or an update: an array, a Python number, or a list of Python numbers.
@@ -87,7 +95,8 @@ def get_variable(
         key: PRNG key to create with; without one, a variable is only looked up.
 
     Returns:
-        ``(value, tree)``. If the variable exists, the tree is the very tree that was given.
+        ``(value, tree)``. If the variable exists, the tree is the very tree that was given; the
+        value is JAX's array if the tree holds NumPy's.
 
     Raises:
         MissingVariableError: If there is no such variable, and no key.
@@ -120,7 +129,7 @@ def get_variable(
                 "name."
             ),
         )
-        return value, variables
+        return jax_value(value), variables
     if key is None:
         raise MissingVariableError(
             f"{missing_variable(name, variables)} To create it, give key=jax.random.key(...)."

@@ -372,6 +372,18 @@ def missing_variable(name: object, known: Collection[str], scope: str = "") -> M
     return MissingVariableError(f"No variable at {whole!r} ({near(name, known)}).")
 
 
+NUMPY_TYPES = (np.ndarray, np.generic)
+
+
+def jax_value(value: Any) -> Any:
+    """A value as models get it: JAX's array of what NumPy holds; anything else as it is."""
+    if not isinstance(value, NUMPY_TYPES):
+        return value
+    # V: ml_dtypes' own; not strings, objects, dates, nor records, which JAX can't have.
+    is_number = value.dtype.kind in "biufcV" and value.dtype.names is None
+    return jnp.asarray(value) if is_number else value
+
+
 def describe(value: Any) -> tuple[str, str, str]:
     """The shape, dtype and bytes of a value, as texts for a table."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
