@@ -191,7 +191,7 @@ def not_there(known: Iterable[str], names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in there]
 
 
-def mentioned(names: Mapping[str, str], name: str) -> str | None:
+def mentioned(names: Mapping[str, Any], name: str) -> str | None:
     """The old name that decides what a name becomes, its own or the nearest scope's; or None."""
     end = len(name)
     while end > 0:

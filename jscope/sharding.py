@@ -291,10 +291,15 @@ def mesh_for_init(mesh: AnyMesh | None) -> AnyMesh | None:
     """The mesh to compute initial values on: the given one, else that of `jax.set_mesh`, if any.
 
     Raises:
-        ShardingError: If the given one has no devices, and none are known from elsewhere.
+        ShardingError: If the given one has no devices, and none are known from elsewhere, or is
+            not a mesh.
     """
     ambient = jax.sharding.get_abstract_mesh()
     if mesh is not None:
+        if not isinstance(mesh, Mesh | AbstractMesh):
+            raise ShardingError(
+                f"A mesh is needed, got {mesh!r}. Write mesh=jax.make_mesh((8,), ('model',))."
+            )
         if isinstance(mesh, AbstractMesh) and ambient.empty:
             raise ShardingError(
                 f"{mesh} has no devices to compute initial values on. Pass "

@@ -239,6 +239,49 @@ def test_a_kernel_of_another_library_is_transposed_by_the_rule_that_the_error_gi
     np.testing.assert_array_equal(tree["w"], value.transpose(axes).reshape(wanted))
 
 
+def test_one_saved_variable_goes_to_several_of_the_target(write):
+    path = write({"emb/w": np.float32([1, 2]), "emb/b": np.float32(3)})
+    target = {"emb/w": jnp.zeros(2), "head/w": jnp.zeros(2), "emb/b": jnp.zeros(())}
+    double = tensorflow.Through("head/w", lambda w: 2 * w)
+    for rules, head in (
+        ({"/": "/", "emb/w": ("emb/w", "head/w")}, [1, 2]),
+        ({"/": "/", "emb/w": ("emb/w", double)}, [2, 4]),
+    ):
+        tree, report = tensorflow.restore(target, path, rules)
+        assert (tree["emb/w"].tolist(), tree["head/w"].tolist()) == ([1, 2], head)
+        assert report.restored["emb/w"] == report.restored["head/w"] == ("emb/w",)
+    with pytest.raises(js.CheckpointValueError, match="'emb/w'"):
+        tensorflow.export(target, path + "-again", {"/": "/", "emb/w": ("emb/w", "head/w")})
+
+
+@pytest.mark.parametrize(
+    "rules",
+    ["w", 5, {"w": ["w"]}, {"w": None}, {"w": ()}, {5: "w"}, {"w": tensorflow.Through("w", None)}],
+)
+def test_a_map_that_cannot_be_is_an_error_about_the_argument(tmp_path, rules):
+    for call in (tensorflow.restore, tensorflow.export):
+        with pytest.raises(js.CheckpointValueError, match=r"An assignment map .* Write \{'bert/'"):
+            call({"w": jnp.zeros(2)}, tmp_path / "absent", rules)
+
+
+def test_other_arguments_that_cannot_be_are_errors_before_the_checkpoint_is_opened(tmp_path):
+    target, path = {"w": jnp.zeros(7)}, tmp_path / "absent"
+    with pytest.raises(js.CheckpointValueError, match=r"write stacks=\['layers'\]"):
+        tensorflow.restore(target, path, stacks="layers")
+    with pytest.raises(js.CheckpointValueError, match="`stacks` are names of scopes, got '5'"):
+        tensorflow.restore(target, path, stacks=[5])
+    with pytest.raises(js.CheckpointValueError, match="`rename` is a function"):
+        tensorflow.load(path, rename={"a": "b"})
+    declared = js.declare(lambda scope: scope.get_variable("w", (7,)))()
+    with pytest.raises(js.KeyArgumentError):
+        tensorflow.restore(declared, path, key=5)
+    mesh = jax.make_mesh((2,), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    leaf = jax.ShapeDtypeStruct((7,), jnp.float32, sharding=sharding)
+    with pytest.raises(js.CheckpointValueError, match="shardings don't cut 1 leaf"):
+        tensorflow.restore({"w": leaf}, path)
+
+
 def test_a_rule_about_nothing_is_told_alone(write):
     path = write(arrays("bert/w", "bert/b"))
     text = message(TREE, path, {"bert/": "encoder/", "missing/": "enc/"})

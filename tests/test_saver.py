@@ -392,6 +392,18 @@ def test_the_error_says_what_to_write(saver, tree, change, select, advice):
     assert advice in str(caught.value)
 
 
+def test_a_flag_is_true_or_false(saver, tree):
+    saver.save(tree, 1)
+    for flag in ("overwrite", "portable"):
+        with pytest.raises(js.CheckpointValueError, match=f"`{flag}` is True or False, got 'no'"):
+            saver.save(tree, 1, **{flag: "no"})
+        with pytest.raises(js.CheckpointValueError, match=f"`{flag}` is True or False, got 'no'"):
+            saver.save_async(tree, 1, **{flag: "no"})
+    for flag in ("verify", "restore_sequentially"):
+        with pytest.raises(js.CheckpointValueError, match=f"`{flag}` is True or False"):
+            js.Saver(saver.directory, **{flag: None})
+
+
 def test_a_scope_in_front_of_the_checkpoints_names_is_recognised(saver, tree):
     saver.save(js.rename(tree, {"": "params"}), 1)
     with pytest.raises(js.TreeMismatchError) as caught:

@@ -93,12 +93,188 @@ def test_a_name_that_nobody_mentions_gives_way_to_one_that_is_renamed_to_it(save
         ({"enc/b": "x", "head/w": "x"}, js.NameCollisionError, "'enc/b', 'head/w' -> 'x'"),
         (lambda name: "x", js.NameCollisionError, "'enc/b', 'enc/w', 'head/w' -> 'x'"),
         (lambda name: None, js.VariableNameError, "`rename` gave None for 'enc/b'"),
+        (lambda name: [name], js.VariableNameError, r"`rename` gave \['enc/b'\] for 'enc/b'"),
+        (lambda name: 1 // 0, ZeroDivisionError, "integer division"),
+        (lambda name: {}[name], KeyError, "enc/b"),
+        ({"head/w": ""}, js.VariableNameError, "would give an empty name to 'head/w'"),
+        ({"head/w": ("x", "enc")}, js.TreeMismatchError, "missing: 'head/w'"),
+        ({"enc/b": ("x", "y"), "head/w": "y"}, js.NameCollisionError, "'enc/b', 'head/w' -> 'y'"),
     ],
 )
 def test_a_renaming_that_cannot_be_is_an_error(saver, tree, rename, error, message):
     saver.save(tree, 1)
     with pytest.raises(error, match=message):
         saver.restore(tree, rename=rename)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"rename": {"enc/w": ["enc/w"]}},
+        {"rename": {"enc/w": None}},
+        {"rename": {"enc/w": ()}},
+        {"rename": {"enc/w": ("enc/w", 3)}},
+        {"rename": {3: "enc/w"}},
+        {"rename": "enc"},
+        {"rename": [("enc", "encoder")]},
+        {"missing": None},
+        {"unexpected": ["ignore"]},
+        {"convert": "yes"},
+        {"select": 5},
+        {"step": 1.5},
+    ],
+)
+def test_an_argument_that_cannot_be_is_an_error_before_a_checkpoint_is_opened(
+    saver, tree, arguments, monkeypatch
+):
+    saver.save(tree, 1)
+    monkeypatch.setattr(_restoring, "open_checkpoint", None)
+    (name,) = arguments
+    with pytest.raises((js.CheckpointValueError, js.SelectorError)) as error:
+        saver.restore(tree, **arguments)
+    assert name in str(error.value)
+    assert "can't be read" not in str(error.value)
+
+
+def test_a_key_and_a_mesh_that_cannot_be_are_errors_before_a_checkpoint_is_opened(
+    saver, monkeypatch
+):
+    monkeypatch.setattr(_restoring, "open_checkpoint", None)
+    declared = js.declare(lambda scope: scope.get_variable("w", (2,)))()
+    with pytest.raises(js.KeyArgumentError, match=r"Write jax\.random\.key"):
+        saver.restore(declared, missing="init", key=5)
+    with pytest.raises(js.ShardingError, match="A mesh is needed, got 'x'"):
+        saver.restore(declared, mesh="x")
+
+
+def test_the_error_of_a_renaming_offers_entries_that_can_be(saver, tree):
+    saver.save(tree, 1)
+    with pytest.raises(js.CheckpointValueError) as error:
+        saver.restore(tree, rename={"head/w": ["head/w"], "enc": 5})
+    assert "names to names, and has 'head/w': ['head/w'], 'enc': 5. Write" in str(error.value)
+    for written in re.findall(r"rename=(\{.*?\})", str(error.value)):
+        renamed = rename_saved(["saved"], eval(written))
+        assert set(renamed.values()) == {"saved"}
+
+
+def test_what_a_callable_of_the_user_raises_leaves_restore_and_save_as_it_is(tmp_path):
+    class MineError(ValueError):
+        pass
+
+    def raises(*_):
+        raise MineError("mine")
+
+    @jax.tree_util.register_pytree_node_class
+    class Node:
+        def __init__(self, child):
+            self.child = child
+
+        def tree_flatten(self):
+            return (self.child,), None
+
+        tree_unflatten = classmethod(raises)
+
+    saver = js.Saver(tmp_path)
+    saver.save({"a": jnp.ones(2), "n": [jnp.ones(2)]}, 1)
+    target = {"a": jnp.zeros(2), "n": [jnp.zeros(2)]}
+    declared = js.declare(lambda s: s.get_variable("b", (2,), initializer=raises))
+    calls = (
+        lambda: saver.restore(target, rename=raises),
+        lambda: saver.restore(target, select=raises),
+        lambda: saver.restore(target, select=["a", raises]),
+        lambda: js.Saver(tmp_path, var_list=[raises]).restore(target),
+        lambda: js.Saver(tmp_path, reshape=raises).restore(target),
+        lambda: js.Saver(tmp_path, var_list=[raises]).save(target, 2),
+        lambda: saver.restore({"a": jnp.zeros(2), "n": Node(jnp.zeros(2))}),
+        lambda: js.Saver(tmp_path, clock=raises),
+        lambda: list(js.checkpoints_iterator(tmp_path / "x", timeout=0, timeout_fn=raises)),
+        lambda: saver.restore(
+            declared(), missing="init", key=jax.random.key(0), unexpected="ignore"
+        ),
+    )
+    for call in calls:
+        with pytest.raises(MineError, match="mine"):
+            call()
+    assert saver.all_steps() == (1,)
+
+
+def test_a_sharding_that_does_not_divide_is_an_error_before_a_checkpoint_is_opened(
+    saver, monkeypatch
+):
+    monkeypatch.setattr(_restoring, "open_checkpoint", None)
+    mesh = jax.make_mesh((2, 4), ("x", "y"))
+    target = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
+        for name, shape, spec in (
+            ("a", (7,), PartitionSpec("x")),
+            ("b", (8, 4), PartitionSpec(None, ("x", "y"))),
+            ("c", (8, 4), PartitionSpec("y")),
+        )
+    }
+    with pytest.raises(js.CheckpointValueError) as error:
+        saver.restore(target)
+    text = str(error.value)
+    assert "shardings don't cut 2 leaves into equal shards; nothing was read:\n  'a' of" in text
+    assert "'b' of shape (8, 4)" in text
+    assert "'c'" not in text
+
+
+def test_what_jax_refuses_is_no_damage_of_the_checkpoint(saver, monkeypatch):
+    saver.save({"w": jnp.ones(2)}, 1)
+
+    def put(*arguments, **options):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(jax, "device_put", put)
+    with pytest.raises(RuntimeError, match="out of memory") as error:
+        saver.restore({"w": jnp.zeros(2)})
+    assert "'w' was read, and can't be made a jax.Array float32[2]" in error.value.__notes__[0]
+
+
+# One saved variable, several of the target.
+
+
+def test_tied_weights_are_restored_into_each_of_their_variables(saver):
+    shared = jnp.arange(6.0).reshape(2, 3)
+    saver.save({"embedding/w": shared, "b": jnp.ones(3)}, 1)
+    target = {"embedding": {"w": jnp.zeros((2, 3))}, "head": {"w": np.zeros((2, 3), np.float32)}}
+    target["b"] = jnp.zeros(3)
+    both = {"embedding/w": ("embedding/w", "head/w")}
+    for rename in (both, lambda name: both.get(name, name), {"embedding": ("embedding", "head")}):
+        restored = saver.restore(target, rename=rename)
+        np.testing.assert_array_equal(restored["embedding"]["w"], shared)
+        np.testing.assert_array_equal(restored["head"]["w"], shared)
+        assert isinstance(restored["head"]["w"], np.ndarray)
+        assert saver.report.restored == {
+            "b": "b",
+            "embedding/w": "embedding/w",
+            "head/w": "embedding/w",
+        }
+        assert saver.report.ignored == ()
+    assert "head/w       restored  from 'embedding/w'" in str(saver.report)
+    with pytest.raises(js.TreeMismatchError, match="missing: 'head/w'"):
+        saver.restore(target)
+
+
+def test_the_variables_that_share_a_saved_one_have_shapes_dtypes_and_shardings_of_their_own(saver):
+    mesh = jax.make_mesh((2,), ("x",))
+    sharding = NamedSharding(mesh, PartitionSpec("x"))
+    saver.save({"w": jnp.arange(4.0)}, 1)
+    target = {
+        "a": jax.ShapeDtypeStruct((4,), jnp.float32, sharding=sharding),
+        "b": jax.ShapeDtypeStruct((4,), jnp.bfloat16),
+        "c": jax.ShapeDtypeStruct((2, 2), jnp.float32),
+    }
+    with pytest.raises(js.TreeMismatchError, match="shape: 'c' is"):
+        saver.restore(target, rename={"w": ("a", "b", "c")}, convert=True)
+    reshaping = js.Saver(saver.directory, reshape=True)
+    restored = reshaping.restore(target, rename={"w": ("a", "b", "c")}, convert=True)
+    assert restored["a"].sharding == sharding
+    for name, leaf in target.items():
+        assert restored[name].dtype == leaf.dtype
+        np.testing.assert_array_equal(
+            np.asarray(restored[name], np.float32), np.arange(4.0).reshape(leaf.shape)
+        )
 
 
 names = st.lists(st.sampled_from("ab"), min_size=1, max_size=3).map("/".join)

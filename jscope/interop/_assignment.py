@@ -46,7 +46,8 @@ class Through:
     inverse: Function | None = None
 
 
-AssignmentMap: TypeAlias = Mapping[str | re.Pattern[str], str | Through]
+_Right: TypeAlias = str | Through
+AssignmentMap: TypeAlias = Mapping[str | re.Pattern[str], _Right | tuple[_Right, ...]]
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,14 @@ def read_rules(
         sources: The names in the checkpoint.
         targets: The names in the tree, those of slices included.
     """
+    check_map(assignment_map)
+    pairs = [
+        (left, value)
+        for left, values in assignment_map.items()
+        for value in (values if isinstance(values, tuple) else (values,))
+    ]
     rules = []
-    for order, (left, value) in enumerate(assignment_map.items()):
+    for order, (left, value) in enumerate(pairs):
         through = value if isinstance(value, Through) else None
         right = value.name if isinstance(value, Through) else value
         if isinstance(left, re.Pattern):
@@ -114,6 +121,43 @@ def read_rules(
         else:
             rules.append(_pattern(left, right, 0, through))
     return sorted(rules, key=lambda rule: rule.rank)
+
+
+def check_map(assignment_map: Any) -> None:
+    """Refuse what can't be a map.
+
+    Raises:
+        CheckpointValueError: If it isn't a mapping of names; all entries that can't be are listed.
+    """
+    if not isinstance(assignment_map, Mapping):
+        raise CheckpointValueError(
+            "An assignment map is a dict from the checkpoint's names to the target's, got "
+            f"{assignment_map!r}. Write {{'bert/': 'encoder/'}}."
+        )
+    wrong = [
+        f"{left!r}: {right!r}"
+        for left, right in assignment_map.items()
+        if not (isinstance(left, str | re.Pattern) and _is_right_side(right))
+    ]
+    if wrong:
+        raise CheckpointValueError(
+            f"An assignment map goes from names to names; this one has {', '.join(wrong[:10])}. "
+            "Write {'bert/': 'encoder/'}; for several variables that share a saved one a tuple, "
+            "{'embedding/w': ('embedding/w', 'head/w')}; for a function "
+            "{'kernel': tensorflow.Through('w', np.transpose)}."
+        )
+
+
+def _is_right_side(right: Any) -> bool:
+    if isinstance(right, tuple):
+        return (
+            bool(right)
+            and not any(isinstance(r, tuple) for r in right)
+            and all(map(_is_right_side, right))
+        )
+    if isinstance(right, Through):
+        return isinstance(right.name, str) and callable(right.function)
+    return isinstance(right, str)
 
 
 def problems_of(

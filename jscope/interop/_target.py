@@ -4,7 +4,7 @@ Imports: `_errors`, `_matching`, `_tree`, `saver` and the files beside this one;
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from .._errors import CheckpointValueError, listed
 from .._matching import Selector, matching
 from .._tree import as_tree
-from ..saver._target import asked_for
+from ..saver._target import asked_for, check_shardings
 from ._assignment import AssignmentMap, Rule, Through, read_rules
 from ._checkpoint_names import Named
 from ._slices import slice_names, stacks_around
@@ -71,12 +71,18 @@ class Assignment:
         return next((source for source in sources if source is not None), name)
 
 
-def take_apart(target: Any, stacks: Iterable[str], mesh: Any, rules: Any) -> Target:
+def take_apart(target: Any, stacks: Collection[str], mesh: Any, rules: Any) -> Target:
     """The variables of a target, and the names of their slices.
 
     Raises:
-        CheckpointValueError: If a value is no array, or ``stacks`` can't be.
+        CheckpointValueError: If a value is no array, or ``stacks`` or a sharding can't be.
     """
+    wrong = [scope for scope in stacks if not isinstance(scope, str)]
+    if wrong:
+        raise CheckpointValueError(
+            f"`stacks` are names of scopes, got {listed(map(repr, wrong))}. Write "
+            "stacks=['encoder/layers']."
+        )
     declared = target if hasattr(target, "abstract") else None
     tree = as_tree(target) if declared is None else declared.abstract(mesh, rules=rules)
     strange = [n for n, v in tree.items() if not (hasattr(v, "shape") and hasattr(v, "dtype"))]
@@ -85,6 +91,7 @@ def take_apart(target: Any, stacks: Iterable[str], mesh: Any, rules: Any) -> Tar
             f"A TensorFlow checkpoint holds arrays, and these of the target are none: "
             f"{listed(strange)}. Leave them out: js.drop(target, ...)."
         )
+    check_shardings(list(tree.items()))
     slices: dict[str, dict[Place, str]] = {}
     for name, leaf in tree.items():
         if declared is None:

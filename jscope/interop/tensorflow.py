@@ -3,8 +3,8 @@
 `load` reads a checkpoint as a tree, `restore` reads it into a model's variables under other
 names, and `export` writes a tree as a checkpoint that TensorFlow restores.
 
-Imports: `_errors`, `_selection`, `_tree`, `sharding`, `tf_checkpoint` and the files beside this
-one; JAX and NumPy.
+Imports: `_errors`, `_keys`, `_selection`, `_tree`, `sharding`, `tf_checkpoint` and the files
+beside this one; JAX and NumPy.
 """
 
 import os
@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import tf_checkpoint
 from .._errors import CheckpointValueError, VariableNameError
+from .._keys import check_key
 from .._matching import Selector
 from .._names import check
 from .._selection import select as select_from
@@ -23,7 +24,7 @@ from .._tree import VarTree, from_flat
 from ..sharding import mesh_for_init
 from . import _exporting
 from ._account import Policy
-from ._assignment import AssignmentMap
+from ._assignment import AssignmentMap, check_map
 from ._assignment import Through as Through
 from ._checkpoint_names import SLOTS as SLOTS
 from ._checkpoint_names import open_named
@@ -72,6 +73,11 @@ def load(
         SelectorError: If ``select`` matches nothing.
         CheckpointError: If the checkpoint is not there, or damaged.
     """
+    if not (rename is None or callable(rename)):
+        raise CheckpointValueError(
+            f"`rename` is a function from each name to the tree's, got {rename!r}. For a dict "
+            "write js.rename(tensorflow.load(path), {'old': 'new'})."
+        )
     named = open_named(path, drop, averages, verify)
     names = {name: name if rename is None else rename(name) for name in named.entries}
     illegal = [text for name in names.values() if (text := _what_is_wrong(name))]
@@ -129,6 +135,7 @@ def restore(
     ``"bert/pooler/w": "pooler/w"``         one variable
     ``"layer_*/": "layers/*/"``             scopes or names with ``*``, the same on both sides
     ``re.compile(r"(.*)/w"): r"\1/kernel"`` whole names by a regular expression
+    ``"embed/w": ("embed/w", "head/w")``    into several variables, which share what is saved
     ======================================  ==================================================
 
     On the right there may be ``tensorflow.Through(name, function)`` instead of a name: values go
@@ -185,10 +192,11 @@ def restore(
         functions or stacks.
     """
     _check(target, missing, unexpected, key)
+    check_map(assignment_map)
     is_declared = hasattr(target, "abstract")
     if is_declared:
         mesh = mesh_for_init(mesh)
-    apart = take_apart(target, tuple(stacks), mesh, rules)
+    apart = take_apart(target, _scopes(stacks), mesh, rules)
     named = open_named(path, drop, averages, verify)
     assignment = assign(apart, named, assignment_map, select)
 
@@ -207,6 +215,12 @@ def restore(
     return _restore(apart, named, assignment, policy, init if key is not None else None)
 
 
+def _scopes(stacks: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(stacks, str):  # its letters are not meant
+        raise CheckpointValueError(f"`stacks` are several names: write stacks=[{stacks!r}].")
+    return tuple(stacks)
+
+
 def _check(target: Any, missing: str, unexpected: str, key: Any) -> None:
     for argument, value, known in (
         ("missing", missing, ("error", "keep", "init")),
@@ -222,6 +236,8 @@ def _check(target: Any, missing: str, unexpected: str, key: Any) -> None:
             "tensorflow.restore(declared, path, missing='init', key=key), or into a tree of "
             "values with missing='keep'."
         )
+    if key is not None:
+        check_key(key)
     if missing == "init" and key is None:
         raise CheckpointValueError("missing='init' needs key=jax.random.key(0), or another.")
 
@@ -264,6 +280,7 @@ def export(
         CheckpointExistsError: If there is a checkpoint already.
         CheckpointError: If the files can't be written.
     """
-    apart = take_apart(tree, tuple(stacks), None, ())
+    check_map(assignment_map)
+    apart = take_apart(tree, _scopes(stacks), None, ())
     named = _exporting.names_for(apart, assignment_map)
     return tf_checkpoint.write(path, _exporting.values(apart, named), write_state=write_state)

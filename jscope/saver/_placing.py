@@ -19,11 +19,23 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from .._dtypes import Lost, converted, lost_text
 from .._errors import TreeMismatchError
-from ._account import stands_for_python
+from ._account import signature_text, stands_for_python
 from ._boxes import Array, Box, of_slices, whole
 from ._entries import Entry
 from ._python import is_python, python_value
 from ._values import dtype_name
+
+
+class NotPlacedError(Exception):
+    """A value that was read can't be where the target says, for which no checkpoint is to blame.
+
+    Attributes:
+        error: What JAX raised.
+    """
+
+    def __init__(self, error: Exception):
+        super().__init__(str(error))
+        self.error = error
 
 
 def regions(leaf: Any, entry: Entry) -> list[Box]:
@@ -41,6 +53,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
 
     Raises:
         TreeMismatchError: If the leaf's dtype can't hold a value: a line for `cannot_convert`.
+        NotPlacedError: If JAX refuses.
     """
     if not hasattr(leaf, "dtype") or stands_for_python(leaf, entry):
         return _as_python(name, leaf, entry, boxes)
@@ -62,7 +75,13 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
         (array,) = values.values()
         array = array.reshape(shape)
         return array[()] if isinstance(leaf, np.generic) else array
-    return _on_devices(leaf, shape, values)
+    try:
+        return _on_devices(leaf, shape, values)
+    except Exception as error:
+        where = f" with {leaf.sharding}" if getattr(leaf, "sharding", None) is not None else ""
+        text = signature_text(shape, dtype)
+        error.add_note(f"{name!r} was read, and can't be made a jax.Array {text}{where}.")
+        raise NotPlacedError(error) from error
 
 
 def on_host(entry: Entry, data: Array) -> Any:

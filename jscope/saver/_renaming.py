@@ -5,36 +5,84 @@ comes to stand on a name that nobody mentions, the latter gives way: a checkpoin
 and ``w/ExponentialMovingAverage`` restores the average into ``w`` by
 ``rename={"w/ExponentialMovingAverage": "w"}``, as TF1's dict of names did.
 
+A name, or all below a scope, may go to several names at once, written as a tuple: weights that two
+variables of the target share are saved once, and
+``rename={"embedding/w": ("embedding/w", "head/w")}`` restores both.
+
 Imports: `_errors`, `_matching`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from .._errors import NameCollisionError, SelectorError, VariableNameError, listed
+from .._errors import (
+    CheckpointValueError,
+    NameCollisionError,
+    SelectorError,
+    VariableNameError,
+    listed,
+)
 from .._matching import mentioned, not_there, renamed, with_near_names
 
-Rename: TypeAlias = Mapping[str, str] | Callable[[str], str]
+NewNames: TypeAlias = str | tuple[str, ...]
+Rename: TypeAlias = Mapping[str, NewNames] | Callable[[str], NewNames]
 
 
-def rename_saved(saved: Mapping[str, Any], rename: Rename | None) -> dict[str, str]:
-    """From the new name to the saved one.
+def check_rename(rename: Any) -> None:
+    """Refuse what can't be a renaming, before any checkpoint is opened.
+
+    Raises:
+        CheckpointValueError: If it is neither a function nor a mapping of names; all entries that
+            can't be are listed.
+    """
+    if rename is None or callable(rename):
+        return
+    if not isinstance(rename, Mapping):
+        raise CheckpointValueError(
+            f"`rename` is a mapping from saved names to the target's, or a function; got "
+            f"{rename!r}. Write rename={{'saved/scope': 'scope'}}."
+        )
+    wrong = [
+        f"{old!r}: {new!r}"
+        for old, new in rename.items()
+        if not (isinstance(old, str) and _are_names(new))
+    ]
+    if wrong:
+        raise CheckpointValueError(
+            f"`rename` goes from names to names, and has {', '.join(wrong[:10])}. Write "
+            "rename={'saved': 'name'}; for several variables that share a saved one "
+            "rename={'saved': ('name', 'another')}, a tuple; for the root ''. To leave a saved "
+            "variable out write unexpected='ignore'."
+        )
+
+
+def rename_saved(saved: Iterable[str], rename: Rename | None) -> dict[str, str]:
+    """From the new names to the saved ones.
 
     Args:
-        saved: Has the saved names.
+        saved: The saved names.
         rename: From old to new: names of variables, or of scopes, which move all that is
             below them; the longest old name wins, and ``""`` is the root. Or a function from
-            each saved name to the new one.
+            each saved name to the new one. A new name may be a tuple of several.
 
     Raises:
         SelectorError: If an old name is neither a saved name nor a scope of one.
         NameCollisionError: If two mentioned names would become one; all such are listed.
-        VariableNameError: If a function gives no string.
+        VariableNameError: If a function gives no name, or a variable would have an empty one.
+        Exception: What a function raises.
     """
+    saved = list(saved)
     new_of = _by_function(saved, rename) if callable(rename) else _by_mapping(saved, rename or {})
+    nameless = [old for old, names in new_of.items() if "" in names]
+    if nameless:
+        raise VariableNameError(
+            f"`rename` would give an empty name to {listed(nameless)}. '' is the root, for what is "
+            "below a scope; a variable needs a name of its own."
+        )
     sources: dict[str, list[str]] = {}
-    for old, new in new_of.items():
-        sources.setdefault(new, []).append(old)
+    for old, names in new_of.items():
+        for new in dict.fromkeys(names):
+            sources.setdefault(new, []).append(old)
     twins = [f"{listed(old)} -> {new!r}" for new, old in sources.items() if len(old) > 1]
     if twins:
         raise NameCollisionError(
@@ -45,26 +93,41 @@ def rename_saved(saved: Mapping[str, Any], rename: Rename | None) -> dict[str, s
     return unmentioned | {new: old for new, (old,) in sources.items()}
 
 
-def _by_function(saved: Mapping[str, Any], rename: Callable[[str], str]) -> dict[str, str]:
+def _are_names(new: Any) -> bool:
+    return isinstance(new, str) or (
+        isinstance(new, tuple) and bool(new) and all(isinstance(name, str) for name in new)
+    )
+
+
+def _by_function(saved: Iterable[str], rename: Callable[[str], Any]) -> dict[str, tuple[str, ...]]:
     new_of = {name: rename(name) for name in saved}
     for old, new in new_of.items():
-        if not isinstance(new, str):
+        if not _are_names(new):
             raise VariableNameError(
-                f"`rename` gave {new!r} for {old!r}, which is no name. Return the new name, or the "
-                "name itself if it is to stay."
+                f"`rename` gave {new!r} for {old!r}, which is not a name. Return the new name, a "
+                "tuple of several, or the name itself if it is to stay."
             )
-    return {old: new for old, new in new_of.items() if new != old}
+    return {old: _tuple(new) for old, new in new_of.items() if new != old}
 
 
-def _by_mapping(saved: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, str]:
+def _by_mapping(saved: list[str], rename: Mapping[str, NewNames]) -> dict[str, tuple[str, ...]]:
     absent = not_there(saved, rename)
     if absent:
-        known = {**saved, **dict.fromkeys(_scopes(saved))}
+        known = {**dict.fromkeys(saved), **dict.fromkeys(_scopes(saved))}
         raise SelectorError(
             f"Nothing to rename in the checkpoint: {with_near_names(absent, known)}. `rename` goes "
             "from saved names, or scopes of them, to the target's."
         )
-    return {name: renamed(rename, name) for name in saved if mentioned(rename, name) is not None}
+    new_of = {}
+    for name in saved:
+        old = mentioned(rename, name)
+        if old is not None:
+            new_of[name] = tuple(renamed({old: new}, name) for new in _tuple(rename[old]))
+    return new_of
+
+
+def _tuple(new: NewNames) -> tuple[str, ...]:
+    return (new,) if isinstance(new, str) else new
 
 
 def _scopes(names: Iterable[str]) -> set[str]:

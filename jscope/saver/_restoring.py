@@ -4,9 +4,10 @@ In order: the saved names get other names; selectors pick leaves of the target; 
 dtypes are compared, and every difference is told; only then arrays are read. A checkpoint that
 is replaced or removed meanwhile is looked for anew.
 
-Imports: `_errors`, `_matching`, `_tree`, `sharding` and the files beside this one.
+Imports: `_errors`, `_keys`, `_matching`, `_tree`, `sharding` and the files beside this one.
 """
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -21,17 +22,20 @@ from .._errors import (
     TreeMismatchError,
     listed,
 )
+from .._keys import check_key
 from .._matching import Selector
 from .._tree import VarTree
 from ..sharding import mesh_for_init
 from ._account import Policy, account, signature, signature_text, stands_for_python
 from ._finding import cannot_be_read, has_changed, open_checkpoint
+from ._placing import NotPlacedError
 from ._processes import are_several, together
 from ._progress import watching
 from ._reading import IN_FLIGHT, Progress, read
-from ._renaming import Rename, rename_saved
+from ._renaming import Rename, check_rename, rename_saved
 from ._report import Report
 from ._source import OwnSource, Source
+from ._steps import check_flags
 from ._target import Target, asked_for, selected, take_apart, without_value
 from ._values import nbytes
 from ._varlist import ALL_IN_VAR_LIST, VarList
@@ -158,33 +162,50 @@ def _read(
     attempts = 0
     while True:
         attempts += 1
-        source = open_checkpoint(directory, step)
-        try:
-            plan = _plan(source, target, chosen, request)
-            wanted = {name: target.leaves[name] for name in plan.saved}
-            total = sum(nbytes(source.entries[saved]) for saved in plan.saved.values())
-            progress = Progress()
-            with watching(f"restoring {source.path.name}", total, progress.get):
-                values = read(
-                    source,
-                    wanted,
-                    plan.saved,
-                    verify=request.verify,
-                    in_flight=request.in_flight,
-                    progress=progress,
-                )
-            return _Read(source, plan, values, progress.nbytes)
-        except (JscopeError, MemoryError):
-            raise
-        except Exception as error:
-            if attempts == _ATTEMPTS or not has_changed(source):
-                raise _cannot_be_read(source, directory, error) from error
-        finally:
-            source.close()
+        with contextlib.closing(open_checkpoint(directory, step)) as source:
+            # Not below, since what a function of the caller's raises is no damage.
+            renamed = rename_saved(source.entries, request.rename)
+            try:
+                return _read_from(source, target, chosen, renamed, request)
+            except (JscopeError, MemoryError):
+                raise
+            except NotPlacedError as refused:
+                raise refused.error from None
+            except Exception as error:
+                if attempts == _ATTEMPTS or not has_changed(source):
+                    raise _cannot_be_read(source, directory, error) from error
 
 
-def _plan(source: Source, target: Target, chosen: frozenset[str], request: Request) -> _Plan:
-    renamed = rename_saved(source.entries, request.rename)
+def _read_from(
+    source: Source,
+    target: Target,
+    chosen: frozenset[str],
+    renamed: Mapping[str, str],
+    request: Request,
+) -> _Read:
+    plan = _plan(source, target, chosen, renamed, request)
+    wanted = {name: target.leaves[name] for name in plan.saved}
+    total = sum(nbytes(source.entries[saved]) for saved in plan.saved.values())
+    progress = Progress()
+    with watching(f"restoring {source.path.name}", total, progress.get):
+        values = read(
+            source,
+            wanted,
+            plan.saved,
+            verify=request.verify,
+            in_flight=request.in_flight,
+            progress=progress,
+        )
+    return _Read(source, plan, values, progress.nbytes)
+
+
+def _plan(
+    source: Source,
+    target: Target,
+    chosen: frozenset[str],
+    renamed: Mapping[str, str],
+    request: Request,
+) -> _Plan:
     saved, saved_as = renamed, {}
     if isinstance(request.var_list, Mapping):
         saved_as = {name: old for old, name in request.var_list.items()}
@@ -228,6 +249,8 @@ def _names(var_list: VarList | None) -> Selector | None:
 
 def _check_request(request: Request) -> None:
     policy = request.policy
+    check_rename(request.rename)
+    check_flags(convert=policy.convert)
     for argument, value, known in (
         ("missing", policy.missing, ("error", "keep", "init")),
         ("unexpected", policy.unexpected, ("error", "ignore")),
@@ -237,6 +260,8 @@ def _check_request(request: Request) -> None:
                 f"`{argument}` is one of {', '.join(map(repr, known))}, got {value!r}."
             )
     if hasattr(request.target, "abstract"):
+        if request.key is not None:
+            check_key(request.key)
         if policy.missing == "init" and request.key is None:
             raise CheckpointValueError(
                 "missing='init' needs a key for the initial values: "

@@ -39,7 +39,7 @@ from ._restoring import Request, restore
 from ._retention import Retention
 from ._saving import Saving
 from ._state import read_state
-from ._steps import checked_place, checked_step
+from ._steps import check_flags, checked_place, checked_step
 from ._verifying import verify
 
 
@@ -123,6 +123,7 @@ class Saver(Saving):
                     "keep_checkpoint_every_n_hours, as in TF1; or write them by name, such as "
                     "max_to_keep=5."
                 )
+        check_flags(restore_sequentially=restore_sequentially, verify=verify)
         if compression not in (None, "zstd"):
             raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
         if compression and not sharded:
@@ -175,8 +176,9 @@ class Saver(Saving):
             select: Which variables of the target to restore. The others keep the target's
                 values. What it does not pick is neither missing nor unexpected.
             rename: From saved names, or scopes of them, to the target's; or a function. It
-                comes before everything else. A saved name that it does not speak of gives way
-                to one that it moves there.
+                comes before everything else. A saved name that it does not mention gives way
+                to one that it moves there. A tuple of names restores one saved variable into
+                several: ``{"embedding/w": ("embedding/w", "head/w")}``.
             missing: What to do about selected variables that are not saved: ``"error"``,
                 ``"keep"`` the target's values, or ``"init"``: a declaration's initial values.
             unexpected: What to do about saved names that the target does not have, and

@@ -18,7 +18,7 @@ from ._metadata import check_metadata
 from ._naming import flatten
 from ._pending import PendingSave, wait_for_directory
 from ._retention import Retention
-from ._steps import checked_step
+from ._steps import check_flags, checked_step
 from ._termination import Termination, terminating
 from ._turns import Turns
 from ._values import Layout
@@ -165,6 +165,7 @@ class Saving(Turns):
         is_lasting: bool,
     ) -> Callable[[], Path]:
         """Check everything, snapshot the arrays, and return what finishes the save."""
+        check_flags(overwrite=overwrite, portable=portable)
         self._get_ready()
         wait_for_directory(self._directory)
 

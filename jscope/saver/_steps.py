@@ -34,3 +34,14 @@ def checked_step(step: int) -> int:
     if index < 0:
         raise CheckpointValueError(f"A step is at least 0, got {index}.")
     return index
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse what is neither True nor False: ``overwrite="no"`` would overwrite.
+
+    Raises:
+        CheckpointValueError: If there is such a one.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise CheckpointValueError(f"`{name}` is True or False, got {value!r}.")

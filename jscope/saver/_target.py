@@ -129,6 +129,32 @@ def _check(named: Sequence[tuple[str, Any]]) -> None:
             f"The target's shardings name no devices: {listed(placeless)} are over an AbstractMesh."
             " Give their jax.ShapeDtypeStruct a sharding over a jax.sharding.Mesh, or none."
         )
+    check_shardings(named)
+
+
+def check_shardings(named: Sequence[tuple[str, Any]]) -> None:
+    """Refuse shardings that don't cut their leaves into equal shards, before anything is read.
+
+    Raises:
+        CheckpointValueError: If there are such; all are listed.
+    """
+    uncut = []
+    for name, leaf in named:
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, jax.sharding.Sharding) and not isinstance(leaf, jax.Array):
+            try:
+                sharding.shard_shape(tuple(leaf.shape))
+            except ValueError:
+                spec = getattr(sharding, "spec", sharding)
+                mesh = f" over {dict(sharding.mesh.shape)}" if hasattr(sharding, "mesh") else ""
+                uncut.append(f"\n  {name!r} of shape {tuple(leaf.shape)} by {spec}{mesh}")
+    if uncut:
+        count = "1 leaf" if len(uncut) == 1 else f"{len(uncut)} leaves"
+        raise CheckpointValueError(
+            f"The target's shardings don't cut {count} into equal shards; nothing was read:"
+            f"{''.join(uncut)}\nGive their jax.ShapeDtypeStruct another PartitionSpec, such as "
+            "jax.sharding.PartitionSpec(), or another mesh."
+        )
 
 
 def _leaves(value: Any) -> list[Any]:
