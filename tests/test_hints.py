@@ -1,0 +1,197 @@
+"""An error's hint is a line that runs.
+
+First all texts of the package, as they stand in the source: the code in them is Python, its names
+exist, its arguments are taken. Then programs that fail: what their errors offer is put into them,
+and they run.
+"""
+
+import importlib
+
+import jax
+import pytest
+from hints import PACKAGE, command_faults, faults, fragments, keyword_of, parse, texts
+
+import jscope as js
+from jscope import layers
+from jscope._cli import _app
+from jscope.interop import tensorflow
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+_get = (js.Scope.get_variable,)
+_open = (js.Scope.variable_scope,)
+_restore = (js.Saver.restore,)
+_tensorflow = (tensorflow.restore,)
+
+# A keyword argument by itself is for the functions that raise, or the one that the text names. Here
+# by file: which those are, of all that the file's errors come out of.
+ENTRY_POINTS = {
+    "_bound.py": {"rngs": (js.Scope,), "in_specs": (jax.shard_map,)},
+    "_collections.py": {"collections": _get},
+    "_declaration.py": {
+        "mesh": (js.Declaration.init, js.Declaration.abstract, js.Declaration.shardings),
+        "only": (js.Declaration.init,),
+    },
+    "_drawing.py": {"name": (js.Scope.rng,)},
+    "_entering.py": {"reuse": _open},
+    "_inline.py": {"inline": (js.init,)},
+    "_matching.py": {
+        "allow_empty": (js.select, js.drop, js.partition, js.mask, js.labels, js.rename)
+    },
+    "_moving_averages.py": {
+        "num_updates": (js.ExponentialMovingAverage.apply,),
+        "moving_average_variables": (js.ExponentialMovingAverage.variables_to_restore,),
+    },
+    "_ops.py": {"key": (js.get_variable,)},
+    "_recorder.py": {"reuse": _open},
+    "_refused.py": {"sharding": _get, "trainable": _get, "rules": (js.Declaration.init,)},
+    "_seen.py": {"sharding": _get, "in_specs": (jax.shard_map,)},
+    "_selection.py": {"default": (js.labels,)},
+    "_stack.py": {"length": (js.unstack,)},
+    "_template.py": {"create_scope_now_": (js.make_template,)},
+    "_wanted.py": dict.fromkeys(("shape", "initializer", "dtype"), _get),
+    "initializers.py": dict.fromkeys(("initializer", "dtype"), _get),
+    "interop/_account.py": dict.fromkeys(
+        ("convert", "missing", "key", "drop", "averages", "unexpected"), _tensorflow
+    ),
+    "interop/_checkpoint_names.py": {"averages": (tensorflow.load, *_tensorflow)},
+    "interop/_restoring.py": {"key": _tensorflow},
+    "interop/_target.py": {
+        "stacks": (tensorflow.restore, tensorflow.export),
+        "select": _tensorflow,
+    },
+    "interop/tensorflow.py": {
+        "rename": (tensorflow.load,),
+        "drop": (tensorflow.load,),
+        "missing": _tensorflow,
+        "key": _tensorflow,
+    },
+    "layers.py": {
+        "groups": (layers.conv,),
+        **dict.fromkeys(
+            ("num_kv_heads", "num_heads", "training", "memory", "mask"),
+            (layers.multi_head_attention,),
+        ),
+    },
+    "saver/_account.py": dict.fromkeys(
+        ("rename", "unexpected", "missing", "key", "select", "convert"), _restore
+    ),
+    "saver/_naming.py": {"portable": (js.Saver.save, js.Saver.save_async)},
+    "saver/_restoring.py": dict.fromkeys(("select", "missing", "key"), _restore),
+    "saver/_retention.py": {"best": (js.Saver,), "metrics": (js.Saver.save,)},
+    "saver/_saver.py": dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
+    "saver/_varlist.py": {"var_list": (js.Saver,)},
+    "sharding.py": {
+        "partitioner": (*_get, *_open),
+        "rules": (js.Declaration.init, js.Declaration.plan),
+        "mesh": (js.Declaration.init,),
+    },
+}
+
+
+def in_source(file):
+    """The fragments of a file's texts, with their lines."""
+    return [(text, code) for text in texts(file) for code in fragments(text.text)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_code_in_the_texts_of_a_file_names_what_exists_with_arguments_that_are_taken(file):
+    name = str(file.relative_to(PACKAGE))
+    if name.startswith("_cli/"):
+        pytest.skip("its texts are for a shell, not for Python")
+    known = ENTRY_POINTS.get(name, {})
+    found = [f"{t.file}:{t.line}: {c}: {e}" for t, c in in_source(file) for e in faults(c, known)]
+    assert not found, "\n".join(found)
+
+
+def test_the_code_in_all_texts_is_seen():
+    codes = [code for file in FILES for _, code in in_source(file)]
+    assert len(codes) > 250
+    assert sum(keyword_of(code) is not None for code in codes) > 75
+    assert all(parse(code) is not None for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "Apply it with out, updates = js.with_updates(model)(tree, ...); the new state is "
+            "state | updates.",
+            ["out, updates = js.with_updates(model)(tree, ...)", "state | updates"],
+        ),
+        (
+            "Write tree = tree | {'name': value}, or js.assign(tree, 'name', value).",
+            ["tree = tree | {'name': value}", "js.assign(tree, 'name', value)"],
+        ),
+        ("js.declare(model)(...).check(tree) lists all.", ["js.declare(model)(...).check(tree)"]),
+        (
+            "Nothing is cast: write missing='keep' or convert=True.",
+            ["missing='keep'", "convert=True"],
+        ),
+        ("Leave select= out, or dtype=.", ["select=", "dtype="]),
+        ("Enter `with jax.set_mesh(mesh)` before.", ["with jax.set_mesh(mesh)"]),
+        ("Do it with js.drop, js.select or js.rename.", ["js.drop", "js.select", "js.rename"]),
+        (
+            "Pass a function: f=lambda x, y: x if y else None. So",
+            ["f=lambda x, y: x if y else None"],
+        ),
+        ("Write scope / 'a', not scope.name.", ["scope / 'a'", "scope.name"]),
+        ("A loop: scope.record(f'{n}_{i}', v).", ["scope.record(f'{n}_{i}', v)"]),
+        ("It doesn't write x[None], it's js.f(')').", ["x[None]", "js.f(')')"]),
+        ("Variable 'a/b' of shape (3, 4) isn't there (close names: 'c'). See tree. Write.", []),
+        ("The glob 'enc/**' has 3 variable(s), and/or non-negative values in [0, 1).", []),
+    ],
+)
+def test_code_is_found_in_prose(text, found):
+    seen = fragments(text)
+    # "variable(s)" looks like a call; nothing else does.
+    assert [code for code in seen if code != "variable(s)"] == found
+
+
+@pytest.mark.parametrize(
+    ("hint", "fault"),
+    [
+        ("Write js.selekt(tree, 'w').", "has no selekt"),
+        ("Write js.init(model, inlined=True).", "unexpected keyword argument 'inlined'"),
+        ("Write js.Scope(tree) / 'a', js.rename(tree).", "missing a required argument: 'names'"),
+        ("Write scope.get_variabel('w', ()).", "has no get_variabel"),
+        ("Write js.declare(model)(x).chekc(tree).", "has no chekc"),
+        ("Write saver.restore(target, allow_empty=True).", "unexpected keyword argument"),
+        ("Write declared.init(key).subtre('a').", "has no subtre"),
+        ("Write scope.variable_scope('a').has_('w').", "has no has_"),
+        ("Write jax.lax.skan(f, x, y).", "has no skan"),
+        ("Write init.glorot_uniform.", ""),
+        ("Say allow_empty=True.", "allow_empty= is no argument of Saver.restore"),
+        ("Say portable=True.", "portable= is no argument of what is listed"),
+        ("Write restored(tree).", "no function that a reader knows"),
+        ("Enter `with js.mesh(x)`.", "has no mesh"),
+    ],
+)
+def test_a_hint_that_does_not_hold_is_found(hint, fault):
+    known = {"allow_empty": (js.select, js.Saver.restore)}
+    found = [problem for code in fragments(hint) for problem in faults(code, known)]
+    assert len(found) == bool(fault)
+    assert fault in "".join(found)
+
+
+# The command line.
+
+COMMANDS = {name: importlib.import_module(f"jscope._cli.{name}").command for name in _app._COMMANDS}
+CLI_FILES = [file for file in FILES if "_cli" in file.parts]
+
+
+@pytest.mark.parametrize("file", CLI_FILES, ids=lambda file: file.name)
+def test_what_the_command_says_names_its_own_options_and_commands(file):
+    mine = {file.stem: COMMANDS[file.stem]} if file.stem in COMMANDS else COMMANDS
+    found = [
+        f"{text.file}:{text.line}: {problem}"
+        for text in texts(file)
+        for problem in command_faults(text.text, {**COMMANDS} if "jscope" in text.text else mine)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_an_option_that_a_command_does_not_have_is_found():
+    assert command_faults("write --drop 'a'", {"ls": COMMANDS["ls"]}) == ["no command takes --drop"]
+    assert command_faults("jscope lst x", COMMANDS) == ["there is no command jscope lst"]
+    assert not command_faults("jscope convert a b --drop 'a' --to npz", COMMANDS)
