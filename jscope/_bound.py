@@ -315,7 +315,7 @@ def _other_settings() -> str:
     if jax.sharding.get_abstract_mesh().manual_axes:
         inside = (
             " Inside jax.shard_map shapes are those of one shard: where the scope is sharded, pass "
-            "it with in_specs=scope.specs(function, P()), at declaration too."
+            "it with in_specs=(scope.specs(function, P()), ...), at declaration too."
         )
     return (
         "The tree holds one and the code asks for the other; the tree may come from a model with "

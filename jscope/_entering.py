@@ -147,10 +147,11 @@ class Entering(Cursor):
         if default_name is None:
             raise TypeError("If default_name is None then name_or_scope is required.")
         if reuse:
+            text = "js.AUTO_REUSE" if reuse is AUTO_REUSE else repr(reuse)
             raise ScopeError(
-                f"reuse={reuse!r} cannot be used without a name_or_scope: the default name "
+                f"reuse={text} cannot be used without a name_or_scope: the default name "
                 f"{default_name!r} is made unique, so there is nothing to share. Write "
-                f"scope.variable_scope({default_name!r}, reuse={reuse!r})."
+                f"scope.variable_scope({default_name!r}, reuse={text})."
             )
         check(default_name)
         if not self._begun().runs_once():

@@ -24,6 +24,7 @@ JAX, NumPy.
 import functools
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -584,9 +585,11 @@ def _value(variable: _Variable, value: Any, asked: tuple[int, ...] | None = None
     elif getattr(value, "weak_type", False) and value.shape == ():
         value = _strong(variable, value, what)
     if value.dtype != variable.dtype:
+        are_keys = any(jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in (value, variable))
+        write = "" if are_keys else f": write {what}.astype('{variable.dtype}')"
         raise DtypeMismatchError(
             f"Variable {variable.name!r} has dtype {variable.dtype}, the {what} has dtype "
-            f"{value.dtype}. Nothing is cast silently: write {what}.astype('{variable.dtype}')."
+            f"{value.dtype}. Nothing is cast silently{write}."
         )
     if asked is None and value.shape != variable.shape:
         raise ShapeMismatchError(_value_shape_text(variable, value.shape))
@@ -609,10 +612,11 @@ def _number(variable: _Variable, value: Any, what: str) -> Any:
     is_list = isinstance(value, list | tuple)
     leaves = jax.tree.leaves(value, is_leaf=lambda x: x is None) if is_list else [value]
     if not all(isinstance(x, int | float | complex) and not hasattr(x, "dtype") for x in leaves):
+        are_numbers = all(np.issubdtype(getattr(x, "dtype", type(x)), np.number) for x in leaves)
+        write = f" Write jnp.asarray({what}, '{variable.dtype}')." if are_numbers else ""
         raise DtypeMismatchError(
             f"The {what} for variable {variable.name!r} must be an array, a Python number or a "
-            f"list of Python numbers, got {value!r}. Write jnp.asarray({what}, "
-            f"'{variable.dtype}')."
+            f"list of Python numbers, got {value!r}.{write}"
         )
     with np.errstate(all="ignore"):
         try:
@@ -623,10 +627,21 @@ def _number(variable: _Variable, value: Any, what: str) -> Any:
     if not fits:
         raise DtypeMismatchError(
             f"Variable {variable.name!r} has dtype {variable.dtype}, which can't hold the {what} "
-            f"{value!r}. Nothing is wrapped, cut or made an integer silently: write "
-            f"jnp.asarray({what}).astype('{variable.dtype}') if that is meant."
+            f"{value!r}. Nothing is wrapped, cut or made an integer silently"
+            f"{_cast_text(value, what, variable.dtype)}."
         )
     return held
+
+
+def _cast_text(value: Any, what: str, dtype: Any) -> str:
+    """The line that casts Python numbers, if there is one."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # the imaginary part is cut
+        try:
+            np.asarray(value).astype(dtype)
+        except (OverflowError, TypeError, ValueError):  # 10**30, a PRNG key, a ragged list
+            return ""
+    return f": write np.asarray({what}).astype('{dtype}') if that is meant"
 
 
 def _holds(held: Any, written: Any) -> bool:
@@ -637,13 +652,22 @@ def _holds(held: Any, written: Any) -> bool:
 
 def _value_shape_text(variable: _Variable, shape: tuple[int, ...]) -> str:
     name = variable.name
-    write = f"jnp.broadcast_to(value, {variable.shape})"
+    write = _broadcast_text("value", shape, variable.shape)
     if shape == ():
-        write = f"jnp.full_like(tree[{name!r}], value)"
+        write = f": write jnp.full_like(tree[{name!r}], value) if that is meant"
     return (
         f"Variable {name!r} has shape {variable.shape}, the value has shape {shape}. js."
-        f"{variable.operation} doesn't broadcast: write {write} if that is meant."
+        f"{variable.operation} doesn't broadcast{write}."
     )
+
+
+def _broadcast_text(what: str, shape: tuple[int, ...], asked: tuple[int, ...]) -> str:
+    """The line that broadcasts, if there is one."""
+    try:
+        is_possible = np.broadcast_shapes(shape, asked) == asked
+    except ValueError:
+        return ""
+    return f": write jnp.broadcast_to({what}, {asked}) if that is meant" if is_possible else ""
 
 
 def _updates_shape_error(
@@ -651,8 +675,8 @@ def _updates_shape_error(
 ) -> ShapeMismatchError:
     return ShapeMismatchError(
         f"Variable {variable.name!r} of shape {variable.shape} needs updates of shape {asked} for "
-        f"these indices, got shape {shape}. js.{variable.operation} doesn't broadcast: write "
-        f"jnp.broadcast_to(updates, {asked}) if that is meant."
+        f"these indices, got shape {shape}. js.{variable.operation} doesn't broadcast"
+        f"{_broadcast_text('updates', shape, asked)}."
     )
 
 
@@ -669,7 +693,7 @@ def _indices(name: str, indices: Any, operation: str) -> Any:
     if indices.dtype not in (np.int32, np.int64):
         raise DtypeMismatchError(
             f"The indices of js.{operation} for variable {name!r} must be int32 or int64, got "
-            f"{indices.dtype}. Write indices.astype('int32')."
+            f"{indices.dtype}. Write jnp.asarray(indices, 'int32')."
         )
     if isinstance(indices, jax.core.Tracer) or not getattr(indices, "is_fully_addressable", True):
         return indices

@@ -77,8 +77,8 @@ def make_template(
         raise ValueError("name cannot be None.")
     if create_scope_now_ is True:
         raise ScopeError(
-            f"make_template({name_!r}) was passed create_scope_now_=True. There is no scope now: "
-            "write create_scope_now_=scope, the one in which the template's shall be opened."
+            f"make_template({name_!r}, ...) was passed create_scope_now_=True. There is no scope "
+            "now: write create_scope_now_=scope, the one in which the template's shall be opened."
         )
     func = functools.partial(func_, **kwargs) if kwargs else func_
     unique = None if unique_name_ is None else check(unique_name_)

@@ -81,7 +81,7 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
         passed = "" if initializer is None else "The initializer passed is not valid by itself. "
         raise InitializerError(
             f"{passed}Variable {name} did not get an initial value, so its `shape` argument must "
-            f"be specified. Write get_variable({name.rpartition('/')[2]!r}, shape, ...)."
+            f"be specified. Write get_variable(..., shape=()) for a scalar, or another shape."
         )
     if initializer is None:
         initializer = initializers.default(asked, name)

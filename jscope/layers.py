@@ -834,7 +834,10 @@ def _sizes(size: Sizes, axes: int) -> tuple[int, ...]:
 
 def _padding(padding: str) -> str:
     if str(padding).upper() not in ("SAME", "VALID"):
-        raise ValueError(f"`padding` is 'SAME' or 'VALID', got {padding!r}. For others, jnp.pad x.")
+        raise ValueError(
+            f"`padding` is 'SAME' or 'VALID', got {padding!r}. For others pad before: "
+            "jnp.pad(x, ...)."
+        )
     return padding.upper()
 
 

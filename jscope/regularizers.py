@@ -160,7 +160,8 @@ class sum:
     def __post_init__(self) -> None:
         if not isinstance(self.regularizers, Iterable):
             raise RegularizerError(
-                f"`sum` takes a list of regularizers, got {self.regularizers!r}. Write sum([...])."
+                f"`sum` takes a list of regularizers, got {self.regularizers!r}. Write "
+                "regularizers.sum([...])."
             )
         kept = tuple(f for f in self.regularizers if f is not None)
         for function in kept:

@@ -95,6 +95,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 _TARGETS = re.compile(r"[a-z_]\w*(?:, [a-z_]\w*)* = (?=\S)")
 _KEYWORD = re.compile(r"([a-z_]\w*)=(?!=)")
 _BARE = re.compile(r"([a-z_]\w*)=(?=[\s.,;:)`]|$)")
+_AS = re.compile(r"(?: as \w+)?")
 _ENGLISH = {"and", "or", "in", "is", "not", "if", "else", "for", "as", "from", "return", "with"}
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
@@ -125,7 +126,7 @@ def _longest(text: str, start: int) -> str | None:
     elif keyword := _KEYWORD.match(text, start):
         ends = _ends(text, keyword.end())
     elif text.startswith("`with ", start - 1):
-        ends = _ends(text, start + len("with "))
+        ends = [end + len(_AS.match(text, end)[0]) for end in _ends(text, start + len("with "))]
     else:
         ends = _ends(text, start)
     for end in reversed(ends):
@@ -210,6 +211,8 @@ def _is_code(parsed: ast.stmt, code: str) -> bool:
     for node in nodes:
         # "shape (3, 4)" is no call, "tree. Write" no attribute.
         if isinstance(node, ast.Call) and _behind(code, node.func) != "(":
+            return False
+        if isinstance(node, ast.Subscript) and _behind(code, node.value) != "[":
             return False
         if isinstance(node, ast.Attribute) and _behind(code, node.value) != ".":
             return False

@@ -6,13 +6,18 @@ and they run.
 """
 
 import importlib
+import shlex
+import sys
+from fnmatch import fnmatch
 
 import jax
+import numpy as np
 import pytest
+from hint_situations import SITUATIONS
 from hints import PACKAGE, command_faults, faults, fragments, keyword_of, parse, texts
 
 import jscope as js
-from jscope import layers
+from jscope import layers, tf_checkpoint
 from jscope._cli import _app
 from jscope.interop import tensorflow
 
@@ -195,3 +200,133 @@ def test_an_option_that_a_command_does_not_have_is_found():
     assert command_faults("write --drop 'a'", {"ls": COMMANDS["ls"]}) == ["no command takes --drop"]
     assert command_faults("jscope lst x", COMMANDS) == ["there is no command jscope lst"]
     assert not command_faults("jscope convert a b --drop 'a' --to npz", COMMANDS)
+
+
+MODULE = """
+import jax, jscope as js
+
+def declared():
+    return js.declare(lambda s: s.get_variable("a/w", (7, 4)))()
+
+def wrong(scope):
+    scope.get_variable("w", (2,))
+    scope.get_variable("w", (2,))
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A directory with checkpoints of several kinds and a module; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hinted.py").write_text(MODULE)
+    yield tmp_path
+    sys.modules.pop("hinted", None)
+
+
+def make_checkpoints(directory):
+    saver = js.Saver(directory / "runs")
+    for step in (1, 2):
+        saver.save({"a/w": np.ones(2, np.float32)}, step)
+    (directory / "runs" / "2" / "jscope.json").write_text("{")
+    tf_checkpoint.write(directory / "m.ckpt", {"text": "hello", "w": np.ones(2, np.float32)})
+
+
+# What fails, what is said instead of Python, and the command with it.
+COMMAND_LINES = [
+    ("ls runs/2", "{0}/runs/2 can't be read", "ls {0}/runs/1"),
+    ("ls runs/1 w", "no close name among 1: 'a/w'", "ls runs/1 a/w"),
+    ("ls runs/1 a", "Write 'a/**'", "ls runs/1 'a/**'"),
+    ("verify runs", "Step 1 is the newest", "verify runs/1"),
+    ("convert runs/1 runs/1", "hint: write to another DST", "convert runs/1 runs/3"),
+    ("convert m.ckpt runs/3", "hint: --drop NAME", "convert m.ckpt runs/3 --drop text"),
+    ("convert m.ckpt m.npz --drop v", "close name", "convert m.ckpt m.npz --drop text"),
+    (
+        "convert m.ckpt n.ckpt --rename v=u",
+        "Nothing to rename",
+        "convert m.ckpt n.ckpt --rename w=u",
+    ),
+    ("convert m.ckpt m.ckpt", "hint: write to another DST", "convert m.ckpt n.ckpt"),
+    ("show runs/1 w", "hint: jscope ls runs/1", "ls runs/1"),
+    (
+        "plan hinted:declared --mesh data=2 --rule a/w=data",
+        "hint: another --rule, such as '**/w=-,model', or another --mesh",
+        "plan hinted:declared --mesh model=2 --rule '**/w=-,model'",
+    ),
+    (
+        "plan hinted:declared --mesh data=2 --rule v=data",
+        "hint: another --rule",
+        "plan hinted:declared --mesh data=2 --rule a/w=-,data",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fails", "said", "works"), COMMAND_LINES, ids=lambda text: text[:40])
+def test_the_command_says_its_own_words_and_no_python(fails, said, works, workplace, capsys):
+    make_checkpoints(workplace)
+    assert _app.run(shlex.split(fails)) != 0
+    out, err = capsys.readouterr()
+    assert said.format(workplace) in out + err
+    assert fragments(out + err) == []
+    assert not command_faults(out + err, COMMANDS)
+    assert _app.run(shlex.split(works.format(workplace))) == 0
+
+
+def test_the_command_shows_the_hint_of_an_error_in_the_users_own_python(workplace, capsys):
+    assert _app.run(["plan", "hinted:wrong", "--mesh", "data=2"]) == 2
+    assert "scope / f'layer_{i}'" in capsys.readouterr().err
+
+
+# Programs.
+
+PRELUDE = """
+import functools
+import os
+import jax, jax.numpy as jnp, numpy as np
+import jscope as js
+from jscope import Saver, initializers as init, layers, regularizers, tf_checkpoint
+from jscope.interop import tensorflow
+from jax.sharding import PartitionSpec, PartitionSpec as P
+key = jax.random.key(0)
+"""
+CURES = [(situation, code) for situation in SITUATIONS for code in situation.cures]
+
+
+@pytest.fixture
+def jax_defaults():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def run(program, directory):
+    exec(compile(PRELUDE + program, "program", "exec"), {"directory": str(directory)})
+
+
+def text_of(situation, directory):
+    """What the situation's error says."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # of all classes
+        run(situation.program, directory)
+    assert type(caught.value).__name__ not in ("NameError", "SyntaxError", "AssertionError")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
+def test_the_code_that_an_error_offers_is_what_the_situation_runs(
+    situation, tmp_path, jax_defaults
+):
+    text = text_of(situation, tmp_path)
+    offered = {f for f in fragments(text) if not any(fnmatch(f, a) for a in situation.also)}
+    assert offered == situation.cures.keys(), text
+
+
+@pytest.mark.parametrize(
+    ("situation", "code"), CURES, ids=[f"{situation.name}: {code}" for situation, code in CURES]
+)
+def test_the_line_that_an_error_offers_runs_in_its_place(situation, code, tmp_path, jax_defaults):
+    cure = situation.cures[code]
+    head, _, rest = cure.lstrip().partition("\n")
+    line = code
+    if head.startswith("FILL "):
+        line, cure = code.replace("...", head.removeprefix("FILL ")), rest
+    before, _, _ = situation.program.partition("# Fails:\n")
+    run(before + cure.replace("$", line), tmp_path)

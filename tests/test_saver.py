@@ -473,7 +473,7 @@ def test_everything_that_cannot_be_saved_is_listed_and_nothing_is_written(saver)
         "  'function' is of type builtin_function_or_method, which can't be saved",
         "  'keys' has keys of an implementation that JAX doesn't know by name, key<mine>",
         "  'masked' is a masked array: save its data and its mask as two variables",
-        "  'objects' has dtype object, which no jax.Array has",
+        "  'objects' has dtype object, which JAX doesn't have",
         "Leave them out of a VarTree: js.drop(tree, lambda name, x: callable(x) or "
         "str(getattr(x, 'dtype', '')) in ['object']). In another pytree, put None in their place: "
         "jax.tree.map(lambda x: None if callable(x) or str(getattr(x, 'dtype', '')) in ['object'] "

@@ -145,7 +145,10 @@ class SavedVariable:
             CheckpointError: As `read`.
         """
         if is_python(self.dtype):
-            raise IndexError(f"{self.name!r} is no array but a {self.dtype}; read() gives it.")
+            raise IndexError(
+                f"{self.name!r} is no array but a {self.dtype}; saver.open()[{self.name!r}].read() "
+                "gives it."
+            )
         box, inside = _box(index, self.shape)
         rest = whole(self._entry.stored_shape[len(self.shape) :])
         return self._read((*box, *rest))[inside]

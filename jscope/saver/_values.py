@@ -212,5 +212,5 @@ def _unknown(leaf: Any) -> str | None:
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return f"is of type {type(leaf).__name__}, which can't be saved"
     if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in _KNOWN:
-        return f"has dtype {leaf.dtype}, which no jax.Array has"
+        return f"has dtype {leaf.dtype}, which JAX doesn't have"
     return None

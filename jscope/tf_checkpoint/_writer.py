@@ -136,7 +136,9 @@ class Writer:
                 doesn't fit the others.
         """
         if not self._shards:
-            raise CheckpointValueError("A Writer writes inside its block: with Writer(...) as w.")
+            raise CheckpointValueError(
+                "A Writer writes inside its block: `with tf_checkpoint.Writer(path) as writer:`."
+            )
         if not 0 <= shard < len(self._shards):
             raise CheckpointValueError(f"There is no shard {shard}, only {len(self._shards)}.")
         key = _key(name)

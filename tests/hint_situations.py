@@ -1,0 +1,1840 @@
+"""Programs that fail, and what becomes of them with the line that their error offers.
+
+A program ends with the lines that fail, behind ``# Fails:``. The cure takes their place; ``$`` in
+it is the offered code, in which ``...`` is what the cure gives in a first line ``FILL ...``.
+"""
+
+from typing import NamedTuple
+
+
+class Situation(NamedTuple):
+    """A program that fails.
+
+    Attributes:
+        name: What goes wrong.
+        program: The program.
+        cures: From each offered fragment to the lines that use it.
+        also: Globs of fragments that are no offer: what was found, or what is talked of.
+    """
+
+    name: str
+    program: str
+    cures: dict[str, str]
+    also: tuple[str, ...] = ()
+
+
+SITUATIONS = [
+    # Trees.
+    Situation(
+        "a scope is read as a variable",
+        """
+tree = js.VarTree({'enc/w': jnp.ones(2)})
+scope = js.Scope(tree)
+# Fails:
+tree['enc']
+""",
+        {
+            "tree.subtree('enc')": "assert $ == js.VarTree({'w': jnp.ones(2)})",
+            "scope / 'enc'": "assert ($)['w'].shape == (2,)",
+        },
+    ),
+    Situation(
+        "a variable is further down",
+        """
+tree = js.VarTree({'enc/l/w': jnp.ones(2)})
+scope = js.Scope(tree)
+# Fails:
+scope['l/w']
+""",
+        {
+            "tree.subtree('enc')": "assert ($)['l/w'].shape == (2,)",
+            "scope / 'enc'": "assert ($)['l/w'].shape == (2,)",
+        },
+        ("js.init",),
+    ),
+    Situation(
+        "a variable is deleted",
+        """
+tree = js.VarTree({'v': 1.0, 'w': 2.0})
+# Fails:
+del tree['w']
+""",
+        {"tree = js.drop(tree, 'w')": "$\nassert list(tree) == ['v']"},
+    ),
+    Situation(
+        "a variable is set",
+        """
+tree = js.VarTree({'name': jnp.ones(2)})
+value = jnp.zeros(2)
+# Fails:
+tree['name'] = value
+""",
+        {
+            "tree = tree | {'name': value}": "$\nassert not tree['name'].any()",
+            "js.assign(tree, 'name', value)": "assert not ($)['name'].any()",
+        },
+    ),
+    Situation(
+        "a tree is divided as a scope",
+        """
+tree = js.VarTree({'enc/w': jnp.ones(2)})
+# Fails:
+tree / 'enc'
+""",
+        {
+            "js.Scope(tree) / 'enc'": "assert ($)['w'].shape == (2,)",
+            "tree.subtree('enc')": "assert ($)['w'].shape == (2,)",
+        },
+    ),
+    Situation(
+        "a model is given a tree",
+        """
+tree = js.VarTree({'w': jnp.ones(2)})
+x = jnp.ones(2)
+def model(scope, x):
+    return scope.get_variable('w', (2,)) + x
+# Fails:
+model(tree, x)
+""",
+        {
+            "js.Scope(tree)": "assert model($, x)[0] == 2",
+            "model(js.Scope(tree), x)": "assert ($)[0] == 2",
+        },
+    ),
+    Situation(
+        "a tree can't be nested",
+        """
+tree = js.VarTree({'a': 1.0, 'a/b': 2.0})
+# Fails:
+tree.to_nested()
+""",
+        {
+            "dict(tree)": "assert $ == {'a': 1.0, 'a/b': 2.0}",
+            "js.rename(tree, {'a/b': 'a_b'})": "assert ($).to_nested() == {'a': 1.0, 'a_b': 2.0}",
+        },
+    ),
+    # Selections.
+    *(
+        Situation(
+            f"{call} picks nothing",
+            f"""
+tree = js.VarTree({{'w': 1.0}})
+# Fails:
+{call}
+""",
+            {"allow_empty=True": f"{call[:-1]}, $)"},
+        )
+        for call in (
+            "js.select(tree, 'v')",
+            "js.drop(tree, [])",
+            "js.partition(tree, {'v': 1})",
+            "js.mask(tree, {})",
+            "js.labels(tree, {'a': lambda name, value: False}, 'rest')",
+            "js.rename(tree, {'v': 'u'})",
+        )
+    ),
+    Situation(
+        "a label is missing",
+        """
+tree = js.VarTree({'v': 1.0, 'w': 1.0})
+# Fails:
+js.labels(tree, {'a': 'w'})
+""",
+        {"default='...'": "assert js.labels(tree, {'a': 'w'}, $)['v'] == '...'"},
+    ),
+    Situation(
+        "two get one name",
+        """
+tree = js.VarTree({'v': 1.0, 'w': 1.0})
+# Fails:
+js.rename(tree, {'w': 'v'})
+""",
+        {"js.drop": "assert list(js.rename($(tree, 'v'), {'w': 'v'})) == ['v']"},
+    ),
+    Situation(
+        "something is no selector",
+        """
+import re
+tree = js.VarTree({'w': 1.0})
+# Fails:
+js.select(tree, 3)
+""",
+        {"re.compile(...)": "FILL 'w'\njs.select(tree, $)"},
+    ),
+    # Variables of a scope.
+    Situation(
+        "a shape differs from the tree's",
+        """
+tree = js.VarTree({'w': jnp.ones(2)})
+def model(scope, x):
+    return scope.get_variable('w', (3,)) + x
+# Fails:
+model(js.Scope(tree), 1.0)
+""",
+        {
+            "js.declare(model)(...).check(tree)": """
+FILL 1.0
+try:
+    $
+except js.TreeMismatchError as error:
+    assert "'w' is (2,) in the tree, (3,) declared" in str(error)
+"""
+        },
+    ),
+    Situation(
+        "a variable is missing",
+        """
+tree = js.VarTree({'v': jnp.ones(2)})
+def model(scope, x):
+    return scope.get_variable('w', (2,)) + x
+# Fails:
+model(js.Scope(tree), 1.0)
+""",
+        {"js.init": "tree = $(model)(key, 1.0)\nmodel(js.Scope(tree), 1.0)"},
+    ),
+    Situation(
+        "a model is applied twice to one scope",
+        """
+tree = js.VarTree({'w': jnp.ones(2)})
+def model(scope, x):
+    return scope.get_variable('w', (2,)) + x
+scope = js.Scope(tree)
+model(scope, 1.0)
+# Fails:
+model(scope, 2.0)
+""",
+        {
+            "model(js.Scope(tree), ...)": "FILL 2.0\nassert ($)[0] == 3",
+            "reuse=True": "model(scope.variable_scope(scope, $), 2.0)",
+            "reuse=js.AUTO_REUSE": "model(scope.variable_scope(scope, $), 2.0)",
+            "scope.shared(...)": """
+FILL 'a'
+scope = js.Scope({'a/w': jnp.ones(2)})
+model($, 1.0)
+model($, 2.0)
+""",
+        },
+    ),
+    Situation(
+        "a layer is called in a loop",
+        """
+def layer(scope):
+    return scope.get_variable('w', (2,))
+def model(scope):
+    for i in range(2):
+        layer(scope)
+# Fails:
+js.declare(model)()
+""",
+        {
+            "scope / f'layer_{i}'": """
+def model(scope):
+    for i in range(2):
+        layer($)
+assert list(js.declare(model)()) == ['layer_0/w', 'layer_1/w']
+""",
+            "reuse=True": """
+def model(scope):
+    layer(scope)
+    layer(scope.variable_scope(scope, $))
+assert list(js.declare(model)()) == ['w']
+""",
+            "reuse=js.AUTO_REUSE": """
+def model(scope):
+    for i in range(2):
+        layer(scope.variable_scope(scope, $))
+assert list(js.declare(model)()) == ['w']
+""",
+            "scope.shared(...)": """
+FILL 'a'
+def model(scope):
+    for i in range(2):
+        layer($)
+assert list(js.declare(model)()) == ['a/w']
+""",
+        },
+    ),
+    Situation(
+        "what is shared doesn't exist",
+        """
+# Fails:
+js.declare(lambda s: s.variable_scope('a', reuse=True).get_variable('w', (2,)))()
+""",
+        {
+            "reuse=js.AUTO_REUSE": (
+                "js.declare(lambda s: s.variable_scope('a', $).get_variable('w', (2,)))()"
+            )
+        },
+        ("get_variable()",),
+    ),
+    Situation(
+        "a bound scope is asked what is trainable",
+        """
+def model(scope):
+    scope.get_variable('w', (2,))
+    scope.get_variable('n', (), trainable=False)
+declared = js.declare(model)()
+# Fails:
+js.Scope(declared.init(key)).trainable_variables()
+""",
+        {"declared.trainable_variables('')": "assert $ == ('w',)"},
+    ),
+    Situation(
+        "a declaring scope is read",
+        """
+# Fails:
+js.declare(lambda scope: scope['w'])()
+""",
+        {
+            "scope.get_variable(name, shape)": (
+                "name, shape = 'w', (2,)\nassert list(js.declare(lambda scope: $)()) == ['w']"
+            ),
+        },
+        ("scope?name?",),
+    ),
+    Situation(
+        "a variable has no shape",
+        """
+# Fails:
+js.declare(lambda scope: scope.get_variable('w'))()
+""",
+        {"get_variable(..., shape=())": "FILL 'w'\njs.declare(lambda scope: scope.$)()"},
+    ),
+    Situation(
+        "a variable of a tree has no shape",
+        """
+# Fails:
+js.get_variable({}, 'w', key=key)
+""",
+        {"get_variable(..., shape=())": "FILL {}, 'w', key=key\njs.$"},
+    ),
+    Situation(
+        "a constant comes with a shape",
+        """
+value = 1.0
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2,), initializer=value))()
+""",
+        {
+            "initializer=init.constant(value)": (
+                "js.declare(lambda s: s.get_variable('w', (2,), $))()"
+            )
+        },
+        ("shape=(2,)",),
+    ),
+    Situation(
+        "a constant has another dtype",
+        """
+value = np.ones(2, np.float64)
+# Fails:
+js.declare(lambda s: s.get_variable('w', dtype=jnp.float16, initializer=value))()
+""",
+        {
+            "np.asarray(value, 'float16')": (
+                "js.declare(lambda s: s.get_variable('w', dtype=jnp.float16, initializer=$))()"
+            )
+        },
+        ("dtype=",),
+    ),
+    Situation(
+        "64 bits are off",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2,), jnp.float64))()
+""",
+        {
+            "dtype=jnp.float32": "js.declare(lambda s: s.get_variable('w', (2,), $))()",
+            "jax.config.update('jax_enable_x64', True)": """
+$
+try:
+    js.declare(lambda s: s.get_variable('w', (2,), jnp.float64))()
+finally:
+    jax.config.update('jax_enable_x64', False)
+""",
+        },
+    ),
+    Situation(
+        "an initializer is not called",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2, 3), initializer=init.he_normal))()
+""",
+        {
+            "init.he_normal()": (
+                "js.declare(lambda s: s.get_variable('w', (2, 3), initializer=$))()"
+            )
+        },
+    ),
+    Situation(
+        "an initializer is a constructor elsewhere",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2,), initializer=init.zeros(1)))()
+""",
+        {"initializer=init.zeros": "js.declare(lambda s: s.get_variable('w', (2,), $))()"},
+    ),
+    Situation(
+        "several values are to fill",
+        """
+# Fails:
+init.fill([1, 2])
+""",
+        {
+            "init.constant([1, 2])": (
+                "js.init(lambda s: s.get_variable('w', (2,), initializer=$))(key)"
+            )
+        },
+    ),
+    Situation(
+        "an initializer gives floats for integers",
+        """
+minval, maxval = 2, 5
+# Fails:
+js.init(lambda s: s.get_variable('w', (2,), jnp.int32, init.truncated_normal()))(key)
+""",
+        {
+            "dtype=jnp.float32": (
+                "js.init(lambda s: "
+                "s.get_variable('w', (2,), initializer=init.truncated_normal(), $))(key)"
+            ),
+            "init.zeros": "js.init(lambda s: s.get_variable('w', (2,), jnp.int32, $))(key)",
+            "init.constant(...)": (
+                "FILL 3\njs.init(lambda s: s.get_variable('w', (2,), jnp.int32, $))(key)"
+            ),
+            "init.random_uniform(minval, maxval)": (
+                "js.init(lambda s: s.get_variable('w', (2,), jnp.int32, $))(key)"
+            ),
+        },
+        ("truncated_normal(mean=0.0, stddev=1.0)",),
+    ),
+    Situation(
+        "uniform integers have no end",
+        """
+maxval = 5
+# Fails:
+js.init(lambda s: s.get_variable('w', (2,), jnp.int32, init.random_uniform()))(key)
+""",
+        {
+            "init.random_uniform(0, maxval)": (
+                "js.init(lambda s: s.get_variable('w', (2,), jnp.int32, $))(key)"
+            )
+        },
+    ),
+    Situation(
+        "a vector can't be orthogonal",
+        """
+# Fails:
+js.init(lambda s: s.get_variable('w', (2,), initializer=init.orthogonal()))(key)
+""",
+        dict.fromkeys(
+            ("init.glorot_uniform()", "init.zeros"),
+            "js.init(lambda s: s.get_variable('w', (2,), initializer=$))(key)",
+        ),
+    ),
+    Situation(
+        "a kernel isn't square",
+        """
+first = init.convolutional_orthogonal_2d()
+# Fails:
+js.init(lambda s: s.get_variable('w', (3, 2, 4, 4), initializer=first))(key)
+""",
+        {
+            "init.delta_orthogonal()": (
+                "js.init(lambda s: s.get_variable('w', (3, 2, 4, 4), initializer=$))(key)"
+            )
+        },
+        ("convolutional_orthogonal_2d(gain=1.0)",),
+    ),
+    Situation(
+        "a value of another variable is computed by itself",
+        """
+value = init.initialized_value('v')
+# Fails:
+value(key, (2,), jnp.float32)
+""",
+        {
+            "js.init": """
+def model(scope):
+    scope.get_variable('v', (2,))
+    scope.get_variable('w', (2,), initializer=value)
+tree = $(model)(key)
+assert (tree['v'] == tree['w']).all()
+"""
+        },
+        ("initialized_value('v')", "initializer="),
+    ),
+    *(
+        Situation(
+            f"an initial value depends on an input: {how}",
+            f"""
+def model(scope, x):
+    scope.get_variable('w', {how})
+# Fails:
+js.init(model)(key, jnp.float32(3))
+""",
+            {"js.init(model, inline=True)": "assert ($)(key, jnp.float32(3))['w'] == 3"},
+            also,
+        )
+        for how, also in (
+            ("initializer=x", ("*Tracer*",)),
+            ("(), initializer=lambda k, s, d: x", ("js.init",)),
+            ("(), initializer=init.constant(x)", ("*Tracer*",)),
+        )
+    ),
+    Situation(
+        "inline in a transform",
+        """
+block = jax.jit(lambda s, x: s.get_variable('w', (2,)) + x)
+def model(scope, x):
+    return block(scope, x)
+# Fails:
+js.init(model, inline=True)(key, jnp.ones(2))
+""",
+        {"js.init(model)": "$(key, jnp.ones(2))"},
+        ("jax.jit", "inline=True"),
+    ),
+    Situation(
+        "inline without values",
+        """
+def model(scope, x):
+    return scope.get_variable('w', (2,)) + x
+# Fails:
+js.init(model, inline=True)(key, jax.ShapeDtypeStruct((2,), jnp.float32))
+""",
+        {"js.init(model)": "$(key, jax.ShapeDtypeStruct((2,), jnp.float32))"},
+        ("js.init(model, inline=True)", "ShapeDtypeStruct(shape=(2,), dtype=float32)"),
+    ),
+    Situation(
+        "collections are one string",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2,), collections='mine'))()
+""",
+        {"collections=['mine']": "js.declare(lambda s: s.get_variable('w', (2,), $))()"},
+    ),
+    Situation(
+        "a regularizer is a number",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2,), regularizer=1e-4))()
+""",
+        {
+            "regularizers.l2(1e-4)": (
+                "js.declare(lambda s: s.get_variable('w', (2,), regularizer=$))()"
+            )
+        },
+        ("f(value)",),
+    ),
+    Situation(
+        "a sum of one regularizer",
+        """
+# Fails:
+regularizers.sum(regularizers.l2(0.5))
+""",
+        {"regularizers.sum([...])": "FILL regularizers.l2(0.5)\nassert ($)(jnp.ones(2)) == 0.5"},
+        ("l2(scale=0.5)",),
+    ),
+    Situation(
+        "an integer is regularized",
+        """
+# Fails:
+def model(scope):
+    scope = scope.variable_scope(scope, regularizer=regularizers.l2(0.5))
+    scope.get_variable('n', (), jnp.int32, init.zeros)
+declared = js.declare(model)()
+declared.regularization_loss(declared.init(key))
+""",
+        {
+            "js.no_regularizer": """
+def model(scope):
+    scope = scope.variable_scope(scope, regularizer=regularizers.l2(0.5))
+    scope.get_variable('n', (), jnp.int32, init.zeros, regularizer=$)
+declared = js.declare(model)()
+declared.regularization_loss(declared.init(key))
+"""
+        },
+        ("l2(scale=0.5)",),
+    ),
+    Situation(
+        "an argument has no meaning in JAX",
+        """
+# Fails:
+js.declare(lambda s: s.variable_scope('a', auxiliary_name_scope=True).get_variable('w', (2,)))()
+""",
+        {
+            "with jax.named_scope(name)": """
+name = 'a'
+def model(scope):
+    $:
+        scope.variable_scope('a').get_variable('w', (2,))
+js.declare(model)()
+"""
+        },
+        ("variable_scope('a')", "auxiliary_name_scope=True", "auxiliary_name_scope="),
+    ),
+    # Scopes.
+    Situation(
+        "two trees have one name",
+        """
+a, b = {'w': 1.0, 'u': 3.0}, {'w': 2.0}
+# Fails:
+js.Scope(a, b)
+""",
+        {"js.Scope(a | b)": "assert ($)['w'] == 2.0"},
+        ("js.Scope(tree, ...)",),
+    ),
+    Situation(
+        "a scope is pickled",
+        """
+import pickle
+tree = js.VarTree({'w': 1.0})
+# Fails:
+pickle.dumps(js.Scope(tree))
+""",
+        {"js.Scope(tree)": "tree = pickle.loads(pickle.dumps(tree))\nassert ($)['w'] == 1.0"},
+    ),
+    Situation(
+        "a scope is kept",
+        """
+kept = []
+def model(scope, x):
+    kept.append(scope)
+    return scope.get_variable('w', (2,)) + x
+variables = js.init(model)(key, 1.0)
+# Fails:
+kept[-1].get_variable('w', (2,))
+""",
+        {"model(js.Scope(variables), ...)": "FILL 1.0\n$"},
+    ),
+    Situation(
+        "a default name is to be shared",
+        """
+# Fails:
+js.declare(lambda scope: scope.variable_scope(None, 'conv', reuse=js.AUTO_REUSE))()
+""",
+        {
+            "scope.variable_scope('conv', reuse=js.AUTO_REUSE)": "js.declare(lambda scope: $)()",
+            "reuse=js.AUTO_REUSE": "js.declare(lambda scope: scope.variable_scope('a', $))()",
+        },
+    ),
+    Situation(
+        "a default name in a body",
+        """
+def block(scope, x):
+    return scope.variable_scope(None, 'conv').get_variable('w', (2,)) + x
+def model(scope, x):
+    return jax.jit(block)(scope, x)
+# Fails:
+js.declare(model)(jnp.ones(2))
+""",
+        {
+            "scope.variable_scope('conv')": """
+def block(scope, x):
+    return $.get_variable('w', (2,)) + x
+assert list(js.declare(model)(jnp.ones(2))) == ['conv/w']
+"""
+        },
+        ("jax.jit",),
+    ),
+    Situation(
+        "a template in a body",
+        """
+layer = lambda scope, x: scope.get_variable('w', (2,)) + x
+template = js.make_template('t', layer)
+def model(scope, x):
+    return jax.jit(lambda s, x: template(s, x))(scope, x)
+# Fails:
+js.declare(model)(jnp.ones(2))
+""",
+        {
+            "make_template(..., unique_name_='t')": """
+FILL 't', layer
+template = js.$
+assert list(js.declare(model)(jnp.ones(2))) == ['t/w']
+"""
+        },
+        ("jax.jit",),
+    ),
+    Situation(
+        "a template is created now",
+        """
+def layer(scope, x):
+    return scope.get_variable('w', (2,)) + x
+# Fails:
+js.make_template('t', layer, create_scope_now_=True)
+""",
+        {
+            "create_scope_now_=scope": """
+def model(scope, x):
+    return js.make_template('t', layer, $)(scope, x)
+js.declare(model)(jnp.ones(2))
+"""
+        },
+        ("make_template('t', ...)", "create_scope_now_=True"),
+    ),
+    Situation(
+        "a stack is not sliced",
+        """
+length, name = 3, 'layers'
+def block(scope, x):
+    return scope.get_variable('w', (2,)) + x
+def model(scope, x):
+    return block(scope.stacked(name, length), x)
+# Fails:
+js.declare(model)(jnp.ones(2))
+""",
+        {
+            "jax.lax.scan(lambda x, layer: (block(layer, x), None), x, "
+            "scope.stacked(name, length))": """
+def model(scope, x):
+    return $[0]
+assert js.declare(model)(jnp.ones(2))['layers/w'].shape == (3, 2)
+""",
+            "jax.vmap(block, in_axes=(0, None))(scope.stacked(name, length), x)": """
+def model(scope, x):
+    return $
+assert js.declare(model)(jnp.ones(2))['layers/w'].shape == (3, 2)
+""",
+            "scope['name/of/variable']": """
+scope = js.Scope({'name/of/variable': jnp.ones((3, 2))})
+assert ($).shape == (3, 2)
+""",
+        },
+    ),
+    Situation(
+        "layers of their own are asked for as a stack",
+        """
+tree = js.VarTree({'layers/0/w': jnp.ones(2), 'layers/1/w': jnp.ones(2)})
+# Fails:
+js.Scope(tree).stacked('layers', 3)
+""",
+        {
+            "js.stack(tree, 'layers')": "js.Scope($).stacked('layers', 2)",
+        },
+    ),
+    Situation(
+        "how many slices",
+        """
+tree = js.VarTree({'layers/name': 'x'})
+# Fails:
+js.unstack(tree, 'layers')
+""",
+        {"length=": "js.unstack(tree, 'layers', $2)"},
+    ),
+    # Random streams.
+    Situation(
+        "a stream is missing",
+        """
+tree = js.VarTree({'w': jnp.ones(2)})
+# Fails:
+js.Scope(tree).rng('dropout')
+""",
+        {
+            "js.Scope(tree, rngs={'dropout': key})": "$.rng('dropout')",
+            "rngs=key": "js.Scope(tree, $).rng('dropout')",
+        },
+    ),
+    Situation(
+        "a key is drawn twice",
+        """
+scope = js.Scope({}, rngs=key)
+scope.rng('dropout')
+# Fails:
+scope.rng('dropout')
+""",
+        {
+            "scope.rng('dropout', name='second')": "$",
+            "scope.fold(step)": "for step in range(3):\n    $.rng('dropout')",
+        },
+    ),
+    Situation(
+        "streams beside a scope that has its own",
+        """
+tree = js.VarTree({})
+model = lambda scope, x: x
+# Fails:
+js.with_updates(model)(js.Scope(tree), 1.0, rngs=key)
+""",
+        {"js.Scope(tree, rngs=...)": "FILL key\njs.with_updates(model)($, 1.0)"},
+        ("js.with_updates(model)(scope, ..., rngs=...)",),
+    ),
+    # Updates and records.
+    Situation(
+        "an assignment is lost",
+        """
+state = tree = js.VarTree({'n': jnp.zeros(())})
+def model(scope, x):
+    scope.assign('n', scope['n'] + x)
+    return x
+# Fails:
+model(js.Scope(tree), 2.0)
+""",
+        {
+            "out, updates = js.with_updates(model)(tree, ...)": (
+                "FILL 2.0\n$\nassert updates['n'] == 2"
+            ),
+            "state | updates": (
+                "out, updates = js.with_updates(model)(tree, 2.0)\nassert ($)['n'] == 2"
+            ),
+        },
+    ),
+    Situation(
+        "an assignment in a transform",
+        """
+tree = js.VarTree({'b/n': jnp.zeros(())})
+x = 2.0
+def block(scope, x):
+    scope.assign('n', scope['n'] + x)
+    return x
+def model(scope, x):
+    return jax.jit(block)(scope / 'b', x)
+# Fails:
+js.with_updates(model)(tree, x)
+""",
+        {
+            "y, updates = js.with_updates(block)(scope, x)": """
+def inside(scope, x):
+    $
+    return y, updates
+def model(scope, x):
+    scope = scope / 'b'
+    y, updates = jax.jit(inside)(scope, x)
+    scope.update(updates)
+    return y
+assert js.with_updates(model)(tree, x)[1]['b/n'] == 2
+""",
+            "scope.update(updates)": """
+def model(scope, x):
+    scope = scope / 'b'
+    y, updates = jax.jit(js.with_updates(block))(scope, x)
+    $
+    return y
+assert js.with_updates(model)(tree, x)[1]['b/n'] == 2
+""",
+            "js.with_updates(model)(js.Scope(tree), x)": """
+def model(scope, x):
+    return block(scope / 'b', x)
+assert jax.jit(lambda tree, x: $)(tree, x)[1]['b/n'] == 2
+""",
+        },
+        ("jax.jit",),
+    ),
+    Situation(
+        "a record in a loop",
+        """
+def model(scope, value):
+    for i in range(2):
+        scope.record('h', value)
+# Fails:
+js.with_records(model)({}, 1.0)
+""",
+        {
+            "scope.record(f'h_{i}', value)": """
+def model(scope, value):
+    for i in range(2):
+        $
+assert list(js.with_records(model)({}, 1.0)[1]) == ['h_0', 'h_1']
+"""
+        },
+    ),
+    Situation(
+        "a record in a transform",
+        """
+def block(scope, x):
+    scope.record('h', x)
+    return x
+def model(scope, x):
+    return jax.jit(lambda x: block(scope, x))(x)
+# Fails:
+js.with_records(model, 'h')({}, 1.0)
+""",
+        {
+            "y, records = js.with_records(block)(scope, x)": """
+def inside(scope, x):
+    $
+    return y, records
+def model(scope, x):
+    return jax.jit(inside)(scope, x)
+assert model(js.Scope({}), 1.0)[1]['h'] == 1
+"""
+        },
+    ),
+    # Declarations.
+    Situation(
+        "rules without a mesh",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (8, 4)))()
+rules = [('w', P('data', 'model'))]
+# Fails:
+declared.init(key, rules=rules)
+""",
+        {
+            "mesh=jax.make_mesh((2, 4), ('data', 'model'))": "declared.init(key, rules=rules, $)",
+        },
+    ),
+    Situation(
+        "a rule is no pair",
+        """
+declared = js.declare(lambda s: s.get_variable('a/w', (8, 4)))()
+mesh = {'model': 2}
+# Fails:
+declared.plan(mesh, ['w'])
+""",
+        {
+            "rules=[('**/w', PartitionSpec(None, 'model'))]": "declared.plan(mesh, $)",
+        },
+    ),
+    Situation(
+        "a sharding doesn't divide",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (7, 2), sharding=P('data')))()
+selector = 'w'
+# Fails:
+declared.plan({'data': 2})
+""",
+        {
+            "rules=[(selector, PartitionSpec(...))]": (
+                "FILL None, 'data'\ndeclared.plan({'data': 2}, $)"
+            ),
+        },
+    ),
+    Situation(
+        "a sharding is a string",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('w', (8, 4), sharding='model'))()
+""",
+        {
+            "PartitionSpec(None, 'model')": (
+                "js.declare(lambda s: s.get_variable('w', (8, 4), sharding=$))()"
+            )
+        },
+        ("jax.sharding.PartitionSpec",),
+    ),
+    Situation(
+        "a mesh has no devices",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (8, 4)))()
+mesh = jax.sharding.AbstractMesh((2,), ('data',))
+# Fails:
+declared.init(key, mesh=mesh)
+""",
+        {
+            "mesh=jax.make_mesh(...)": "FILL (2,), ('data',)\ndeclared.init(key, $)",
+            "with jax.set_mesh(mesh)": (
+                "mesh = jax.make_mesh((2,), ('data',))\n$:\n    declared.init(key)"
+            ),
+            "declared.plan": "$(mesh)",
+            "declared.abstract": "$(mesh)",
+        },
+        ("axis_types=(Auto,)",),
+    ),
+    Situation(
+        "a part isn't declared",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+tree = js.VarTree({'w': jnp.ones(2), 'v': jnp.ones(2)})
+# Fails:
+declared.split(tree)
+""",
+        {"js.drop": "declared.split($(tree, 'v'))"},
+    ),
+    Situation(
+        "a tree is of other settings",
+        """
+declared = js.declare(lambda s: s.get_variable('a/w', (2,)))()
+tree = js.VarTree({'b/w': jnp.ones(2), 'v': jnp.ones(2)})
+# Fails:
+declared.check(tree)
+""",
+        {
+            "js.select": "declared.check(js.rename($(tree, 'b/**'), {'b': 'a'}))",
+            "js.drop": "declared.check(js.rename($(tree, 'v'), {'b': 'a'}))",
+            "js.rename": "declared.check(js.drop($(tree, {'b': 'a'}), 'v'))",
+        },
+    ),
+    Situation(
+        "only picks nothing",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+# Fails:
+declared.init(key, only='x')
+""",
+        {"only=": "declared.init(key)"},
+    ),
+    Situation(
+        "a key is a number",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+# Fails:
+declared.init(3)
+""",
+        {"jax.random.key(3)": "declared.init($)"},
+    ),
+    Situation(
+        "several keys",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+keys = jax.random.split(key, 3)
+# Fails:
+declared.init(keys)
+""",
+        {
+            "jax.vmap(declared.init)(keys)": "assert ($)['w'].shape == (3, 2)",
+            "jax.random.key(0)": "declared.init($)",
+        },
+    ),
+    # Operations on trees.
+    Situation(
+        "a variable of a tree is missing",
+        """
+# Fails:
+js.get_variable({'v': jnp.ones(2)}, 'w', (2,))
+""",
+        {"key=jax.random.key(...)": "FILL 0\njs.get_variable({'v': jnp.ones(2)}, 'w', (2,), $)"},
+    ),
+    Situation(
+        "a counter is at its limit",
+        """
+tree = js.VarTree({'n': jnp.int32(3)})
+# Fails:
+js.count_up_to(tree, 'n', 3)
+""",
+        {"js.assign(tree, 'n', 0)": "assert js.count_up_to($, 'n', 3)[0] == 0"},
+    ),
+    Situation(
+        "what is assigned isn't there",
+        """
+tree = js.VarTree({'v': jnp.ones(2)})
+value = jnp.ones(2)
+# Fails:
+js.assign(tree, 'w', value)
+""",
+        {"tree | {'w': value}": "assert list($) == ['v', 'w']"},
+        ("js.assign",),
+    ),
+    Situation(
+        "a flag is counted up",
+        """
+tree = js.VarTree({'v': jnp.array(True)})
+value = jnp.array(False)
+# Fails:
+js.assign_add(tree, 'v', value)
+""",
+        {"js.assign(tree, 'v', value)": "assert not ($)['v']"},
+        ("js.assign_add",),
+    ),
+    Situation(
+        "another dtype is assigned",
+        """
+tree = js.VarTree({'v': jnp.ones(2)})
+value = jnp.zeros(2, jnp.int32)
+# Fails:
+js.assign(tree, 'v', value)
+""",
+        {"value.astype('float32')": "js.assign(tree, 'v', $)"},
+    ),
+    Situation(
+        "arrays in a list are assigned",
+        """
+tree = js.VarTree({'v': jnp.ones(2)})
+value = [jnp.float32(1), jnp.float32(2)]
+# Fails:
+js.assign(tree, 'v', value)
+""",
+        {"jnp.asarray(value, 'float32')": "js.assign(tree, 'v', $)"},
+        ("Array(*",),
+    ),
+    *(
+        Situation(
+            f"{value} doesn't fit into {dtype}",
+            f"""
+tree = js.VarTree({{'v': jnp.zeros((), '{dtype}')}})
+value = {value}
+# Fails:
+js.assign(tree, 'v', value)
+""",
+            {f"np.asarray(value).astype('{dtype}')": "js.assign(tree, 'v', $)"},
+        )
+        for value, dtype in (("300", "int8"), ("2**40", "int32"), ("1.5", "int32"))
+    ),
+    Situation(
+        "a shape is to be broadcast",
+        """
+tree = js.VarTree({'v': jnp.ones((2, 3))})
+value = jnp.zeros(3)
+# Fails:
+js.assign(tree, 'v', value)
+""",
+        {"jnp.broadcast_to(value, (2, 3))": "js.assign(tree, 'v', $)"},
+        ("js.assign",),
+    ),
+    Situation(
+        "a scalar is to be broadcast",
+        """
+tree = js.VarTree({'v': jnp.ones((2, 3))})
+value = 0.5
+# Fails:
+js.assign(tree, 'v', value)
+""",
+        {"jnp.full_like(tree['v'], value)": "js.assign(tree, 'v', $)"},
+        ("js.assign",),
+    ),
+    Situation(
+        "updates are to be broadcast",
+        """
+tree = js.VarTree({'v': jnp.ones((2, 3))})
+updates = jnp.zeros(3)
+# Fails:
+js.scatter_update(tree, 'v', [0, 1], updates)
+""",
+        {"jnp.broadcast_to(updates, (2, 3))": "js.scatter_update(tree, 'v', [0, 1], $)"},
+        ("js.scatter_update",),
+    ),
+    *(
+        Situation(
+            f"indices are {indices}",
+            f"""
+tree = js.VarTree({{'v': jnp.ones(3)}})
+indices = {indices}
+# Fails:
+js.scatter_update(tree, 'v', indices, jnp.zeros(2))
+""",
+            {"jnp.asarray(indices, 'int32')": "js.scatter_update(tree, 'v', $, jnp.zeros(2))"},
+            ("js.scatter_update",),
+        )
+        for indices in ("jnp.array([0.0, 1.0])", "[0.0, 1.0]", "np.array([0, 1], np.uint8)")
+    ),
+    Situation(
+        "a scalar has no rows",
+        """
+tree = js.VarTree({'v': jnp.ones(())})
+value = jnp.zeros(())
+# Fails:
+js.scatter_update(tree, 'v', [0], [0.0])
+""",
+        {"js.assign(tree, 'v', value)": "$"},
+        ("js.scatter_update",),
+    ),
+    Situation(
+        "a tree is abstract",
+        """
+tree = js.VarTree({'v': jax.ShapeDtypeStruct((2,), jnp.float32)})
+# Fails:
+js.assign_add(tree, 'v', jnp.ones(2))
+""",
+        {
+            "jax.eval_shape(lambda tree: js.assign_add(tree, ...), tree)": (
+                "FILL 'v', jnp.ones(2)\nassert ($)['v'].shape == (2,)"
+            )
+        },
+    ),
+    # Moving averages.
+    Situation(
+        "there is no average",
+        """
+ema = js.ExponentialMovingAverage(0.9)
+params = js.VarTree({'w': jnp.ones(2)})
+averages = ema.init(params)
+# Fails:
+ema.average(params)
+""",
+        {
+            "ema.init(params)": "ema.average($)",
+            "ema.apply(averages, params)": "ema.average($)",
+        },
+    ),
+    Situation(
+        "averages are of other variables",
+        """
+ema = js.ExponentialMovingAverage(0.9)
+params = js.VarTree({'w': jnp.ones(2)})
+tree = js.VarTree({'w': jnp.ones(2), 'v': jnp.ones(2)})
+averages = ema.init(params)
+# Fails:
+ema.apply(averages, tree)
+""",
+        {
+            "averages = ema.init(params)": "params = tree\n$\nema.apply(averages, tree)",
+            "ema.apply(averages, js.select(tree, ...))": "FILL 'w'\n$",
+        },
+    ),
+    Situation(
+        "an integer has no average",
+        """
+def model(scope):
+    scope.get_variable('w', (2,))
+    scope.get_variable('n', (), jnp.int32, trainable=False)
+declared = js.declare(model)()
+variables = declared.init(key)
+ema = js.ExponentialMovingAverage(0.9)
+# Fails:
+ema.init(variables)
+""",
+        {"params, state = declared.split(variables)": "$\nema.init(params)"},
+    ),
+    Situation(
+        "steps are given once",
+        """
+params, step = js.VarTree({'w': jnp.ones(2)}), 3
+averages = js.ExponentialMovingAverage(0.9).init(params)
+# Fails:
+js.ExponentialMovingAverage(0.9, 3)
+""",
+        {
+            "ema.apply(averages, params, num_updates=step)": (
+                "ema = js.ExponentialMovingAverage(0.9)\n$"
+            )
+        },
+        ("num_updates=3",),
+    ),
+    Situation(
+        "averages of nothing",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+ema = js.ExponentialMovingAverage(0.9)
+# Fails:
+ema.variables_to_restore(declared, 'x')
+""",
+        {"moving_average_variables=": "ema.variables_to_restore(declared)"},
+    ),
+    # Layers.
+    Situation(
+        "dropout in attention is neither on nor off",
+        """
+def attention(scope, x, **more):
+    return layers.multi_head_attention(scope, x, num_heads=4, head_size=2, dropout_rate=0.1, **more)
+# Fails:
+js.declare(attention)(jnp.ones((1, 8, 8)))
+""",
+        dict.fromkeys(
+            ("training=True", "training=False"),
+            "js.declare(lambda scope, x: attention(scope, x, $))(jnp.ones((1, 8, 8)))",
+        ),
+    ),
+    Situation(
+        "a layer of integers",
+        """
+x = jnp.ones((1, 8), jnp.int32)
+layer = lambda scope, x: layers.dense(scope, x, units=4)
+# Fails:
+js.declare(layer)(x)
+""",
+        {
+            "x.astype(jnp.float32)": "js.declare(layer)($)",
+            "layers.embedding": """
+layer = lambda scope, x: $(scope, x, input_dim=10, output_dim=4)
+js.declare(layer)(x)
+""",
+        },
+    ),
+    Situation(
+        "a convolution without a batch",
+        """
+x = jnp.ones((8, 4))
+conv = lambda scope, x: layers.conv(scope, x, filters=4, kernel_size=3)
+# Fails:
+js.declare(conv)(x)
+""",
+        {"x[None]": "js.declare(conv)($)"},
+    ),
+    Situation(
+        "training is traced",
+        """
+layer = lambda scope, x, training: layers.batch_norm(scope, x, training=training)
+x = jnp.ones((2, 4))
+# Fails:
+js.declare(lambda scope, x: jax.jit(layer)(scope, x, True))(x)
+""",
+        {
+            "functools.partial(layer, training=...)": (
+                "FILL True\n"
+                "js.declare(lambda scope, x: jax.jit(js.with_updates($))(scope, x)[0])(x)"
+            ),
+            "jax.jit(..., static_argnames='training')": (
+                "FILL js.with_updates(layer)\n"
+                "js.declare(lambda scope, x: $(scope, x, training=True)[0])(x)"
+            ),
+        },
+    ),
+    # The Saver.
+    Situation(
+        "functions are saved",
+        """
+saver, step = Saver(directory), 1
+relu = lambda x: x
+tree = js.VarTree({'w': jnp.ones(2), 'f': relu})
+# Fails:
+saver.save(tree, step)
+""",
+        {
+            "js.drop(tree, lambda name, x: callable(x))": "saver.save($, step)",
+            "jax.tree.map(lambda x: None if callable(x) else x, tree)": "saver.save($, step)",
+        },
+    ),
+    Situation(
+        "a module of Equinox is saved",
+        """
+import equinox
+saver, step = Saver(directory), 1
+tree = equinox.nn.MLP(2, 3, 4, 1, key=key)
+# Fails:
+saver.save(tree, step)
+""",
+        {
+            "js.drop(tree, lambda name, x: callable(x))": (
+                "tree = js.VarTree({'w': jnp.ones(2), 'f': jax.nn.relu})\nsaver.save($, step)"
+            ),
+            "jax.tree.map(lambda x: None if callable(x) else x, tree)": """
+arrays = $
+saver.save(arrays, step)
+again = equinox.combine(saver.restore(arrays), tree)
+assert (again(jnp.ones(2)) == tree(jnp.ones(2))).all()
+""",
+        },
+    ),
+    Situation(
+        "sets and dates are saved",
+        """
+saver, step = Saver(directory), 1
+tree = {'w': jnp.ones(2), 'o': {1}, 'd': np.array('2020', 'datetime64[Y]')}
+# Fails:
+saver.save(tree, step)
+""",
+        {
+            "js.drop(tree, lambda name, x: type(x).__name__ in ['set'] or str(getattr(x, 'dtype', "
+            "'')) in ['datetime64[Y]'])": "saver.save($, step)",
+            "jax.tree.map(lambda x: None if type(x).__name__ in ['set'] or str(getattr(x, 'dtype', "
+            "'')) in ['datetime64[Y]'] else x, tree)": "saver.save($, step)",
+        },
+    ),
+    Situation(
+        "functions are restored",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2)}, 1)
+target = js.VarTree({'w': jnp.zeros(2), 'f': jax.nn.relu})
+# Fails:
+saver.restore(target)
+""",
+        {
+            "js.drop(target, lambda name, x: callable(x))": "assert saver.restore($)['w'].all()",
+            "jax.tree.map(lambda x: None if callable(x) else x, target)": (
+                "assert saver.restore($, missing='keep')['w'].all()"
+            ),
+        },
+        ("jax.ShapeDtypeStruct", "jax.tree_util.register_dataclass"),
+    ),
+    Situation(
+        "a declaration is saved",
+        """
+saver, step = Saver(directory), 1
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+# Fails:
+saver.save(declared.abstract(), step)
+""",
+        {"declared.init(key)": "saver.save($, step)"},
+    ),
+    Situation(
+        "select picks nothing",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2)}, 1)
+target = {'w': jnp.zeros(2)}
+# Fails:
+saver.restore(target, select='x')
+""",
+        {"select=": "assert saver.restore(target)['w'].all()"},
+    ),
+    Situation(
+        "var_list picks nothing",
+        """
+tree = js.VarTree({'w': jnp.ones(2)})
+# Fails:
+Saver(directory, var_list=['x']).save(tree, 1)
+""",
+        {"var_list=": "Saver(directory).save(tree, 1)"},
+    ),
+    Situation(
+        "var_list is a string",
+        """
+tree = js.VarTree({'enc/w': jnp.ones(2)})
+# Fails:
+Saver(directory, var_list='enc/w')
+""",
+        {"var_list=['enc/**']": "Saver(directory, $).save(tree, 1)"},
+    ),
+    Situation(
+        "var_list holds values",
+        """
+tree = js.VarTree({'w': jnp.ones(2)})
+# Fails:
+Saver(directory, var_list=dict(tree))
+""",
+        {"var_list=list(tree)": "Saver(directory, $).save(tree, 1)"},
+    ),
+    Situation(
+        "a dtype differs",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2)}, 1)
+target = {'w': jnp.zeros(2, jnp.bfloat16)}
+# Fails:
+saver.restore(target)
+""",
+        {"convert=True": "assert saver.restore(target, $)['w'].all()"},
+    ),
+    Situation(
+        "the checkpoint holds more",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2), 'v': 1.0}, 1)
+target = {'w': jnp.zeros(2)}
+# Fails:
+saver.restore(target)
+""",
+        {"unexpected='ignore'": "assert saver.restore(target, $)['w'].all()"},
+    ),
+    Situation(
+        "the target holds more",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2)}, 1)
+def model(scope):
+    scope.get_variable('v', (2,))
+    scope.get_variable('w', (2,))
+declared = js.declare(model)()
+# Fails:
+saver.restore(declared.init(key))
+""",
+        {
+            "missing='keep'": "assert saver.restore(declared.init(key), $)['w'].all()",
+            "missing='init'": "assert saver.restore(declared, $, key=key)['w'].all()",
+            "key=": "assert saver.restore(declared, missing='init', $key)['w'].all()",
+        },
+    ),
+    *(
+        Situation(
+            f"all is below a scope: {rename}",
+            f"""
+saver = Saver(directory)
+saver.save(js.VarTree({{'{saved}': jnp.ones(2)}}), 1)
+target = js.VarTree({{'{name}': jnp.zeros(2)}})
+# Fails:
+saver.restore(target)
+""",
+            {f"rename={rename}": f"assert saver.restore(target, $)['{name}'].all()"},
+        )
+        for saved, name, rename in (("a/w", "w", "{'a': ''}"), ("w", "a/w", "{'': 'a'}"))
+    ),
+    Situation(
+        "a step is saved again",
+        """
+saver, tree = Saver(directory), {'w': jnp.ones(2)}
+saver.save(tree, 1)
+# Fails:
+saver.save(tree, 1)
+""",
+        {"saver.save(tree, 1, overwrite=True)": "$"},
+    ),
+    Situation(
+        "nothing is saved",
+        """
+saver, tree, step = Saver(directory), {'w': jnp.ones(2)}, 3
+# Fails:
+saver.restore(tree)
+""",
+        {"saver.save(tree, step)": "$\nsaver.restore(tree)"},
+    ),
+    Situation(
+        "a step is damaged",
+        """
+saver, target = Saver(directory), {'w': jnp.ones(2)}
+saver.save(target, 1)
+(saver.save(target, 2) / 'packed.bin').write_bytes(b'')
+# Fails:
+saver.restore(target, 2)
+""",
+        {"saver.restore(target, step=1)": "$"},
+    ),
+    Situation(
+        "initial values need a key",
+        """
+saver = Saver(directory)
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+saver.save(js.VarTree(), 1)
+# Fails:
+saver.restore(declared, missing='init')
+""",
+        {"saver.restore(declared, missing='init', key=jax.random.key(0))": "$"},
+        ("missing='init'",),
+    ),
+    Situation(
+        "a tree has no initial values",
+        """
+saver = Saver(directory)
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+target = declared.init(key)
+saver.save(js.VarTree(), 1)
+# Fails:
+saver.restore(target, missing='init')
+""",
+        {
+            "saver.restore(declared, missing='init', key=key)": "$",
+            "saver.restore(target, missing='keep')": "$",
+            "declared.init(key)": "target = $\nsaver.restore(target, missing='keep')",
+        },
+    ),
+    Situation(
+        "a part of a declaration is restored",
+        """
+saver = Saver(directory)
+def model(scope):
+    scope.get_variable('v', (2,))
+    scope.get_variable('w', (2,))
+declared = js.declare(model)()
+saver.save(declared.init(key), 1)
+# Fails:
+saver.restore(declared, select='w')
+""",
+        {
+            "key=jax.random.key(0)": "saver.restore(declared, select='w', $)",
+            "declared.init(key)": "saver.restore($, select='w')",
+            "js.select(declared.abstract(), ...)": "FILL 'w'\nsaver.restore($, select='w')",
+        },
+    ),
+    Situation(
+        "a part of an abstract tree is restored",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2), 'v': jnp.ones(2)}, 1)
+leaf = jax.ShapeDtypeStruct((2,), jnp.float32)
+target = js.VarTree({'v': leaf, 'w': leaf})
+# Fails:
+saver.restore(target, select='w')
+""",
+        {"js.select(target, ...)": "FILL 'w'\nsaver.restore($, select='w')"},
+    ),
+    Situation(
+        "what is best has no direction",
+        """
+# Fails:
+Saver(directory, best='loss')
+""",
+        dict.fromkeys(("best='min:loss'", "best='max:accuracy'"), "Saver(directory, $)"),
+    ),
+    Situation(
+        "a metric has no name",
+        """
+saver = Saver(directory, best='min:loss')
+tree, step = {'w': jnp.ones(2)}, 1
+# Fails:
+saver.save(tree, step, metrics=0.5)
+""",
+        {"metrics={'loss': 0.5}": "saver.save(tree, step, $)"},
+    ),
+    Situation(
+        "a metric is missing",
+        """
+saver = Saver(directory, best='min:loss')
+tree, step = {'w': jnp.ones(2)}, 1
+# Fails:
+saver.save(tree, step)
+""",
+        {"saver.save(tree, step, metrics={'loss': ...})": "FILL 0.5\n$"},
+    ),
+    Situation(
+        "nothing is best",
+        """
+tree, step = {'w': jnp.ones(2)}, 1
+# Fails:
+Saver(directory).best_step()
+""",
+        {
+            "Saver(directory, best='min:loss')": "saver = $",
+            "saver.save(tree, step, metrics={'loss': ...})": """
+FILL 0.5
+saver = Saver(directory, best='min:loss')
+$
+assert saver.best_step() == 1
+""",
+        },
+    ),
+    Situation(
+        "a name can't be nested for Orbax",
+        """
+saver, tree = Saver(directory), js.VarTree({'a': jnp.ones(2), 'a/b': jnp.ones(2)})
+# Fails:
+saver.save(tree, 1, portable=True)
+""",
+        {"portable=True": "saver.save(tree, 1)"},
+    ),
+    Situation(
+        "a tree is laid out by rules",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2)}, 1)
+mesh = jax.make_mesh((1,), ('a',))
+# Fails:
+saver.restore({'w': jnp.ones(2)}, mesh=mesh)
+""",
+        {
+            "jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)": """
+shape, dtype, sharding = (2,), jnp.float32, jax.sharding.NamedSharding(mesh, P('a'))
+assert saver.restore({'w': $})['w'].sharding == sharding
+"""
+        },
+    ),
+    Situation(
+        "what is no array is indexed",
+        """
+saver = Saver(directory)
+saver.save({'w': 'text'}, 1)
+# Fails:
+saver.open()['w'][0]
+""",
+        {"saver.open()['w'].read()": "assert $ == 'text'"},
+    ),
+    # TensorFlow's checkpoints.
+    Situation(
+        "the checkpoint holds slots and averages",
+        """
+def ones(*names):
+    return {name: np.ones(2, np.float32) for name in names}
+tree = js.VarTree({'w': jnp.zeros(2)})
+path = tf_checkpoint.write(
+    os.path.join(directory, 'm'), ones('w', 'w/Adam', 'w/ExponentialMovingAverage', 'x')
+)
+# Fails:
+tensorflow.restore(tree, path)
+""",
+        {
+            "drop=tensorflow.SLOTS": "tensorflow.restore(tree, path, $, unexpected='ignore')",
+            "averages='ExponentialMovingAverage'": (
+                "tensorflow.restore(tree, path, $, unexpected='ignore')"
+            ),
+            "drop='**/ExponentialMovingAverage'": (
+                "tensorflow.restore(tree, path, $, unexpected='ignore')"
+            ),
+            "drop=": "tensorflow.restore(tree, path, $['x', 'w/*'])",
+            "unexpected='ignore'": "tensorflow.restore(tree, path, $)",
+        },
+    ),
+    Situation(
+        "a kernel is transposed",
+        """
+value = np.arange(6, dtype=np.float32).reshape(2, 3)
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': value})
+tree = js.VarTree({'w': jnp.zeros((3, 2))})
+# Fails:
+tensorflow.restore(tree, path)
+""",
+        {
+            "tensorflow.Through('w', np.transpose)": (
+                "tree, _ = tensorflow.restore(tree, path, {'w': $})\n"
+                "assert (tree['w'] == value.T).all()"
+            )
+        },
+    ),
+    Situation(
+        "a dtype of TensorFlow's differs",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+tree = js.VarTree({'w': jnp.zeros(2, jnp.bfloat16)})
+# Fails:
+tensorflow.restore(tree, path)
+""",
+        {"convert=True": "tensorflow.restore(tree, path, $)"},
+    ),
+    Situation(
+        "TensorFlow's checkpoint lacks one",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+def model(scope):
+    scope.get_variable('v', (2,))
+    scope.get_variable('w', (2,))
+declared = js.declare(model)()
+# Fails:
+tensorflow.restore(declared.init(key), path)
+""",
+        {
+            "missing='keep'": "tensorflow.restore(declared.init(key), path, $)",
+            "missing='init'": "tensorflow.restore(declared, path, $, key=key)",
+            "key=": "tensorflow.restore(declared, path, missing='init', $key)",
+        },
+    ),
+    Situation(
+        "no rule speaks of one",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+def model(scope):
+    scope.get_variable('v', (2,))
+    scope.get_variable('w', (2,))
+declared = js.declare(model)()
+# Fails:
+tensorflow.restore(declared, path, {'w': 'w'})
+""",
+        {
+            "key=jax.random.key(0)": "tensorflow.restore(declared, path, {'w': 'w'}, $)",
+            "declared.init(key)": "tensorflow.restore($, path, {'w': 'w'})",
+        },
+    ),
+    Situation(
+        "there are no averages",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+# Fails:
+tensorflow.load(path, averages='EMA')
+""",
+        {"averages=": "tensorflow.load(path)"},
+    ),
+    Situation(
+        "a function is exported",
+        """
+tree, path = js.VarTree({'v': jnp.ones(2), 'w': jnp.ones((2, 3))}), os.path.join(directory, 'm')
+name, function, inverse = 'w', np.transpose, np.transpose
+# Fails:
+tensorflow.export(tree, path, {'x': 'v', 'y': tensorflow.Through(name, function)})
+""",
+        {
+            "tensorflow.Through(name, function, inverse)": (
+                "tensorflow.export(tree, path, {'x': 'v', 'y': $})"
+            ),
+            "js.select(tree, ...)": "FILL 'v'\ntensorflow.export($, path, {'x': 'v'})",
+        },
+    ),
+    Situation(
+        "text is restored from TensorFlow",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+target = js.VarTree({'s': 'text', 'w': jnp.zeros(2)})
+# Fails:
+tensorflow.restore(target, path)
+""",
+        {"js.drop(target, ...)": "FILL 's'\ntensorflow.restore($, path)"},
+    ),
+    Situation(
+        "a scalar is stacked",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'a/w': np.float32(1)})
+tree = js.VarTree({'a/w': jnp.zeros(())})
+# Fails:
+tensorflow.restore(tree, path, stacks=['a'])
+""",
+        {"stacks=": "tensorflow.restore(tree, path)"},
+    ),
+    Situation(
+        "a name of TensorFlow's is not legal",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w:0': np.ones(2), 'v': np.ones(2)})
+# Fails:
+tensorflow.load(path)
+""",
+        {
+            "rename=": "tensorflow.load(path, $lambda name: name.partition(':')[0])",
+            "drop=": "tensorflow.load(path, $lambda name, entry: ':' in name)",
+        },
+    ),
+    Situation(
+        "a tree gets initial values from TensorFlow",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+# Fails:
+tensorflow.restore(declared.init(key), path, missing='init')
+""",
+        {
+            "tensorflow.restore(declared, path, missing='init', key=key)": "$",
+            "missing='keep'": "tensorflow.restore(declared.init(key), path, $)",
+        },
+    ),
+    Situation(
+        "initial values need a key, beside TensorFlow's",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+# Fails:
+tensorflow.restore(declared, path, missing='init')
+""",
+        {"key=jax.random.key(0)": "tensorflow.restore(declared, path, missing='init', $)"},
+        ("missing='init'",),
+    ),
+    Situation(
+        "select picks nothing of TensorFlow's",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})
+tree = js.VarTree({'w': jnp.zeros(2)})
+# Fails:
+tensorflow.restore(tree, path, select='x')
+""",
+        {"select=": "tensorflow.restore(tree, path)"},
+    ),
+    Situation(
+        "a number has no dtype",
+        """
+path, value = os.path.join(directory, 'm'), 1.0
+# Fails:
+tf_checkpoint.write(path, {'w': value})
+""",
+        {"np.asarray(value, np.float32)": "tf_checkpoint.write(path, {'w': $})"},
+    ),
+    Situation(
+        "a writer outside its block",
+        """
+path = os.path.join(directory, 'm')
+# Fails:
+tf_checkpoint.Writer(path).add('w', np.ones(2))
+""",
+        {"with tf_checkpoint.Writer(path) as writer": "$:\n    writer.add('w', np.ones(2))"},
+    ),
+    # Transforms over meshes.
+    Situation(
+        "a shard's shape is asked for",
+        """
+mesh = jax.make_mesh((2,), ('data',))
+sharding = jax.sharding.NamedSharding(mesh, P('data'))
+tree = js.VarTree({'w': jax.device_put(jnp.ones(4), sharding)})
+def model(scope, x):
+    return scope.get_variable('w', (2,)) + x
+wrong = lambda scope, x: scope.get_variable('w', (4,)) + x
+scope, x = js.Scope(tree), jnp.ones(())
+function = lambda name, value: P('data')
+# Fails:
+jax.shard_map(wrong, mesh=mesh, in_specs=(P('data'), P()), out_specs=P('data'))(scope, x)
+""",
+        {
+            "in_specs=(scope.specs(function, P()), ...)": (
+                "FILL P()\njax.shard_map(model, mesh=mesh, $, out_specs=P('data'))(scope, x)"
+            ),
+            "js.declare(model)(...).check(tree)": """
+FILL x
+try:
+    $
+except js.TreeMismatchError as error:
+    assert "'w' is (4,) in the tree, (2,) declared" in str(error)
+""",
+        },
+        ("jax.shard_map",),
+    ),
+    Situation(
+        "a sharded variable is created by a shard",
+        """
+mesh, spec = jax.make_mesh((2,), ('data',)), P('data')
+def block(scope, x):
+    return scope.get_variable('w', (2,), sharding=spec) + x
+def model(scope, x):
+    return jax.shard_map(block, mesh=mesh, in_specs=(P(), P()), out_specs=P('data'))(scope, x)
+# Fails:
+js.declare(model)(jnp.ones(2))
+""",
+        {
+            "in_specs=(scope.specs(lambda name, value: spec, PartitionSpec()), ...)": """
+FILL P()
+def model(scope, x):
+    return jax.shard_map(block, mesh=mesh, $, out_specs=P('data'))(scope, x)
+assert js.declare(model)(jnp.ones(2))['w'].shape == (4,)
+"""
+        },
+        ("sharding=*", "jax.shard_map"),
+    ),
+]
