@@ -107,8 +107,8 @@ def fragments(text: str) -> list[str]:
     while match := _WORD.search(text, at):
         start = match.start()
         at = match.end()
-        if text[start - 1 : start] in ("'", '"', "-") and start:
-            # In quotes or an option. A quoted glob or name is no code.
+        if start and text[start - 1] in "'\"-.":
+            # A quoted name or glob, an option of a command, what is put behind another expression.
             continue
         code = _longest(text, start)
         if code:
