@@ -858,6 +858,7 @@ def model(scope, x):
 assert model(js.Scope({}), 1.0)[1]['h'] == 1
 """
         },
+        ("scope.with_values(tree)",),
     ),
     # Declarations.
     Situation(

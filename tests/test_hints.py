@@ -70,6 +70,7 @@ ENTRY_POINTS = {
     },
     "interop/tensorflow.py": {
         "rename": (tensorflow.load,),
+        "stacks": (tensorflow.restore, tensorflow.export),
         "drop": (tensorflow.load,),
         "missing": _tensorflow,
         "key": _tensorflow,
@@ -85,6 +86,7 @@ ENTRY_POINTS = {
         ("rename", "unexpected", "missing", "key", "select", "convert"), _restore
     ),
     "saver/_naming.py": {"portable": (js.Saver.save, js.Saver.save_async)},
+    "saver/_renaming.py": dict.fromkeys(("rename", "unexpected"), _restore),
     "saver/_restoring.py": dict.fromkeys(("select", "missing", "key"), _restore),
     "saver/_retention.py": {"best": (js.Saver,), "metrics": (js.Saver.save,)},
     "saver/_saver.py": dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
