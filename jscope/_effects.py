@@ -121,7 +121,8 @@ def with_records(
         scope = _scope_of(variables, kwargs, "with_records")
         ledger = RecordsLedger(scope._path, selector, scope._begun().records)
         try:
-            out = model(with_ledgers(scope, None, ledger), *args, **kwargs)
+            with branches_explained():
+                out = model(with_ledgers(scope, None, ledger), *args, **kwargs)
         finally:
             ledger.close()
         records, lost = (_relative(scope, e) for e in (ledger.entries, ledger.out_of_reach))

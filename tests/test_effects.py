@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import types
 
 import jax
 import jax.numpy as jnp
@@ -392,6 +393,235 @@ def test_a_training_loop_with_state_traces_once():
     assert (list(params), list(state)) == (["w"], ["mean"])
 
 
+# Scopes that leave a call have the values of the moment when it ended.
+
+
+def tick(scope, x):
+    n = scope.get_variable("n", (), initializer=js.initializers.zeros, trainable=False)
+    scope.assign("n", n + 1)
+    return x + scope["n"]
+
+
+def tick_and_return(scope, x):
+    return tick(scope, x), scope
+
+
+def stepped(scope, x):
+    """One step of a loop that carries a scope."""
+    (y, scope), updates = js.with_updates(tick_and_return)(scope, x)
+    return scope, y, updates
+
+
+def by_scan(scope, xs):
+    def body(scope, x):
+        scope, y, updates = stepped(scope, x)
+        return scope, (y, updates["n"])
+
+    scope, (ys, ns) = lax.scan(body, scope, xs)
+    return scope, ys, ns[-1]
+
+
+def by_fori_loop(scope, xs):
+    def body(i, carry):
+        scope, ys, _ = carry
+        scope, y, updates = stepped(scope, xs[i])
+        return scope, ys.at[i].set(y), updates["n"]
+
+    return lax.fori_loop(0, len(xs), body, (scope, jnp.zeros_like(xs), jnp.float32(0)))
+
+
+def by_while_loop(scope, xs):
+    def body(carry):
+        i, *rest = carry
+        return i + 1, *by_fori_step(i, rest)
+
+    def by_fori_step(i, carry):
+        scope, ys, _ = carry
+        scope, y, updates = stepped(scope, xs[i])
+        return scope, ys.at[i].set(y), updates["n"]
+
+    start = (0, scope, jnp.zeros_like(xs), jnp.float32(0))
+    return lax.while_loop(lambda carry: carry[0] < len(xs), body, start)[1:]
+
+
+def by_values(scope, xs):
+    def body(scope, x):
+        y, updates = js.with_updates(tick)(scope, x)
+        return scope.with_values(js.VarTree(scope) | updates), (y, updates["n"])
+
+    scope, (ys, ns) = lax.scan(body, scope, xs)
+    return scope, ys, ns[-1]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("loop", [by_scan, by_fori_loop, by_while_loop, by_values])
+def test_state_goes_through_the_steps_of_a_loop_in_the_scope_that_is_carried(loop, wrap):
+    @wrap
+    def run(tree):
+        scope = js.Scope(tree, rngs=jax.random.key(0))
+        after, ys, n = loop(scope, jnp.zeros(4))
+        return js.VarTree(after), js.VarTree(scope), ys, n
+
+    tree = js.VarTree({"n": jnp.float32(0), "other": jnp.float32(7)})
+    with jax.checking_leaks():
+        after, before, ys, n = run(tree)
+    assert ys.tolist() == [1, 2, 3, 4]
+    assert float(n) == float(after["n"]) == 4
+    assert (float(before["n"]), float(after["other"])) == (0, 7)
+
+
+@pytest.mark.parametrize("loop", [by_scan, by_fori_loop, by_while_loop, by_values])
+def test_the_state_of_a_loop_is_declared_where_the_loop_creates_it(loop):
+    assert list(js.declare(lambda scope: loop(scope, jnp.zeros(4))[1])()) == ["n"]
+
+
+def test_a_scope_that_leaves_keeps_its_values_wherever_it_is_kept():
+    def model(scope):
+        a = scope / "a"
+        kept = {"in a list": [a], "in an object": types.SimpleNamespace(scope=a)}
+        before = a / "deeper"
+        a.assign("n", jnp.float32(5))
+        (scope / "a/deeper").assign("m", jnp.float32(6))
+        return a, kept, before, lambda: a["n"]
+
+    scope = js.Scope({"a/n": jnp.float32(1), "a/deeper/m": jnp.float32(2)})
+    (a, kept, before, read), updates = js.with_updates(model)(scope)
+    for one in (a, kept["in a list"][0], kept["in an object"].scope):
+        assert [float(leaf) for leaf in jax.tree.leaves(one)] == [6, 5]
+        assert float(one["n"]) == float(jax.jit(lambda s: s["n"])(one)) == 5
+    assert float(before["m"]) == 6
+    assert float(read()) == 5
+    assert float(scope["a/n"]) == 1  # what was passed is as it was
+    assert sorted(updates) == ["a/deeper/m", "a/n"]
+    with pytest.raises(js.ScopeError, match="with_updates has ended"):
+        a.assign("n", 1.0)
+
+
+def test_scopes_leave_nested_calls_with_the_values_of_their_own_call():
+    def inner(scope):
+        scope.assign("n", scope["n"] + 1)
+        return scope
+
+    def outer(scope):
+        first, updates = js.with_updates(inner)(scope)
+        scope.update(updates)
+        second, _ = js.with_updates(inner)(scope)
+        third, _ = js.with_updates(inner)(second)
+        return first, scope, second, third
+
+    scopes, updates = js.with_updates(outer)({"n": jnp.float32(0)})
+    assert [float(scope["n"]) for scope in scopes] == [1, 1, 2, 3]
+    assert float(updates["n"]) == 1
+
+
+def test_a_scope_that_leaves_with_records_records_to_the_call_around():
+    def inner(scope):
+        scope.record("inside", 1)
+        return scope
+
+    def outer(scope):
+        left, records = js.with_records(inner)(scope / "a")
+        left.record("outside", 2)
+        return records
+
+    records, around = js.with_records(outer)({})
+    assert (dict(records), dict(around)) == ({"inside": 1}, {"a/outside": 2})
+
+
+# Branches that assign different variables.
+
+
+def branch(name):
+    def assigns(scope, x):
+        n = scope.get_variable(name, (), initializer=js.initializers.zeros, trainable=False)
+        scope.assign(name, n + x)
+        return x
+
+    return assigns
+
+
+def gated(select, **options):
+    def model(scope, x):
+        branches = [js.with_updates(branch(name), **options) for name in ("n", "m")]
+        branches.append(js.with_updates(lambda scope, x: x, **options))
+        x, updates = select(branches, scope / "a", x)
+        (scope / "a").update(updates)
+        return x, updates
+
+    return model
+
+
+SELECTS = {
+    "cond": lambda branches, scope, x: lax.cond(x > 0, branches[0], branches[1], scope, x),
+    "switch": lambda branches, scope, x: lax.switch(jnp.int32(x), branches, scope, x),
+}
+
+
+@pytest.mark.parametrize("always", ["*", ["n", "m"], ["m", "n"]])
+def test_branches_that_always_return_some_updates_agree(always):
+    tree = js.VarTree({"a/m": jnp.float32(10), "a/n": jnp.float32(20)})
+    for select, x, expected in (
+        ("cond", 1.0, (10, 21)),
+        ("cond", 0.0, (10, 20)),
+        ("cond", -1.0, (9, 20)),
+        ("switch", 0.0, (10, 20)),
+        ("switch", 1.0, (11, 20)),
+        ("switch", 2.0, (10, 20)),
+    ):
+        model = gated(SELECTS[select], always=always)
+        with jax.checking_leaks():
+            _, updates = jax.jit(js.with_updates(model))(tree, jnp.float32(x))
+        assert (float(updates["a/m"]), float(updates["a/n"])) == expected
+        declared = js.declare(model)(jnp.float32(x))
+        assert list(declared) == ["a/n", "a/m"]
+        assert js.init(model)(jax.random.key(0), jnp.float32(x))["a/m"] == 0
+
+
+def test_what_always_selects_must_exist_and_is_relative_to_the_scope():
+    tree = {"a/n": jnp.float32(1), "a/b/m": jnp.float32(2)}
+    _, updates = js.with_updates(lambda scope: None, always="b/*")(js.Scope(tree) / "a")
+    assert dict(updates) == {"b/m": 2}
+    with pytest.raises(js.SelectorError, match="close names: 'n'"):
+        js.with_updates(lambda scope: None, always="nn")(js.Scope(tree) / "a")
+
+
+@pytest.mark.parametrize("apply", ["with_updates", "with_records", "declare", "init", "inline"])
+@pytest.mark.parametrize(("select", "second"), [("cond", "false_fun"), ("switch", "branch")])
+def test_branches_that_assign_different_variables_are_named(select, second, apply):
+    model = gated(SELECTS[select])
+    tree = js.VarTree({"a/m": jnp.float32(10), "a/n": jnp.float32(20)})
+    x, key = jnp.float32(1), jax.random.key(0)
+
+    def created_outside(scope, x):
+        for name in ("n", "m"):
+            (scope / "a").get_variable(name, (), initializer=js.initializers.zeros)
+        return model(scope, x)
+
+    calls = {
+        "with_updates": lambda: js.with_updates(model)(tree, x),
+        "with_records": lambda: js.with_records(model)(tree, x),
+        "declare": lambda: js.declare(model)(x),
+        "init": lambda: js.init(model)(key, x),
+        "inline": lambda: js.init(created_outside, inline=True)(key, x),
+    }
+    with pytest.raises(js.BranchError) as caught:
+        calls[apply]()
+    text = str(caught.value)
+    assert f"The branches of jax.lax.{select} assign different variables: 'n' only by" in text
+    assert f"'m' only by {second}" in text
+    assert "js.with_updates(branch, always=['m', 'n'])" in text
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_other_errors_of_branches_are_jaxs_own():
+    def model(scope, x):
+        return lax.cond(x > 0, lambda x: x, lambda x: (x, x), x)
+
+    with pytest.raises(TypeError) as caught:
+        js.with_updates(model)({}, jnp.float32(1))
+    assert not isinstance(caught.value, js.JscopeError)
+
+
 # Records.
 
 
@@ -625,3 +855,50 @@ def test_a_function_without_a_signature_can_be_a_model():
         inspect.signature(getattr)
     value, updates = js.with_updates(getattr)({"w": X}, "name")
     assert (value, len(updates)) == ("", 0)
+
+
+def recording(scope, x):
+    scope.record("inner", x)
+    return x
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS])
+def test_a_record_in_the_body_of_a_transform_is_an_error_if_selected(transform):
+    def model(scope, x):
+        scope.record("outer", x)
+        return TRANSFORMS[transform](recording)(scope / "a/b", x)
+
+    for selector in (None, "**", "a/b/inner", ["a/*/inner"], lambda name, _: "inner" in name):
+        with pytest.raises(js.ScopeError) as caught:
+            js.with_records(model, selector)({}, X)
+        assert "The records 'a/b/inner' were made inside a transform" in str(caught.value)
+        assert "y, records = js.with_records(block)(scope, x)" in str(caught.value)
+    with jax.checking_leaks():
+        for selector in ("outer", ["outer"], lambda name, _: name == "outer"):
+            _, records = js.with_records(model, selector)({}, X)
+            assert list(records) == ["outer"]
+        js.declare(model)(X)  # where nobody requests records
+        model(js.Scope({}), X)
+
+
+def test_a_body_is_traced_apart_where_records_are_requested_and_once_if_all_are():
+    traces = []
+
+    @jax.jit
+    def block(scope, x):
+        traces.append(scope.name)
+        _, records = js.with_records(recording)(scope, x)
+        return records
+
+    def model(scope, x):
+        return [block(scope / f"layer_{i}", x) for i in range(6)]
+
+    model(js.Scope({}), X)
+    assert len(traces) == 1
+    js.with_records(model)({}, X)
+    js.with_records(model)({}, X)
+    assert len(traces) == 2
+    for _ in range(2):
+        with pytest.raises(js.SelectorError):
+            js.with_records(model, "layer_3/*")({}, X)
+    assert len(traces) == 2 + 6
