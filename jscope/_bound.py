@@ -159,8 +159,9 @@ class Bound:
 
     def get(self, request: Request, leaves: Leaves, lineage: Lineage, site: Site) -> Any:
         self.check_sliced(leaves, f"Variable {request.name!r}")
-        value = self.read(request.name, leaves)
         whole = below(self.path, request.name)
+        shape, dtype = request.shape_said(whole), request.dtype_said(whole, self.fixed.dtype)
+        value = self.read(request.name, leaves)
         if self.loose is not None and self.loose.creators:
             lineage.not_trained(whole, surely=False)  # since no creator runs here
         elif not request.trainable:
@@ -174,13 +175,7 @@ class Bound:
             )
             raise exists_already(whole, earlier, site, hint)
         try:
-            _wanted.check_found(
-                whole,
-                request.shape_said(whole),
-                request.dtype_said(whole, self.fixed.dtype),
-                value,
-                _other_settings,
-            )
+            _wanted.check_found(whole, shape, dtype, value, _other_settings)
         except Exception:
             if earlier is None:  # so that a corrected request isn't a second use
                 lineage.forget(whole)

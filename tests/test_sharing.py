@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -419,3 +420,22 @@ def test_call_sites_leave_out_jscope_and_jax_and_are_short():
 def test_a_place_without_a_line_is_that_of_its_function():
     code = compile("x = 1", "somewhere.py", "exec")
     assert site_text(((code, 10_000),)) == "  somewhere.py:1, in <module>"
+
+
+def test_threads_that_apply_one_model_make_a_scope_each():
+    def model(scope, x):
+        return (scope / "a").get_variable("w", (3,)) * x
+
+    tree = js.VarTree({"a/w": jnp.ones(3)})
+    with ThreadPoolExecutor(4) as pool:
+        outs = list(pool.map(lambda x: model(js.Scope(tree), x), range(8)))
+    assert [float(out[0]) for out in outs] == list(range(8))
+    # One scope is one application of a model, in whichever thread.
+    scope = js.Scope(tree)
+    model(scope, 1)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(js.VariableExistsError) as caught:
+        pool.submit(model, scope, 2).result()
+    assert (
+        "To apply a model again, or in another thread, give it a new scope: "
+        "model(js.Scope(tree), ...)." in str(caught.value)
+    )
