@@ -555,6 +555,14 @@ def test_values_are_where_the_target_has_them(write):
     assert not tree["w"].committed
 
 
+def test_a_restored_tree_is_as_weakly_typed_as_its_target(write):
+    path = write({"lr": np.float32(0.5), "w": np.ones(2, np.float32)})
+    target = js.VarTree({"lr": jnp.asarray(0.1), "w": jnp.zeros(2)})
+    tree, _ = tensorflow.restore(target, path)
+    assert {name: x.weak_type for name, x in tree.items()} == {"lr": True, "w": False}
+    assert (tree["lr"], tree["lr"].dtype) == (0.5, jnp.float32)
+
+
 def test_a_declaration_is_restored_over_a_mesh(write):
     declared = js.declare(stacked_model)(jnp.ones((1, 3)))
     mesh = jax.make_mesh((3,), ("rows",))

@@ -3,11 +3,15 @@
 import dataclasses
 import enum
 import math
+import pathlib
+import re
 import struct
+import types
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import optax
 import pytest
@@ -227,6 +231,50 @@ def test_metadata_and_metrics_are_in_the_index(saver):
 
 
 @pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (np.float32(0.1), 0.10000000149011612),
+        (np.float64(0.1), 0.1),
+        (np.float16(-0.0), -0.0),
+        (ml_dtypes.bfloat16(1.5), 1.5),
+        (np.int64(-(2**62)), -(2**62)),
+        (np.uint64(2**64 - 1), 2**64 - 1),
+        (ml_dtypes.int4(-3), -3),
+        (np.bool_(True), True),
+        (np.str_("adam"), "adam"),
+        (np.array(2.5), 2.5),
+        (np.array(7, np.uint8), 7),
+        (np.array(False), False),
+        (jnp.float32(0.5), 0.5),
+        (jnp.bfloat16(0.5), 0.5),
+        (jnp.int32(3), 3),
+        (jnp.array(True), True),
+    ],
+    ids=lambda value: f"{type(value).__name__} {value}",
+)
+def test_numbers_of_numpy_and_jax_are_metadata_and_come_back_as_pythons(saver, value, stored):
+    metadata = {"a": value, "b": [{"c": value}]}
+    saver.save({"x": jnp.ones(1)}, 1, metadata=metadata)
+    found = saver.open().metadata
+    assert found == {"a": stored, "b": [{"c": stored}]}
+    assert repr(found["a"]) == repr(stored)  # of the same type, and zeros of the same sign
+    assert metadata["a"] is value
+
+
+def test_a_tracer_is_no_metadata(saver):
+    def step(x):
+        saver.save({"x": np.ones(1)}, 1, metadata={"loss": x})
+
+    with pytest.raises(js.CheckpointValueError, match=r"a tracer, has no value, at metadata\['los"):
+        jax.jit(step)(1.0)
+
+
+@dataclasses.dataclass
+class Settings:
+    width: int = 3
+
+
+@pytest.mark.parametrize(
     ("metadata", "message"),
     [
         ({1: 2}, "metadata has the key 1, which would come back as a string"),
@@ -234,6 +282,24 @@ def test_metadata_and_metrics_are_in_the_index(saver):
         ({"a": math.nan}, "metadata is what JSON holds: Out of range float values"),
         ({"a": jnp.ones(1)}, "metadata is what JSON holds: Object of type ArrayImpl"),
         ({"a": Colour.RED}, "metadata['a'] of type Colour would come back as int"),
+        ({"a": Colour.RED}, ": metadata['a'].value. Arrays"),
+        ({"a": [(1, 2)]}, "False and None: list(metadata['a'][0]). Arrays go into the tree."),
+        ({"a": {3, 4}}, "set is not JSON serializable, at metadata['a']. Write lists, dicts"),
+        ({"a": {3, 4}}, ": sorted(metadata['a']). Arrays"),
+        ({"a": np.ones(2)}, "at metadata['a']. Write"),
+        ({"a": np.ones(2)}, ": metadata['a'].tolist(). Arrays"),
+        ([Settings()], ": dataclasses.asdict(metadata[0]). Arrays"),
+        ({"a": pathlib.Path("x")}, ": str(metadata['a']). Arrays"),
+        ({"a": np.dtype("f4")}, ": str(metadata['a']). Arrays"),
+        (types.MappingProxyType({"a": 1}), ": dict(metadata). Arrays"),
+        ({"a": np.float32("inf")}, ", at metadata['a']. Write lists"),
+        (
+            {"a": np.complex64(1)},
+            "Object of type complex64 is not JSON serializable, at metadata['a']",
+        ),
+        ({"a": np.datetime64("2020")}, "Object of type datetime64"),
+        ({"a": jax.random.key(0)}, "JSON serializable, at metadata['a']"),
+        ({"a": b"x"}, "Object of type bytes is not JSON serializable, at metadata['a']"),
     ],
 )
 def test_metadata_that_json_does_not_hold_is_refused(saver, metadata, message):
@@ -241,6 +307,81 @@ def test_metadata_that_json_does_not_hold_is_refused(saver, metadata, message):
         saver.save({"x": jnp.ones(1)}, 1, metadata=metadata)
     assert message in str(caught.value)
     assert saver.all_steps() == ()
+    instead = re.search(r" and None: (.*)\. Arrays go into the tree\.$", str(caught.value))
+    if instead:
+        given = {"metadata": metadata, "dataclasses": dataclasses}
+        saver.save({"x": jnp.ones(1)}, 1, metadata=eval(instead[1], given))
+
+
+# Weak types.
+
+WEAK = {
+    "scalar": lambda: jnp.asarray(1.5),
+    "integer": lambda: jnp.asarray(3),
+    "complex": lambda: jnp.asarray(1j),
+    "array": lambda: jnp.full((3, 4), 2.5),
+    "large": lambda: jnp.full(70_000, 2.5),
+}
+
+
+@pytest.mark.parametrize("is_abstract", [False, True])
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_restored_state_needs_no_trace_that_the_saved_one_did_not(
+    saver, monkeypatch, portable, is_abstract
+):
+    monkeypatch.setattr(_packing, "LIMIT", 1 << 10)
+    traces = []
+
+    @jax.jit
+    def step(state):
+        traces.append(state)
+        return jax.tree.map(lambda x: x * 2, state)
+
+    state = {name: make() for name, make in WEAK.items()} | {"strong": jnp.float32(1)}
+    assert [name for name, x in state.items() if not x.weak_type] == ["strong"]
+    state = step(state)
+    saver.save(state, 1, portable=portable)
+    restored = saver.restore(jax.eval_shape(lambda: state) if is_abstract else state)
+    step(restored)
+    assert len(traces) == 1
+    for name, x in state.items():
+        assert restored[name].weak_type == x.weak_type
+        assert restored[name].committed == x.committed
+        np.testing.assert_array_equal(restored[name], x)
+        assert restored[name].dtype == x.dtype
+
+
+@pytest.mark.parametrize("axes", ["Auto", "Explicit"])
+def test_weak_arrays_go_where_the_targets_are(saver, axes):
+    kind = getattr(jax.sharding.AxisType, axes)
+    mesh = jax.make_mesh((4,), ("x",), (kind,), devices=jax.devices()[2:6])
+    sharding = NamedSharding(mesh, PartitionSpec("x"))
+    last = jax.devices()[-1]
+    with jax.default_device(last):
+        uncommitted = jnp.asarray(2.5)
+    state = {
+        "sharded": jax.device_put(jnp.full((8, 3), 1.5), sharding),
+        "on one": jax.device_put(jnp.asarray(1.5), last),
+        "uncommitted": uncommitted,
+        "nan": jax.jit(lambda x: x + 1)(jnp.asarray(float("nan"))),
+    }
+    assert all(x.weak_type for x in state.values())
+    saver.save(state, 1)
+    restored = saver.restore(state)
+    for name, x in state.items():
+        found = restored[name]
+        assert (found.weak_type, found.sharding, found.committed) == (True, x.sharding, x.committed)
+        assert found.devices() == x.devices()
+        assert np.asarray(found).tobytes() == np.asarray(x).tobytes()
+
+
+def test_the_target_says_what_is_weak(saver):
+    saver.save({"w": jnp.asarray(1.5), "s": jnp.float32(2.5)}, 1)
+    restored = saver.restore({"w": jnp.float32(0), "s": jnp.asarray(0.0)})
+    assert not restored["w"].weak_type
+    assert restored["s"].weak_type
+    kept = saver.restore({"w": np.float32(0), "s": jnp.asarray(0.0)})
+    assert type(kept["w"]) is np.float32
 
 
 # var_list.

@@ -5,6 +5,7 @@ import math
 import os
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -317,3 +318,10 @@ def test_arguments_by_position_are_tf1_s_and_a_number_is_no_flag(tmp_path):
         Saver(tmp_path, None, 3)
     with pytest.raises(js.CheckpointValueError, match=r"sharded is True or False, got 'yes'"):
         Saver(tmp_path, None, True, "yes")
+
+
+@pytest.mark.parametrize("hours", [np.float32(1.5), np.int64(2), np.float64(0.5)])
+def test_hours_may_be_numpys(hours):
+    found = Retention.of(5, hours, None).hours
+    assert type(found) is float
+    assert found == hours

@@ -1,6 +1,6 @@
 """From a NumPy array of a checkpoint to a value like a target's.
 
-Imports: JAX and NumPy.
+Imports: `_weak_types`; JAX and NumPy.
 """
 
 import contextlib
@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from .._weak_types import as_weak_as
 
 Array = np.ndarray[Any, Any]
 
@@ -24,4 +26,4 @@ def like(leaf: Any, array: Array) -> Any:
     device = next(iter(leaf.sharding.device_set)) if is_jax else None
     # Also where 64-bit dtypes are off: they would be truncated without a word.
     with jax.enable_x64(True), jax.default_device(device) if device else contextlib.nullcontext():
-        return jax.device_put(array, sharding)
+        return as_weak_as(leaf, jax.device_put(array, sharding))

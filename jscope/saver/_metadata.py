@@ -1,47 +1,118 @@
 """The user's metadata: what JSON holds, and nothing that it would change.
 
-Imports: `_errors`; standard library.
+Numbers and strings of NumPy, and arrays without axes, are stored as Python's of the same value.
+
+Imports: `_dtypes`, `_errors`; JAX and NumPy.
 """
 
+import dataclasses
+import datetime
+import enum
 import json
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
+import numpy as np
+
+from .._dtypes import FLOATS, INTEGERS
 from .._errors import CheckpointValueError
+
+_ADVICE = (
+    "Write lists, dicts with strings as keys, strings, numbers, True, False and None{}. Arrays go "
+    "into the tree."
+)
 
 
 def check_metadata(metadata: Any) -> Any:
     """A copy of the metadata, as it will be read.
 
     Raises:
-        CheckpointValueError: If JSON does not hold it, or would change it.
+        CheckpointValueError: If JSON does not hold it, or would change it; says where.
     """
     try:
-        copy = json.loads(json.dumps(metadata, allow_nan=False))
+        given = _of_python(metadata)
+        copy = json.loads(json.dumps(given, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
+        where, value = next(_not_held(metadata, "metadata"), ("", None))
         raise CheckpointValueError(
-            f"metadata is what JSON holds: {error}. Write lists, dicts with strings as keys, "
-            "strings, numbers, True, False and None."
+            f"metadata is what JSON holds: {error}{f', at {where}' if where else ''}. "
+            + _ADVICE.format(_instead(where, value))
         ) from error
-    changed = _difference(metadata, copy, "metadata")
+    changed = next(_changes(given, copy, "metadata"), None)
     if changed:
+        what, where, value = changed
         raise CheckpointValueError(
-            f"metadata is what JSON holds, and {changed}. Write lists, and dicts with strings as "
-            "keys."
+            f"metadata is what JSON holds, and {what}. " + _ADVICE.format(_instead(where, value))
         )
     return copy
 
 
-def _difference(before: Any, after: Any, where: str) -> str | None:
-    if isinstance(before, dict) and type(after) is dict:
-        for key in before:
-            if not isinstance(key, str):
-                return f"{where} has the key {key!r}, which would come back as a string"
-        pairs = [(before[key], after[key], f"{where}[{key!r}]") for key in before]
-    elif isinstance(before, list) and type(after) is list:
-        pairs = [(*pair, f"{where}[{i}]") for i, pair in enumerate(zip(before, after, strict=True))]
-    elif type(before) is type(after) and before == after:
-        return None
+def _of_python(value: Any) -> Any:
+    """The same with NumPy's numbers, and arrays without axes, as Python's."""
+    if isinstance(value, dict):
+        return {key: _of_python(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_of_python(member) for member in value]
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"Object of type {type(value).__name__}, a tracer, has no value")
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0:
+        if isinstance(value.dtype, np.dtypes.StrDType):
+            return str(value)
+        name = str(value.dtype)
+        if name == "bool" or name in INTEGERS:
+            return bool(value) if name == "bool" else int(value)
+        return float(value) if name in FLOATS else value
+    return value
+
+
+def _not_held(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Where JSON can't hold something, and what that is."""
+    if isinstance(value, dict):
+        for key, member in value.items():
+            yield from _not_held(member, f"{where}[{key!r}]")
+    elif isinstance(value, list):
+        for i, member in enumerate(value):
+            yield from _not_held(member, f"{where}[{i}]")
     else:
+        try:
+            json.dumps(_of_python(value), allow_nan=False)
+        except (TypeError, ValueError):
+            yield where, value
+
+
+def _changes(before: Any, after: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+    """What JSON would change: in words, where it is, and what is there."""
+    if isinstance(before, dict) and type(after) is dict:
+        for key, member in before.items():
+            if not isinstance(key, str):
+                what = f"{where} has the key {key!r}, which would come back as a string"
+                yield what, f"{where}[{key!r}]", member
+                return
+            yield from _changes(member, after[key], f"{where}[{key!r}]")
+    elif isinstance(before, list) and type(after) is list:
+        for i, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _changes(one, other, f"{where}[{i}]")
+    elif type(before) is not type(after) or before != after:
         kinds = f"of type {type(before).__name__} would come back as {type(after).__name__}"
-        return f"{where} {kinds}"
-    return next(filter(None, (_difference(*pair) for pair in pairs)), None)
+        yield f"{where} {kinds}", where, before
+
+
+def _instead(where: str, value: Any) -> str:
+    """What to write in the place of a value, such as ``: list(metadata['a'])``."""
+    if isinstance(value, enum.Enum):
+        return f": {where}.value"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return f": dataclasses.asdict({where})"
+    if isinstance(value, os.PathLike | np.dtype | datetime.date):
+        return f": str({where})"
+    if isinstance(value, Mapping):
+        return f": dict({where})"
+    if isinstance(value, tuple):
+        return f": list({where})"
+    if isinstance(value, set | frozenset):
+        return f": sorted({where})"
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        return f": {where}.tolist()"
+    return ""

@@ -3,7 +3,8 @@
 A restored value is what the leaf is: of NumPy where that is NumPy's, a number of Python where
 that is one, else a `jax.Array` with the leaf's sharding. It is committed to those devices if the
 leaf is, as an array that was placed on purpose; a leaf that is abstract without a sharding, or
-was made by plain JAX code, gives an array that JAX may move to where others are.
+was made by plain JAX code, gives an array that JAX may move to where others are. It is as weakly
+typed as the leaf, so that a function which was traced for the leaf is not traced again.
 
 Imports: `_dtypes`, `_errors` and the files beside this one; JAX and NumPy.
 """
@@ -19,6 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from .._dtypes import Lost, converted, lost_text
 from .._errors import TreeMismatchError
+from .._weak_types import as_weak_as
 from ._account import signature_text, stands_for_python
 from ._boxes import Array, Box, of_slices, whole
 from ._entries import Entry
@@ -76,7 +78,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
         array = array.reshape(shape)
         return array[()] if isinstance(leaf, np.generic) else array
     try:
-        return _on_devices(leaf, shape, values)
+        return as_weak_as(leaf, _on_devices(leaf, shape, values))
     except Exception as error:
         where = f" with {leaf.sharding}" if getattr(leaf, "sharding", None) is not None else ""
         text = signature_text(shape, dtype)

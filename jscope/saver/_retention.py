@@ -5,6 +5,7 @@ Imports: `_errors`, `_state`; standard library.
 
 import dataclasses
 import math
+import numbers
 import operator
 from typing import Any
 
@@ -57,6 +58,8 @@ class Retention:
                 f"max_to_keep is how many checkpoints stay, got {max_to_keep!r}. Write None or 0 "
                 "to keep all."
             )
+        if isinstance(hours, numbers.Real) and not isinstance(hours, int):
+            hours = float(hours)  # NumPy's too
         if hours is not None and not (isinstance(hours, int | float) and hours > 0):
             raise CheckpointValueError(
                 f"keep_checkpoint_every_n_hours is a number above 0, or None, got {hours!r}."

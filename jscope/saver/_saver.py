@@ -170,7 +170,8 @@ class Saver(Saving):
                 `jax.ShapeDtypeStruct`. It says which names, shapes and dtypes to expect, and
                 where each array is to be: with the sharding of the target's, and if that has
                 none on the default device, not committed to it. Saved on 8 devices, restored
-                on 1, is fine. NumPy's arrays stay NumPy's, and numbers of Python such.
+                on 1, is fine. NumPy's arrays stay NumPy's, numbers of Python such, and weakly
+                typed arrays weakly typed.
             step: Which checkpoint: a step; the newest sound one if None; or the path of any
                 checkpoint, also of Orbax, Flax, safetensors, NumPy or TensorFlow.
             select: Which variables of the target to restore. The others keep the target's

@@ -72,6 +72,7 @@ class Saving(Turns):
             step: A whole number, in any order.
             metrics: Numbers by name, for ``best``.
             metadata: What is to be read beside the values, as JSON: the model's configuration.
+                Numbers of NumPy and JAX come back as Python's.
             overwrite: Whether a checkpoint of this step may be replaced. The old one is there
                 until the new one is complete and on disk.
             portable: Whether stock Orbax is to read the checkpoint, as nested dicts. It takes
