@@ -130,8 +130,11 @@ class LimitReachedError(JscopeError, IndexError, ValueError):
     """A counter at its limit. TF: ``OutOfRangeError``."""
 
 
-class CheckpointError(JscopeError, OSError):
-    """A checkpoint that can't be written or read."""
+class CheckpointError(JscopeError, OSError, ValueError):
+    """A checkpoint that can't be written or read.
+
+    TF: ``ValueError`` for a path that is no checkpoint, and for a state file that names none.
+    """
 
 
 class CheckpointValueError(JscopeError, TypeError, ValueError):

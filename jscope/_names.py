@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator
 
 from ._errors import VariableNameError
 
+DEBIASING = ("biased", "local_step")  # kept below a moving average's name with `zero_debias`, as TF
 CHARACTERS = string.ascii_letters + string.digits + "_.-"  # of a component
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_.\-]+")

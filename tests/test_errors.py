@@ -31,7 +31,7 @@ EXPECTED = {
     "KeyArgumentError": (TypeError, ValueError),
     "IndexOutOfRangeError": (IndexError, ValueError),
     "LimitReachedError": (IndexError, ValueError),
-    "CheckpointError": (OSError,),
+    "CheckpointError": (OSError, ValueError),
     "CheckpointNotFoundError": (FileNotFoundError,),
     "CheckpointExistsError": (FileExistsError,),
 }

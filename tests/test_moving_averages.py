@@ -202,6 +202,42 @@ def test_a_saver_restores_averages_into_parameters(tmp_path):
     assert restored == variables | {"dense/w": params["dense/w"] / 2}
 
 
+def test_a_saver_restores_debiased_averages_and_leaves_what_debiases_them(tmp_path):
+    declared = js.declare(model)(jnp.ones((1, 3)))
+    ema = js.ExponentialMovingAverage(0.5, zero_debias=True)
+    variables = declared.init(jax.random.key(0))
+    params, state = declared.split(variables)
+    averages = ema.apply(ema.init(params), params)
+    stored = params | {"dense/w": jnp.zeros((3, 2))} | state | averages
+    names = ema.variables_to_restore(declared)
+    with js.Saver(tmp_path) as saver:
+        saver.save(stored, 1)
+        assert saver.restore(declared, rename=names) == variables
+        below = {f"dense/w/{SUFFIX}/{what}" for what in ("biased", "local_step")}
+        assert below < set(saver.report.ignored)
+        assert saver.restore(stored) == stored
+        # What else is below an average is unexpected, and so is half of the two.
+        for lost in ("biased", "local_step"):
+            saver.save(js.drop(stored, f"**/{lost}"), 2, overwrite=True)
+            with pytest.raises(js.TreeMismatchError, match=r"unexpected: 'dense/w/(biased|local)"):
+                saver.restore(declared, rename=names)
+        saver.save(stored | {f"dense/w/{SUFFIX}/Adam": jnp.ones(2)}, 3)
+        with pytest.raises(
+            js.TreeMismatchError, match="1 difference:\n  unexpected: 'dense/w/Adam"
+        ):
+            saver.restore(declared, rename=names)
+    assert js.Saver(tmp_path, names).restore(declared, 1) == variables
+
+
+def test_debiased_averages_go_where_the_target_has_them(tmp_path):
+    ema = js.ExponentialMovingAverage(0.5, zero_debias=True)
+    averages = ema.apply(ema.init({"w": jnp.ones(2)}), {"w": jnp.ones(2)})
+    moved = ema.apply(ema.init({"v": jnp.ones(2)}), {"v": jnp.ones(2)})
+    with js.Saver(tmp_path) as saver:
+        saver.save(averages, 1)
+        assert saver.restore(moved, rename={f"w/{SUFFIX}": f"v/{SUFFIX}"}) == moved
+
+
 def test_variables_to_restore_takes_a_selector_of_what_has_averages():
     declared = js.declare(model)(jnp.ones((1, 3)))
     names = js.ExponentialMovingAverage(0.9, name="a").variables_to_restore(declared, "dense/*")

@@ -159,3 +159,24 @@ def test_difference_in_half_precision_debiasing_counts_in_float32():
     mine = ours(0.9999, xs, zero_debias=True)[-1]
     assert mine[f"{average}/local_step"].dtype == jnp.float32
     np.testing.assert_allclose(np.float32(mine[average]), 3, rtol=2e-3)
+
+
+def test_tf_s_debiased_averages_are_restored_as_tf_restores_them(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as session:
+        w = tf.constant([1.0, 2.0], name="dense/w")
+        update = tf.train.ExponentialMovingAverage(0.9, zero_debias=True).apply([w])
+        session.run(tf.global_variables_initializer())
+        session.run(update)
+        path = tf.train.Saver().save(session, str(tmp_path / "model"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        with tf.variable_scope("dense"):
+            w = tf.get_variable("w", (2,))
+        names = tf.train.ExponentialMovingAverage(0.9).variables_to_restore()
+        tf.train.Saver(names).restore(session, path)
+        expected = session.run(w)
+    declared = js.declare(lambda scope: scope.get_variable("dense/w", (2,)))()
+    names = js.ExponentialMovingAverage(0.9).variables_to_restore(declared)
+    saver = js.Saver(tmp_path / "ours")
+    np.testing.assert_array_equal(saver.restore(declared, path, rename=names)["dense/w"], expected)
+    average = "dense/w/ExponentialMovingAverage"
+    assert saver.report.ignored == (f"{average}/biased", f"{average}/local_step")

@@ -248,10 +248,29 @@ def test_a_state_in_another_encoding_is_an_error(tmp_path):
 
 
 def test_times_for_some_checkpoints_only_are_refused(tmp_path):
-    with pytest.raises(CheckpointValueError, match="1 timestamps for 2 checkpoints: give one for"):
+    with pytest.raises(
+        CheckpointValueError, match=r"1 timestamps for 2 checkpoints, .*: give one for"
+    ):
         tf_checkpoint.write_state(tmp_path, CheckpointState("b", ("a", "b"), (1.0,)))
+    with pytest.raises(CheckpointValueError, match="2 timestamps for 3 checkpoints, 'a', 'b', 'c'"):
+        tf_checkpoint.write_state(tmp_path, CheckpointState("c", ("a", "b"), (1.0, 2.0)))
     with pytest.raises(CheckpointError, match="checkpoint can't be written: No such file"):
         tf_checkpoint.write_state(tmp_path / "nowhere", CheckpointState("b"))
+
+
+def test_a_state_names_a_checkpoint_and_not_itself(tmp_path):
+    with pytest.raises(CheckpointValueError, match=r"model_checkpoint_path .* is empty: name the"):
+        tf_checkpoint.write_state(tmp_path, CheckpointState(""))
+    itself = str(tmp_path / "checkpoint")
+    with pytest.raises(CheckpointValueError, match=r"is the state file itself.*'another'"):
+        tf_checkpoint.write_state(tmp_path, CheckpointState(itself))
+    tf_checkpoint.write_state(tmp_path, CheckpointState(itself), "another")
+    assert [path.name for path in tmp_path.iterdir()] == ["another"]
+
+
+def test_a_file_is_no_directory_that_has_a_state(folder):
+    assert tf_checkpoint.latest_checkpoint(folder / "m-1.index") is None
+    assert tf_checkpoint.read_state(folder / "m-1.index") is None
 
 
 @pytest.mark.parametrize("is_absolute", [True, False])

@@ -193,6 +193,58 @@ def test_state_files_are_written_as_tensorflow_writes_them(tmp_path):
     assert found.all_model_checkpoint_timestamps == (1.5, 1.7e9)
 
 
+STATES = {
+    "latest alone": ("m-2", ()),
+    "latest is last": ("m-2", ("m-1", "m-2")),
+    "latest is appended": ("m-3", ("m-1", "m-2")),
+    "latest is not last": ("m-1", ("m-1", "m-2")),
+    "in another folder": ("sub/m-2", ("m-1", "../m-0")),
+    "absolute": ("/old/m-2", ("/old/m-1", "m-1")),
+    "below the directory": ("runs/m-2", ("runs/m-1",)),
+}
+TIMES = {
+    "no times": ((), None),
+    "kept for good": ((), 0.5),
+    "one time": ((1.5,), None),
+    "two times": ((1.5, 1.7e9), 1.25),
+    "three times": ((1.5, 1.7e9, 1234567890.123456), None),
+}
+
+
+@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("paths", STATES)
+@pytest.mark.parametrize("directory", ["relative", "relative, deeper", "absolute"])
+def test_write_state_is_update_checkpoint_state(directory, paths, times, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = {"relative": "runs", "relative, deeper": "runs/a"}.get(directory, str(tmp_path / "b"))
+    (tmp_path / folder).mkdir(parents=True)
+    (latest, every), (stamps, kept) = STATES[paths], TIMES[times]
+    state = tf_checkpoint.CheckpointState(latest, every, stamps, kept)
+    file = tmp_path / folder / "checkpoint"
+    try:
+        tf.compat.v1.train.update_checkpoint_state(
+            folder,
+            latest,
+            list(every),
+            all_model_checkpoint_timestamps=list(stamps),
+            last_preserved_timestamp=kept,
+        )
+    except ValueError:
+        with pytest.raises(ValueError, match=r"\d timestamps for \d checkpoints"):
+            tf_checkpoint.write_state(folder, state)
+        assert not file.exists()
+        return
+    theirs = file.read_bytes()
+    file.unlink()
+    tf_checkpoint.write_state(folder, state)
+    assert file.read_bytes() == theirs
+    found, expected = tf_checkpoint.read_state(folder), tf.train.get_checkpoint_state(folder)
+    assert found.model_checkpoint_path == expected.model_checkpoint_path
+    assert found.all_model_checkpoint_paths == tuple(expected.all_model_checkpoint_paths)
+    tf_checkpoint.write_state(folder, found)  # as it was read
+    assert tf_checkpoint.read_state(folder) == found
+
+
 def test_the_managers_times_are_read_and_continued(tmp_path):
     manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(v=tf.Variable(1.0)), str(tmp_path), max_to_keep=5

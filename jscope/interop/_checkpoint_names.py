@@ -1,6 +1,6 @@
 """What a checkpoint's variables are called, and which of them are read for what.
 
-Imports: `_errors`, `_matching`, `tf_checkpoint`.
+Imports: `_errors`, `_matching`, `_names`, `tf_checkpoint`.
 """
 
 import os
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .. import tf_checkpoint
 from .._errors import CheckpointValueError, near
 from .._matching import Selector, matching
+from .._names import DEBIASING
 
 _KEY_ENDING = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -97,6 +98,6 @@ def _with_averages(names: Mapping[str, str], averages: str, path: str) -> dict[s
             "averages= out, or give the name that tf.train.ExponentialMovingAverage had."
         )
     own = {name + ending for name in averaged}
-    debias = {f"{name}{ending}/{what}" for name in averaged for what in ("biased", "local_step")}
+    debias = {f"{name}{ending}/{what}" for name in averaged for what in DEBIASING}
     kept = {name: key for name, key in names.items() if name not in own | debias}
     return kept | {name: names[name + ending] for name in averaged}

@@ -49,7 +49,7 @@ def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
     """Whether a path is a checkpoint, of jscope or of another library, complete or not.
 
     Source:
-        ``tf.train.checkpoint_exists``.
+        ``tf.train.checkpoint_exists``, which is True of every file and directory.
     """
     return is_checkpoint(absolute(checkpoint_prefix))
 

@@ -3,16 +3,17 @@
 A name that ``rename`` speaks of, by itself or by a scope above it, is *mentioned*. Where it
 comes to stand on a name that nobody mentions, the latter gives way: a checkpoint with ``w``
 and ``w/ExponentialMovingAverage`` restores the average into ``w`` by
-``rename={"w/ExponentialMovingAverage": "w"}``, as TF1's dict of names did.
+``rename={"w/ExponentialMovingAverage": "w"}``, as TF1's dict of names did. What ``zero_debias``
+keeps of such an average, in two variables below its name, may be left then, like the ``w``.
 
 A name, or all below a scope, may go to several names at once, written as a tuple: weights that two
 variables of the target share are saved once, and
 ``rename={"embedding/w": ("embedding/w", "head/w")}`` restores both.
 
-Imports: `_errors`, `_matching`.
+Imports: `_errors`, `_matching`, `_names`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from .._errors import (
@@ -23,6 +24,7 @@ from .._errors import (
     listed,
 )
 from .._matching import mentioned, not_there, renamed, with_near_names
+from .._names import DEBIASING
 
 NewNames: TypeAlias = str | tuple[str, ...]
 Rename: TypeAlias = Mapping[str, NewNames] | Callable[[str], NewNames]
@@ -91,6 +93,21 @@ def rename_saved(saved: Iterable[str], rename: Rename | None) -> dict[str, str]:
         )
     unmentioned = {name: name for name in saved if name not in new_of and name not in sources}
     return unmentioned | {new: old for new, (old,) in sources.items()}
+
+
+def kept_for_averages(saved: Collection[str], rename: Rename | None) -> frozenset[str]:
+    """What is below averages that are mentioned by their own names, and only debiases them.
+
+    >>> saved = ["w", "w/mean", "w/mean/biased", "w/mean/local_step", "w/Adam"]
+    >>> sorted(kept_for_averages(saved, {"w/mean": "w"}))
+    ['w/mean/biased', 'w/mean/local_step']
+    """
+    if rename is None or callable(rename):
+        return frozenset()
+    below = ([f"{name}/{what}" for what in DEBIASING] for name in rename if name in saved)
+    return frozenset(
+        name for names in below if all(name in saved for name in names) for name in names
+    )
 
 
 def _are_names(new: Any) -> bool:

@@ -32,7 +32,7 @@ from ._placing import NotPlacedError
 from ._processes import are_several, together
 from ._progress import watching
 from ._reading import IN_FLIGHT, Progress, read
-from ._renaming import Rename, check_rename, rename_saved
+from ._renaming import Rename, check_rename, kept_for_averages, rename_saved
 from ._report import Report
 from ._source import OwnSource, Source
 from ._steps import check_flags
@@ -214,7 +214,8 @@ def _plan(
     wanted = {name: leaf for name, leaf in target.leaves.items() if name in chosen}
     others = {name: entry for name, entry in entries.items() if name not in target.leaves}
     unexpected = asked_for(others, request.select) & asked_for(others, _names(request.var_list))
-    extra = [n for n in others if n in unexpected and saved[n] not in source.fillers]
+    aside = source.fillers | kept_for_averages(source.entries, request.rename)
+    extra = [n for n in others if n in unexpected and saved[n] not in aside]
 
     def opened(name: str) -> str:
         return f"saver.open({str(source.path)!r})[{saved[name]!r}]"

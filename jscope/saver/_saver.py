@@ -74,9 +74,10 @@ class Saver(Saving):
         max_to_keep: How many checkpoints stay, the last ones saved; all, if None or 0. Those
             that other Savers saved in the directory count too. The one that was saved last and
             the one of the highest step are never removed.
-        keep_checkpoint_every_n_hours: Of the checkpoints that ``max_to_keep`` would remove, one
-            every so many hours is kept for good: the first that was saved more than so many hours
-            after the last such, or after the first Saver of the directory was made.
+        keep_checkpoint_every_n_hours: Of the checkpoints that ``max_to_keep`` would remove, those
+            that are kept for good: the first that was saved more than so many hours after the
+            first Saver of the directory was made, the next one after twice as many, and so on.
+            After a pause several in a row are kept, for the hours that had none.
         best: Which metric counts, and how: ``"min:loss"`` or ``"max:accuracy"``. The
             ``max_to_keep`` best checkpoints stay then, and beside them the one that was saved
             last. Each save needs ``metrics`` with that one; NaN is the worst, and of two equals the
@@ -95,8 +96,9 @@ class Saver(Saving):
         makes its Saver from variables and passes a path to each call, here it is the other
         way round; TF overwrites a step that exists; TF's ``restore`` assigns to a session,
         here a new tree is returned; TF ignores what only the checkpoint has; TF flushes
-        nothing to disk; TF's Saver forgets at a restart which checkpoints there are, and its
-        default for ``keep_checkpoint_every_n_hours`` is 10,000, more than a year, here None.
+        nothing to disk; TF's Saver forgets at a restart which checkpoints there are and which
+        hours have passed, and its default for ``keep_checkpoint_every_n_hours`` is 10,000, more
+        than a year, here None.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ def map_file(path: str) -> File:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointNotFoundError(
             f"{path} is missing. Copy it beside the other files of the checkpoint."
         ) from None

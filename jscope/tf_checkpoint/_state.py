@@ -21,7 +21,7 @@ import re
 import time
 from dataclasses import dataclass, replace
 
-from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointValueError
+from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointValueError, listed
 from .._paths import local
 from ._files import appear, map_file, writing
 
@@ -125,21 +125,69 @@ def read_state(
 def write_state(
     directory: str | os.PathLike[str], state: CheckpointState, name: str = "checkpoint"
 ) -> None:
-    """Write the state file of a directory, at once; its paths are written as they are.
+    """Write the state file of a directory, at once, such that `read_state` gives it back.
+
+    Args:
+        directory: Where the checkpoints are.
+        state: What to write. The latest checkpoint is appended to all if it isn't the last of
+            them. If the directory is a relative path, relative paths in it begin in the working
+            directory, as the directory's does, and are written as they are seen from it; else
+            they begin in the directory, and are written as they are.
+        name: What the file is called.
 
     Raises:
-        CheckpointValueError: If some paths have a time and others not.
+        CheckpointValueError: If some paths have a time and others not, or the latest checkpoint
+            is ``""`` or the state file itself.
         CheckpointError: If the file can't be written.
 
     Source:
-        ``tf.train.update_checkpoint_state``, which makes paths relative if the directory is.
+        ``tf.train.update_checkpoint_state``, whose file is the same, byte for byte. A difference:
+        a latest checkpoint that is the state file is a ``RuntimeError`` there.
     """
+    directory = local(directory)
+    file = os.path.join(directory, name)
+    if not state.model_checkpoint_path:
+        raise CheckpointValueError(
+            f"model_checkpoint_path of what is written to {file!r} is empty: name the latest "
+            "checkpoint."
+        )
+    if file == state.model_checkpoint_path:
+        raise CheckpointValueError(
+            f"The latest checkpoint, {file!r}, is the state file itself, which would overwrite it. "
+            "Give the state file another name: write_state(directory, state, 'another')."
+        )
+    _write(file, _seen_from(directory, _with_latest(state)))
+
+
+def _with_latest(state: CheckpointState) -> CheckpointState:
+    """With the latest checkpoint as the last of all."""
     paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
+    if paths[-1:] != (state.model_checkpoint_path,):
+        paths = (*paths, state.model_checkpoint_path)
     if times and len(times) != len(paths):
         raise CheckpointValueError(
-            f"{len(times)} timestamps for {len(paths)} checkpoints: give one for each, or none."
+            f"{len(times)} timestamps for {len(paths)} checkpoints, {listed(paths, most=3)}, the "
+            "latest among them: give one for each, or none."
         )
-    file = os.path.join(local(directory), name)
+    return replace(state, all_model_checkpoint_paths=paths)
+
+
+def _seen_from(directory: str, state: CheckpointState) -> CheckpointState:
+    """With relative paths from the directory instead of the working directory, as TF has it."""
+    if os.path.isabs(directory):
+        return state
+
+    def seen(path: str) -> str:
+        return path if os.path.isabs(path) else os.path.relpath(path, directory)
+
+    return replace(
+        state,
+        model_checkpoint_path=seen(state.model_checkpoint_path),
+        all_model_checkpoint_paths=tuple(map(seen, state.all_model_checkpoint_paths)),
+    )
+
+
+def _write(file: str, state: CheckpointState) -> None:
     with writing(file):
         appear(file, text_of(state).encode())
 
@@ -161,8 +209,8 @@ def append_state(prefix: str) -> None:
     timed = len(times) == len(paths) > 0
     same = (path, os.path.abspath(prefix))
     kept = [place for place, other in enumerate(paths) if other not in same]
-    write_state(
-        directory,
+    _write(
+        os.path.join(directory, "checkpoint"),
         CheckpointState(
             path,
             (*(paths[place] for place in kept), path),
