@@ -23,10 +23,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ._assigning import out_of_reach
 from ._errors import BranchError, ScopeError, listed
 from ._lineage import Ledger, RecordsLedger
-from ._scope import Scope, with_ledgers
+from ._scope import Scope, out_of_reach, with_ledgers
 from ._selection import Selector, drop, matching
 from ._tree import VarTree, from_flat
 from ._wrapping import named_like
