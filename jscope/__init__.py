@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._errors import CheckpointValueError as CheckpointValueError
     from ._errors import CheckpointWarning as CheckpointWarning
     from ._errors import CollectionError as CollectionError
+    from ._errors import ConcreteValueError as ConcreteValueError
     from ._errors import ConstraintError as ConstraintError
     from ._errors import DtypeMismatchError as DtypeMismatchError
     from ._errors import GetterError as GetterError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ._errors import ShapeMismatchError as ShapeMismatchError
     from ._errors import ShardingError as ShardingError
     from ._errors import TreeMismatchError as TreeMismatchError
+    from ._errors import UnboundAxisError as UnboundAxisError
     from ._errors import VariableExistsError as VariableExistsError
     from ._errors import VariableNameError as VariableNameError
     from ._getters import by_value as by_value
@@ -95,12 +97,13 @@ _HOME = {
     "_errors": (
         "BranchError "
         "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
-        "CheckpointWarning CollectionError ConstraintError DtypeMismatchError GetterError "
+        "CheckpointWarning CollectionError ConcreteValueError ConstraintError "
+        "DtypeMismatchError GetterError "
         "IndexOutOfRangeError InitializerCycleError InitializerError JscopeError KeyArgumentError "
         "LimitReachedError MissingStreamError MissingVariableError "
         "NameCollisionError NestingError RandomStreamError RegularizerError ScopeError "
-        "SelectorError ShapeMismatchError ShardingError TreeMismatchError VariableExistsError "
-        "VariableNameError"
+        "SelectorError ShapeMismatchError ShardingError TreeMismatchError "
+        "UnboundAxisError VariableExistsError VariableNameError"
     ),
     "_tree": "VarTree",
     "_collections": "GraphKeys",

@@ -6,13 +6,15 @@ declaring and initialising.
 Imports: everything above it in the map of `docs/design.md`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import compress
 from typing import Any, Concatenate, ParamSpec
 
 import jax
 import numpy as np
 from jax import Array
 
+from ._abstractly import argument_names, check_axis_sizes, run_abstractly, with_axes_explained
 from ._declaration import Declaration
 from ._effects import branches_explained
 from ._inline import InlineRecorder
@@ -24,7 +26,12 @@ from ._wrapping import named_like
 P = ParamSpec("P")
 
 
-def declare(model: Callable[Concatenate[Scope, P], Any], /) -> Callable[P, Declaration]:
+def declare(
+    model: Callable[Concatenate[Scope, P], Any],
+    /,
+    *,
+    axis_sizes: Mapping[str, int] | None = None,
+) -> Callable[P, Declaration]:
     """Declare a model's variables: names, shapes, initialisers; nothing is computed.
 
     >>> def dense(scope, x, *, features):
@@ -35,6 +42,10 @@ def declare(model: Callable[Concatenate[Scope, P], Any], /) -> Callable[P, Decla
 
     Args:
         model: ``model(scope, *args, **kwargs)``.
+        axis_sizes: The mapped axes that the model's own collectives use, such as `jax.lax.pmean`
+            or `jax.lax.all_gather`, and their sizes: ``{"batch": 8}``. They are those of the
+            `jax.shard_map` or `jax.vmap` around the program; axes of transforms in the model, and
+            ``axis_name=`` of `layers.batch_norm`, need not be said.
 
     Returns:
         A function of the model's other arguments that returns a `Declaration`. JAX and NumPy
@@ -43,32 +54,44 @@ def declare(model: Callable[Concatenate[Scope, P], Any], /) -> Callable[P, Decla
         concrete, bind it with `functools.partial`; to trace a number, pass ``jnp.float32(v)``.
 
     Raises:
-        TypeError: If the model is not callable.
+        TypeError: If the model is not callable, or ``axis_sizes`` are no sizes of axes.
+        ValueError: If a size of an axis is less than 1.
+        ConcreteValueError: From a call, if the model needs a value, as ``int(x)`` does.
+        UnboundAxisError: From a call, if the model uses an axis that is not in ``axis_sizes``.
         Whatever the model and `Scope.get_variable` raise.
     """
     if not callable(model):
         raise TypeError(f"js.declare needs a model, a callable; got {model!r}.")
+
+    check_axis_sizes(axis_sizes)
 
     def declared(*args: P.args, **kwargs: P.kwargs) -> Declaration:
         recorder = Recorder()
         leaves, structure = jax.tree.flatten((args, kwargs))
         traced = [_is_traced(leaf) for leaf in leaves]
 
-        def run(arrays: list[Any]) -> None:
+        def run(*arrays: Any) -> None:
             rest = iter(arrays)
             mixed = [next(rest) if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
             args, kwargs = jax.tree.unflatten(structure, mixed)
             with branches_explained():
                 model(declaring_scope(recorder), *args, **kwargs)
 
-        jax.eval_shape(run, [leaf for t, leaf in zip(traced, leaves, strict=True) if t])
+        names, arrays = (
+            list(compress(all_, traced)) for all_ in (argument_names(model, args, kwargs), leaves)
+        )
+        run_abstractly(run, model, names, arrays, axis_sizes)
         return Declaration(recorder.specs(), recorder.times())
 
     return named_like(declared, model, first=())
 
 
 def init(
-    model: Callable[Concatenate[Scope, P], Any], /, *, inline: bool = False
+    model: Callable[Concatenate[Scope, P], Any],
+    /,
+    *,
+    inline: bool = False,
+    axis_sizes: Mapping[str, int] | None = None,
 ) -> Callable[Concatenate[Array, P], VarTree]:
     """Initial values of a model: ``init(model)(key, ...)`` is ``declare(model)(...).init(key)``.
 
@@ -80,6 +103,8 @@ def init(
             initial value where it is first asked for. Then initial values may depend on what
             the model computes (ActNorm, weight normalisation by data); the others are the
             same, bit for bit. Variables can't be created inside transforms.
+        axis_sizes: As for `declare`. Not with ``inline``, which uses the axes that there are:
+            call it in the function that is passed to `jax.shard_map` or `jax.vmap`.
 
     >>> def actnorm(scope, x):
     ...     scale = scope.get_variable("scale", initializer=1 / x.std(axis=0))
@@ -88,7 +113,12 @@ def init(
     >>> js.init(actnorm, inline=True)(jax.random.key(0), x)["scale"]
     Array([1. , 0.1], dtype=float32)
     """
-    declaring = declare(model)
+    declaring = declare(model, axis_sizes=axis_sizes)
+    if inline and axis_sizes is not None:
+        raise TypeError(
+            f"js.init(model, inline=True, axis_sizes={axis_sizes!r}) can't be: it computes with "
+            f"what the mapped axes hold, not with their sizes alone. {_WHERE_THE_AXIS_IS}"
+        )
 
     def initialized(key: Array, /, *args: P.args, **kwargs: P.kwargs) -> VarTree:
         return declaring(*args, **kwargs).init(key)
@@ -106,11 +136,17 @@ def init(
                 "on data."
             )
         recorder = InlineRecorder(key)
-        with branches_explained():
+        with with_axes_explained(model, _WHERE_THE_AXIS_IS), branches_explained():
             model(declaring_scope(recorder), *args, **kwargs)
         return VarTree(recorder.values)
 
     return named_like(initialized_inline if inline else initialized, model, first=("key",))
+
+
+_WHERE_THE_AXIS_IS = (
+    "Call js.init(model, inline=True) where the axis is: in the function that is passed to "
+    "jax.shard_map or jax.vmap."
+)
 
 
 def _is_traced(leaf: Any) -> bool:

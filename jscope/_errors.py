@@ -78,6 +78,14 @@ class ScopeError(JscopeError, RuntimeError, ValueError):
     """A scope used where it can't be: after its declaration, or not a scope at all."""
 
 
+class ConcreteValueError(JscopeError, TypeError, IndexError):
+    """A model that needs a value while it is declared, where there are shapes and dtypes only."""
+
+
+class UnboundAxisError(JscopeError, NameError):
+    """A model that uses a mapped axis which isn't there."""
+
+
 class BranchError(JscopeError, TypeError):
     """Branches of one `jax.lax.cond` or `jax.lax.switch` that assign different variables."""
 

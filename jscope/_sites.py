@@ -43,6 +43,18 @@ def _line(code: CodeType, instruction: int) -> int:
     return next(lines, None) or code.co_firstlineno
 
 
+def last_site(error: BaseException) -> str:
+    """Where in the user's code an error came up, as a line like those of `site_text`."""
+    site: Site = ()
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if _owner(frame.f_globals.get("__name__", "")) not in ("jscope", "jax"):
+            site = ((frame.f_code, traceback.tb_lasti),)
+        traceback = traceback.tb_next
+    return site_text(site)
+
+
 # JAX's functions as they appear on the stack while they trace a user's function. A name that
 # JAX changes costs a message its transform's name, and nothing else.
 _TRANSFORMS = {
@@ -93,7 +105,13 @@ def transform_around() -> str:
 
 
 # The functions of jscope that call a model and take what it assigns.
-_TAKING = frozenset({"declare.<locals>.declared.<locals>.run", "with_updates.<locals>.applied"})
+_TAKING = frozenset(
+    {
+        "declare.<locals>.declared.<locals>.run",
+        "init.<locals>.initialized_inline",
+        "with_updates.<locals>.applied",
+    }
+)
 
 
 def in_transform() -> bool:

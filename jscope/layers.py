@@ -28,6 +28,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import initializers as init
+from ._declaring import Declaring
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
 from ._recorder import Constraint
 from ._scope import Scope
@@ -359,6 +360,7 @@ def batch_norm(
         training: Static.
         axis: The axis that is kept, that of the channels.
         axis_name: In `jax.vmap` or `jax.shard_map`, the mapped axes whose batches count as one.
+            The layer is declared outside of them as inside.
 
     Raises:
         ScopeError: In training, outside `js.with_updates`.
@@ -382,7 +384,7 @@ def batch_norm(
 
     def average(value: Array) -> Array:
         here = value.mean(others)
-        return here if axis_name is None else lax.pmean(here, axis_name)
+        return here if axis_name is None else _over_axes(scope, here, axis_name)
 
     if training:
         mean = average(wide)
@@ -797,6 +799,26 @@ def _parameter(
         trainable=trainable,
     )
     return _along(value.astype(y.dtype), axes, y.ndim)
+
+
+def _over_axes(scope: Scope, value: Array, axis_name: str | Sequence[str]) -> Array:
+    """The mean over mapped axes; while declaring, over those of them that are there.
+
+    It has the shape of the value, so nothing that is declared depends on it.
+    """
+    names: Sequence[str] = (axis_name,) if isinstance(axis_name, str) else axis_name
+    if isinstance(scope._place, Declaring):
+        names = [name for name in names if _is_mapped(name)]
+    mean: Array = lax.pmean(value, tuple(names)) if names else value
+    return mean
+
+
+def _is_mapped(axis_name: str) -> bool:
+    try:
+        lax.axis_size(axis_name)
+    except NameError:
+        return False
+    return True
 
 
 def _along(value: Array, axes: tuple[int, ...], rank: int) -> Array:

@@ -660,3 +660,128 @@ def test_a_variable_may_be_a_prng_key():
     np.testing.assert_array_equal(
         model(js.Scope(variables)), jax.random.normal(variables["key"], (3,))
     )
+
+
+# A model that needs values.
+
+
+def masked(scope, x):
+    return x[x > 0]
+
+
+NEEDS = {
+    "int": lambda scope, x: int(x.sum()),
+    "if": lambda scope, x: scope if x.sum() > 0 else x,
+    "numpy": lambda scope, x: np.asarray(x),
+    "range": lambda scope, x: list(range(x[0, 0].astype(int))),
+    "shape": lambda scope, x: jnp.zeros((x[0, 0].astype(int),)),
+    "arange": lambda scope, x: jnp.arange(x.sum()),
+    "unique": lambda scope, x: jnp.unique(x),
+    "item": lambda scope, x: x[0, 0].item(),
+    "device": lambda scope, x: x.block_until_ready(),
+}
+
+
+@pytest.mark.parametrize("make", [js.declare, js.init], ids=["declare", "init"])
+@pytest.mark.parametrize("need", NEEDS)
+def test_a_model_that_needs_a_value_is_told_its_argument_and_inline(need, make):
+    model = NEEDS[need]
+    with pytest.raises(js.ConcreteValueError) as caught:
+        make(model)(*([KEY] if make is js.init else []), X)
+    text, line = str(caught.value), model.__code__.co_firstlineno
+    assert f"<lambda> at {__file__}:{line} needs the value of x, at\n" in text
+    assert text.splitlines()[1].startswith(f"  {__file__}:{line}, in ")
+    assert "js.init(<lambda>, inline=True)(key, ...)" in text
+    assert isinstance(caught.value, TypeError)
+    assert caught.value.__cause__ is not None
+    assert "jscope/_declare.py" not in text + str(caught.value.__cause__)
+    # With the line that is offered, the model runs.
+    js.init(model, inline=True)(KEY, X)
+
+
+def test_a_boolean_index_is_told_likewise():
+    with pytest.raises(js.ConcreteValueError, match=r"masked at .* needs the value of some") as e:
+        js.declare(masked)(X)
+    assert isinstance(e.value, IndexError)
+    assert isinstance(e.value.__cause__, jax.errors.NonConcreteBooleanIndexError)
+
+
+def test_the_argument_that_is_needed_is_named_as_the_caller_named_it():
+    def model(scope, batch, *rest, scale):
+        return [int(batch["n"]), int(rest[1].sum()), int(scale)]
+
+    n, batch = jnp.int32(2), {"n": 1}
+    for name, args, scale in [
+        ("batch['n']", ({"n": n},), 1),
+        ("rest[1]", (batch, 0, X), 1),
+        ("scale", (batch, 0, np.float32(1)), n),
+    ]:
+        with pytest.raises(js.ConcreteValueError) as caught:
+            js.declare(model)(*args, scale=scale)
+        assert f"needs the value of {name}, at" in str(caught.value)
+
+    def keyword(scope, *, fun, **options):  # "fun" is also the name of an argument of JAX's
+        return int(fun + options["more"][0])
+
+    with pytest.raises(js.ConcreteValueError, match=r"needs the value of fun and more\[0\], at"):
+        js.declare(keyword)(fun=n, more=[n])
+
+
+def test_values_of_variables_and_random_keys_are_needed_in_vain_too():
+    def variables(scope):
+        return float(scope.get_variable("w", ()))
+
+    def keys(scope):
+        return float(jax.random.uniform(scope.rng("noise")))
+
+    for model in (variables, keys):
+        with pytest.raises(js.ConcreteValueError, match="the value of something that it computes"):
+            js.declare(model)()
+        js.init(model, inline=True)(KEY)
+
+
+def test_a_value_that_the_body_of_a_transform_needs_is_jaxs_error():
+    """With ``inline=True`` it would be needed in vain as well."""
+
+    def model(scope, x):
+        return jax.jit(lambda y: int(y.sum()))(x)
+
+    with pytest.raises(jax.errors.ConcretizationTypeError, match="of the argument y") as caught:
+        js.declare(model)(X)
+    assert not isinstance(caught.value, js.JscopeError)
+
+
+def test_errors_of_the_models_own_stay_what_they_are():
+    for error in (TypeError("mine"), IndexError("mine"), AttributeError("mine")):
+
+        def model(scope, error=error):
+            raise error
+
+        with pytest.raises(type(error), match="mine") as caught:
+            js.declare(model)()
+        assert caught.value is error
+
+
+def test_a_model_may_be_any_callable_and_its_arguments_may_share_a_key():
+    @jax.tree_util.register_pytree_with_keys_class
+    class Twins:
+        def __init__(self, *children):
+            self.children = children
+
+        def tree_flatten_with_keys(self):
+            return [(jax.tree_util.DictKey("twin"), child) for child in self.children], None
+
+        def tree_flatten(self):
+            return self.children, None
+
+        @classmethod
+        def tree_unflatten(cls, _, children):
+            return cls(*children)
+
+    class Model:
+        def __call__(self, scope, twins):
+            return [scope.get_variable(f"w{i}", one.shape) for i, one in enumerate(twins.children)]
+
+    for model in (Model(), functools.partial(Model()), Model().__call__):
+        declared = js.declare(model)(Twins(X, jnp.ones(5)))
+        assert [spec.shape for spec in declared.values()] == [(2, 3), (5,)]
