@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ._errors import SelectorError as SelectorError
     from ._errors import ShapeMismatchError as ShapeMismatchError
     from ._errors import ShardingError as ShardingError
+    from ._errors import TrainableWarning as TrainableWarning
     from ._errors import TreeMismatchError as TreeMismatchError
     from ._errors import UnboundAxisError as UnboundAxisError
     from ._errors import VariableExistsError as VariableExistsError
@@ -102,8 +103,8 @@ _HOME = {
         "IndexOutOfRangeError InitializerCycleError InitializerError JscopeError KeyArgumentError "
         "LimitReachedError MissingStreamError MissingVariableError "
         "NameCollisionError NestingError RandomStreamError RegularizerError ScopeError "
-        "SelectorError ShapeMismatchError ShardingError TreeMismatchError "
-        "UnboundAxisError VariableExistsError VariableNameError"
+        "SelectorError ShapeMismatchError ShardingError TrainableWarning "
+        "TreeMismatchError UnboundAxisError VariableExistsError VariableNameError"
     ),
     "_tree": "VarTree",
     "_collections": "GraphKeys",

@@ -9,6 +9,7 @@ Imports: `_collections`, `_compare`, `_declared_table`, `_errors`, `_initial`, `
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from ._errors import (
     MissingVariableError,
     SelectorError,
     ShardingError,
+    TrainableWarning,
     TreeMismatchError,
     listed,
     near,
@@ -214,12 +216,22 @@ class Declaration(Mapping[str, VariableSpec]):
     def split(self, tree: Mapping[str, Any]) -> tuple[VarTree, VarTree]:
         """The trainable variables of a tree, and the rest: ``params, state``.
 
+        Variables are trainable unless they were created with ``trainable=False``, as in TF1, and
+        so are integers and bools. `jax.grad` takes no derivative with respect to these.
+
         Raises:
             SelectorError: If the tree has variables that are not declared.
+
+        Warns:
+            TrainableWarning: If a trainable variable of the tree is neither floating nor complex;
+                all such are listed.
         """
         tree = as_tree(tree)
         self._check_known(tree, "whether it is trainable")
         params, state = partition(tree, self.trainable, allow_empty=True)
+        without = {n: self._specs[n].dtype for n in params if not _has_gradient(self._specs[n])}
+        if without:
+            warnings.warn(_without_gradient(without), TrainableWarning, stacklevel=2)
         return params, state
 
     def _check_known(self, tree: VarTree, what: str) -> None:
@@ -354,6 +366,20 @@ class Declaration(Mapping[str, VariableSpec]):
 
     def __repr__(self) -> str:
         return declaration_text(self._specs, self._times)
+
+
+def _has_gradient(spec: VariableSpec) -> bool:
+    return bool(jnp.issubdtype(spec.dtype, jnp.inexact))
+
+
+def _without_gradient(dtypes: Mapping[str, Any]) -> str:
+    found = ", ".join(f"{name!r} ({dtype})" for name, dtype in dtypes.items())
+    return (
+        f"{found}: trainable, as variables are by default, so among the parameters; but jax.grad "
+        "takes derivatives of floating and complex variables only, and fails. Create such a "
+        "variable with scope.get_variable(name, shape, dtype, trainable=False), and it is part "
+        "of the state. (With jax.grad(loss, allow_int=True) it can stay.)"
+    )
 
 
 def _copy(value: Any) -> Array:

@@ -157,6 +157,10 @@ class CheckpointExistsError(CheckpointError, FileExistsError):
     """The step is saved already, and overwriting it was not said."""
 
 
+class TrainableWarning(UserWarning):
+    """A trainable variable of a dtype that has no gradients."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint is not what it should be, and the call went on without it."""
 

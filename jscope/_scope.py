@@ -468,7 +468,8 @@ class Scope:
                 for floats and zeros for integers and bools.
             regularizer: ``f(value) -> scalar`` for `Declaration.regularization_loss`.
                 Default: the scope's.
-            trainable: Whether an optimizer should update it. Default: True.
+            trainable: Whether an optimizer should update it. Default: True, as in TF1, whatever the
+                dtype: say False for a counter.
             collections: The keys under which `Declaration.collection` finds it. Default:
                 ``["variables"]``. A trainable variable is in ``"trainable_variables"`` too.
             partitioner: ``f(name, shape, dtype) -> PartitionSpec``, asked if ``sharding`` is not

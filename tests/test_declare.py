@@ -785,3 +785,41 @@ def test_a_model_may_be_any_callable_and_its_arguments_may_share_a_key():
     for model in (Model(), functools.partial(Model()), Model().__call__):
         declared = js.declare(model)(Twins(X, jnp.ones(5)))
         assert [spec.shape for spec in declared.values()] == [(2, 3), (5,)]
+
+
+# Variables without gradients.
+
+
+def counting(scope, x, *, trainable=None):
+    scope.get_variable("steps", (), jnp.int32, trainable=trainable)
+    scope.get_variable("done", (2,), jnp.bool_, trainable=trainable)
+    return (scope.get_variable("w", (3,)) * x).sum()
+
+
+def test_split_warns_by_name_of_trainable_variables_that_have_no_gradient():
+    declared = js.declare(counting)(X[0])
+    variables = declared.init(KEY)
+    with pytest.warns(js.TrainableWarning) as caught:
+        params, state = declared.split(variables)
+    (warning,) = caught
+    text = str(warning.message)
+    assert text.startswith("'done' (bool), 'steps' (int32): trainable, as variables are by default")
+    assert "scope.get_variable(name, shape, dtype, trainable=False)" in text
+    assert warning.filename == __file__
+    # No name moves: they are trainable, as in TF1.
+    assert (set(params), set(state)) == ({"done", "steps", "w"}, set())
+
+    def loss(params, *, trainable=None):
+        return counting(js.Scope(params), X[0], trainable=trainable)
+
+    with pytest.raises(TypeError, match="grad requires real- or complex-valued inputs"):
+        jax.grad(loss)(params)
+    np.testing.assert_allclose(jax.grad(loss, allow_int=True)(params)["w"], X[0])
+
+
+def test_split_does_not_warn_of_state_nor_of_what_the_tree_lacks():
+    state_too = js.declare(functools.partial(counting, trainable=False))(X[0])
+    params, state = state_too.split(state_too.init(KEY))
+    assert (list(params), list(state)) == (["w"], ["done", "steps"])
+    declared = js.declare(counting)(X[0])
+    assert list(declared.split({"w": X[0]})[0]) == ["w"]
