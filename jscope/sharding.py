@@ -58,11 +58,12 @@ class _AxisPartitioner:
         if not shape:
             return None
         if not -len(shape) <= self.axis < len(shape):
+            below = self.axis if self.axis >= 0 else -self.axis - 1
             raise ShardingError(
                 f"Cannot partition variable {name!r} along axis {self.axis} when shape is only "
                 f"{shape}. For a scope that has such variables too, pass a function: "
                 "partitioner=lambda name, shape, dtype: part(name, shape, dtype) if len(shape) > "
-                f"{self.axis} else None."
+                f"{below} else None."
             )
         if self.shards(shape, dtype) == 1:
             return PartitionSpec()

@@ -1838,4 +1838,449 @@ assert js.declare(model)(jnp.ones(2))['w'].shape == (4,)
         },
         ("sharding=*", "jax.shard_map"),
     ),
+    # What remains.
+    *(
+        Situation(
+            f"a partitioner has no axis {axis}",
+            f"""
+from jscope import sharding
+part = sharding.fixed_size_partitioner(2, axis={axis}, mesh_axis='model')
+def model(scope, partitioner):
+    scope = scope.variable_scope('a', partitioner=partitioner)
+    scope.get_variable('b', (4,))
+    scope.get_variable('w', (4, 4))
+# Fails:
+js.declare(model)(part)
+""",
+            {
+                "partitioner=lambda name, shape, dtype: part(name, shape, dtype) "
+                "if len(shape) > 1 else None": """
+declared = js.declare(model)(**dict($))
+assert declared['a/b'].sharding is None
+assert 'model' in declared['a/w'].sharding
+"""
+            },
+        )
+        for axis in (1, -2)
+    ),
+    Situation(
+        "a mesh is a dict",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (8, 4)))()
+# Fails:
+declared.init(key, mesh={'model': 8})
+""",
+        {"mesh=jax.make_mesh((8,), ('model',))": "declared.init(key, $)"},
+    ),
+    Situation(
+        "classes aren't integers",
+        """
+first = init.categorical([[0.0, 0.0]])
+# Fails:
+js.init(lambda s: s.get_variable('w', (1, 3), jnp.float32, first))(key)
+""",
+        {
+            "dtype=jnp.int32": (
+                "js.init(lambda s: s.get_variable('w', (1, 3), initializer=first, $))(key)"
+            )
+        },
+        ("categorical(*",),
+    ),
+    Situation(
+        "a scope is rebuilt before it is assigned to",
+        """
+tree = js.VarTree({'n': jnp.zeros(())})
+def block(scope, x):
+    scope.assign('n', scope['n'] + x)
+    return x
+def model(scope, x):
+    return block(jax.lax.stop_gradient(scope), x)
+# Fails:
+js.with_updates(model)(tree, 2.0)
+""",
+        {
+            "y, updates = js.with_updates(block)(rebuilt, x)": """
+def model(scope, x):
+    rebuilt = jax.lax.stop_gradient(scope)
+    $
+    scope.update(updates)
+    return y
+assert js.with_updates(model)(tree, 2.0)[1]['n'] == 2
+""",
+            "scope.update(updates)": """
+def model(scope, x):
+    y, updates = js.with_updates(block)(jax.lax.stop_gradient(scope), x)
+    $
+    return y
+assert js.with_updates(model)(tree, 2.0)[1]['n'] == 2
+""",
+        },
+        ("jax.lax.stop_gradient(scope)", "jax.tree.map(f, scope)", "js.with_updates"),
+    ),
+    Situation(
+        "branches assign different variables",
+        """
+tree = js.VarTree({'n': jnp.zeros(())})
+def branch(scope, x):
+    scope.assign('n', scope['n'] + x)
+    return x
+def other(scope, x):
+    return x
+def model(scope, x, collected):
+    y, updates = jax.lax.cond(x > 0, collected(branch), collected(other), scope, x)
+    scope.update(updates)
+    return y
+# Fails:
+js.with_updates(model)(tree, 2.0, js.with_updates)
+""",
+        {
+            "js.with_updates(branch, always=['n'])": (
+                "assert js.with_updates(model)(tree, 2.0, lambda branch: $)[1]['n'] == 2"
+            )
+        },
+        ("jax.lax.cond",),
+    ),
+    Situation(
+        "a variable is text",
+        """
+tree, value = js.VarTree({'w': 'text'}), jnp.ones(2)
+scope = js.Scope(tree)
+# Fails:
+scope.get_variable('w', (2,))
+""",
+        {
+            "tree['w']": "assert $ == 'text'",
+            "scope[...]": "FILL 'w'\nassert $ == 'text'",
+            "tree | {'w': value}": "js.Scope($).get_variable('w', (2,))",
+        },
+    ),
+    Situation(
+        "a large number is an int32",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('n', initializer=2**40, dtype=jnp.int32))()
+""",
+        {
+            "dtype=jnp.int64": """
+jax.config.update('jax_enable_x64', True)
+try:
+    js.declare(lambda s: s.get_variable('n', initializer=2**40, $))()
+finally:
+    jax.config.update('jax_enable_x64', False)
+""",
+            "jax.config.update('jax_enable_x64', True)": """
+$
+try:
+    js.declare(lambda s: s.get_variable('n', initializer=2**40, dtype=jnp.int64))()
+finally:
+    jax.config.update('jax_enable_x64', False)
+""",
+        },
+    ),
+    Situation(
+        "attention has a cache and a memory",
+        """
+def attention(scope, x, **more):
+    return layers.multi_head_attention(scope, x, num_heads=2, head_size=2, cache_length=3, **more)
+x = jnp.ones((1, 1, 8))
+# Fails:
+js.declare(lambda scope: attention(scope, x, memory=x))()
+""",
+        {
+            "memory=": "js.declare(lambda scope: attention(scope, x))()",
+            "mask=": "js.declare(lambda scope: attention(scope, x))()",
+        },
+    ),
+    Situation(
+        "padding is full",
+        """
+x = jnp.ones((1, 8, 8, 4))
+conv = lambda scope, x, padding: layers.conv(scope, x, filters=4, kernel_size=3, padding=padding)
+# Fails:
+js.declare(conv)(x, 'full')
+""",
+        {
+            "jnp.pad(x, ...)": (
+                "FILL ((0, 0), (2, 2), (2, 2), (0, 0))\njs.declare(conv)($, 'valid')"
+            )
+        },
+    ),
+    Situation(
+        "a draw of a name is repeated",
+        """
+scope = js.Scope({}, rngs=key)
+scope.rng('dropout', name='first')
+# Fails:
+scope.rng('dropout', name='first')
+""",
+        {
+            "name=": "scope.rng('dropout', $'second')",
+            "scope.fold(step)": "step = 3\n$.rng('dropout', name='first')",
+        },
+    ),
+    Situation(
+        "a scope is divided by a number",
+        """
+scope, name = js.Scope({'3/w': 1.0}), '3'
+# Fails:
+scope / 3
+""",
+        {"scope / name": "assert ($)['w'] == 1.0"},
+    ),
+    *(
+        Situation(
+            f"{call} takes a function",
+            f"""
+def model(scope, f):
+    {call}.get_variable('w', (2,))
+# Fails:
+js.declare(model)(3)
+""",
+            dict.fromkeys(codes, f"def f({arguments}):\n    {body}\njs.declare(model)(f)"),
+            also,
+        )
+        for call, arguments, body, codes, also in (
+            (
+                "scope.variable_creator_scope(f)",
+                "next_creator, **arguments",
+                "return next_creator(**arguments)",
+                ("f(next_creator, **arguments)", "next_creator(**arguments)"),
+                (),
+            ),
+            (
+                "scope.variable_scope('a', custom_getter=f)",
+                "getter, name, **arguments",
+                "return getter(name, **arguments)",
+                ("f(getter, name, **arguments)",),
+                (),
+            ),
+            (
+                "scope.variable_scope('a', constraint=f)",
+                "value",
+                "return value",
+                ("f(value)",),
+                (),
+            ),
+        )
+    ),
+    Situation(
+        "a replicated variable is asked for",
+        """
+mesh = jax.make_mesh((1,), ('model',))
+def model(scope, **more):
+    scope.get_variable('w', (2,), **more)
+# Fails:
+js.declare(model)(synchronization='on_read')
+""",
+        {
+            "sharding=": "js.declare(lambda s: s.get_variable('w', (2,), $P('model')))()",
+            "trainable=False": "js.declare(lambda s: s.get_variable('w', (2,), $))()",
+            "synchronization=": "js.declare(model)()",
+        },
+        ("get_variable('w')", "synchronization='on_read'"),
+    ),
+    Situation(
+        "a variable is to live somewhere",
+        """
+mesh = jax.make_mesh((1,), ('model',))
+def model(scope, **more):
+    scope.get_variable('w', (2,), **more)
+# Fails:
+js.declare(model)(caching_device='gpu')
+""",
+        {
+            "sharding=": "js.declare(lambda s: s.get_variable('w', (2,), $P('model')))()",
+            "rules=": "js.declare(model)().init(key, mesh=mesh, $[('w', P('model'))])",
+            "declared.init(key, mesh=mesh)": "declared = js.declare(model)()\n$",
+            "caching_device=": "js.declare(model)()",
+        },
+        ("get_variable('w')", "caching_device='gpu'"),
+    ),
+    Situation(
+        "shapes are other than they were saved",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones((2, 3))}, 1)
+target = {'w': jnp.zeros(6)}
+# Fails:
+saver.restore(target)
+""",
+        {"Saver(..., reshape=True)": "FILL directory\nassert $.restore(target)['w'].all()"},
+    ),
+    *(
+        Situation(
+            f"a saved kernel is transposed, with reshape={reshape}",
+            f"""
+saver = Saver(directory, reshape={reshape})
+saver.save({{'b': jnp.ones(3), 'w': jnp.arange(6.0).reshape(2, 3)}}, 1)
+target = {{'b': jnp.zeros(3), 'w': jnp.zeros((3, 2))}}
+# Fails:
+saver.restore(target)
+""",
+            {
+                "saver.open('DIRECTORY/1')['w'].read().transpose(1, 0)": """
+value = $
+assert (value == np.arange(6.0).reshape(2, 3).T).all()
+""",
+                "select=": "assert saver.restore(target, $'b')['b'].all()",
+                **more,
+            },
+        )
+        for reshape, more in (
+            ("False", {}),
+            (
+                "True",
+                {
+                    "Saver(..., reshape=['w'])": (
+                        "FILL directory\nassert $.restore(target)['w'][0, 1] == 1"
+                    )
+                },
+            ),
+        )
+    ),
+    Situation(
+        "all differs",
+        """
+saver = Saver(directory)
+saver.save(js.VarTree({'old': jnp.ones(2), 'w': jnp.ones(2), 'u': jnp.ones(1)}), 1)
+target = js.VarTree({
+    'name': jnp.zeros(2), 'new': jnp.zeros(2), 'w': jnp.zeros(2, jnp.bfloat16)
+})
+most = {'convert': True, 'missing': 'keep', 'unexpected': 'ignore'}
+# Fails:
+saver.restore(target)
+""",
+        {
+            "rename={saved: name}": (
+                "saved, name = 'old', 'name'\n"
+                "assert saver.restore(target, **(most | dict($)))['name'].all()"
+            ),
+            **dict.fromkeys(
+                ("missing='keep'", "unexpected='ignore'", "convert=True"),
+                "saver.restore(target, **(most | dict($)))",
+            ),
+            "select=": "saver.restore(target, $'w', convert=True)",
+        },
+    ),
+    Situation(
+        "rename is a list",
+        """
+saver = Saver(directory)
+saver.save(js.VarTree({'saved/scope/w': jnp.ones(2)}), 1)
+target = js.VarTree({'scope/w': jnp.zeros(2)})
+# Fails:
+saver.restore(target, rename=['saved'])
+""",
+        {"rename={'saved/scope': 'scope'}": "saver.restore(target, $)"},
+    ),
+    Situation(
+        "rename is to nothing",
+        """
+saver = Saver(directory)
+saver.save({'saved': jnp.ones(2)}, 1)
+target = {'name': jnp.zeros(2)}
+# Fails:
+saver.restore(target, rename={'saved': None})
+""",
+        {
+            "rename={'saved': 'name'}": "saver.restore(target, $)",
+            "rename={'saved': ('name', 'another')}": (
+                "saver.restore(target | {'another': jnp.zeros(2)}, $)"
+            ),
+            "unexpected='ignore'": "saver.restore(target, $, missing='keep')",
+        },
+    ),
+    Situation(
+        "reshape picks nothing",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2)}, 1)
+target = {'w': jnp.zeros(2)}
+# Fails:
+Saver(directory, reshape=['x']).restore(target)
+""",
+        {"Saver(..., reshape=False)": "FILL directory\n$.restore(target)"},
+    ),
+    Situation(
+        "a Saver's second argument is a number",
+        """
+# Fails:
+Saver(directory, None, 5)
+""",
+        {"max_to_keep=5": "Saver(directory, $)"},
+        ("Saver('DIRECTORY')",),
+    ),
+    Situation(
+        "one file is compressed",
+        """
+# Fails:
+Saver(directory, sharded=False, compression='zstd')
+""",
+        {"sharded=False": "Saver(directory, $)\nSaver(directory, compression='zstd')"},
+    ),
+    Situation(
+        "a target isn't cut evenly",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(3)}, 1)
+mesh = jax.make_mesh((2,), ('data',))
+def leaf(spec):
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct((3,), jnp.float32, sharding=sharding)
+# Fails:
+saver.restore({'w': leaf(P('data'))})
+""",
+        {"jax.sharding.PartitionSpec()": "saver.restore({'w': leaf($)})"},
+        ("jax.ShapeDtypeStruct", "*P('data',)*", "PartitionSpec('data',)"),
+    ),
+    Situation(
+        "signals in a thread",
+        """
+import concurrent.futures
+saver = Saver(directory)
+def save():
+    with saver.saving_on_termination():
+        pass
+# Fails:
+concurrent.futures.ThreadPoolExecutor().submit(save).result()
+""",
+        {"saver.saving_on_termination()": "with $:\n    pass"},
+    ),
+    Situation(
+        "a dict renames what is loaded",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'old': np.ones(2)})
+# Fails:
+tensorflow.load(path, rename={'old': 'new'})
+""",
+        {"js.rename(tensorflow.load(path), {'old': 'new'})": "assert list($) == ['new']"},
+    ),
+    *(
+        Situation(
+            f"stacks are {stacks}",
+            f"""
+path = tf_checkpoint.write(
+    os.path.join(directory, 'm'), {{'encoder/layers/0/w': np.ones(2, np.float32)}}
+)
+tree = js.VarTree({{'encoder/layers/w': jnp.zeros((1, 2))}})
+# Fails:
+tensorflow.restore(tree, path, stacks={stacks})
+""",
+            {"stacks=['encoder/layers']": "tensorflow.restore(tree, path, $)"},
+        )
+        for stacks in ("'encoder/layers'", "[3]")
+    ),
+    Situation(
+        "a part is outside of the whole",
+        """
+path = os.path.join(directory, 'm')
+def write(index):
+    part = tf_checkpoint.Part(np.ones((2, 3)), (2, 3), index)
+    tf_checkpoint.write(path, {'w': part})
+# Fails:
+write(np.s_[0:9, :])
+""",
+        {"np.s_[0:2, :]": "write($)"},
+        ("*slice*",),
+    ),
 ]
