@@ -162,25 +162,38 @@ _BRANCHES = re.compile(
     r"[^ ]* is a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\), so",
     re.DOTALL,
 )
+# Of unequal numbers of variables, which of them differ is all that it says.
+_OF_UNEQUAL_NUMBERS = re.compile(
+    r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
+    r"a <class '[^']*VarTree'> with \d+ child(?:ren)? but [^\n]*? is a <class '[^']*VarTree'> with "
+    r"\d+ child(?:ren)?, so the numbers of children do not match, with the symmetric difference of "
+    r"key sets: {(.*?)}",
+    re.DOTALL,
+)
 
 
 def _of_branches(text: str) -> BranchError | None:
-    found = _BRANCHES.search(text)
-    if found is None:
+    if found := _BRANCHES.search(text):
+        transform, first, which, second = found.groups()
+        here, there = _quoted(first), _quoted(second)
+        sides = ((here - there, "only by the first branch"), (there - here, f"only by {which}"))
+    elif found := _OF_UNEQUAL_NUMBERS.search(text):
+        transform, names = found.groups()
+        here, there = _quoted(names), set()
+        sides = ((here, "not by all"),)
+    else:
         return None
-    transform, first, which, second = found.groups()
-    here, there = (set(re.findall("'([^']+)'", names)) for names in (first, second))
-    sides = [
-        f"{listed(sorted(names))} only by {branch}"
-        for names, branch in ((here - there, "the first branch"), (there - here, which))
-        if names
-    ]
+    which = " and ".join(f"{listed(sorted(names))} {by}" for names, by in sides if names)
     return BranchError(
-        f"The branches of jax.lax.{transform} assign different variables: {' and '.join(sides)}. "
+        f"The branches of jax.lax.{transform} assign different variables: {which}. "
         "JAX wants results of one structure from all. Write for each branch "
         f"js.with_updates(branch, always={sorted(here ^ there)!r}), which returns these variables' "
         "values whether it assigns them or not."
     )
+
+
+def _quoted(names: str) -> set[str]:
+    return set(re.findall("'([^']+)'", names))
 
 
 def _check_callable(model: Any, what: str) -> None:

@@ -2283,4 +2283,96 @@ write(np.s_[0:9, :])
         {"np.s_[0:2, :]": "write($)"},
         ("*slice*",),
     ),
+    Situation(
+        "a state file has a checkpoint's name",
+        """
+directory = os.path.join(directory, '')
+state = tf_checkpoint.CheckpointState(os.path.join(directory, 'checkpoint'))
+# Fails:
+tf_checkpoint.write_state(directory, state)
+""",
+        {"tf_checkpoint.write_state(directory, state, 'another')": "$"},
+    ),
+    Situation(
+        "an initializer is text",
+        """
+# Fails:
+js.declare(lambda s: s.get_variable('w', initializer='zeros'))()
+""",
+        {
+            "f(key, shape, dtype)": (
+                "f = jax.nn.initializers.ones\n"
+                "js.init(lambda s: s.get_variable('w', (2, 3), initializer=f))(key)"
+            ),
+            **dict.fromkeys(
+                ("init.zeros", "init.glorot_uniform()"),
+                "js.init(lambda s: s.get_variable('w', (2, 3), initializer=$))(key)",
+            ),
+        },
+    ),
+    Situation(
+        "a getter is given what has no meaning in JAX",
+        """
+def model(scope, **more):
+    def custom(getter, name, **arguments):
+        return getter(name, **(arguments | more))
+    scope.variable_scope('a', custom_getter=custom).get_variable('w', (2,))
+# Fails:
+js.declare(model)(use_resource=True)
+""",
+        {"use_resource=": "js.declare(model)()"},
+        ("getter('w')", "getter('a/w')", "use_resource=True"),
+    ),
+    *(
+        Situation(
+            f"metadata has {value}",
+            f"""
+import dataclasses, pathlib
+Point = dataclasses.make_dataclass('Point', ['x'])
+metadata = {{'a': {value}}}
+# Fails:
+Saver(directory).save({{'w': jnp.ones(2)}}, 1, metadata=metadata)
+""",
+            {code: "metadata['a'] = $\nSaver(directory).save({}, 1, metadata=metadata)"},
+        )
+        for value, code in (
+            ("pathlib.Path('x')", "str(metadata['a'])"),
+            ("np.ones(2)", "metadata['a'].tolist()"),
+            ("{3, 1}", "sorted(metadata['a'])"),
+            ("(3, 1)", "list(metadata['a'])"),
+            ("Point(1)", "dataclasses.asdict(metadata['a'])"),
+        )
+    ),
+    Situation(
+        "a saved kernel is transposed, with an axis of length 1",
+        """
+saver = Saver(directory)
+saver.save({'b': jnp.ones(3), 'w': jnp.arange(6.0).reshape(1, 2, 3)}, 1)
+target = {'b': jnp.zeros(3), 'w': jnp.zeros((3, 2))}
+# Fails:
+saver.restore(target)
+""",
+        {
+            "saver.open('DIRECTORY/1')['w'].read().squeeze().transpose(1, 0).reshape((3, 2))": (
+                "assert ($ == np.arange(6.0).reshape(2, 3).T).all()"
+            ),
+            "select=": "assert saver.restore(target, $'b')['b'].all()",
+        },
+    ),
+    Situation(
+        "a kernel of TensorFlow's is transposed, with an axis of length 1",
+        """
+value = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': value})
+tree = js.VarTree({'w': jnp.zeros((3, 2))})
+# Fails:
+tensorflow.restore(tree, path)
+""",
+        {
+            "tensorflow.Through('w', lambda w: w.squeeze().transpose(1, 0).reshape((3, 2)))": (
+                "tree, _ = tensorflow.restore(tree, path, {'w': $})\n"
+                "assert (tree['w'] == value[0].T).all()"
+            )
+        },
+    ),
 ]

@@ -224,7 +224,7 @@ def _is_code(parsed: ast.stmt, code: str) -> bool:
         return True
     return any(
         isinstance(node, ast.Call)
-        or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr))
+        or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and " | " in code)
         or (isinstance(node, ast.Attribute | ast.Subscript) and _root(node) in ROOTS)
         or (isinstance(node, ast.BinOp) and _root(node.left) == "scope")
         for node in nodes

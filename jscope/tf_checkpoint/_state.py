@@ -154,7 +154,8 @@ def write_state(
     if file == state.model_checkpoint_path:
         raise CheckpointValueError(
             f"The latest checkpoint, {file!r}, is the state file itself, which would overwrite it. "
-            "Give the state file another name: write_state(directory, state, 'another')."
+            "Give the state file another name: tf_checkpoint.write_state(directory, state, "
+            "'another')."
         )
     _write(file, _seen_from(directory, _with_latest(state)))
 
