@@ -176,11 +176,11 @@ def _of_branches(text: str) -> BranchError | None:
     if found := _BRANCHES.search(text):
         transform, first, which, second = found.groups()
         here, there = _quoted(first), _quoted(second)
-        sides = ((here - there, "only by the first branch"), (there - here, f"only by {which}"))
+        sides = [(here - there, "only by the first branch"), (there - here, f"only by {which}")]
     elif found := _OF_UNEQUAL_NUMBERS.search(text):
         transform, names = found.groups()
         here, there = _quoted(names), set()
-        sides = ((here, "not by all"),)
+        sides = [(here, "not by all")]
     else:
         return None
     which = " and ".join(f"{listed(sorted(names))} {by}" for names, by in sides if names)

@@ -42,8 +42,6 @@ ENTRY_POINTS = {
         "only": (js.Declaration.init,),
     },
     "_dtypes.py": dict.fromkeys(("convert", "select"), (*_restore, *_tensorflow)),
-    "_drawing.py": {"name": (js.Scope.rng,)},
-    "_entering.py": {"reuse": _open},
     "_inline.py": {"inline": (js.init,)},
     "_matching.py": {
         "allow_empty": (js.select, js.drop, js.partition, js.mask, js.labels, js.rename)
@@ -55,6 +53,7 @@ ENTRY_POINTS = {
     "_ops.py": {"key": (js.get_variable,)},
     "_recorder.py": {"reuse": _open},
     "_refused.py": {"sharding": _get, "trainable": _get, "rules": (js.Declaration.init,)},
+    "_scope.py": {"reuse": _open, "name": (js.Scope.rng,)},
     "_seen.py": {"sharding": _get, "in_specs": (jax.shard_map,)},
     "_selection.py": {"default": (js.labels,)},
     "_stack.py": {"length": (js.unstack,)},
