@@ -2375,4 +2375,54 @@ tensorflow.restore(tree, path)
             )
         },
     ),
+    Situation(
+        "a model needs a value",
+        """
+def model(scope, x):
+    return scope.get_variable('w', (int(x.sum()),))
+# Fails:
+js.declare(model)(jnp.ones(2))
+""",
+        {
+            "js.init(model, inline=True)(key, ...)": (
+                "FILL jnp.ones(2)\nassert ($)['w'].shape == (2,)"
+            )
+        },
+        ("js.declare(model)", "jnp.where", "jax.lax.cond", "x.astype", "functools.partial"),
+    ),
+    Situation(
+        "a model uses an axis",
+        """
+def model(scope, x):
+    return jax.lax.pmean(scope.get_variable('w', (2,)) * x, 'b')
+# Fails:
+js.declare(model)(jnp.ones(2))
+""",
+        {
+            "js.declare(model, axis_sizes={'b': 8})(...)": (
+                "FILL jnp.ones(2)\nassert ($)['w'].shape == (2,)"
+            ),
+            "js.init": "$(model, axis_sizes={'b': 8})(key, jnp.ones(2))",
+        },
+        ("jax.*",),
+    ),
+    *(
+        Situation(
+            f"a model uses an axis inline{sizes}",
+            f"""
+def model(scope, x):
+    return jax.lax.pmean(scope.get_variable('w', (2,)) * x, 'b')
+# Fails:
+js.init(model, inline=True{sizes})(key, jnp.ones(2))
+""",
+            {
+                "js.init(model, inline=True)": """
+tree = jax.vmap(lambda x: $(key, x), axis_name='b')(jnp.ones((3, 2)))
+assert tree['w'].shape == (3, 2)
+"""
+            },
+            ("js.init(model, inline=True, axis_sizes=*)", "jax.*"),
+        )
+        for sizes in ("", ", axis_sizes={'b': 8}")
+    ),
 ]
