@@ -94,7 +94,7 @@ def intern_structure(names: tuple[str, ...]) -> Structure:
 
 
 class HasTree(Protocol):
-    """What has variables and is no mapping: a scope."""
+    """What has variables that are not simply a mapping's: a scope, a saved checkpoint."""
 
     def __vartree__(self) -> "VarTree":
         """Its variables, by name."""
@@ -116,7 +116,7 @@ class VarTree(Mapping[str, Any]):
         variables: A flat or nested mapping; nested keys are joined with ``/``. A scope
             without variables leaves no trace. Or a `js.Scope`: the values below it, by names
             relative to it, with what was assigned so far; while declaring, the abstract values of
-            those declared so far.
+            those declared so far. Or what `Saver.open` gives: all its values, read.
 
     Raises:
         VariableNameError: If a name is not legal.
@@ -144,12 +144,12 @@ class VarTree(Mapping[str, Any]):
             _set_structure(self, variables._structure)
             _set_values(self, variables._values)
             return
-        if variables is None or isinstance(variables, Mapping):
+        if variables is not None and hasattr(variables, "__vartree__"):
+            tree = variables.__vartree__()
+        elif variables is None or isinstance(variables, Mapping):
             flat: dict[str, Any] = {}
             _flatten_into(flat, "", variables or {})
             tree = from_flat(flat)
-        elif hasattr(variables, "__vartree__"):
-            tree = variables.__vartree__()
         else:
             raise TypeError(f"VarTree needs a mapping, got {type(variables).__name__}.")
         _set_structure(self, tree._structure)

@@ -179,8 +179,8 @@ def test_a_checkpoint_is_seen_before_it_is_read(written):
             assert checkpoint["params/Dense_0/bias"].dtype == "bfloat16"
             assert checkpoint["params/Dense_0/kernel"].shape == (2, 3)
             np.testing.assert_array_equal(checkpoint["params/Dense_0/kernel"][1, ::2], [3, 5])
-            assert (checkpoint["step"].read(), checkpoint["step"].dtype) == (7, "python int")
-            assert checkpoint["keys"].dtype == "key<rbg>"
+            assert (checkpoint["step"].read(), checkpoint["step"].kind) == (7, "python int")
+            assert checkpoint["keys"].kind == "key<rbg>"
             assert jax.random.key_impl(checkpoint["keys"].read()) == "rbg"
         assert ("params/Dense_0/kernel", [2, 3]) in js.list_variables(path)
         assert js.load_variable(path, "rate") == 0.1

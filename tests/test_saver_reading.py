@@ -218,7 +218,7 @@ def test_a_checkpoint_is_a_mapping_of_what_can_be_read(saver):
         assert list(checkpoint) == list(values)
         assert (checkpoint.path, checkpoint.step) == (path, 4)
         assert (checkpoint.metadata, checkpoint.metrics) == ({"model": "tiny"}, {"loss": 0.25})
-        assert {n: (v.shape, v.dtype, v.nbytes) for n, v in checkpoint.items()} == {
+        assert {n: (v.shape, v.kind, v.nbytes) for n, v in checkpoint.items()} == {
             "keys": ((3,), "key<fry>", 24),
             "none": ((), "python None", 0),
             "rate": ((), "python float", 0),

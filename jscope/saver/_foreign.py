@@ -24,6 +24,7 @@ from .._errors import CheckpointError, listed
 from .._files import npz, safetensors
 from . import _orbax_trees
 from ._boxes import Array, Box, slices
+from ._containers import Containers, of_paths
 from ._entries import INDEX, ORBAX, Entry
 from ._python import python_dtype, python_text
 from ._source import Source, nothing_left
@@ -44,7 +45,13 @@ def open_foreign(path: Path) -> Source | None:
     if trees:
         return _orbax_trees.OrbaxSource(path, trees)
     open_file = _file_kind(path)
-    return None if open_file is None else FileSource(path, open_file(path))
+    if open_file is None:
+        return None
+    variables = open_file(path)
+    containers = None
+    if isinstance(variables, _FlaxValues):
+        containers = of_paths(variables.paths, {})
+    return FileSource(path, variables, containers)
 
 
 def _file_kind(path: Path) -> Callable[[Path], Mapping[str, Any]] | None:
@@ -92,7 +99,7 @@ def _is_flax_map(path: Path) -> bool:
     return first in (b"\xde", b"\xdf") or b"\x80" <= first <= b"\x8f"
 
 
-def _flax_values(path: Path) -> dict[str, Any]:
+def _flax_values(path: Path) -> "_FlaxValues":
     """What ``flax.training.checkpoints`` wrote before it used Orbax, by name."""
     from flax import serialization
 
@@ -100,7 +107,7 @@ def _flax_values(path: Path) -> dict[str, Any]:
         nested = serialization.msgpack_restore(path.read_bytes())
     except Exception as error:  # of several libraries, for whatever is no such file
         raise CheckpointError(f"{path} is no checkpoint of Flax, or damaged: {error}") from error
-    found: dict[str, Any] = {}
+    found = _FlaxValues()
     todo: list[tuple[tuple[str, ...], Any]] = [((), nested)]
     while todo:
         keys, value = todo.pop()
@@ -108,7 +115,20 @@ def _flax_values(path: Path) -> dict[str, Any]:
             todo += [((*keys, str(key)), below) for key, below in reversed(value.items())]
         else:
             found["/".join(keys)] = value
+            found.paths["/".join(keys)] = keys
     return found
+
+
+class _FlaxValues(dict[str, Any]):
+    """Values by name.
+
+    Attributes:
+        paths: The keys of the nested dicts, by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: dict[str, tuple[str, ...]] = {}
 
 
 def _together(path: Path) -> dict[str, Any]:
@@ -131,12 +151,16 @@ class FileSource:
     Args:
         path: The file or directory.
         variables: By name, with ``shape``, ``dtype`` and ``read()``, or values.
+        containers: Which pytree they are of, if that is known.
     """
 
     fillers: frozenset[str] = frozenset()
 
-    def __init__(self, path: Path, variables: Mapping[str, Any]):
+    def __init__(
+        self, path: Path, variables: Mapping[str, Any], containers: Containers | None = None
+    ):
         self.path = path
+        self.containers = containers
         self.metadata = None
         self.index_bytes = 0
         # Arrays of strings are nothing that JAX has.

@@ -10,7 +10,7 @@ A checkpoint of step 12 is the directory ``12``. In it are
 The index is one JSON object, as `_sealed` says::
 
     {"format": "jscope", "version": 2, "step": 12, "save_id": "9f6c...", "saved_at": 1764040000.0,
-     "portable": false, "metadata": null, "metrics": {},
+     "portable": false, "metadata": null, "metrics": {}, "containers": null,
      "files": {"packed.bin": [96, null], "0/zarr.json": [406, 3735928559]},
      "values": {
        "enc/w": {"shape": [2, 3], "dtype": "float32", "place": "packed", "offset": 0,
@@ -30,6 +30,8 @@ The index is one JSON object, as `_sealed` says::
   the keys are the names then, and split at ``/``.
 * ``metadata`` is the user's; ``metrics`` are numbers by name, with ``"nan"``, ``"inf"`` and
   ``"-inf"`` as strings.
+* ``containers`` describe the pytree that was saved, as `_containers` says, of the values in their
+  order; null if only a part of it was saved, or by other names.
 * ``files`` are all other files of the checkpoint, each with its size and, up to `SMALL_FILE`
   bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all such have
   one and the same); the larger ones hold arrays, which have their own.
@@ -77,6 +79,7 @@ class Index:
     metadata: Any = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     files: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    containers: Any = None
 
 
 def write_index(directory: Path, index: Index) -> None:
@@ -90,6 +93,7 @@ def write_index(directory: Path, index: Index) -> None:
         "portable": index.portable,
         "metadata": index.metadata,
         "metrics": numbers_to_json(index.metrics),
+        "containers": index.containers,
         "files": _files(directory),
         "values": {name: entry.to_json() for name, entry in index.entries.items()},
     }
@@ -135,6 +139,7 @@ def _read(directory: Path, step: int | None, *, with_entries: bool) -> Index:
             members["metadata"],
             numbers_from_json(members["metrics"]),
             members["files"],
+            members.get("containers"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{FILE_NAME} is damaged: {type(error).__name__} {error}") from None

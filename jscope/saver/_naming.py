@@ -22,6 +22,13 @@ from .._errors import CheckpointValueError, listed
 from .._tree import VarTree, leaf_name
 
 
+def as_pytree(tree: Any) -> Any:
+    """A pytree as it is; a mapping that JAX doesn't know as a `VarTree`."""
+    if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
+        return VarTree(tree)
+    return tree
+
+
 def flatten(tree: Any, what: str) -> tuple[list[tuple[str, Any]], Any]:
     """The leaves of a pytree by name, and the structure that `jax.tree.unflatten` takes.
 
@@ -32,8 +39,7 @@ def flatten(tree: Any, what: str) -> tuple[list[tuple[str, Any]], Any]:
     Raises:
         CheckpointValueError: If two leaves have one name, or one can't be a name.
     """
-    if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
-        tree = VarTree(tree)
+    tree = as_pytree(tree)
     try:
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
     except ValueError as error:

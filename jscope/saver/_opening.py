@@ -1,19 +1,20 @@
 """A checkpoint as a mapping from names to variables that are read when they are asked for.
 
-Imports: `_errors`, `_table`, `_account`, `_boxes`, `_entries`, `_index`, `_python`, `_reading`,
-`_source`, `_values`;
-NumPy.
+Imports: `_errors`, `_table`, `_tree` and the files beside this one; JAX and NumPy.
 """
 
+import math
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import jax
 import numpy as np
 
 from .._errors import CheckpointError, MissingVariableError, near
 from .._table import bytes_text, table
+from .._tree import VarTree, from_flat
 from ._account import signature_text
 from ._boxes import Box, whole
 from ._entries import Entry
@@ -22,6 +23,7 @@ from ._python import is_python
 from ._reading import read_box
 from ._source import OwnSource, Source
 from ._values import nbytes
+from ._whole import check_legal
 
 
 class Checkpoint(Mapping[str, "SavedVariable"]):
@@ -31,6 +33,9 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
     ...     print(checkpoint)                                         # names, shapes, dtypes
     ...     rows = checkpoint["embedding"][1000:1010]
     ...     model = checkpoint.metadata["model"]
+
+    ``js.VarTree(checkpoint)`` reads all of it, on the host; `Saver.restore` without a target reads
+    all of it to where JAX computes, and gives the containers that were saved.
 
     It holds no file open but one, which leaving ``with``, or being forgotten, closes.
 
@@ -86,6 +91,11 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
         except ValueError as error:
             raise CheckpointError(f"{self.path} can't be read: {error}") from error
 
+    def __vartree__(self) -> VarTree:
+        """All values, read: what `VarTree` makes of a checkpoint."""
+        check_legal(self.path, self)
+        return from_flat({name: variable.read() for name, variable in self.items()})
+
     def close(self) -> None:
         """Close the file that is open. Reading opens it anew."""
         self._source.close()
@@ -107,24 +117,50 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
 
 
 class SavedVariable:
-    """One saved value; `read` gives it, ``variable[10:20]`` a part.
+    """One saved value, as an array that is read when it is asked for.
+
+    `read` gives it, ``variable[10:20]`` a part; ``np.asarray`` and ``jnp.asarray`` read it, too.
 
     Attributes:
         name: Its saved name.
         shape: Its shape; of what is no array ``()``.
-        dtype: The name of its dtype: NumPy's, of PRNG keys ``"key<fry>"``, of what is no array
-            ``"python int"`` and so on.
+        kind: What it is: the name of a dtype of NumPy, of PRNG keys ``"key<fry>"``, of what is no
+            array ``"python int"`` and so on.
         nbytes: The number of bytes of the value; 0 for what is no array.
     """
 
     def __init__(self, name: str, entry: Entry, source: Source, verify: bool):
         self.name = name
         self.shape = entry.shape
-        self.dtype = entry.dtype
+        self.kind = entry.dtype
         self.nbytes = nbytes(entry)
         self._entry = entry
         self._source = source
         self._verify = verify
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy's; of PRNG keys JAX's, and of what is no array that of NumPy's array of it."""
+        if is_python(self.kind):
+            return np.asarray(self.read()).dtype
+        if self._entry.key_impl is not None:
+            return jax.random.key(0, impl=self._entry.key_impl).dtype
+        return np.dtype(self.kind)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"{self.name!r} has no axes, and so no length.")
+        return self.shape[0]
 
     def read(self) -> Any:
         """The value: of NumPy, PRNG keys of JAX, a number or string of Python, or None.
@@ -144,9 +180,9 @@ class SavedVariable:
             IndexError: If it is outside the array, or this is no array.
             CheckpointError: As `read`.
         """
-        if is_python(self.dtype):
+        if is_python(self.kind):
             raise IndexError(
-                f"{self.name!r} is no array but a {self.dtype}; saver.open()[{self.name!r}].read() "
+                f"{self.name!r} is no array but a {self.kind}; saver.open()[{self.name!r}].read() "
                 "gives it."
             )
         box, inside = _box(index, self.shape)
@@ -154,10 +190,23 @@ class SavedVariable:
         return self._read((*box, *rest))[inside]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """All of it, for NumPy and JAX; the array is always a new one.
+
+        Raises:
+            ValueError: If ``copy`` is False.
+            TypeError: If it holds PRNG keys.
+            CheckpointError: As `read`.
+        """
+        if copy is False:
+            raise ValueError(f"{self.name!r} is on disk; an array of it is always a copy.")
+        if self._entry.key_impl is not None:
+            raise TypeError(
+                f"{self.name!r} holds PRNG keys, of which NumPy has no arrays; read() gives them."
+            )
         return np.asarray(self.read(), dtype)
 
     def __repr__(self) -> str:
-        return f"SavedVariable({self.name!r}, {signature_text(self.shape, self.dtype)})"
+        return f"SavedVariable({self.name!r}, {signature_text(self.shape, self.kind)})"
 
     def _read(self, box: Box) -> Any:
         try:

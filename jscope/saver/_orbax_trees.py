@@ -11,7 +11,7 @@ told by the arrays themselves. ``array_metadatas`` has the implementation of PRN
 
 Tried with what Orbax 0.12.0 and 0.12.8 write, v0 and v1, and by a test for each.
 
-Imports: `_errors`, `_entries`, `_boxes`, `_python`, `_tensors`, `_values`; JAX.
+Imports: `_errors` and the files beside this one; JAX.
 """
 
 import json
@@ -23,6 +23,7 @@ import jax
 
 from .._errors import CheckpointError, listed
 from ._boxes import Array, Box, slices
+from ._containers import Containers, of_paths
 from ._entries import INDEX, ORBAX, Entry
 from ._python import python_dtype, python_text
 from ._tensors import Tensors
@@ -49,6 +50,8 @@ class OrbaxSource:
         self.entries: dict[str, Entry] = {}
         self.index_bytes = 0
         self._trees: dict[str, _Tree] = {}
+        paths: dict[str, tuple[str | int, ...]] = {}
+        empty: dict[str, Any] = {}
         for item, directory in trees.items():
             tree = _Tree(directory)
             self.index_bytes += tree.index_bytes
@@ -56,6 +59,12 @@ class OrbaxSource:
                 whole = f"{item}/{name}" if item and name else item or name
                 self.entries[whole] = entry
                 self._trees[whole] = tree
+            for name, keys in tree.paths.items():
+                whole = f"{item}/{name}" if item and name else item or name
+                paths[whole] = (item, *keys) if item else keys
+                if name in tree.empty:
+                    empty[whole] = tree.empty[name]
+        self.containers: Containers | None = of_paths(paths, empty)
         self.metadata = self._custom_metadata()
         # Orbax writes None for whatever has no leaves, such as Optax's EmptyState.
         self.fillers = frozenset(n for n, e in self.entries.items() if e.dtype == "python None")
@@ -86,13 +95,19 @@ class _Tree:
         try:
             leaves = [_leaf(value) for value in members["tree_metadata"].values()]
             is_zarr3 = bool(members.get("use_zarr3"))
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{directory / _METADATA} is damaged: {error!r}") from error
         self.index_bytes = (directory / _METADATA).stat().st_size
         is_ocdbt = (directory / "manifest.ocdbt").is_file()
         self.tensors = Tensors(directory, is_zarr3=is_zarr3, is_ocdbt=is_ocdbt)
-        _check_names(directory, [keys for keys, _ in leaves])
-        self.entries = self._entries(leaves)
+        _check_names(directory, [tuple(map(str, path)) for path, _ in leaves])
+        self.entries = self._entries([(tuple(map(str, path)), kind) for path, kind in leaves])
+        self.empty = {_name(path): _EMPTY[kind] for path, kind in leaves if kind in _EMPTY}
+        self.paths = {
+            _name(path): path
+            for path, _ in leaves
+            if _name(path) in self.entries or _name(path) in self.empty
+        }
 
     def _entries(self, leaves: list[tuple[tuple[str, ...], str]]) -> dict[str, Entry]:
         strings = _json(self.directory / "_strings.json")
@@ -115,10 +130,22 @@ class _Tree:
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 
 
-def _leaf(value: Any) -> tuple[tuple[str, ...], str]:
-    """The keys of a leaf, and what it is."""
-    keys = tuple(str(part["key"]) for part in value["key_metadata"])
-    return keys, str(value["value_metadata"]["value_type"])
+_EMPTY: dict[str, Any] = {"Dict": {}, "List": []}
+# Of a key that is a place in a list.
+_SEQUENCE = 1
+
+
+def _leaf(value: Any) -> tuple[tuple[str | int, ...], str]:
+    """The path to a leaf, and what it is."""
+    path = tuple(
+        int(part["key"]) if part.get("key_type") == _SEQUENCE else str(part["key"])
+        for part in value["key_metadata"]
+    )
+    return path, str(value["value_metadata"]["value_type"])
+
+
+def _name(path: tuple[str | int, ...]) -> str:
+    return "/".join(map(str, path))
 
 
 def _check_names(directory: Path, leaves: list[tuple[str, ...]]) -> None:

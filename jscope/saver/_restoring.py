@@ -36,9 +36,10 @@ from ._renaming import Rename, check_rename, kept_for_averages, rename_saved
 from ._report import Report
 from ._source import OwnSource, Source
 from ._steps import check_flags
-from ._target import Target, asked_for, selected, take_apart, without_value
+from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
 from ._values import nbytes
 from ._varlist import ALL_IN_VAR_LIST, VarList
+from ._whole import whole
 
 # How often a checkpoint that changes while it is read is read anew.
 _ATTEMPTS = 20
@@ -73,25 +74,18 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
     mesh = request.mesh
     if hasattr(request.target, "abstract"):
         mesh = mesh_for_init(mesh)
-    target = take_apart(request.target, mesh, request.rules)
-    chosen = selected(target, request.select, "Leave select= out to restore all variables.")
-    chosen &= selected(target, _names(request.var_list), ALL_IN_VAR_LIST)
-    reshape = request.reshape
-    if not isinstance(reshape, bool):
-        reshape = selected(target, reshape, "Write Saver(..., reshape=False) to reshape nothing.")
-    policy = dataclasses.replace(request.policy, reshape=reshape)
-    request = dataclasses.replace(request, policy=policy)
+    wanted = None if request.target is None else _wanted(request, mesh)
     begin = time.monotonic()
     done: list[_Read] = []
 
     def work() -> str:
-        done.append(_read(directory, place, target, chosen, request))
+        done.append(_read(directory, place, wanted, request))
         return ""
 
     place = _agreed(directory, step)
     together(work)
     (found,) = done
-    plan = found.plan
+    plan, target = found.plan, found.target
     kept = {name: target.leaves[name] for name in plan.kept}
     fresh = _initial_values(target, found, mesh, request) if plan.initialised else {}
     everything = {**kept, **found.values, **fresh}
@@ -108,6 +102,30 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
         seconds=time.monotonic() - begin,
     )
     return tree, report
+
+
+class _Wanted(NamedTuple):
+    """What is restored into.
+
+    Attributes:
+        target: The target.
+        chosen: Which of its leaves are restored.
+        policy: Which differences are none.
+    """
+
+    target: Target
+    chosen: frozenset[str]
+    policy: Policy
+
+
+def _wanted(request: Request, mesh: Any) -> _Wanted:
+    target = take_apart(request.target, mesh, request.rules)
+    chosen = selected(target, request.select, ALL_IN_TARGET)
+    chosen &= selected(target, _names(request.var_list), ALL_IN_VAR_LIST)
+    reshape = request.reshape
+    if not isinstance(reshape, bool):
+        reshape = selected(target, reshape, "Write Saver(..., reshape=False) to reshape nothing.")
+    return _Wanted(target, chosen, dataclasses.replace(request.policy, reshape=reshape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +150,14 @@ class _Read(NamedTuple):
 
     Attributes:
         source: The checkpoint, closed.
+        target: What was restored into.
         plan: What becomes of each leaf.
         values: The values of those that were read.
         nbytes: How many bytes of arrays.
     """
 
     source: Source
+    target: Target
     plan: _Plan
     values: Mapping[str, Any]
     nbytes: int
@@ -156,9 +176,7 @@ def _agreed(directory: Path, step: Place) -> Place:
     return together(newest)[0]
 
 
-def _read(
-    directory: Path, step: Place, target: Target, chosen: frozenset[str], request: Request
-) -> _Read:
+def _read(directory: Path, step: Place, wanted: _Wanted | None, request: Request) -> _Read:
     attempts = 0
     while True:
         attempts += 1
@@ -166,7 +184,7 @@ def _read(
             # Not below, since what a function of the caller's raises is no damage.
             renamed = rename_saved(source.entries, request.rename)
             try:
-                return _read_from(source, target, chosen, renamed, request)
+                return _read_from(source, wanted, renamed, request)
             except (JscopeError, MemoryError):
                 raise
             except NotPlacedError as refused:
@@ -177,35 +195,30 @@ def _read(
 
 
 def _read_from(
-    source: Source,
-    target: Target,
-    chosen: frozenset[str],
-    renamed: Mapping[str, str],
-    request: Request,
+    source: Source, wanted: _Wanted | None, renamed: Mapping[str, str], request: Request
 ) -> _Read:
-    plan = _plan(source, target, chosen, renamed, request)
-    wanted = {name: target.leaves[name] for name in plan.saved}
+    if wanted is None:
+        target = whole(source, renamed, request.select, request.var_list)
+        wanted = _Wanted(target, frozenset(target.leaves), request.policy)
+    target = wanted.target
+    plan = _plan(source, wanted, renamed, request)
+    leaves = {name: target.leaves[name] for name in plan.saved}
     total = sum(nbytes(source.entries[saved]) for saved in plan.saved.values())
     progress = Progress()
     with watching(f"restoring {source.path.name}", total, progress.get):
         values = read(
             source,
-            wanted,
+            leaves,
             plan.saved,
             verify=request.verify,
             in_flight=request.in_flight,
             progress=progress,
         )
-    return _Read(source, plan, values, progress.nbytes)
+    return _Read(source, target, plan, values, progress.nbytes)
 
 
-def _plan(
-    source: Source,
-    target: Target,
-    chosen: frozenset[str],
-    renamed: Mapping[str, str],
-    request: Request,
-) -> _Plan:
+def _plan(source: Source, into: _Wanted, renamed: Mapping[str, str], request: Request) -> _Plan:
+    target, chosen, policy = into
     saved, saved_as = renamed, {}
     if isinstance(request.var_list, Mapping):
         saved_as = {name: old for old, name in request.var_list.items()}
@@ -220,7 +233,7 @@ def _plan(
     def opened(name: str) -> str:
         return f"saver.open({str(source.path)!r})[{saved[name]!r}]"
 
-    different = account(wanted, entries, extra, request.policy, saved_as, opened)
+    different = account(wanted, entries, extra, policy, saved_as, opened)
     if different:
         raise TreeMismatchError(
             f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
@@ -260,6 +273,9 @@ def _check_request(request: Request) -> None:
             raise CheckpointValueError(
                 f"`{argument}` is one of {', '.join(map(repr, known))}, got {value!r}."
             )
+    if request.target is None:
+        _check_without_target(request)
+        return
     if hasattr(request.target, "abstract"):
         if request.key is not None:
             check_key(request.key)
@@ -273,6 +289,24 @@ def _check_request(request: Request) -> None:
             "Only a declaration has initial values: write "
             "saver.restore(declared, missing='init', key=key), or saver.restore(target, "
             "missing='keep') with a target that has values, as declared.init(key) gives them."
+        )
+
+
+def _check_without_target(request: Request) -> None:
+    policy = request.policy
+    useless = {
+        "missing": policy.missing != "error",
+        "unexpected": policy.unexpected != "error",
+        "convert": policy.convert,
+        "key": request.key is not None,
+        "mesh": request.mesh is not None,
+        "rules": bool(request.rules),
+    }
+    given = [f"{name}=" for name, is_given in useless.items() if is_given]
+    if given:
+        raise CheckpointValueError(
+            f"Without a target all is restored as it was saved, and {', '.join(given)} would do "
+            "nothing. Leave that out, or give a target: saver.restore(declared, ...)."
         )
 
 

@@ -149,7 +149,7 @@ class Saver(Saving):
 
     def restore(
         self,
-        target: Any,
+        target: Any = None,
         step: int | str | os.PathLike[str] | None = None,
         select: Selector | None = None,
         rename: Rename | None = None,
@@ -173,7 +173,8 @@ class Saver(Saving):
                 where each array is to be: with the sharding of the target's, and if that has
                 none on the default device, not committed to it. Saved on 8 devices, restored
                 on 1, is fine. NumPy's arrays stay NumPy's, numbers of Python such, and weakly
-                typed arrays weakly typed.
+                typed arrays weakly typed. Without one everything comes back as it was saved; see
+                below.
             step: Which checkpoint: a step; the newest sound one if None; or the path of any
                 checkpoint, also of Orbax, Flax, safetensors, NumPy or TensorFlow.
             select: Which variables of the target to restore. The others keep the target's
@@ -198,7 +199,10 @@ class Saver(Saving):
 
         Returns:
             The target's structure: a declaration's is a `VarTree`. Restored values are new;
-            the target is unchanged.
+            the target is unchanged. Without a target it is what was saved: a `VarTree`, or dicts,
+            lists and tuples, with classes of other kinds as dicts of their fields. Arrays are
+            JAX's, on the default device. With ``select``, ``rename`` or ``var_list``, and of files
+            of TensorFlow, safetensors and NumPy, it is a `VarTree`.
 
         Raises:
             TreeMismatchError: If the checkpoint differs from what is wanted, or a dtype can't hold

@@ -13,9 +13,10 @@ from typing import Any
 from .._errors import CheckpointError
 from . import _packing
 from ._committing import sweep
+from ._containers import describe
 from ._disk import failing_as
 from ._metadata import check_metadata
-from ._naming import flatten
+from ._naming import as_pytree, flatten
 from ._pending import PendingSave, wait_for_directory
 from ._retention import Retention
 from ._steps import check_flags, checked_step
@@ -171,12 +172,14 @@ class Saving(Turns):
         wait_for_directory(self._directory)
 
         def requested() -> Save:
-            leaves, _ = flatten(tree, "The tree")
+            pytree = as_pytree(tree)
+            leaves, _ = flatten(pytree, "The tree")
             packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packing.LIMIT
             return Save(
                 directory=self._directory,
                 step=checked_step(step),
                 leaves=chosen_leaves(dict(leaves), self._var_list),
+                containers=describe(pytree) if self._var_list is None else None,
                 metadata=check_metadata(metadata),
                 metrics=self._retention.check(metrics),
                 overwrite=overwrite,

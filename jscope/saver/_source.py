@@ -3,7 +3,7 @@
 A source knows what is saved, without having read any of it, and fills boxes of arrays. What
 they mean (dtypes in disguise, keys, checksums, placement) is told elsewhere.
 
-Imports: `_boxes`, `_entries`, `_index`, `_packing`, `_tensors`; NumPy.
+Imports: `_boxes`, `_containers`, `_entries`, `_index`, `_packing`, `_tensors`; NumPy.
 """
 
 import os
@@ -15,6 +15,7 @@ import numpy as np
 
 from . import _packing
 from ._boxes import Array, Box, slices
+from ._containers import Containers
 from ._entries import ORBAX, PACKED, Entry
 from ._index import FILE_NAME, Index, check_files, read_index
 from ._tensors import Tensors
@@ -28,6 +29,7 @@ class Source(Protocol):
         entries: What is saved, by name.
         metadata: What the user saved beside it.
         index_bytes: How many bytes were read to know this.
+        containers: Which pytree it was, if it says so.
         fillers: Names that may stand for no value at all, so that nothing is lost without them.
     """
 
@@ -39,6 +41,9 @@ class Source(Protocol):
 
     @property
     def metadata(self) -> Any: ...
+
+    @property
+    def containers(self) -> Containers | None: ...
 
     @property
     def index_bytes(self) -> int: ...
@@ -76,6 +81,9 @@ class OwnSource:
         self.index = index
         self.entries = index.entries
         self.metadata = index.metadata
+        self.containers: Containers | None = None
+        if index.containers is not None:
+            self.containers = Containers(index.containers, tuple(index.entries))
         self.index_bytes = (path / FILE_NAME).stat().st_size
         self._is_portable = index.portable
         self._tensors = Tensors(path, is_ocdbt=index.portable)

@@ -22,6 +22,8 @@ from ._naming import flatten
 from ._python import python_dtype
 from ._values import dtype_name, left_out
 
+ALL_IN_TARGET = "Leave select= out to restore all variables."
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:

@@ -45,6 +45,7 @@ class Save:
         directory: Where the checkpoints are.
         step: The step.
         leaves: The values by name.
+        containers: The pytree that they are of, described; None if they are not all of one.
         metadata: The user's.
         metrics: By name.
         overwrite: Whether an old checkpoint of the step may be replaced.
@@ -59,6 +60,7 @@ class Save:
     directory: Path
     step: int
     leaves: Collection[tuple[str, Any]]
+    containers: Any
     metadata: Any
     metrics: dict[str, float]
     overwrite: bool
@@ -238,7 +240,14 @@ class _Saving:
             os.rename(place / _packing.FILE_NAME, written / _packing.FILE_NAME)
         saved_at = save.clock()
         index = Index(
-            save.step, self._save_id, saved_at, entries, portable, save.metadata, save.metrics
+            save.step,
+            self._save_id,
+            saved_at,
+            entries,
+            portable,
+            save.metadata,
+            save.metrics,
+            containers=save.containers,
         )
         assert self._workplace is not None  # this is the first process
         commit(

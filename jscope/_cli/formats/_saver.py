@@ -61,16 +61,16 @@ def open_saved(path: str) -> Checkpoint | None:
 
 
 def _variable(saved: Any) -> Variable:
-    if saved.dtype.startswith("python "):
+    if saved.kind.startswith("python "):
         value = _as_array(saved.read())
-        return Variable(value.shape, value.dtype, value.nbytes, lambda: value, saved.dtype)
+        return Variable(value.shape, value.dtype, value.nbytes, lambda: value, saved.kind)
     read = _reading(saved)
-    if saved.dtype.startswith("key<"):
+    if saved.kind.startswith("key<"):
         data = np.empty(0, np.uint32)
         size = saved.nbytes // data.itemsize
         shape = (*saved.shape, size // max(1, int(np.prod(saved.shape))))
-        return Variable(shape, data.dtype, saved.nbytes, read, saved.dtype)
-    return Variable(saved.shape, np.dtype(saved.dtype), saved.nbytes, read, saved.dtype)
+        return Variable(shape, data.dtype, saved.nbytes, read, saved.kind)
+    return Variable(saved.shape, saved.dtype, saved.nbytes, read, saved.kind)
 
 
 def _reading(saved: Any) -> Callable[[], Array]:

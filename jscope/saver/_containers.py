@@ -1,0 +1,158 @@
+"""The containers of a saved pytree, as JSON and back: what the names of its leaves don't tell.
+
+A description is one of
+
+=============================  ================================================================
+``null``                       a leaf: the next one, in the order of the index
+``[child, ...]``               a list
+``{"tuple": [child, ...]}``    a tuple
+``{"dict": {key: child}}``     a dict whose keys are strings; also a NamedTuple, a dataclass and any
+                               other node, by the names that their children have
+``{"dict": [[key, child]]}``   a dict whose keys are whole numbers
+``{"VarTree": number}``        a `VarTree` of so many variables; of their names in the index, what
+                               stands before the first is the tree's own
+``{"VarTree": {name: child}}`` a `VarTree` whose values are pytrees
+=============================  ================================================================
+
+Code is never named, so a class of the user's comes back as a dict.
+
+Imports: `_errors`, `_names`, `_tree`; JAX.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from .._errors import JscopeError
+from .._names import check
+from .._tree import VarTree, from_flat
+
+Item = tuple[str, Any]
+
+# What reading a description meets that isn't one.
+_DAMAGE = (KeyError, TypeError, AttributeError, StopIteration, RecursionError, OverflowError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Containers:
+    """What is to be made of a checkpoint's values.
+
+    Attributes:
+        description: See the first lines of this file.
+        names: The values' names, in its order.
+    """
+
+    description: Any
+    names: tuple[str, ...]
+
+    def filled(self, values: Sequence[Any]) -> Any:
+        """The containers, with values in the order of the names.
+
+        Raises:
+            ValueError: If the description isn't one of so many values.
+        """
+        items = iter(zip(self.names, values, strict=True))
+        try:
+            tree = _filled(self.description, "", items)
+        except (*_DAMAGE, JscopeError) as error:
+            raise ValueError(f"the description of its containers is damaged: {error!r}") from error
+        if next(items, None) is not None:
+            raise ValueError("the description of its containers has fewer leaves than it has")
+        return tree
+
+
+def describe(tree: Any) -> Any:
+    """The description of a pytree, in which None is a leaf."""
+    if isinstance(tree, VarTree) and jax.tree_util.all_leaves(tree.values()):
+        return {"VarTree": len(tree)}  # without a look at each of perhaps thousands
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+    return _described(structure, [path for path, _ in leaves], 0)
+
+
+def of_paths(paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Any]) -> Containers:
+    """Nested dicts and lists, from the path to each leaf.
+
+    Args:
+        paths: From names to paths; a whole number is a place in a list.
+        empty: Those of these names that stand for a container without leaves, and that.
+    """
+    if list(paths.values()) == [()]:
+        return Containers(None, tuple(paths))
+    root: dict[str | int, Any] = {}
+    for name, path in paths.items():
+        level = root
+        for key in path[:-1]:
+            level = level.setdefault(key, {})
+        level[path[-1]] = name
+    names: list[str] = []
+    return Containers(_nested(root, names, empty), tuple(names))
+
+
+def _nested(level: Any, names: list[str], empty: Mapping[str, Any]) -> Any:
+    if isinstance(level, str):
+        if level in empty:
+            return {"dict": {}} if empty[level] == {} else empty[level]
+        names.append(level)
+        return None
+    if level and all(isinstance(key, int) for key in level):
+        return [_nested(level[key], names, empty) for key in sorted(level)]
+    return {"dict": {str(key): _nested(below, names, empty) for key, below in level.items()}}
+
+
+def _described(structure: Any, paths: Sequence[Any], depth: int) -> Any:
+    data = structure.node_data()
+    if data is None:
+        return None
+    kind, keys = data
+    children, at = [], 0
+    for child in structure.children():
+        below = paths[at : at + child.num_leaves]
+        at += child.num_leaves
+        # One without leaves has no path, so that nothing tells what it is called.
+        name = jax.tree_util.keystr(below[0][depth : depth + 1], simple=True) if below else None
+        children.append((name, _described(child, below, depth + 1)))
+    nodes = [node for _, node in children]
+    if kind is list:
+        return nodes
+    if kind is tuple:
+        return {"tuple": nodes}
+    if kind is dict and all(type(key) is int for key in keys) and keys:
+        return {"dict": [list(pair) for pair in zip(keys, nodes, strict=True)]}
+    if kind is VarTree:
+        return {
+            "VarTree": dict(children) if any(node is not None for node in nodes) else len(nodes)
+        }
+    known = keys if kind is dict else getattr(kind, "_fields", None)
+    if known is not None and all(type(key) is str for key in known):
+        return {"dict": dict(zip(known, nodes, strict=True))}
+    return {"dict": {name: node for name, node in children if name is not None}}
+
+
+def _filled(description: Any, name: str, items: Iterator[Item]) -> Any:
+    if description is None:
+        return next(items)[1]
+    if isinstance(description, list):
+        return [_filled(child, _join(name, i), items) for i, child in enumerate(description)]
+    ((kind, below),) = description.items()
+    if kind == "tuple":
+        return tuple([_filled(child, _join(name, i), items) for i, child in enumerate(below)])
+    if kind == "VarTree" and isinstance(below, int):
+        found = list(itertools.islice(items, below))
+        before = len(_join(name, ""))
+        if len(found) != below or not all(n.startswith(_join(name, "")) for n, _ in found):
+            raise ValueError(f"the description of its containers has no such tree: {name!r}")
+        return from_flat({check(n[before:]): value for n, value in found})
+    pairs = below.items() if isinstance(below, dict) else [(key, child) for key, child in below]
+    children = {key: _filled(child, _join(name, key), items) for key, child in pairs}
+    if kind == "VarTree":
+        return from_flat({check(key): child for key, child in children.items()})
+    if kind != "dict":
+        raise KeyError(kind)
+    return children
+
+
+def _join(name: str, key: str | int) -> str:
+    return f"{name}/{key}" if name else str(key)

@@ -1,0 +1,113 @@
+"""A restore without a target: a checkpoint's own names, dtypes and shapes are what is expected.
+
+The result is what was saved: a `VarTree`, or the containers of the pytree. Where only a part is
+asked for, or names are changed, and where a checkpoint says nothing of containers, as files of
+TensorFlow, safetensors and NumPy don't, it is a `VarTree`.
+
+Imports: `_errors`, `_matching`, `_names`, `_tree` and the files beside this one; JAX and NumPy.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._errors import MissingVariableError, VariableNameError, listed, near
+from .._matching import Selector, matching
+from .._names import check
+from .._tree import from_flat
+from ._entries import Entry
+from ._python import is_python, python_value
+from ._source import Source
+from ._target import ALL_IN_TARGET, Target
+from ._varlist import ALL_IN_VAR_LIST, VarList
+
+# Illegal names that an error shows.
+_SHOWN = 10
+
+
+def whole(
+    source: Source, renamed: Mapping[str, str], select: Selector | None, var_list: VarList | None
+) -> Target:
+    """What stands for a target.
+
+    Args:
+        source: The checkpoint.
+        renamed: From new names to the saved ones.
+        select: As for `Saver.restore`, of the new names.
+        var_list: As for `Saver`.
+
+    Raises:
+        SelectorError: If a selector picks nothing.
+        MissingVariableError: If ``var_list`` has a name that is not saved.
+        VariableNameError: If the result would be a `VarTree` and names are illegal; all are listed.
+        ValueError: If the checkpoint's description of its containers is damaged.
+    """
+    is_all = select is None and var_list is None and all(n == old for n, old in renamed.items())
+    containers = source.containers if is_all else None
+    if containers is not None:
+        containers.filled([None] * len(containers.names))  # before anything is read
+        leaves = {name: _leaf(source.entries[name]) for name in containers.names}
+        return Target(leaves, containers.filled, leaves, {name: name for name in leaves})
+    if isinstance(var_list, Mapping):
+        renamed, var_list = _by_var_list(source, renamed, var_list), None
+    leaves = {name: _leaf(source.entries[old]) for name, old in renamed.items()}
+    for selector, hint in ((select, ALL_IN_TARGET), (var_list, ALL_IN_VAR_LIST)):
+        if selector is not None:
+            chosen = matching(leaves, selector, hint=hint)
+            leaves = {name: leaf for name, leaf in leaves.items() if name in chosen}
+    check_legal(source.path, leaves)
+    names = tuple(leaves)
+
+    def tree(values: Sequence[Any]) -> Any:
+        return from_flat(dict(zip(names, values, strict=True)))
+
+    return Target(leaves, tree, leaves, {name: name for name in names})
+
+
+def _by_var_list(
+    source: Source, renamed: Mapping[str, str], var_list: Mapping[str, str]
+) -> dict[str, str]:
+    missing = [saved for saved in var_list if saved not in renamed]
+    if missing:
+        raise MissingVariableError(
+            f"var_list has {listed(missing)}, which the checkpoint {source.path} does not have "
+            f"({near(missing[0], renamed)})."
+        )
+    return {name: renamed[saved] for saved, name in var_list.items()}
+
+
+def check_legal(path: Path, names: Collection[str]) -> None:
+    """Refuse names that a `VarTree` can't have.
+
+    Raises:
+        VariableNameError: If there are such; all are listed.
+    """
+    illegal = [text for name in names if (text := _what_is_wrong(name))]
+    if illegal:
+        shown = "\n  ".join(illegal[:_SHOWN])
+        raise VariableNameError(
+            f"{len(illegal)} of {len(names)} names in {path} aren't legal in a VarTree:\n  {shown}",
+            "\nWrite saver.restore(rename=function), with a function from each saved name to a "
+            "legal one, or read them one by one: saver.open()[name].read().",
+        )
+
+
+def _what_is_wrong(name: str) -> str:
+    try:
+        check(name)
+    except VariableNameError as error:
+        return str(error)
+    return ""
+
+
+def _leaf(entry: Entry) -> Any:
+    """What expects a value exactly as it is saved."""
+    if is_python(entry.dtype):
+        return python_value(entry.dtype, entry.value)
+    if entry.key_impl is None:
+        return jax.ShapeDtypeStruct(entry.shape, np.dtype(entry.dtype))
+    dtype = jax.random.key(0, impl=entry.key_impl).dtype
+    return jax.ShapeDtypeStruct(entry.shape, dtype)
