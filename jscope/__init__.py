@@ -6,6 +6,7 @@ The names resolve on first use (PEP 562), so that the parts that need no JAX don
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
     value = globals()[name] = getattr(module, name)
+    if "flax.serialization" in sys.modules:
+        importlib.import_module(".interop.flax", __name__)  # which tells Flax what a VarTree is
     return value
 
 

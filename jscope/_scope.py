@@ -24,13 +24,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn, Self
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
-from . import _ops
+from . import _exported, _ops
 from ._bound import Bound, bound_root
 from ._collections import GraphKeys
 from ._declaring import Declaring, declaring_root
@@ -71,6 +72,10 @@ class Scope:
         more: Further trees, such as the state beside the parameters; all names must differ.
         rngs: The root keys of random streams: a mapping such as ``{"dropout": key}``, or one
             key for whatever stream is asked for.
+
+    **Exported functions.** `jax.export` writes functions that take scopes, except scopes with
+    custom getters. To read one in another process, use ``js.Scope`` there once before
+    ``jax.export.deserialize``, as with `VarTree`.
 
     Raises:
         NameCollisionError: If two trees share a name; all such are listed.
@@ -1076,3 +1081,10 @@ def _unflatten(place: Bound | Declaring, leaves: Iterable[Any]) -> Scope:
 
 
 jax.tree_util.register_pytree_with_keys(Scope, _flatten_with_keys, _unflatten, _flatten)
+
+jax.export.register_pytree_node_serialization(
+    Scope,
+    serialized_name="jscope.Scope",
+    serialize_auxdata=_exported.to_bytes,
+    deserialize_auxdata=_exported.from_bytes,
+)

@@ -2454,4 +2454,23 @@ $(variables)
         },
         ("jax.grad", "'n'*"),
     ),
+    Situation(
+        "Flax's bytes have a variable under another name",
+        """
+import jscope.interop.flax
+from flax import serialization
+data = serialization.to_bytes(js.VarTree({'enc/w': jnp.ones(2)}))
+target = js.VarTree({'encoder/w': jnp.zeros(2)})
+# Fails:
+serialization.from_bytes(target, data)
+""",
+        {
+            "js.rename(tree, {old: new})": """
+tree = serialization.from_bytes(js.rename(target, {'encoder': 'enc'}), data)
+old, new = 'enc', 'encoder'
+assert ($)['encoder/w'].all()
+""",
+        },
+        ("flax.serialization.from_bytes",),
+    ),
 ]

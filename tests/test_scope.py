@@ -4,6 +4,8 @@ import functools
 import gc
 import pickle
 import re
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -397,3 +399,89 @@ def test_a_scope_is_true_and_has_no_attributes_of_the_user_s(tree):
     assert js.Scope({})
     with pytest.raises(AttributeError):
         js.Scope(tree).anything = 3
+
+
+# Exported functions.
+
+
+def exportable(scope, x):
+    w = scope.get_variable("w", (3, 2))
+    return x @ w.astype(x.dtype) + jax.random.normal(scope.rng("noise"), (2, 2)), scope / "inner"
+
+
+EXPORTED = {
+    "layer/w": jnp.arange(6, dtype=jnp.bfloat16).reshape(3, 2),
+    "layer/inner/b": jnp.ones(2),
+    "step": jnp.int32(1),
+}
+
+
+def exported_scope():
+    root = js.Scope(EXPORTED, rngs={"noise": jax.random.key(3)})
+    return root.variable_scope("layer", dtype=jnp.bfloat16, reuse=js.AUTO_REUSE)
+
+
+def test_a_function_of_a_scope_can_be_exported_and_run_in_another_process(tmp_path):
+    pytest.importorskip("flatbuffers", reason="jax.export needs it to serialize")
+    x = jnp.ones((2, 3))
+    exported = jax.export.export(jax.jit(exportable))(exported_scope(), x)
+    here, inner = jax.export.deserialize(exported.serialize()).call(exported_scope(), x)
+    expected, expected_inner = exportable(exported_scope(), x)
+    np.testing.assert_allclose(here, expected, rtol=1e-6)
+    assert jax.tree.structure(inner) == jax.tree.structure(expected_inner)
+    np.testing.assert_array_equal(inner["b"], np.ones(2))
+    (tmp_path / "function").write_bytes(exported.serialize())
+    code = (
+        "import pathlib, sys\n"
+        "import jax, jax.export, jax.numpy as jnp, jscope as js\n"
+        "js.Scope\n"
+        "f = jax.export.deserialize(bytearray(pathlib.Path(sys.argv[1]).read_bytes()))\n"
+        "w = jnp.arange(6, dtype=jnp.bfloat16).reshape(3, 2)\n"
+        "tree = {'layer/w': w, 'layer/inner/b': jnp.ones(2)}\n"
+        "root = js.Scope(tree, rngs={'noise': jax.random.key(3)})\n"
+        "scope = root.variable_scope('layer', dtype=jnp.bfloat16, reuse=js.AUTO_REUSE)\n"
+        "y, inner = f.call(scope, jnp.ones((2, 3)))\n"
+        "print(y.tolist(), inner['b'].tolist())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "function"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{here.tolist()} [1.0, 1.0]"
+
+
+def test_an_exported_function_takes_only_scopes_like_the_one_it_was_exported_with():
+    pytest.importorskip("flatbuffers", reason="jax.export needs it to serialize")
+
+    def read(scope):
+        return scope.get_variable("w", (2,))
+
+    scope = js.Scope({"w": jnp.ones(2)})
+    function = jax.export.deserialize(jax.export.export(jax.jit(read))(scope).serialize())
+    for other in (
+        js.Scope({"v": jnp.ones(2)}),
+        js.Scope({"w": jnp.ones(2)}, rngs=jax.random.key(0)),
+        scope.variable_scope(scope, reuse=True),
+    ):
+        with pytest.raises(ValueError, match="structure"):
+            function.call(other)
+    # Where it hangs is no part of it.
+    np.testing.assert_array_equal(function.call(js.Scope({"a/w": jnp.zeros(2)}) / "a"), np.zeros(2))
+
+
+def test_a_scope_that_holds_functions_is_not_exported_and_says_what_to_write():
+    pytest.importorskip("flatbuffers", reason="jax.export needs it to serialize")
+
+    def model(scope, x):
+        return x * scope.get_variable("w", (2,))
+
+    tree, x = js.VarTree({"w": jnp.ones(2)}), jnp.ones(2)
+    scope = js.Scope(tree)
+    scope = scope.variable_scope(scope, custom_getter=lambda getter, *a, **kw: 2 * getter(*a, **kw))
+    exported = jax.export.export(jax.jit(model))(scope, x)
+    line = "jax.export.export(jax.jit(lambda tree, x: model(js.Scope(tree), x)))(tree, x)"
+    with pytest.raises(js.ScopeError, match="with custom getters, which are functions") as caught:
+        exported.serialize()
+    assert line in str(caught.value)
+    offered = eval(line, {"jax": jax, "js": js, "model": model, "tree": tree, "x": x})
+    np.testing.assert_array_equal(offered.call(tree, x), np.ones(2))
