@@ -354,6 +354,10 @@ SCOPES = {
     "fori_loop": lambda tree: indexed(js.stack(tree, "layers")),
     "updates in scan": lambda tree: updated_in_scan(js.stack(tree, "layers")),
     "records": recorded,
+    "VarTree(scope)": lambda tree: js.VarTree(js.Scope(tree) / "layers"),
+    "with_values": lambda tree: (
+        js.Scope(TREE).with_values(tree).get_variable("w", (4, 3)).at[0].set(0)
+    ),
     "grad": differentiated,
 }
 
