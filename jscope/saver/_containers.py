@@ -107,14 +107,11 @@ def _described(structure: Any, paths: Sequence[Any], depth: int) -> Any:
     if data is None:
         return None
     kind, keys = data
-    children, at = [], 0
+    nodes, below, at = [], [], 0
     for child in structure.children():
-        below = paths[at : at + child.num_leaves]
+        below.append(paths[at : at + child.num_leaves])
         at += child.num_leaves
-        # One without leaves has no path, so that nothing tells what it is called.
-        name = jax.tree_util.keystr(below[0][depth : depth + 1], simple=True) if below else None
-        children.append((name, _described(child, below, depth + 1)))
-    nodes = [node for _, node in children]
+        nodes.append(_described(child, below[-1], depth + 1))
     if kind is list:
         return nodes
     if kind is tuple:
@@ -122,13 +119,18 @@ def _described(structure: Any, paths: Sequence[Any], depth: int) -> Any:
     if kind is dict and all(type(key) is int for key in keys) and keys:
         return {"dict": [list(pair) for pair in zip(keys, nodes, strict=True)]}
     if kind is VarTree:
-        return {
-            "VarTree": dict(children) if any(node is not None for node in nodes) else len(nodes)
-        }
+        is_flat = all(node is None for node in nodes)
+        return {"VarTree": len(nodes) if is_flat else dict(zip(keys.names, nodes, strict=True))}
     known = keys if kind is dict else getattr(kind, "_fields", None)
     if known is not None and all(type(key) is str for key in known):
         return {"dict": dict(zip(known, nodes, strict=True))}
-    return {"dict": {name: node for name, node in children if name is not None}}
+    # One without leaves has no path, so that nothing tells what it is called.
+    named = {
+        jax.tree_util.keystr(child[0][depth : depth + 1], simple=True): node
+        for child, node in zip(below, nodes, strict=True)
+        if child
+    }
+    return {"dict": named}
 
 
 def _filled(description: Any, name: str, items: Iterator[Item]) -> Any:
