@@ -1,13 +1,46 @@
 """What the index says of one saved value; the specification is in `_index`.
 
-Imports: standard library only.
+`Entry.from_json` takes nothing that contradicts itself: an entry that it returns has a dtype that the
+format has, a stored array that follows from the value's shape and dtype, and chunks that cover it.
+Whether the bytes are there as well is what `_source` compares, before it allocates or opens
+anything.
+
+Imports: `_dtypes`, `_members`, `_python`; NumPy.
 """
 
 import dataclasses
 import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from .._dtypes import COMPLEX, FLOATS, INTEGERS
+from ._members import mapping, sequence, short, text, whole_number, whole_numbers
+from ._python import PYTHON_DTYPES
+
 PACKED, ORBAX, INDEX = "packed", "orbax", "index"
+
+# These are stored as uint8, one element to a byte, the same bits; the others as they are.
+AS_BYTES = frozenset(
+    ["float6_e2m3fn", "float6_e3m2fn", "float8_e4m3", "int1", "uint1", "uint2", "uint4"]
+)
+# With the bytes of an element in memory.
+AS_THEY_ARE: Mapping[str, int] = {
+    name: np.dtype(name).itemsize
+    for name in (frozenset(["bool"]) | INTEGERS | FLOATS | COMPLEX) - AS_BYTES
+}
+# JAX's own keys: their dtype, and how many uint32 one has. A program may add others.
+_KEYS = {
+    "threefry2x32": ("key<fry>", 2),
+    "rbg": ("key<rbg>", 4),
+    "unsafe_rbg": ("key<urbg>", 4),
+}
+_KEY_DTYPE = re.compile(r"key<[^<>]{1,64}>")
+# NumPy counts the bytes of an array in an int64, axes of size 0 as if they were 1.
+_MOST_BYTES = 1 << 63
+_CRC_END = 1 << 32
 
 
 class Chunk(NamedTuple):
@@ -90,53 +123,111 @@ class Entry:
             members["value"] = self.value
         return members
 
+    @property
+    def stored_nbytes(self) -> int:
+        """The bytes of the stored array; of what is in the index only, none."""
+        return 0 if self.place == INDEX else self.stored_size * AS_THEY_ARE[self.stored_dtype]
+
     @classmethod
-    def from_json(cls, members: dict[str, Any]) -> "Entry":
+    def from_json(cls, value: Any) -> "Entry":
         """The inverse of `to_json`.
 
         Raises:
-            Exception: Any, if the members are not those of an entry.
+            ValueError: If these are not the members of an entry, or they contradict each other.
         """
-        members = dict(members)
-        shape, dtype, place = (members.pop(name) for name in ("shape", "dtype", "place"))
-        stored_shape = _sizes(members.pop("stored_shape", shape))
+        members = dict(mapping(value))
+        shape = whole_numbers(members.pop("shape", None))
+        dtype = text(members.pop("dtype", None))
+        place = members.pop("place", None)
+        if place not in (PACKED, ORBAX, INDEX):
+            raise ValueError(f"{short(place)} is not a place")
+        stored_shape, stored_dtype, key_impl = shape, dtype, None
+        if "stored_shape" in members:
+            stored_shape = whole_numbers(members.pop("stored_shape"))
+        if "stored_dtype" in members:
+            stored_dtype = text(members.pop("stored_dtype"))
+        if "key_impl" in members:
+            key_impl = text(members.pop("key_impl"))
         entry = cls(
-            shape=_sizes(shape),
-            dtype=_text(dtype),
-            stored_shape=stored_shape,
-            stored_dtype=_text(members.pop("stored_dtype", dtype)),
-            place=place,
-            offset=_size(members.pop("offset", 0)),
-            key=_text(members.pop("key", None), optional=place != ORBAX),
-            chunks=_chunks(members, stored_shape),
-            key_impl=_text(members.pop("key_impl", None), optional=True),
-            value=_text(members.pop("value", None), optional=True),
+            shape,
+            dtype,
+            stored_shape,
+            stored_dtype,
+            place,
+            offset=whole_number(members.pop("offset", None)) if place == PACKED else 0,
+            key=text(members.pop("key", None)) if place == ORBAX else None,
+            chunks=() if place == INDEX else _chunks(members, stored_shape),
+            key_impl=key_impl,
+            value=text(members.pop("value")) if "value" in members else None,
         )
-        if members or place not in (PACKED, ORBAX, INDEX) or not entry.is_covered:
-            raise ValueError
+        if members:
+            raise ValueError(f"{short(list(members))} are not members of such an entry")
+        if place != INDEX and not _is_tiling(entry.chunks, stored_shape):
+            raise ValueError(f"its chunks don't cover {stored_shape} once each")
+        entry._check()
         return entry
+
+    def _check(self) -> None:
+        """Compare what the members say of each other."""
+        if self.dtype in PYTHON_DTYPES:
+            fits = (self.shape, self.stored_shape, self.place) == ((), (), INDEX)
+            fits = fits and self.stored_dtype == self.dtype and self.key_impl is None
+        else:
+            fits = self.value is None and self._is_stored_well()
+            # Orbax refuses an array without elements, so that nothing has bytes but the others.
+            fits = fits and (self.stored_size > 0) == (self.place != INDEX)
+        if not fits:
+            stored = f"{short(self.stored_dtype)} {self.stored_shape}"
+            raise ValueError(f"{short(self.dtype)} {self.shape} is not stored as {stored}")
+
+    def _is_stored_well(self) -> bool:
+        """Whether the stored array is what `_values` makes of such a value."""
+        itemsize = AS_THEY_ARE.get(self.stored_dtype)
+        if itemsize is None:
+            return False
+        if math.prod(filter(None, self.stored_shape)) * itemsize >= _MOST_BYTES:
+            return False
+        rank = len(self.shape)
+        if self.key_impl is not None:
+            dtype, size = _KEYS.get(self.key_impl, (None, None))
+            of_one = self.stored_shape[rank:]
+            return (
+                self.stored_dtype == "uint32"
+                and self.stored_shape[:rank] == self.shape
+                and (of_one == (size,) if size else bool(of_one))
+                and (self.dtype == dtype if dtype else bool(_KEY_DTYPE.fullmatch(self.dtype)))
+            )
+        as_bytes = self.dtype in AS_BYTES and self.stored_dtype == "uint8"
+        return self.stored_shape == self.shape and (as_bytes or self.stored_dtype == self.dtype)
 
 
 def _chunks(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:
     if "crc32c" in members:
-        return (Chunk((0,) * len(stored_shape), stored_shape, _size(members.pop("crc32c"))),)
-    chunks = members.pop("chunks", ())
-    return tuple([Chunk(_sizes(start), _sizes(size), _size(crc)) for start, size, crc in chunks])
+        crc = whole_number(members.pop("crc32c"), _CRC_END)
+        return (Chunk((0,) * len(stored_shape), stored_shape, crc),)
+    chunks = []
+    for chunk in sequence(members.pop("chunks", None)):
+        start, shape, crc = sequence(chunk, 3)
+        box = whole_numbers(start), whole_numbers(shape)
+        if not len(box[0]) == len(box[1]) == len(stored_shape):
+            raise ValueError(f"{short(chunk)} is not a box of {len(stored_shape)} axes")
+        chunks.append(Chunk(*box, whole_number(crc, _CRC_END)))
+    return tuple(chunks)
 
 
-def _sizes(value: Any) -> tuple[int, ...]:
-    if type(value) is not list:
-        raise TypeError
-    return tuple([_size(n) for n in value])
-
-
-def _size(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise TypeError
-    return value
-
-
-def _text(value: Any, optional: bool = False) -> Any:
-    if type(value) is not str and not (optional and value is None):
-        raise TypeError
-    return value
+def _is_tiling(chunks: Sequence[Chunk], shape: tuple[int, ...]) -> bool:
+    """Whether boxes are the cells of a grid over a shape, each once, as JAX's shards are."""
+    if len(chunks) == 1:
+        return not any(chunks[0].start) and chunks[0].shape == shape
+    cells = 1
+    for axis, length in enumerate(shape):
+        end = 0
+        sides = sorted({(chunk.start[axis], chunk.shape[axis]) for chunk in chunks})
+        for start, side in sides:
+            if start != end or not side:
+                return False
+            end += side
+        if end != length:
+            return False
+        cells *= len(sides)
+    return cells == len(chunks) == len({chunk.start for chunk in chunks})

@@ -17,7 +17,7 @@ from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarnin
 from .._paths import absolute
 from ._foreign import foreign_steps, has_tensorflows, is_foreign, open_foreign
 from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
-from ._listing import checkpoints, committed_steps, path_of
+from ._listing import checkpoints, committed_steps, has_index, path_of
 from ._source import OwnSource, Source
 from ._state import remembered
 
@@ -60,7 +60,7 @@ def newest_path(directory: Path) -> Path | None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is a checkpoint, not a directory of them; sound or not."""
-    own = (path / FILE_NAME).is_file()
+    own = has_index(path)
     return own or (is_foreign(path) and not has_tensorflows(path))
 
 
@@ -159,7 +159,7 @@ def _newest_sound(found: dict[int, Path], damaged: dict[int, Exception]) -> OwnS
             return OwnSource(path, _sound_index(path, step))
         except (OSError, ValueError) as error:
             # Else it was removed meanwhile.
-            if (path / FILE_NAME).is_file():
+            if has_index(path):
                 damaged[step] = error
     return None
 

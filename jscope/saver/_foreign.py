@@ -167,6 +167,10 @@ class FileSource:
         self._variables = {n: v for n, v in variables.items() if not _has_strings(v)}
         self.entries = {name: _entry(v) for name, v in self._variables.items()}
 
+    def stored(self, name: str) -> Entry:
+        """As `Source.stored`; each format's reader compares them when it opens the file."""
+        return self.entries[name]
+
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         variable = self._variables[name]

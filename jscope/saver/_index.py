@@ -42,26 +42,34 @@ The index is one JSON object, as `_sealed` says::
   element once; of an array of one chunk there is only the ``crc32c``. The checksum of data lies in
   the index, so that a data file of another checkpoint is found too.
 
-A reader refuses a ``version`` that it does not know.
+A reader refuses a ``version`` that it does not know. An index may come from anyone, its checksum
+too; what is taken from it is checked here and in `_entries`, once, and compared with what is in the
+directory by `check_files` and `_source`, before anything is allocated or opened.
 
-Imports: `_entries`, `_sealed`; standard library.
+Imports: `_contents`, `_entries`, `_members`, `_sealed`; standard library.
 """
 
 import dataclasses
-import math
-import os
+import itertools
 import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ._entries import Entry
+from . import _members
+from ._contents import contents, read_file
+from ._entries import ORBAX, Entry
+from ._members import member, short
 from ._sealed import sealed, unsealed
 
 FILE_NAME = "jscope.json"
 SMALL_FILE = 1 << 16
 _VERSION = 2
+# The ``save_id`` is among the first members, within so many bytes.
+_FIRST = 256
+_SAVE_ID = re.compile(rb'"save_id": "([0-9a-f]+)"')
+_ORBAX_KEY = re.compile("[0-9]{1,20}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Index:
     portable: bool = False
     metadata: Any = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    files: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, tuple[int, int | None]] = dataclasses.field(default_factory=dict)
     containers: Any = None
 
 
@@ -92,7 +100,7 @@ def write_index(directory: Path, index: Index) -> None:
         "saved_at": index.saved_at,
         "portable": index.portable,
         "metadata": index.metadata,
-        "metrics": numbers_to_json(index.metrics),
+        "metrics": _members.numbers_to_json(index.metrics),
         "containers": index.containers,
         "files": _files(directory),
         "values": {name: entry.to_json() for name, entry in index.entries.items()},
@@ -125,24 +133,56 @@ def read_header(directory: Path, step: int) -> Index:
 
 
 def _read(directory: Path, step: int | None, *, with_entries: bool) -> Index:
-    members = _members(directory)
+    data = read_file(directory / FILE_NAME)
+    members = unsealed(data, FILE_NAME, format="jscope", version=_VERSION)
     try:
-        if step is not None and members["step"] != step:
-            raise ValueError(f"{FILE_NAME} is the index of step {members['step']!r}")
-        values = members["values"] if with_entries else {}
-        return Index(
-            members["step"],
-            members["save_id"],
-            members["saved_at"],
-            Entries(values),
-            members["portable"],
-            members["metadata"],
-            numbers_from_json(members["metrics"]),
-            members["files"],
-            members.get("containers"),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{FILE_NAME} is damaged: {type(error).__name__} {error}") from None
+        index = _index(members, with_entries=with_entries)
+        if _save_id_in(data) != index.save_id:
+            raise ValueError("it has two ids of a save")
+    except ValueError as error:
+        raise ValueError(f"{FILE_NAME} is damaged: {error}") from None
+    if step is not None and index.step != step:
+        raise ValueError(f"{FILE_NAME} is the index of step {index.step}")
+    return index
+
+
+def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
+    portable = member(members, "portable", _members.flag)
+    values = member(members, "values", _values)
+    return Index(
+        member(members, "step", _members.step),
+        member(members, "save_id", _members.save_id),
+        member(members, "saved_at", _members.seconds),
+        Entries(values if with_entries else {}, portable),
+        portable,
+        members.get("metadata"),
+        member(members, "metrics", _members.numbers_from_json),
+        member(members, "files", _files_told),
+        members.get("containers"),
+    )
+
+
+def _values(value: Any) -> dict[str, Any]:
+    """The members of entries by name."""
+    values = _members.mapping(value)
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        raise ValueError("there is a name that is not UTF-8") from None
+    return values
+
+
+def _files_told(value: Any) -> dict[str, tuple[int, int | None]]:
+    return {name: _file(told) for name, told in _members.mapping(value).items()}
+
+
+def _file(value: Any) -> tuple[int, int | None]:
+    size, crc = _members.sequence(value, 2)
+    if _members.whole_number(size) <= SMALL_FILE:
+        return size, _members.whole_number(crc, 1 << 32)
+    if crc is not None:
+        raise ValueError(f"a file of {size} bytes has a checksum, and is read at once for it")
+    return size, None
 
 
 class Entries(Mapping[str, Entry]):
@@ -150,16 +190,18 @@ class Entries(Mapping[str, Entry]):
 
     Args:
         values: From names to the members of entries.
+        portable: Whether Orbax calls the arrays by their names.
     """
 
-    def __init__(self, values: Mapping[str, Any]):
-        self._values = dict(values.items())
+    def __init__(self, values: Mapping[str, Any], portable: bool = False):
+        self._values = values
+        self._portable = portable
         self._entries: dict[str, Entry] = {}
 
     def __getitem__(self, name: str) -> Entry:
         entry = self._entries.get(name)
         if entry is None:
-            entry = self._entries[name] = _entry(name, self._values[name])
+            entry = self._entries[name] = self._made(name)
         return entry
 
     def __contains__(self, name: object) -> bool:
@@ -178,9 +220,30 @@ class Entries(Mapping[str, Entry]):
             ValueError: If an entry has none.
         """
         try:
-            return {name: list(members["shape"]) for name, members in self._values.items()}
+            shapes = [list(members["shape"]) for members in self._values.values()]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{FILE_NAME} is damaged: {error!r}") from error
+        # All at once: one by one they take as long as it takes to parse the file.
+        if _members.are_whole_numbers(list(itertools.chain.from_iterable(shapes))):
+            return dict(zip(self._values, shapes, strict=True))
+        return {name: list(self[name].shape) for name in self}
+
+    def _made(self, name: str) -> Entry:
+        members = self._values[name]
+        try:
+            if not name or name.endswith("/"):
+                raise ValueError("a name is not empty, and does not end with '/'")
+            entry = Entry.from_json(members)
+            if entry.place == ORBAX and not self._is_key(name, str(entry.key)):
+                raise ValueError(f"{short(entry.key)} is not a key of Orbax's arrays")
+        except ValueError as error:
+            raise ValueError(
+                f"{FILE_NAME} is damaged at {name!r}: {_cut(members)}: {error}"
+            ) from error
+        return entry
+
+    def _is_key(self, name: str, key: str) -> bool:
+        return key == name if self._portable else bool(_ORBAX_KEY.fullmatch(key))
 
 
 def read_save_id(directory: Path) -> str | None:
@@ -189,11 +252,9 @@ def read_save_id(directory: Path) -> str | None:
     Enough to see that a checkpoint is another one, not that it is undamaged.
     """
     try:
-        with open(directory / FILE_NAME, "rb") as file:
-            found = re.search(rb'"save_id": "([0-9a-f]+)"', file.read(256))
-    except OSError:
+        return _save_id_in(read_file(directory / FILE_NAME, _FIRST))
+    except (OSError, ValueError):
         return None
-    return found[1].decode() if found else None
 
 
 def check_files(directory: Path, index: Index) -> None:
@@ -203,46 +264,30 @@ def check_files(directory: Path, index: Index) -> None:
         ValueError: If one differs or is gone.
         OSError: If one can't be read.
     """
+    found = contents(directory)
     for name, (size, crc) in index.files.items():
-        file = directory / name
-        try:
-            found = file.stat().st_size
-        except FileNotFoundError:
-            raise ValueError(f"{name} is gone") from None
-        if found != size:
-            raise ValueError(f"{name} has {found} bytes instead of {size}")
-        if crc is not None and zlib.crc32(file.read_bytes()) != crc:
+        if found.size(name) != size:
+            raise ValueError(f"{name} has {found.size(name)} bytes instead of {size}")
+        if crc is not None and zlib.crc32(read_file(directory / name)) != crc:
             raise ValueError(f"{name} is damaged: its checksum differs")
 
 
-def numbers_to_json(numbers: Mapping[str, float]) -> dict[str, float | str]:
-    """Numbers by name; those that JSON does not have, as strings."""
-    return {name: n if math.isfinite(n) else str(n) for name, n in numbers.items()}
+def _save_id_in(data: bytes) -> str | None:
+    found = _SAVE_ID.search(data, 0, _FIRST)
+    return found[1].decode() if found else None
 
 
-def numbers_from_json(members: Mapping[str, Any]) -> dict[str, float]:
-    """The inverse of `numbers_to_json`."""
-    return {name: float(value) for name, value in members.items()}
+def _files(directory: Path) -> dict[str, tuple[int, int | None]]:
+    sizes = sorted(contents(directory).sizes.items())
+    return {
+        name: (size, zlib.crc32(read_file(directory / name)) if size <= SMALL_FILE else None)
+        for name, size in sizes
+    }
 
 
-def _members(directory: Path) -> dict[str, Any]:
-    data = (directory / FILE_NAME).read_bytes()
-    return unsealed(data, FILE_NAME, format="jscope", version=_VERSION)
-
-
-def _files(directory: Path) -> dict[str, Any]:
-    found = {}
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            file = Path(parent, name)
-            size = file.stat().st_size
-            crc = zlib.crc32(file.read_bytes()) if size <= SMALL_FILE else None
-            found[file.relative_to(directory).as_posix()] = [size, crc]
-    return dict(sorted(found.items()))
-
-
-def _entry(name: str, members: Any) -> Entry:
+def _cut(members: Any) -> str:
+    """The members of an entry, or as many as a line holds."""
     try:
-        return Entry.from_json(members)
-    except Exception as error:
-        raise ValueError(f"{FILE_NAME} is damaged at {name!r}: {members!r}") from error
+        return repr(members)[:300]
+    except RecursionError:
+        return short(members)

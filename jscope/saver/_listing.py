@@ -29,11 +29,13 @@ def replaced(workplace: Path, step: int) -> Path:
 
 def all_replaced(workplace: Path) -> dict[int, Path]:
     """The old checkpoints that are in a workplace, by step."""
-    found = {}
+    found: dict[int, Path] = {}
+    if workplace.is_symlink():
+        return found
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(workplace):
             step = name.removeprefix(_REPLACED)
-            if step != name and _is_step(step) and _has_index(workplace / name):
+            if step != name and _is_step(step) and has_index(workplace / name):
                 found[int(step)] = workplace / name
     return found
 
@@ -66,7 +68,7 @@ def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
         if is_workplace(name):
             found |= all_replaced(directory / name)
     steps = [name for name in names if _is_step(name)]
-    found |= {int(name): directory / name for name in steps if _has_index(directory / name)}
+    found |= {int(name): directory / name for name in steps if has_index(directory / name)}
     is_all = all(int(name) in found or os.path.lexists(directory / name) for name in steps)
     return found, is_all
 
@@ -83,7 +85,7 @@ def committed_steps(directory: Path) -> tuple[int, ...]:
 def path_of(directory: Path, step: int) -> Path | None:
     """Where the checkpoint of a step is at this moment, or None if there is none."""
     path = directory / str(step)
-    return path if _has_index(path) else checkpoints(directory).get(step)
+    return path if has_index(path) else checkpoints(directory).get(step)
 
 
 def _is_step(name: str) -> bool:
@@ -91,5 +93,7 @@ def _is_step(name: str) -> bool:
     return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
 
 
-def _has_index(path: Path) -> bool:
-    return (path / FILE_NAME).is_file()
+def has_index(path: Path) -> bool:
+    """Whether a directory is a checkpoint, intact or not; a link is not followed to see it."""
+    file = path / FILE_NAME
+    return file.is_symlink() or file.is_file()

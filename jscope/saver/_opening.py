@@ -62,10 +62,7 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
             raise MissingVariableError(
                 f"No variable {name!r} in the checkpoint {self.path} ({near(name, entries)})."
             )
-        try:
-            return SavedVariable(name, entries[name], self._source, self._verify)
-        except ValueError as error:
-            raise CheckpointError(f"{self.path} can't be read: {error}") from error
+        return SavedVariable(name, self._entry(name), self._source, self._verify)
 
     def __contains__(self, name: object) -> bool:
         return name in self._source.entries
@@ -109,11 +106,17 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
     def __repr__(self) -> str:
         rows = [
             (name, str(entry.shape), entry.dtype, bytes_text(nbytes(entry)))
-            for name, entry in self._source.entries.items()
+            for name, entry in ((name, self._entry(name)) for name in self)
         ]
         head = f"Checkpoint {self.path} of {len(self):,} variables, {bytes_text(self.nbytes)}"
         body = table(("name", "shape", "dtype", "bytes"), rows, right=("bytes",))
         return f"{head}\n{body}" if rows else head
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            return self._source.entries[name]
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} can't be read: {error}") from error
 
 
 class SavedVariable:

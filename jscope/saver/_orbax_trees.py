@@ -69,6 +69,10 @@ class OrbaxSource:
         # Orbax writes None for whatever has no leaves, such as Optax's EmptyState.
         self.fillers = frozenset(n for n, e in self.entries.items() if e.dtype == "python None")
 
+    def stored(self, name: str) -> Entry:
+        """As `Source.stored`; the entries are those of the arrays themselves."""
+        return self.entries[name]
+
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         tensors = self._trees[name].tensors

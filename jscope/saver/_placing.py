@@ -63,7 +63,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
     if entry.key_impl is not None:
         (data,) = boxes.values()
         with _device_of(leaf):
-            return _keys(data, entry.key_impl, shape, sharding_of(leaf))
+            return _keys(data, entry, shape, sharding_of(leaf))
     if is_python(entry.dtype):
         boxes = {(): np.asarray(python_value(entry.dtype, entry.value))}
     values, lost = {}, Lost()
@@ -89,7 +89,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
 def on_host(entry: Entry, data: Array) -> Any:
     """A value on the host, from a box of the stored array; keys are JAX's."""
     if entry.key_impl is not None:
-        return _keys(data, entry.key_impl, data.shape[:-1], None)
+        return _keys(data, entry, data.shape[:-1], None)
     return _elements(entry, data)
 
 
@@ -143,8 +143,11 @@ def _of_type(kind: Any, name: str, value: Any, entry: Entry) -> Any:
     return converted_value
 
 
-def _keys(data: Array, impl: str, shape: tuple[int, ...], sharding: Sharding | None) -> jax.Array:
+def _keys(
+    data: Array, entry: Entry, shape: tuple[int, ...], sharding: Sharding | None
+) -> jax.Array:
     data = data.reshape((*shape, *data.shape[-1:]))
+    impl = _key_impl(entry, data)
     keys: jax.Array
     if isinstance(sharding, NamedSharding) and not sharding.is_fully_addressable:
         unsharded = (None,) * (data.ndim - len(sharding.spec))
@@ -154,6 +157,22 @@ def _keys(data: Array, impl: str, shape: tuple[int, ...], sharding: Sharding | N
         return keys
     keys = jax.random.wrap_key_data(jnp.asarray(data), impl=impl)
     return keys if sharding is None else jax.device_put(keys, sharding)
+
+
+def _key_impl(entry: Entry, data: Array) -> str:
+    """The implementation of keys, if this program has it, and their data is such as it wants.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    impl = str(entry.key_impl)
+    try:
+        one = jax.random.wrap_key_data(jnp.zeros(data.shape[-1:], data.dtype), impl=impl)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"JAX has no such keys of {impl!r}: {error}") from error
+    if dtype_name(one.dtype) != entry.dtype:
+        raise ValueError(f"keys of {impl!r} are {one.dtype}, not {entry.dtype}")
+    return impl
 
 
 def _on_devices(leaf: Any, shape: tuple[int, ...], values: Mapping[Box, Array]) -> jax.Array:

@@ -39,6 +39,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "str": lambda text: text,
     "bytes": bytes.fromhex,
 }
+PYTHON_DTYPES = frozenset(_PREFIX + name for name in _READ)
 
 
 def python_dtype(value: Any) -> str | None:

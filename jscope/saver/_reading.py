@@ -101,7 +101,7 @@ def read(
     # Also where 64-bit dtypes are off: they would be truncated without a word.
     with jax.enable_x64(True):
         for name, leaf in wanted.items():
-            entry = source.entries[saved[name]]
+            entry = source.stored(saved[name])
             boxes = _memory(leaf, entry)
             if entry.place == INDEX:
                 finish(name, leaf, entry, boxes)
@@ -128,7 +128,7 @@ def read_box(source: Source, name: str, box: Box, *, verify: bool) -> Any:
     Raises:
         ValueError, OSError: If it can't be read, or a checksum differs.
     """
-    entry = source.entries[name]
+    entry = source.stored(name)
     if is_python(entry.dtype):
         return python_value(entry.dtype, entry.value)
     data = aligned(lengths(box), entry.stored_dtype)

@@ -5,7 +5,11 @@ One object in UTF-8, on one line. Its first members are ``format`` and ``version
 
     {"format": "jscope", "version": 2, ..., "crc32c": "89abcdef"}
 
-Imports: `_checksums`; standard library.
+The checksum tells of damage, not of who wrote the file: anyone can compute it. So its members may be
+anything that JSON holds, and are read by the functions of `_members`. Of a member that is there
+twice, the last one counts.
+
+Imports: `_checksums`, `_members`; standard library.
 """
 
 import json
@@ -13,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._checksums import crc32c_of
+from ._members import short
 
 _END = b', "crc32c": "%08x"}\n'
 
@@ -38,14 +43,20 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
     length = len(_END % 0)
     text, end = data[:-length], data[-length:]
     try:
-        members = json.loads(data)
+        members = json.loads(data.decode(), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError(f"{name} is damaged: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from None
     if not isinstance(members, dict) or members.get("format") != format:
         raise ValueError(f"{name} is not a file of jscope")
-    if members.get("version") != version:
-        found = members.get("version")
-        raise ValueError(f"{name} has version {found!r}; this jscope reads {version}")
+    found = members.get("version")
+    if type(found) is not int or found != version:
+        raise ValueError(f"{name} has version {short(found)}; this jscope reads {version}")
     if end != _END % crc32c_of(text):
         raise ValueError(f"{name} is damaged: its checksum differs")
     return members
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

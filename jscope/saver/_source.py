@@ -3,8 +3,10 @@
 A source knows what is saved, without having read any of it, and fills boxes of arrays. What
 they mean (dtypes in disguise, keys, checksums, placement) is told elsewhere.
 
-Imports: `_boxes`, `_containers`, `_entries`, `_index`, `_packing`, `_tensors`; NumPy.
+Imports: `_boxes`, `_containers`, `_contents`, `_entries`, `_index`, `_packing`, `_tensors`; NumPy.
 """
+
+import functools
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,7 +18,8 @@ import numpy as np
 from . import _packing
 from ._boxes import Array, Box, slices
 from ._containers import Containers
-from ._entries import ORBAX, PACKED, Entry
+from ._contents import Contents, contents, open_file
+from ._entries import INDEX, ORBAX, PACKED, Entry
 from ._index import FILE_NAME, Index, check_files, read_index
 from ._tensors import Tensors
 
@@ -50,6 +53,15 @@ class Source(Protocol):
 
     @property
     def fillers(self) -> frozenset[str]: ...
+
+    def stored(self, name: str) -> Entry:
+        """What is saved under a name, when it is known that its bytes are there.
+
+        To be asked before memory is allocated for it.
+
+        Raises:
+            ValueError, OSError: If they are not, or nothing sensible is said of them.
+        """
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """Begin to read a box of a stored array; return how to wait for it.
@@ -88,19 +100,33 @@ class OwnSource:
         self._is_portable = index.portable
         self._tensors = Tensors(path, is_ocdbt=index.portable)
         self._packed: int | None = None
+        self._packed_size = 0
+
+    def stored(self, name: str) -> Entry:
+        """As `Source.stored`."""
+        entry = self.entries[name]
+        if entry.place == PACKED:
+            self._packed_file()
+            size = self._packed_size
+            if entry.offset + entry.stored_nbytes > size:
+                raise ValueError(
+                    f"{_packing.FILE_NAME} ends at byte {size}, and {name!r} is said to have "
+                    f"{entry.stored_nbytes} bytes from byte {entry.offset} on"
+                )
+        elif entry.place != INDEX:
+            self._tensors.check(self._orbax_name(entry), entry, self._contents)
+        return entry
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         entry = self.entries[name]
         if entry.place != PACKED:
             return self._tensors.start(self._orbax_name(entry), slices(box), into)
-        if self._packed is None:
-            self._packed = os.open(self.path / _packing.FILE_NAME, os.O_RDONLY)
         if into.shape == entry.stored_shape and into.flags.c_contiguous:
-            _packing.read(self._packed, entry.offset, into)
+            _packing.read(self._packed_file(), entry.offset, into)
         else:
             array = np.empty(entry.stored_shape, entry.stored_dtype)
-            _packing.read(self._packed, entry.offset, array)
+            _packing.read(self._packed_file(), entry.offset, array)
             into[...] = array[slices(box)]
         return nothing_left
 
@@ -111,16 +137,10 @@ class OwnSource:
             ValueError, OSError: If one is not there, or another one is.
         """
         entries = self.entries.values()
-        saved = {self._orbax_name(entry): entry for entry in entries if entry.place == ORBAX}
-        for name, handle in self._tensors.open(saved).items():
-            entry = saved[name]
-            found = handle.shape, handle.dtype.numpy_dtype
-            if found != (entry.stored_shape, np.dtype(entry.stored_dtype)):
-                raise ValueError(f"{name!r} is {found[1]}{found[0]} on disk")
-
-    def _orbax_name(self, entry: Entry) -> str:
-        key = str(entry.key)
-        return key.replace("/", ".") if self._is_portable else key
+        # All at once.
+        self._tensors.open([self._orbax_name(entry) for entry in entries if entry.place == ORBAX])
+        for name in self.entries:
+            self.stored(name)
 
     def file_of(self, name: str) -> str:
         """Where an array's bytes are, for messages."""
@@ -134,6 +154,20 @@ class OwnSource:
         if self._packed is not None:
             os.close(self._packed)
             self._packed = None
+
+    def _packed_file(self) -> int:
+        if self._packed is None:
+            self._packed = open_file(self.path / _packing.FILE_NAME)
+            self._packed_size = os.fstat(self._packed).st_size
+        return self._packed
+
+    def _orbax_name(self, entry: Entry) -> str:
+        key = str(entry.key)
+        return key.replace("/", ".") if self._is_portable else key
+
+    @functools.cached_property
+    def _contents(self) -> Contents:
+        return contents(self.path)
 
 
 def check_readable(path: Path, index: Index) -> None:

@@ -15,16 +15,20 @@ It is one JSON object, as `_sealed` says, replaced as a whole after each save::
 not in the file is found and counted, one that is gone is not. If the file is gone, all there are
 are as any other; if it is damaged, they are all kept for good, since one of them may have been.
 
-Imports: `_errors`, `_index`, `_sealed`; standard library.
+Imports: `_errors`, `_contents`, `_index`, `_members`, `_sealed`; standard library.
 """
 
 import dataclasses
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .._errors import CheckpointError, CheckpointWarning
-from ._index import numbers_from_json, numbers_to_json, read_header, read_save_id
+from . import _members
+from ._contents import read_file
+from ._index import read_header, read_save_id
+from ._members import member
 from ._sealed import sealed, unsealed
 
 FILE_NAME = "checkpoint"
@@ -106,7 +110,7 @@ def write_state(path: Path, state: State) -> None:
         "version": _VERSION,
         "kept_until": state.kept_until,
         "checkpoints": [
-            {**dataclasses.asdict(record), "metrics": numbers_to_json(record.metrics)}
+            {**dataclasses.asdict(record), "metrics": _members.numbers_to_json(record.metrics)}
             for record in state.records
         ],
     }
@@ -116,23 +120,42 @@ def write_state(path: Path, state: State) -> None:
 def _read(directory: Path) -> tuple[State, str]:
     """What the file says, or how it is damaged."""
     try:
-        data = (directory / FILE_NAME).read_bytes()
+        data = read_file(directory / FILE_NAME)
     except FileNotFoundError:
         return State(), ""
+    except ValueError as error:
+        return State(), str(error)
     if data.startswith(b"model_checkpoint_path:"):
         raise CheckpointError(
             f"{directory / FILE_NAME} is TensorFlow's list of its checkpoints. Give the Saver a "
             "directory of its own."
         )
     try:
-        members = unsealed(data, FILE_NAME, format=_FORMAT, version=_VERSION)
-        records = [
-            Record(**{**record, "metrics": numbers_from_json(record["metrics"])})
-            for record in members["checkpoints"]
-        ]
-        return State(tuple(records), members["kept_until"]), ""
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _state(unsealed(data, FILE_NAME, format=_FORMAT, version=_VERSION)), ""
+    except ValueError as error:
         return State(), str(error)
+
+
+def _state(members: Mapping[str, Any]) -> State:
+    records = tuple(map(_known, member(members, "checkpoints", _members.sequence)))
+    if len({record.step for record in records}) < len(records):
+        raise ValueError("it has a step twice")
+    until = None
+    if members.get("kept_until") is not None:
+        until = member(members, "kept_until", _members.seconds)
+    return State(records, until)
+
+
+def _known(value: Any) -> Record:
+    members = _members.mapping(value)
+    return Record(
+        step=member(members, "step", _members.step),
+        # Of a checkpoint that was damaged when the file was written, nothing else is known.
+        save_id=member(members, "save_id", lambda id: id if id == "" else _members.save_id(id)),
+        saved_at=member(members, "saved_at", _members.seconds),
+        metrics=member(members, "metrics", _members.numbers_from_json),
+        kept=member(members, "kept", _members.flag),
+    )
 
 
 def _record(step: int, path: Path) -> Record:

@@ -6,18 +6,26 @@ database that all arrays share. Read so, a checkpoint of 4 arrays of 64 MB takes
 of Orbax's own load; an absent array is an error; nothing but what is asked for is read, to the
 memory where it is to be; and the processes of a program need not meet for it.
 
-Imports: `_plain`; TensorStore, on use; NumPy.
+What is read may come from anyone: see `Tensors.check`.
+
+Imports: `_contents`, `_entries`, `_plain`; TensorStore, on use; NumPy.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ._contents import Contents
+from ._entries import Entry
 from ._plain import FOR_READING, Plain
 
+# What Orbax asks of Zarr; the last one compresses, by less than so many times.
+_CODECS = {"sharding_indexed", "bytes", "crc32c", "zstd"}
+_MOST_COMPRESSED = 1 << 15
 # For the database's own directories, which every array is found by; not for arrays.
 _DIRECTORY_CACHE = 64 << 20
 
@@ -47,6 +55,34 @@ class Tensors:
         for name, future in futures.items():
             self._handles[name] = _result(name, future)
         return {name: self._handles[name] for name in names}
+
+    def check(self, name: str, entry: Entry, contents: Contents) -> None:
+        """Compare what an index says of an array with the array's own metadata and its files.
+
+        To be called before memory is allocated for it. TensorStore opens files below the directory
+        only, and reads no more of one than a chunk of the metadata has; so the metadata's chunks,
+        and the bytes that they can be made of, are compared here too.
+
+        Raises:
+            ValueError: If they contradict each other, or the bytes can't be there.
+        """
+        files = contents.below("" if self._is_ocdbt else name)
+        handle = self.open([name])[name]
+        stored = entry.stored_shape, np.dtype(entry.stored_dtype)
+        found = tuple(handle.shape), handle.dtype.numpy_dtype
+        if found != stored:
+            raise ValueError(
+                f"{name!r} is {found[1]}{found[0]} on disk, not {stored[1]}{stored[0]}"
+            )
+        chunk = handle.chunk_layout.write_chunk.shape or ()  # None if there are no axes
+        codecs = _codecs(handle.codec.to_json())
+        if not all(map(operator.le, chunk, stored[0])) or not codecs <= _CODECS:
+            raise ValueError(f"{name!r} has chunks of {chunk} with {sorted(codecs)} on disk")
+        most = files * (_MOST_COMPRESSED if "zstd" in codecs else 1)
+        if entry.stored_nbytes > most:
+            raise ValueError(
+                f"{name!r} is said to have {entry.stored_nbytes} bytes, and its files have {files}"
+            )
 
     def start(
         self, name: str, box: tuple[slice, ...], into: np.ndarray[Any, Any]
@@ -88,6 +124,14 @@ class Tensors:
     def _context(self) -> Any:
         pool = {"cache_pool#directory": {"total_bytes_limit": _DIRECTORY_CACHE}}
         return _tensorstore().Context(pool)
+
+
+def _codecs(told: Any) -> set[str]:
+    """The names of all codecs that stand in a specification, at any depth."""
+    if isinstance(told, dict):
+        own = {str(codec.get("name")) for codec in told.get("codecs", ())}
+        return own.union(*map(_codecs, told.values()))
+    return set().union(*map(_codecs, told)) if isinstance(told, list) else set()
 
 
 def _tensorstore() -> Any:

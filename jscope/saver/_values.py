@@ -4,7 +4,7 @@ Most arrays are stored as they are. The rest is told here, one rule each:
 
 * an array **without elements** is in the index only; Orbax refuses it (google/orbax#2587);
 * so is what is **no array**, as text: see `_python`;
-* a dtype of `_AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
+* a dtype of `AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
 So every value is stored to the last bit, NaNs and negative zeros too; `_placing` reads them.
@@ -22,18 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._dtypes import COMPLEX, FLOATS, INTEGERS
 from .._errors import CheckpointValueError
 from . import _packing, _processes
-from ._entries import INDEX, ORBAX, PACKED, Entry
+from ._entries import AS_BYTES, AS_THEY_ARE, INDEX, ORBAX, PACKED, Entry
 from ._naming import check_nestable
 from ._orbax import Array
 from ._python import is_python, python_dtype, python_text
 
-_KNOWN = frozenset(["bool"]) | INTEGERS | FLOATS | COMPLEX
-_AS_BYTES = frozenset(
-    ["float6_e2m3fn", "float6_e3m2fn", "float8_e4m3", "int1", "uint1", "uint2", "uint4"]
-)
+_KNOWN = AS_THEY_ARE.keys() | AS_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +127,7 @@ def _store_array(leaf: Any, layout: Layout) -> tuple[Entry, Array | None]:
     if is_key_dtype(leaf.dtype):
         key_impl = str(jax.random.key_impl(leaf))
         array = jax.random.key_data(leaf)
-    elif dtype in _AS_BYTES:
+    elif dtype in AS_BYTES:
         array = _as_bytes(leaf)
     elif isinstance(leaf, jax.Array):
         # What is a process's own Orbax saves of the first one only, and as NumPy's.
@@ -185,7 +181,7 @@ def _portable_problem(leaf: Any) -> str | None:
         return f"is a Python {type(leaf).__name__}, which Orbax does not hold"
     if not math.prod(leaf.shape):
         return f"has no elements, shape {tuple(leaf.shape)}, which Orbax does not hold"
-    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) in _AS_BYTES:
+    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) in AS_BYTES:
         return f"has dtype {dtype_name(leaf.dtype)}, which Orbax does not hold: save it cast"
     return None
 

@@ -3,7 +3,6 @@
 Imports: `_errors` and the files beside this one; NumPy.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from .._errors import CheckpointError
 from ._boxes import of_slices
 from ._checksums import crc32c
-from ._entries import Chunk, Entry
+from ._entries import INDEX, Entry
 from ._index import check_files
 from ._progress import watching
 from ._python import is_python, python_value
@@ -36,11 +35,17 @@ def verify(source: Source) -> int:
         check_files(path, index)
     except (OSError, ValueError) as error:
         problems.append(str(error))
-    total = sum(_nbytes(entry, chunk) for entry in index.entries.values() for chunk in entry.chunks)
+    entries = {}
+    for name in index.entries:
+        try:
+            entries[name] = index.entries[name]
+        except ValueError as error:
+            problems.append(str(error))
+    total = sum(entry.stored_nbytes for entry in entries.values())
     done = 0
     try:
         with watching(f"verifying step {index.step}", total, lambda: done):
-            for name, entry in index.entries.items():
+            for name, entry in entries.items():
                 for nbytes in _verify(source, name, entry, problems):
                     done += nbytes
     finally:
@@ -59,11 +64,18 @@ def _verify(source: OwnSource, name: str, entry: Entry, problems: list[str]) -> 
             python_value(entry.dtype, entry.value)
         except ValueError as error:
             problems.append(f"{name!r}: {error}")
+    if entry.place == INDEX:
+        return
+    where = f"{name!r} in {source.file_of(name)}"
+    try:
+        source.stored(name)
+    except (OSError, ValueError) as error:
+        problems.append(f"{where}: {error}")
+        return
     for chunk in entry.chunks:
         ends = zip(chunk.start, chunk.shape, strict=True)
         box = of_slices([slice(at, at + length) for at, length in ends], entry.stored_shape)
         array = np.empty(chunk.shape, entry.stored_dtype)
-        where = f"{name!r} in {source.file_of(name)}"
         try:
             source.start(name, box, array)()
         except (OSError, ValueError) as error:
@@ -75,7 +87,3 @@ def _verify(source: OwnSource, name: str, entry: Entry, problems: list[str]) -> 
                     "differs"
                 )
         yield array.nbytes
-
-
-def _nbytes(entry: Entry, chunk: Chunk) -> int:
-    return math.prod(chunk.shape) * np.dtype(entry.stored_dtype).itemsize

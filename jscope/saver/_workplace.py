@@ -61,7 +61,8 @@ def is_workplace(name: str) -> bool:
 def taken(workplace: Path) -> Iterator[bool]:
     """Take a workplace for the body if it belongs to nobody; give whether it did."""
     try:
-        lock = _lock(workplace, wait=False)
+        # A link would lead to a directory of anyone's.
+        lock = None if workplace.is_symlink() else _lock(workplace, wait=False)
     except OSError:
         # Not ours to write in.
         lock = None
@@ -76,7 +77,7 @@ def _lock(workplace: Path, *, wait: bool) -> int | None:
     """Take the lock of a workplace; None if somebody has it, or the workplace is gone."""
     file = workplace / "lock"
     try:
-        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except FileNotFoundError:
         return None
     try:

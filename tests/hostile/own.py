@@ -1,0 +1,284 @@
+"""jscope's own checkpoints, whose index or state file someone else wrote: the checksum is right.
+
+`mutations` replaces every member of a file, at any depth, by every text of `HOSTILE`, and removes
+it. `look` reads the result in every way there is. Whatever is read must be what was saved, and what
+can't be must be a `CheckpointError`; `watching_files` tells which paths were looked at.
+
+Imports: jscope, JAX and NumPy.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from saver_faults.trees import packing_up_to
+
+import jscope as js
+from jscope.saver import Saver, _saving
+from jscope.saver._checksums import crc32c_of
+
+DEEP = 100_000
+# As JSON spells them, since some can't be had from Python's values.
+HOSTILE = [
+    *("null", "true", "false", "0", "1", "-1", "2", "0.5", "-0.0", "1e308", "1e999", "NaN"),
+    *(str(1 << bits) for bits in (31, 32, 36, 40, 63, 64)),
+    *(str((1 << 63) - 1), "1" + "0" * 400, "1" * 5000),
+    *('""', '"x"', '"/"', '".."', '"object"', '"float32"', '"V8"', '"python int"', '"key<fry>"'),
+    *('"nan"', '"packed"', '"orbax"', '"index"', '"packed.bin"', '"0"', '"\\u0000"', '"\\ud800"'),
+    *("[]", "[[]]", "[1]", "[-1]", "[1.0]", "[true]", "[null]", "{}", '{"a": 1}', "[0, 0]"),
+    *("[68719476736]", "[1099511627776, 1099511627776]", "[4611686018427387904, 4]"),
+    *("[" + "1, " * 99 + "1]", "[0, 68719476736]", "[[[0], [1099511627776], 0]]"),
+    *("[" * DEEP + "]" * DEEP, '{"a": ' * DEEP + "1" + "}" * DEEP),
+]
+NAMES = ("", "/", "a/", "..", "\0", "\ud800", "n" * 300, "w/w")
+REMOVED = "removed"
+_HERE = "@here@"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A way to save, with what is kept small by a lower limit for packed arrays."""
+
+    limit: int = 1 << 20
+    saver: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    save: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+LAYOUTS = {
+    "packed": Layout(),
+    "one file": Layout(saver={"sharded": False}),
+    "large": Layout(limit=0),
+    "compressed": Layout(limit=0, saver={"compression": "zstd"}),
+    "portable": Layout(save={"portable": True}),
+}
+
+
+def tree(layout: str) -> dict[str, Any]:
+    """A few small values of every kind that the layout holds."""
+    values: dict[str, Any] = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": 31}
+    if layout in ("packed", "one file"):
+        values |= {"u": np.arange(3).astype("uint4"), "none": jnp.zeros((3, 0), jnp.bfloat16)}
+        values |= {"rng": jax.random.key(0), "s": "text", "f": 0.5, "b": b"\1", "o": None}
+    if layout in ("large", "portable"):
+        mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
+        sharded = jax.device_put(jnp.arange(8), NamedSharding(mesh, PartitionSpec("x")))
+        values |= {"rng": jax.random.key(1), "x": sharded, "scalar": np.float32(2)}
+    return values
+
+
+def save(directory: Path, layout: str, step: int = 1) -> Path:
+    """Save the tree; return the checkpoint's directory."""
+    how = LAYOUTS[layout]
+    beside = _saving._PACKS_BESIDE_COMPRESSED
+    _saving._PACKS_BESIDE_COMPRESSED = how.limit
+    try:
+        with packing_up_to(how.limit), Saver(directory, best="min:loss", **how.saver) as saver:
+            metadata = {"model": ["x", {"width": 8}]}
+            return saver.save(
+                tree(layout), step, metrics={"loss": 0.5}, metadata=metadata, **how.save
+            )
+    finally:
+        _saving._PACKS_BESIDE_COMPRESSED = beside
+
+
+# Files with other members.
+
+
+def sealed(text: str) -> bytes:
+    """An object that ends in the right checksum, whatever was in its place."""
+    data = text.encode("utf-8", "surrogatepass")[:-1]
+    return data + b', "crc32c": "%08x"}\n' % crc32c_of(data)
+
+
+def members_of(file: Path) -> dict[str, Any]:
+    """The members of a file, without its checksum."""
+    members: dict[str, Any] = json.loads(file.read_bytes())
+    del members["crc32c"]
+    return members
+
+
+def mutations(
+    members: Mapping[str, Any], names: tuple[str, ...] = ()
+) -> Iterator[tuple[str, bytes]]:
+    """Every member replaced, removed and called otherwise; what was done, and the file then."""
+    for path in _paths(members):
+        title = "/".join(map(str, path))
+        for text in HOSTILE:
+            changed = json.dumps(_changed(members, path, _HERE)).replace(f'"{_HERE}"', text, 1)
+            yield f"{title} = {text[:60]}", sealed(changed)
+        yield f"{title} {REMOVED}", sealed(json.dumps(_changed(members, path, None, pop=True)))
+        if isinstance(path[-1], str):
+            for name in (*NAMES, *names):
+                renamed = _changed(members, path, None, pop=True)
+                _at(renamed, path[:-1])[name] = _at(members, path)
+                yield f"{title} called {name[:60]!r}", sealed(json.dumps(renamed))
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, below in inside:
+        yield (*path, key)
+        if isinstance(below, dict | list):
+            yield from _paths(below, (*path, key))
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _changed(members: Any, path: tuple[Any, ...], value: Any, *, pop: bool = False) -> Any:
+    changed = copy.deepcopy(members)
+    parent = _at(changed, path[:-1])
+    if pop:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = value
+    return changed
+
+
+# Reading.
+
+
+def look(
+    directory: Path, expected: Mapping[str, Any], reads: Mapping[str, Callable[[Path], Any]]
+) -> tuple[dict[str, int], list[str]]:
+    """Read in every way; how often it went well and was refused, and what was wrong otherwise."""
+    outcomes = {"read": 0, "refused": 0}
+    wrong = []
+    for how, read in reads.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", js.CheckpointWarning)
+                values = read(directory) or {}
+        except (js.CheckpointError, js.TreeMismatchError) as error:
+            outcomes["refused"] += 1
+            if len(str(error)) > 5000:
+                wrong.append(f"{how}: a message of {len(str(error))} characters")
+        except Exception as error:
+            wrong.append(f"{how}: {type(error).__name__}: {str(error)[:200]}")
+        else:
+            outcomes["read"] += 1
+            wrong += [
+                f"{how}: {name} is {value!r}"
+                for name, value in values.items()
+                if not _may_be(value, expected)
+            ]
+    return outcomes, wrong
+
+
+def _may_be(value: Any, expected: Mapping[str, Any]) -> bool:
+    """Whether a value has the bytes of one that was saved; a value of Python is in the index."""
+    if not hasattr(value, "dtype"):
+        return True
+    return _bytes(value) in {_bytes(other) for other in expected.values()}
+
+
+def _bytes(value: Any) -> bytes:
+    if hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    return np.asarray(value).tobytes() if hasattr(value, "dtype") else b""
+
+
+def opened(directory: Path) -> dict[str, Any]:
+    """All of step 1, and what is told of it."""
+    with Saver(directory).open(1) as saved:
+        repr(saved), saved.nbytes, saved.shapes(), saved.metrics, saved.metadata
+        return {name: variable.read() for name, variable in saved.items()}
+
+
+def opened_newest(directory: Path) -> dict[str, Any]:
+    """A part of each array of the newest step."""
+    with Saver(directory, verify=False).open() as saved:
+        for variable in saved.values():
+            if variable.shape:
+                variable[:1]
+    return {}
+
+
+def restored(directory: Path) -> dict[str, Any]:
+    """One array, from the newest step to a device."""
+    target = {"w": jax.ShapeDtypeStruct((2, 3), np.float32)}
+    return dict(Saver(directory).restore(target, unexpected="ignore"))
+
+
+def verified(directory: Path) -> None:
+    """All checksums."""
+    Saver(directory).verify(1)
+
+
+def listed(directory: Path) -> None:
+    """Names and steps, without any array."""
+    js.list_variables(directory)
+    js.latest_checkpoint(directory)
+
+
+def steps(directory: Path) -> None:
+    """What a directory has, by its files and by its state."""
+    saver = Saver(directory, best="min:loss")
+    assert saver.all_steps() in ((1,), (1, 2))
+    saver.best_step()
+    saver.latest_step()
+
+
+READS = {
+    "open": opened,
+    "open the newest": opened_newest,
+    "restore": restored,
+    "verify": verified,
+    "list": listed,
+    "steps": steps,
+}
+
+
+# Which files are looked at.
+
+_watched: list[str] | None = None
+_is_hooked = False
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watched is not None and event in ("open", "os.listdir", "os.scandir"):
+        _note(arguments[0])
+
+
+def _note(path: Any) -> None:
+    if _watched is not None and isinstance(path, str | bytes | os.PathLike):
+        _watched.append(os.path.abspath(os.fsdecode(path)))
+
+
+@contextlib.contextmanager
+def watching_files() -> Iterator[list[str]]:
+    """Give the absolute paths of what Python opens, lists, or asks the size of."""
+    global _watched, _is_hooked
+    if not _is_hooked:
+        sys.addaudithook(_hook)  # it can't be taken away again
+        _is_hooked = True
+    stat, lstat = os.stat, os.lstat
+
+    def seen(of: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *arguments: Any, **options: Any) -> Any:
+            _note(path)
+            return of(path, *arguments, **options)
+
+        return call
+
+    _watched = []
+    os.stat, os.lstat = seen(stat), seen(lstat)
+    try:
+        yield _watched
+    finally:
+        os.stat, os.lstat = stat, lstat
+        _watched = None
