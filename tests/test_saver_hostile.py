@@ -5,15 +5,27 @@ directory looked at. The mutations are made by `hostile.own`, and the fuzzer the
 """
 
 import contextlib
+import itertools
+import json
+import os
 import resource
+import shutil
 from collections import Counter
 
+import numpy as np
 import pytest
 from hostile import own
+from saver_faults.trees import packing_up_to
+from test_saver_index import edit
 
-SECRET = "the secret of 4321 bytes".ljust(4321)
+import jscope as js
+from jscope.saver import Saver, _contents, _entries, _members, _source
+
+SECRET = "a secret".ljust(4321)
 # What a checkpoint of some hundred bytes may take: JAX's and TensorStore's threads, once.
 MEMORY = 1 << 30
+# One mutation in so many: TensorStore opens an array in a millisecond. 1 makes all.
+STRIDES = {"packed": 2, "large": 7, "compressed": 7, "portable": 7}
 
 
 @contextlib.contextmanager
@@ -38,6 +50,23 @@ def outside(tmp_path):
     return path, ("../../outside/secret", str(path), "../../outside")
 
 
+def problems_of(directory, file, mutations, expected, reads, secret, most=50):
+    """What is wrong with reading each mutation of a file, and how often which outcome was."""
+    total, problems = Counter(), []
+    with memory_for(MEMORY):
+        for what, data in mutations:
+            file.write_bytes(data)
+            with own.watching_files() as seen:
+                outcomes, wrong = own.look(directory, expected, reads)
+            total.update(outcomes)
+            if any(path.startswith(str(secret.parent)) for path in seen):
+                wrong.append("looked outside")
+            problems += [f"{what}: {one}" for one in wrong]
+            if len(problems) >= most:
+                break
+    return total, problems
+
+
 @pytest.mark.parametrize("layout", own.LAYOUTS)
 def test_an_index_with_any_member_replaced_gives_correct_data_or_one_error(
     tmp_path, outside, layout
@@ -45,18 +74,203 @@ def test_an_index_with_any_member_replaced_gives_correct_data_or_one_error(
     secret, names = outside
     directory = tmp_path / "run"
     file = own.save(directory, layout) / "jscope.json"
-    members = own.members_of(file)
-    expected = own.tree(layout)
+    members, expected = own.members_of(file), own.tree(layout)
     assert own.look(directory, expected, own.READS) == ({"read": len(own.READS), "refused": 0}, [])
-    total, problems = Counter(), []
+    mutations = itertools.islice(own.mutations(members, names), 0, None, STRIDES[layout])
+    total, problems = problems_of(directory, file, mutations, expected, own.READS, secret)
+    assert not problems, "\n".join(problems)
+    assert total["read"] > 500
+    assert total["refused"] > 1000
+
+
+def test_the_command_gives_correct_data_or_one_error_for_any_index(tmp_path, outside):
+    secret, names = outside
+    file = own.save(tmp_path / "run", "packed") / "jscope.json"
+    mutations = itertools.islice(own.mutations(own.members_of(file), names), 0, None, 23)
+    reads = {"command": own.commanded}
+    _, problems = problems_of(tmp_path / "run", file, mutations, {}, reads, secret)
+    assert not problems, "\n".join(problems)
+
+
+def test_a_state_file_with_any_member_replaced_never_decides_which_checkpoints_there_are(
+    tmp_path, outside
+):
+    secret, names = outside
+    directory = tmp_path / "run"
+    for step in (1, 2):
+        own.save(directory, "packed", step)
+    file = directory / "checkpoint"
+    expected = own.tree("packed")
+    reads = {"steps": own.steps, "list": own.listed, "evict": own.evicting}
+    mutations = own.mutations(own.members_of(file), names)
+    total, problems = problems_of(directory, file, mutations, expected, reads, secret)
+    assert not problems, "\n".join(problems)
+    assert not total["refused"]
+    assert Saver(directory).all_steps() == (1, 2)
+
+
+PLANTED = {
+    "what an entry says of itself": (_entries.Entry, "_check", lambda entry: None),
+    "the chunks": (_entries, "_is_tiling", lambda chunks, shape: True),
+    "the bytes": (_source.OwnSource, "stored", lambda source, name: source.entries[name]),
+    "the files": (
+        _contents.Contents,
+        "size",
+        lambda found, name: os.stat(found.directory / name).st_size,
+    ),
+    "the numbers": (_members, "whole_number", lambda value, below=None: value),
+}
+
+
+@pytest.mark.parametrize("check", PLANTED)
+def test_a_check_that_is_missing_is_found(tmp_path, outside, check, monkeypatch):
+    secret, names = outside
+    directory = tmp_path / "run"
+    layout = "large" if check == "the chunks" else "packed"
+    file = own.save(directory, layout) / "jscope.json"
+    members, expected = own.members_of(file), own.tree(layout)
+    members |= {"metadata": None, "metrics": {}}
+    members["values"] = {name: members["values"][name] for name in "wx" if name in expected}
+    monkeypatch.setattr(*PLANTED[check])
+    mutations = itertools.islice(own.mutations(members, names), 0, None, 3)
+    _, problems = problems_of(directory, file, mutations, expected, own.READS, secret, most=1)
+    assert problems
+
+
+# What no member can be replaced by.
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data.decode().encode("utf-16"), "can't decode byte 0xff"),
+        (lambda data: b"\xef\xbb\xbf" + data, "Unexpected UTF-8 BOM"),
+        (lambda data: b"[" * 1_000_000, "nested too deeply"),
+        (lambda data: b"", "Expecting value"),
+        (lambda data: data.replace(b'"w"', b'"\xed\xa0\x80"'), "can't decode byte 0xed"),
+        (lambda data: data.replace(b"null", b"NaN"), "NaN is not JSON"),
+        (lambda data: data.replace(b"null", b"1" * 5000), "Exceeds the limit"),
+    ],
+)
+def test_a_file_that_is_no_json_is_one_error(tmp_path, damage, message):
+    file = Saver(tmp_path).save({"w": np.ones(2)}, 1) / "jscope.json"
+    file.write_bytes(damage(file.read_bytes()))
+    for read in own.READS.values():
+        if read is not own.steps:
+            with pytest.raises(js.CheckpointError, match=message):
+                read(tmp_path)
+
+
+def test_an_index_and_its_first_bytes_name_one_save(tmp_path):
+    """The first bytes tell whether a checkpoint is still the one that was opened."""
+    file = Saver(tmp_path).save({"w": np.ones(2)}, 1) / "jscope.json"
+    text = json.dumps(own.members_of(file))
+    file.write_bytes(own.sealed(text.replace('"save_id": "', '"save_id": "0", "save_id": "')))
+    with pytest.raises(js.CheckpointError, match="it has two ids of a save"):
+        Saver(tmp_path).open()
+
+
+def test_the_library_opens_nothing_that_is_no_regular_file(tmp_path):
+    """A pipe would be waited for, for ever."""
+    path = Saver(tmp_path).save({"w": np.ones(2)}, 1)
+    for name in ("packed.bin", "jscope.json"):
+        (path / name).unlink()
+        os.mkfifo(path / name)
+        with pytest.raises(js.CheckpointError, match=f"{name} is not a regular file"):
+            Saver(tmp_path).open(path)["w"].read()
+    (tmp_path / "checkpoint").unlink()
+    os.mkfifo(tmp_path / "checkpoint")
+    with pytest.warns(js.CheckpointWarning, match="checkpoint is not a regular file"):
+        assert Saver(tmp_path, best="min:loss").best_step() is None
+
+
+@pytest.mark.parametrize("layout", own.LAYOUTS)
+def test_links_in_a_checkpoint_are_not_followed(tmp_path, layout):
+    own.save(tmp_path / "run", layout)
+    expected = own.tree(layout)
+    shutil.copytree(tmp_path / "run" / "1", tmp_path / "outside")
+    files = [p for p in (tmp_path / "run" / "1").rglob("*") if p.is_file()]
+    for file in files:
+        within = file.relative_to(tmp_path / "run" / "1")
+        file.unlink()
+        file.symlink_to(tmp_path / "outside" / within)
+        with own.watching_files() as seen:
+            outcomes, wrong = own.look(tmp_path / "run", expected, own.READS)
+        assert not wrong
+        assert outcomes["refused"], within
+        assert not [path for path in seen if path.startswith(str(tmp_path / "outside"))], within
+        with pytest.raises(js.CheckpointError, match=r"links in a checkpoint are not .* cp -rL"):
+            Saver(tmp_path / "run").verify(1)
+        file.unlink()
+        shutil.copyfile(tmp_path / "outside" / within, file)
+    assert not own.look(tmp_path / "run", expected, own.READS)[0]["refused"]
+
+
+@pytest.mark.parametrize("layout", own.LAYOUTS)
+def test_a_step_may_be_a_link_to_a_directory_elsewhere(tmp_path, layout):
+    own.save(tmp_path / "run", layout)
+    (tmp_path / "run" / "1").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "1").symlink_to(tmp_path / "elsewhere")
+    outcomes, wrong = own.look(tmp_path / "run", own.tree(layout), own.READS)
+    assert not wrong
+    assert not outcomes["refused"]
+
+
+def test_a_link_that_is_called_as_a_staging_directory_leads_nowhere(tmp_path):
+    (tmp_path / "outside" / "replaced-7").mkdir(parents=True)
+    (tmp_path / "outside" / "replaced-7" / "jscope.json").write_text("{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".tmp-0").symlink_to(tmp_path / "outside")
+    (tmp_path / "run" / ".tmp-1").mkdir()
+    (tmp_path / "run" / ".tmp-1" / "lock").symlink_to(tmp_path / "outside" / "lock")
+    saver = Saver(tmp_path / "run")
+    saver.save({"w": 1}, 1)
+    assert saver.all_steps() == (1,)
+    assert os.listdir(tmp_path / "outside") == ["replaced-7"]
+
+
+# What lies beside the index: Orbax's own metadata of an array.
+
+
+def grid(*shape):
+    def change(members):
+        members["chunk_grid"]["configuration"]["chunk_shape"] = list(shape)
+        members["codecs"] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("array", "entry", "message"),
+    [
+        (
+            {"shape": [1 << 36, 3]},
+            {},
+            r"'0' is float32\(68719476736, 3\) on disk, not float32\(2, 3\)",
+        ),
+        (
+            {"shape": [1 << 36, 3]},
+            {"shape": [1 << 36, 3]},
+            "'0' is said to have 824633720832 bytes, and its files have",
+        ),
+        ({"data_type": "float64"}, {}, "'0' is float64"),
+        ({}, {"shape": [1 << 36, 3]}, r"'0' is float32\(2, 3\) on disk"),
+        ({"grid": grid(1 << 36, 3)}, {}, r"'0' has chunks of \(68719476736, 3\)"),
+        ({"shape": "x"}, {}, "'0' can't be read"),
+    ],
+)
+def test_an_array_whose_own_metadata_is_hostile_is_one_error(tmp_path, array, entry, message):
+    with packing_up_to(0):
+        path = Saver(tmp_path).save({"w": np.ones((2, 3), np.float32)}, 1)
+    file = path / "0" / "zarr.json"
+    zarr = json.loads(file.read_text())
+    for key, value in array.items():
+        value(zarr) if callable(value) else zarr.update({key: value})
+    file.write_text(json.dumps(zarr))
+    edit(path / "jscope.json", lambda members: members["values"]["w"].update(entry))
     with memory_for(MEMORY):
-        for what, data in own.mutations(members, names):
-            file.write_bytes(data)
-            with own.watching_files() as seen:
-                outcomes, wrong = own.look(directory, expected, own.READS)
-            total.update(outcomes)
-            if any(path.startswith(str(secret.parent)) for path in seen):
-                wrong.append("looked outside")
-            problems += [f"{what}: {one}" for one in wrong]
-    print(layout, total, len(problems))
-    assert not problems, "\n".join(problems[:50])
+        for read in (own.opened, own.restored, own.verified):
+            with pytest.raises(js.CheckpointError):
+                read(tmp_path)
+        with pytest.raises(js.CheckpointError, match=message):
+            Saver(tmp_path, verify=False).open(1)["w"].read()

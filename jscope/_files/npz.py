@@ -43,6 +43,7 @@ _EXTENDED = {
     if isinstance(scalar, type) and issubclass(scalar, np.generic)
 }
 
+_MOST_DEFLATED = 1032  # times that deflate makes of a byte: 258 from two bits
 _LONGEST_HEADER = 1 << 14  # NumPy refuses those of more than 10,000 bytes
 _PLAIN = "biufcSU"  # the kinds of NumPy's own dtypes: numbers and strings
 
@@ -58,6 +59,7 @@ def open_file(path: Path) -> dict[str, Entry]:
             _check_count(file, archive)
             entries: dict[str, Entry] = {}
             for member in archive.infolist():
+                _check_size(file, member)
                 name, suffix = member.filename[:-4], member.filename[-4:]
                 if name in entries:
                     raise ValueError(f"it has two members {member.filename!r}")
@@ -88,6 +90,18 @@ def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
         raise ValueError(f"it says that it has {count} members, and lists {found}")
 
 
+def _check_size(file: IO[bytes], member: zipfile.ZipInfo) -> None:
+    """Refuse a member that is said to have more bytes than its part of the archive can hold."""
+    most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_DEFLATED}.get(member.compress_type)
+    if most is None:
+        raise ValueError(f"member {member.filename!r} is compressed as NumPy compresses none")
+    size = os.fstat(file.fileno()).st_size - member.header_offset
+    if not 0 <= member.file_size <= most * member.compress_size <= most * size:
+        raise ValueError(
+            f"member {member.filename!r} can't have {member.file_size} bytes in {size} of the file"
+        )
+
+
 def _entry(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
     # zipfile would compare the checksum of a small member here, and refuse all for one that is
     # damaged: the others can still be listed and read. It compares none that it doesn't know.
@@ -113,7 +127,7 @@ def _npy_header(
         raise ValueError(f"member {member.filename!r} has no header of NumPy's: {error}") from error
     meant = _meant(stored, member)
     size = math.prod(shape) * stored.itemsize
-    if size != member.file_size - file.tell():
+    if min(shape, default=0) < 0 or size != member.file_size - file.tell():
         raise ValueError(
             f"member {member.filename!r} of {member.file_size} bytes can't hold {stored}{shape}"
         )

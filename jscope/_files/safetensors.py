@@ -74,7 +74,7 @@ def open_file(path: Path) -> dict[str, Entry]:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
-            text = file.read(min(length, _LONGEST_HEADER))
+            text = file.read(min(length, _LONGEST_HEADER, max(0, size - 8)))
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
     if size < 8 or len(text) < length:

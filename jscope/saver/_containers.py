@@ -78,6 +78,9 @@ def of_paths(paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Any])
     Args:
         paths: From names to paths; a whole number is a place in a list.
         empty: Those of these names that stand for a container without leaves, and that.
+
+    Raises:
+        ValueError: If one is both a leaf and a container, or they are nested too deeply.
     """
     if list(paths.values()) == [()]:
         return Containers(None, tuple(paths))
@@ -86,9 +89,16 @@ def of_paths(paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Any])
         level = root
         for key in path[:-1]:
             level = level.setdefault(key, {})
+            if not isinstance(level, dict):
+                raise ValueError(f"{name!r} is below a leaf")
+        if not path or path[-1] in level:
+            raise ValueError(f"{name!r} is a leaf and a container")
         level[path[-1]] = name
     names: list[str] = []
-    return Containers(_nested(root, names, empty), tuple(names))
+    try:
+        return Containers(_nested(root, names, empty), tuple(names))
+    except RecursionError:
+        raise ValueError("its containers are nested too deeply") from None
 
 
 def _nested(level: Any, names: list[str], empty: Mapping[str, Any]) -> Any:

@@ -28,7 +28,7 @@ from ._containers import Containers, of_paths
 from ._entries import INDEX, ORBAX, Entry
 from ._python import python_dtype, python_text
 from ._source import Source, nothing_left
-from ._values import dtype_name
+from ._values import KNOWN, dtype_name
 
 _TENSORFLOW = re.compile(r"\.(?:index|meta|data-\d{5}-of-\d{5})$", re.ASCII)
 _STEP = re.compile(r"(?:\w*_)?(\d+)", re.ASCII)
@@ -111,11 +111,17 @@ def _flax_values(path: Path) -> "_FlaxValues":
     todo: list[tuple[tuple[str, ...], Any]] = [((), nested)]
     while todo:
         keys, value = todo.pop()
+        name = "/".join(keys)
         if isinstance(value, dict):
             todo += [((*keys, str(key)), below) for key, below in reversed(value.items())]
+        elif name in found:
+            raise CheckpointError(f"{path} is damaged: it has two values of the name {name!r}.")
+        elif not _is_value(value):
+            kind = getattr(value, "dtype", None) or type(value).__name__
+            raise CheckpointError(f"{path} has {name!r}, of type {kind}, which can't be read.")
         else:
-            found["/".join(keys)] = value
-            found.paths["/".join(keys)] = keys
+            found[name] = value
+            found.paths[name] = keys
     return found
 
 
@@ -129,6 +135,12 @@ class _FlaxValues(dict[str, Any]):
     def __init__(self) -> None:
         super().__init__()
         self.paths: dict[str, tuple[str, ...]] = {}
+
+
+def _is_value(value: Any) -> bool:
+    if hasattr(value, "dtype"):
+        return value.dtype.kind in "OSU" or dtype_name(value.dtype) in KNOWN
+    return python_dtype(value) is not None
 
 
 def _together(path: Path) -> dict[str, Any]:

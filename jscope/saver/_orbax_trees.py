@@ -14,20 +14,26 @@ Tried with what Orbax 0.12.0 and 0.12.8 write, v0 and v1, and by a test for each
 Imports: `_errors` and the files beside this one; JAX.
 """
 
+import functools
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from .._errors import CheckpointError, listed
 from ._boxes import Array, Box, slices
 from ._containers import Containers, of_paths
+from ._disk import size_of
 from ._entries import INDEX, ORBAX, Entry
+from ._members import mapping, member, sequence, short, text
 from ._python import python_dtype, python_text
-from ._tensors import Tensors
-from ._values import dtype_name
+from ._tensors import MOST_COMPRESSED, Tensors
+from ._values import KNOWN, dtype_name, nbytes
+
+T = TypeVar("T")
 
 _METADATA = "_METADATA"
 
@@ -70,8 +76,18 @@ class OrbaxSource:
         self.fillers = frozenset(n for n, e in self.entries.items() if e.dtype == "python None")
 
     def stored(self, name: str) -> Entry:
-        """As `Source.stored`; the entries are those of the arrays themselves."""
-        return self.entries[name]
+        """As `Source.stored`.
+
+        Older versions of Orbax don't write chunks of zeros, so an array may have more bytes than
+        its files; but not 32,768 times as many as the whole tree.
+        """
+        entry, tree = self.entries[name], self._trees[name]
+        if entry.place == ORBAX and nbytes(entry) > MOST_COMPRESSED * tree.nbytes:
+            raise ValueError(
+                f"{name!r} is said to have {nbytes(entry)} bytes, and all files of "
+                f"{tree.directory} have {tree.nbytes}"
+            )
+        return entry
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
@@ -96,13 +112,10 @@ class _Tree:
     def __init__(self, directory: Path):
         self.directory = directory
         members = _json(directory / _METADATA)
-        try:
-            leaves = [_leaf(value) for value in members["tree_metadata"].values()]
-            is_zarr3 = bool(members.get("use_zarr3"))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{directory / _METADATA} is damaged: {error!r}") from error
+        leaves = _checked(directory / _METADATA, _leaves, members)
         self.index_bytes = (directory / _METADATA).stat().st_size
         is_ocdbt = (directory / "manifest.ocdbt").is_file()
+        is_zarr3 = bool(members.get("use_zarr3"))
         self.tensors = Tensors(directory, is_zarr3=is_zarr3, is_ocdbt=is_ocdbt)
         _check_names(directory, [tuple(map(str, path)) for path, _ in leaves])
         self.entries = self._entries([(tuple(map(str, path)), kind) for path, kind in leaves])
@@ -112,6 +125,11 @@ class _Tree:
             for path, _ in leaves
             if _name(path) in self.entries or _name(path) in self.empty
         }
+
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """The bytes of all its files."""
+        return size_of(self.directory)
 
     def _entries(self, leaves: list[tuple[tuple[str, ...], str]]) -> dict[str, Entry]:
         strings = _json(self.directory / "_strings.json")
@@ -123,9 +141,10 @@ class _Tree:
             if kind == "None":
                 entries[name] = _python_entry(None)
             elif kind == "string":
-                entries[name] = _python_entry(strings[key])
+                file = self.directory / "_strings.json"
+                entries[name] = _python_entry(_checked(file, member, strings, key, text))
             elif kind == "scalar":
-                entries[name] = _python_entry(arrays[key].read().result().item())
+                entries[name] = _python_entry(_scalar(key, arrays[key]))
             elif kind in _ARRAYS:
                 entries[name] = _array_entry(key, arrays[key], impls.get(key))
         return entries
@@ -137,15 +156,28 @@ _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 _EMPTY: dict[str, Any] = {"Dict": {}, "List": []}
 # Of a key that is a place in a list.
 _SEQUENCE = 1
+_PLACE = re.compile("[0-9]{1,18}", re.ASCII)
 
 
-def _leaf(value: Any) -> tuple[tuple[str | int, ...], str]:
-    """The path to a leaf, and what it is."""
-    path = tuple(
-        int(part["key"]) if part.get("key_type") == _SEQUENCE else str(part["key"])
-        for part in value["key_metadata"]
-    )
-    return path, str(value["value_metadata"]["value_type"])
+def _leaves(members: Any) -> list[tuple[tuple[str | int, ...], str]]:
+    """The path to each leaf, and what it is."""
+    tree = member(mapping(members), "tree_metadata", mapping)
+    return [_leaf(mapping(value)) for value in tree.values()]
+
+
+def _leaf(members: dict[str, Any]) -> tuple[tuple[str | int, ...], str]:
+    path = tuple(map(_key, member(members, "key_metadata", sequence)))
+    return path, member(member(members, "value_metadata", mapping), "value_type", text)
+
+
+def _key(value: Any) -> str | int:
+    part = mapping(value)
+    key = member(part, "key", lambda key: str(key) if type(key) is int else text(key))
+    if part.get("key_type") != _SEQUENCE:
+        return key
+    if not _PLACE.fullmatch(key):
+        raise ValueError(f"{short(key)} is not a place in a list")
+    return int(key)
 
 
 def _name(path: tuple[str | int, ...]) -> str:
@@ -172,31 +204,57 @@ def _python_entry(value: Any) -> Entry:
     return Entry((), dtype, (), dtype, INDEX, value=python_text(value))
 
 
+def _scalar(key: str, handle: Any) -> Any:
+    if handle.shape:
+        raise ValueError(f"{key!r} is said to be a number, and has shape {tuple(handle.shape)}")
+    return handle.read().result().item()
+
+
 def _array_entry(key: str, handle: Any, impl: str | None) -> Entry:
     stored_shape, stored = tuple(handle.shape), dtype_name(handle.dtype.numpy_dtype)
+    if stored not in KNOWN:
+        raise ValueError(f"{key!r} has dtype {stored}, which no jax.Array has")
     if impl is None:
         return Entry(stored_shape, stored, stored_shape, stored, ORBAX, key=key)
+    if stored != "uint32" or not stored_shape:
+        raise ValueError(f"{key!r} is said to be keys of {impl!r}, and is {stored}{stored_shape}")
     shape, dtype = stored_shape[:-1], dtype_name(jax.random.key(0, impl=impl).dtype)
     return Entry(shape, dtype, stored_shape, stored, ORBAX, key=key, key_impl=impl)
 
 
 def _key_impls(directory: Path) -> dict[str, str]:
     """The implementations of PRNG keys, by the arrays' stored names."""
-    found = {}
+    found: dict[str, str] = {}
     for file in sorted(directory.glob("array_metadatas/process_*")):
-        for array in _json(file).get("array_metadatas", ()):
-            members = array["array_metadata"]
-            impl = (members.get("ext_metadata") or {}).get("random_key_impl")
-            if impl:
-                found[members["param_name"]] = impl
+        found |= _checked(file, _impls, _json(file))
     return found
+
+
+def _impls(members: Any) -> dict[str, str]:
+    found = {}
+    for array in sequence(mapping(members).get("array_metadatas", [])):
+        metadata = member(mapping(array), "array_metadata", mapping)
+        impl = mapping(metadata.get("ext_metadata") or {}).get("random_key_impl")
+        if impl:
+            found[member(metadata, "param_name", text)] = text(impl)
+    return found
+
+
+def _checked(file: Path, read: Callable[..., T], *arguments: Any) -> T:
+    """What a function reads out of a file's members."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
 
 
 def _json(file: Path) -> Any:
     """The contents of a file, or an empty object if there is none."""
+    if not file.is_file():  # nor is a pipe one, which would be waited for
+        return {}
     try:
         return json.loads(file.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error

@@ -5,8 +5,8 @@ One object in UTF-8, on one line. Its first members are ``format`` and ``version
 
     {"format": "jscope", "version": 2, ..., "crc32c": "89abcdef"}
 
-The checksum tells of damage, not of who wrote the file: anyone can compute it. So its members may be
-anything that JSON holds, and are read by the functions of `_members`. Of a member that is there
+The checksum tells of damage, not of who wrote the file: anyone can compute it. So the members may
+be anything that JSON holds, and are read by the functions of `_members`. Of a member that is there
 twice, the last one counts.
 
 Imports: `_checksums`, `_members`; standard library.

@@ -7,7 +7,6 @@ Imports: `_boxes`, `_containers`, `_contents`, `_entries`, `_index`, `_packing`,
 """
 
 import functools
-
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path

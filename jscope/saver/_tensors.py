@@ -25,7 +25,7 @@ from ._plain import FOR_READING, Plain
 
 # What Orbax asks of Zarr; the last one compresses, by less than so many times.
 _CODECS = {"sharding_indexed", "bytes", "crc32c", "zstd"}
-_MOST_COMPRESSED = 1 << 15
+MOST_COMPRESSED = 1 << 15
 # For the database's own directories, which every array is found by; not for arrays.
 _DIRECTORY_CACHE = 64 << 20
 
@@ -51,6 +51,9 @@ class Tensors:
         Raises:
             ValueError: If there is no such array, or it is damaged; names the array.
         """
+        outside = [name for name in names if ".." in name.split("/")]
+        if outside and not self._is_ocdbt:
+            raise ValueError(f"{outside[0]!r} is not the name of an array")
         futures = {name: self._begin_open(name) for name in names if name not in self._handles}
         for name, future in futures.items():
             self._handles[name] = _result(name, future)
@@ -68,17 +71,15 @@ class Tensors:
         """
         files = contents.below("" if self._is_ocdbt else name)
         handle = self.open([name])[name]
-        stored = entry.stored_shape, np.dtype(entry.stored_dtype)
+        shape, dtype = entry.stored_shape, np.dtype(entry.stored_dtype)
         found = tuple(handle.shape), handle.dtype.numpy_dtype
-        if found != stored:
-            raise ValueError(
-                f"{name!r} is {found[1]}{found[0]} on disk, not {stored[1]}{stored[0]}"
-            )
+        if found != (shape, dtype):
+            raise ValueError(f"{name!r} is {found[1]}{found[0]} on disk, not {dtype}{shape}")
         chunk = handle.chunk_layout.write_chunk.shape or ()  # None if there are no axes
         codecs = _codecs(handle.codec.to_json())
-        if not all(map(operator.le, chunk, stored[0])) or not codecs <= _CODECS:
+        if not all(map(operator.le, chunk, shape)) or not codecs <= _CODECS:
             raise ValueError(f"{name!r} has chunks of {chunk} with {sorted(codecs)} on disk")
-        most = files * (_MOST_COMPRESSED if "zstd" in codecs else 1)
+        most = files * (MOST_COMPRESSED if "zstd" in codecs else 1)
         if entry.stored_nbytes > most:
             raise ValueError(
                 f"{name!r} is said to have {entry.stored_nbytes} bytes, and its files have {files}"

@@ -29,7 +29,7 @@ from ._naming import check_nestable
 from ._orbax import Array
 from ._python import is_python, python_dtype, python_text
 
-_KNOWN = AS_THEY_ARE.keys() | AS_BYTES
+KNOWN = AS_THEY_ARE.keys() | AS_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +207,6 @@ def _unknown(leaf: Any) -> str | None:
         return None
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return f"is of type {type(leaf).__name__}, which can't be saved"
-    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in _KNOWN:
+    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in KNOWN:
         return f"has dtype {leaf.dtype}, which JAX doesn't have"
     return None

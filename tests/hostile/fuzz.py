@@ -1,19 +1,26 @@
-"""Coverage-guided fuzzing of the readers: ``python tests/hostile/fuzz.py -max_total_time=60``.
+"""Coverage-guided fuzzing of the readers: ``python tests/hostile/fuzz.py own -max_total_time=60``.
 
-For hours, give a folder where what was found is kept, ``... fuzz.py -max_total_time=36000 FOUND``;
-the other options are libFuzzer's. An input that ended a run is in ``runs``; give it as an argument
-to run it again. The seeds are the golden checkpoints and the `attacks`. Checksums are not compared,
-else nothing would get past the first block.
+The first argument is whose formats are read: ``own`` or ``tensorflow``. For hours, give a folder
+where what was found is kept, ``... fuzz.py own -max_total_time=36000 FOUND``; the other options are
+libFuzzer's. An input that ended a run is in ``runs``; give it as an argument to run it again.
 
-The first byte of an input says what the rest is: a bundle (an index, and behind it the bytes of
-each shard), a V1 file, the rows of an index one by one, a Snappy block, a graph of objects, or
-the text of a state file. Whatever it is, there is data of the promised shape, not larger than the
-input, or a `CheckpointError`; anything else ends the run.
+The first byte of an input says what the rest is.
+
+* ``tensorflow``: a bundle (an index, and behind it the bytes of each shard), a V1 file, the rows of
+  an index one by one, a Snappy block, a graph of objects, or the text of a state file. The seeds
+  are the golden checkpoints and the `attacks`. Checksums are not compared, else nothing would get
+  past the first block. Whatever it is, there is data of the promised shape, not larger than the
+  input, or a `CheckpointError`; anything else ends the run.
+* ``own``: the text of an index or of a state file, or some of its members and what replaces them;
+  both get the right checksum. The file is put into a sound checkpoint of one of the layouts, and
+  read in one of the ways of `own`, which also says what must come of it.
 
 Imports: atheris, what is beside this file, jscope.
 """
 
 import contextlib
+import functools
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +31,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-with atheris.instrument_imports(include=["jscope.tf_checkpoint"]):
+with atheris.instrument_imports(include=["jscope.tf_checkpoint", "jscope.saver"]):
+    from hostile import own
     from jscope.tf_checkpoint import _build, _graph, _packed, _state
     from jscope.tf_checkpoint._bundle import Bundle
     from jscope.tf_checkpoint._files import File
@@ -121,18 +129,89 @@ def state(data):
     assert _state.parse(_state.text_of(found), "fuzz") == found
 
 
-TARGETS = [bundle, rows, slices, snappy, packed, graph, state]
+# jscope's own.
 
 
-def once(data):
+class Sound:
+    """A sound checkpoint, in which one file is replaced, again and again."""
+
+    def __init__(self, folder, layout, name):
+        self.directory = folder / layout / name
+        for step in (1, 2)[: 1 + (name == "checkpoint")]:
+            path = own.save(self.directory, layout, step)
+        self.file = (path if name == "jscope.json" else self.directory) / name
+        self.members = own.members_of(self.file)
+        self.paths = list(own.paths_of(self.members))
+        self.expected = own.tree(layout)
+        self.reads = {"steps": own.steps, "evict": own.evicting}
+        if name == "jscope.json":
+            self.reads = {how: own.READS[how] for how in ("open", "restore", "verify", "list")}
+
+    def look(self, data, how):
+        self.file.write_bytes(data)
+        how = sorted(self.reads)[how % len(self.reads)]
+        _, wrong = own.look(self.directory, self.expected, {how: self.reads[how]})
+        assert not wrong, wrong
+
+
+SOUND = []
+
+
+def sound(data):
+    """Which checkpoint an input is for, in which way it is read, and the rest."""
+    how, which = divmod(data[0], len(SOUND))
+    return SOUND[which], how, data[1:]
+
+
+def text(data):
+    """An index or a state file, all of it but the checksum."""
+    checkpoint, how, data = sound(data)
+    checkpoint.look(own.sealed_bytes(data), how)
+
+
+def edits(data):
+    """Up to four members replaced, each by what is hostile, by a number, or by another one."""
+    checkpoint, how, data = sound(data)
+    members = checkpoint.members
+    for at in range(0, min(len(data) - 3, 16), 4):
+        where, what = int.from_bytes(data[at : at + 2], "little"), data[at + 2 : at + 4]
+        path = checkpoint.paths[where % len(checkpoint.paths)]
+        with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError):
+            members = own.changed(members, path, replacement(checkpoint, *what))
+    checkpoint.look(own.sealed(json.dumps(members)), how)
+
+
+def replacement(checkpoint, kind, number):
+    if kind % 3 == 0:
+        return json.loads(own.HOSTILE[number % len(own.HOSTILE)])
+    if kind % 3 == 1:
+        return number
+    return own.at(checkpoint.members, checkpoint.paths[number % len(checkpoint.paths)])
+
+
+TARGETS = {
+    "tensorflow": [bundle, rows, slices, snappy, packed, graph, state],
+    "own": [text, edits],
+}
+
+
+def once(targets, data):
     """One input."""
     if len(data) > 1:
         with contextlib.suppress(CheckpointError):
-            TARGETS[data[0] % len(TARGETS)](data[1:])
+            targets[data[0] % len(targets)](data[1:])
 
 
-def seeds():
-    """What the fuzzer begins with."""
+def own_seeds():
+    """The files of sound checkpoints, and a few edits of each, in each way of reading."""
+    for number in range(4 * len(SOUND)):
+        yield text, bytes([number]) + json.dumps(sound([number])[0].members).encode()
+        for kind in range(3):
+            yield edits, bytes([number]) + bytes([number, 0, kind, 7] * 3)
+
+
+def tensorflow_seeds():
+    """The golden checkpoints and the attacks."""
     for prefix in ("v2", "objects"):
         index, *shards = sorted(
             GOLDEN.glob(prefix + ".*"), key=lambda path: ".index" not in path.name
@@ -168,14 +247,21 @@ def rows_of(index):
 
 def main():
     Path("runs").mkdir(exist_ok=True)  # where an input that ends the run is kept
-    with tempfile.TemporaryDirectory() as folder:
-        for number, (target, data) in enumerate(seeds()):
-            kind = bytes([TARGETS.index(target)])
-            (Path(folder) / str(number)).write_bytes(kind + data)
+    program, group, *arguments = sys.argv
+    targets = TARGETS[group]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "seeds"
+        folder.mkdir()
+        if group == "own":
+            SOUND.extend(Sound(Path(name), layout, "jscope.json") for layout in own.LAYOUTS)
+            SOUND.append(Sound(Path(name), "packed", "checkpoint"))
+        begin = own_seeds() if group == "own" else tensorflow_seeds()
+        for number, (target, data) in enumerate(begin):
+            (folder / str(number)).write_bytes(bytes([targets.index(target)]) + data)
         defaults = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-artifact_prefix=runs/"]
-        again = any(Path(argument).is_file() for argument in sys.argv[1:])
-        arguments = [sys.argv[0], *defaults, *sys.argv[1:], *([] if again else [folder])]
-        atheris.Setup(arguments, once)
+        again = any(Path(argument).is_file() for argument in arguments)
+        arguments = [program, *defaults, *arguments, *([] if again else [str(folder)])]
+        atheris.Setup(arguments, functools.partial(once, targets))
         atheris.Fuzz()
 
 

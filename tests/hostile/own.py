@@ -10,6 +10,7 @@ Imports: jscope, JAX and NumPy.
 import contextlib
 import copy
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -25,8 +26,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from saver_faults.trees import packing_up_to
 
 import jscope as js
+from jscope._cli import _app
 from jscope.saver import Saver, _saving
 from jscope.saver._checksums import crc32c_of
+from jscope.saver._listing import checkpoints
+from jscope.saver._retention import Retention
+from jscope.saver._state import read_state, write_state
 
 DEEP = 100_000
 # As JSON spells them, since some can't be had from Python's values.
@@ -57,7 +62,6 @@ class Layout:
 
 LAYOUTS = {
     "packed": Layout(),
-    "one file": Layout(saver={"sharded": False}),
     "large": Layout(limit=0),
     "compressed": Layout(limit=0, saver={"compression": "zstd"}),
     "portable": Layout(save={"portable": True}),
@@ -67,7 +71,7 @@ LAYOUTS = {
 def tree(layout: str) -> dict[str, Any]:
     """A few small values of every kind that the layout holds."""
     values: dict[str, Any] = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": 31}
-    if layout in ("packed", "one file"):
+    if layout == "packed":
         values |= {"u": np.arange(3).astype("uint4"), "none": jnp.zeros((3, 0), jnp.bfloat16)}
         values |= {"rng": jax.random.key(0), "s": "text", "f": 0.5, "b": b"\1", "o": None}
     if layout in ("large", "portable"):
@@ -96,9 +100,13 @@ def save(directory: Path, layout: str, step: int = 1) -> Path:
 
 
 def sealed(text: str) -> bytes:
-    """An object that ends in the right checksum, whatever was in its place."""
-    data = text.encode("utf-8", "surrogatepass")[:-1]
-    return data + b', "crc32c": "%08x"}\n' % crc32c_of(data)
+    """An object that ends in the right checksum."""
+    return sealed_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def sealed_bytes(data: bytes) -> bytes:
+    """The same; the last byte, the brace, comes after the checksum."""
+    return data[:-1] + b', "crc32c": "%08x"}\n' % crc32c_of(data[:-1])
 
 
 def members_of(file: Path) -> dict[str, Any]:
@@ -111,42 +119,51 @@ def members_of(file: Path) -> dict[str, Any]:
 def mutations(
     members: Mapping[str, Any], names: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, bytes]]:
-    """Every member replaced, removed and called otherwise; what was done, and the file then."""
-    for path in _paths(members):
+    """Every member replaced, removed and called otherwise; what was done, and the file then.
+
+    Of the ``files``, which are all alike, that is done to the first two alone.
+    """
+    skipped = list(members.get("files", ()))[2:]
+    for path in paths_of(members):
+        if path[0] == "files" and path[1:2] and path[1] in skipped:
+            continue
         title = "/".join(map(str, path))
         for text in HOSTILE:
-            changed = json.dumps(_changed(members, path, _HERE)).replace(f'"{_HERE}"', text, 1)
-            yield f"{title} = {text[:60]}", sealed(changed)
-        yield f"{title} {REMOVED}", sealed(json.dumps(_changed(members, path, None, pop=True)))
+            replaced = json.dumps(changed(members, path, _HERE)).replace(f'"{_HERE}"', text, 1)
+            yield f"{title} = {text[:60]}", sealed(replaced)
+        yield f"{title} {REMOVED}", sealed(json.dumps(changed(members, path, None, pop=True)))
         if isinstance(path[-1], str):
             for name in (*NAMES, *names):
-                renamed = _changed(members, path, None, pop=True)
-                _at(renamed, path[:-1])[name] = _at(members, path)
+                renamed = changed(members, path, None, pop=True)
+                at(renamed, path[:-1])[name] = at(members, path)
                 yield f"{title} called {name[:60]!r}", sealed(json.dumps(renamed))
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where each member is, at any depth."""
     inside = value.items() if isinstance(value, dict) else enumerate(value)
     for key, below in inside:
         yield (*path, key)
         if isinstance(below, dict | list):
-            yield from _paths(below, (*path, key))
+            yield from paths_of(below, (*path, key))
 
 
-def _at(value: Any, path: tuple[Any, ...]) -> Any:
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    """What is at a path."""
     for key in path:
         value = value[key]
     return value
 
 
-def _changed(members: Any, path: tuple[Any, ...], value: Any, *, pop: bool = False) -> Any:
-    changed = copy.deepcopy(members)
-    parent = _at(changed, path[:-1])
+def changed(members: Any, path: tuple[Any, ...], value: Any, *, pop: bool = False) -> Any:
+    """The members with one of them replaced, or removed."""
+    copied = copy.deepcopy(members)
+    parent = at(copied, path[:-1])
     if pop:
         del parent[path[-1]]
     else:
         parent[path[-1]] = value
-    return changed
+    return copied
 
 
 # Reading.
@@ -154,7 +171,7 @@ def _changed(members: Any, path: tuple[Any, ...], value: Any, *, pop: bool = Fal
 
 def look(
     directory: Path, expected: Mapping[str, Any], reads: Mapping[str, Callable[[Path], Any]]
-) -> tuple[dict[str, int], list[str]]:
+) -> tuple[Mapping[str, int], list[str]]:
     """Read in every way; how often it went well and was refused, and what was wrong otherwise."""
     outcomes = {"read": 0, "refused": 0}
     wrong = []
@@ -229,8 +246,28 @@ def steps(directory: Path) -> None:
     """What a directory has, by its files and by its state."""
     saver = Saver(directory, best="min:loss")
     assert saver.all_steps() in ((1,), (1, 2))
-    saver.best_step()
+    assert saver.best_step() in (None, 1, 2)
     saver.latest_step()
+
+
+def evicting(directory: Path) -> None:
+    """What a save would evict, and the state file that it would write."""
+    state = read_state(directory, checkpoints(directory))
+    for best in (None, "min:loss"):
+        then, going = Retention.of(1, 1e-9, best).apply(state, 0.0)
+        assert {record.step for record in (*then.records, *going)} == {1, 2}
+    write_state(directory / "again", then)
+    (directory / "again").unlink()
+
+
+def commanded(directory: Path) -> None:
+    """What the command says, and that it does not take it for a fault of its own."""
+    for arguments in (["ls"], ["show", "w"], ["verify"], ["ls", "--json"]):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = _app.run([arguments[0], str(directory / "1"), *arguments[1:]])
+        assert status in (0, 1, 2), err.getvalue()
+        assert "a bug" not in err.getvalue(), err.getvalue()
 
 
 READS = {
