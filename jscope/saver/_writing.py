@@ -26,7 +26,8 @@ from ._agreement import Agreement
 from ._committing import check_place, commit, sweep
 from ._disk import failing_as, flush_all, make_directory, size_of
 from ._entries import Entry
-from ._index import Index, numbers_to_json, read_save_id
+from ._index import Index, read_save_id
+from ._members import numbers_to_json
 from ._orbax import Array
 from ._plain import FOR_WRITING, Plain
 from ._progress import watching
