@@ -10,9 +10,13 @@ import json
 import os
 import resource
 import shutil
+import zipfile
 from collections import Counter
 
+import jax
+import msgpack
 import numpy as np
+import orbax.checkpoint as v0
 import pytest
 from hostile import own
 from saver_faults.trees import packing_up_to
@@ -274,3 +278,118 @@ def test_an_array_whose_own_metadata_is_hostile_is_one_error(tmp_path, array, en
                 read(tmp_path)
         with pytest.raises(js.CheckpointError, match=message):
             Saver(tmp_path, verify=False).open(1)["w"].read()
+
+
+# Checkpoints of other libraries.
+
+
+@pytest.mark.parametrize("options", [{}, {"use_ocdbt": False, "use_zarr3": True}])
+@pytest.mark.parametrize("name", ["_METADATA", "array_metadatas/process_0"])
+def test_orbaxs_metadata_with_any_member_replaced_gives_correct_data_or_one_error(
+    tmp_path, outside, name, options
+):
+    secret, names = outside
+    values = {"w": np.arange(6, dtype=np.float32), "k": jax.random.key(3), "n": 3, "s": "text"}
+    path = tmp_path / "run" / "1"
+    handler = v0.PyTreeCheckpointHandler(**options)
+    v0.Checkpointer(handler).save(path, values)
+
+    def read(path):
+        with Saver(path).open(path) as saved:
+            repr(saved), saved.shapes(), saved.metadata
+            return {name: variable.read() for name, variable in saved.items()}
+
+    assert own.look(path, values, {"open": read}) == ({"read": 1, "refused": 0}, [])
+    texts = own.replacements(json.loads((path / name).read_text()), names)
+    mutations = ((what, text.encode()) for _, what, text in texts)
+    mutations = itertools.islice(mutations, 0, None, 5)
+    total, problems = problems_of(path, path / name, mutations, values, {"open": read}, secret)
+    assert not problems, "\n".join(problems)
+    assert total["refused"] > 20
+
+
+def test_an_array_of_orbax_has_no_more_bytes_than_its_files_can_be_made_into(tmp_path):
+    v0.PyTreeCheckpointer(use_ocdbt=False).save(tmp_path / "1", {"w": np.arange(6.0)})
+    file = tmp_path / "1" / "w" / ".zarray"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"shape": [1 << 36]}))
+    with memory_for(MEMORY), pytest.raises(js.CheckpointError, match="'w' is said to have 5497558"):
+        Saver(tmp_path).open(tmp_path / "1")["w"].read()
+
+
+def extension(code, *parts):
+    return msgpack.ExtType(code, msgpack.packb(parts))
+
+
+def chunked(shape):
+    dims = {str(i): n for i, n in enumerate(shape)}
+    return {"__msgpack_chunked_array__": True, "shape": dims, "chunks": {}}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (extension(1, [1 << 62], "float32", bytes(8)), "cannot reshape"),
+        (extension(1, [1.5], "float32", bytes(8)), "no checkpoint of Flax, or damaged"),
+        (extension(1, [1], "object", bytes(8)), "no checkpoint of Flax, or damaged"),
+        (extension(1, [1], "V8", bytes(8)), "'w', of type .*V8.*, which can't be read"),
+        (extension(1, [1], "M8[s]", bytes(8)), "'w', of type datetime64"),
+        (extension(1, [1], b"\xff", bytes(8)), "no checkpoint of Flax, or damaged"),
+        (extension(2, 1), "no checkpoint of Flax, or damaged"),
+        (extension(9, 1), "'w', of type ExtType, which can't be read"),
+        (msgpack.Timestamp(1), "'w', of type Timestamp, which can't be read"),
+        ([1, 2], "'w', of type list, which can't be read"),
+        (chunked([1 << 62]), "no checkpoint of Flax, or damaged"),
+        ({"a": {"b": 1}, "a/b": 2}, "two values of the name 'w/a/b'"),
+        ({1: 1, "1": 2}, "two values of the name 'w/1'"),
+    ],
+)
+def test_a_hostile_file_of_flax_is_one_error(tmp_path, value, message):
+    (tmp_path / "checkpoint_1").write_bytes(msgpack.packb({"w": value}, strict_types=True))
+    with memory_for(MEMORY), pytest.raises(js.CheckpointError, match=message):
+        Saver(tmp_path / "run").open(tmp_path / "checkpoint_1")
+
+
+def test_a_file_of_flax_that_is_nested_deeply_or_says_that_it_is_long_is_one_error(tmp_path):
+    for data in (
+        b"\x81\xa1w" * 100_000 + b"\xc0",
+        b"\xdf" + b"\xff" * 4,
+        b"\x81\xa1w\xdd\xff\xff\xff\xff",
+    ):
+        (tmp_path / "checkpoint_1").write_bytes(data)
+        with memory_for(MEMORY), pytest.raises(js.CheckpointError, match="or damaged"):
+            Saver(tmp_path / "run").open(tmp_path / "checkpoint_1")
+
+
+def npy(header, data=bytes(8)):
+    text = str(header).encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def member(shape, descr="<f4"):
+    return npy({"descr": descr, "fortran_order": False, "shape": shape})
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (member((-1, -2)), {}, "can't hold float32"),
+        (member((1 << 61,)), {}, "can't hold float32"),
+        (member((2.0,)), {}, "no header of NumPy's"),
+        (member((1,), "|O"), {}, "Python objects"),
+        (npy("[" * 60), {}, "no header of NumPy's"),
+        (
+            member((2,)),
+            {"compression": zipfile.ZIP_BZIP2},
+            "is compressed as NumPy compresses none",
+        ),
+        (member((1 << 28,)), {"size": 128 + (1 << 30)}, "can't have 1073741952 bytes in"),
+    ],
+)
+def test_a_hostile_archive_of_numpy_is_one_error(tmp_path, content, options, message):
+    path = tmp_path / "m.npz"
+    with zipfile.ZipFile(path, "w", options.get("compression", zipfile.ZIP_STORED)) as archive:
+        archive.writestr("w.npy", content)
+        if "size" in options:
+            archive.infolist()[0].file_size = options["size"]  # as the directory at the end says
+    with memory_for(MEMORY), pytest.raises(js.CheckpointError, match=message):
+        Saver(tmp_path).open(path)

@@ -47,7 +47,6 @@ HOSTILE = [
     *("[" * DEEP + "]" * DEEP, '{"a": ' * DEEP + "1" + "}" * DEEP),
 ]
 NAMES = ("", "/", "a/", "..", "\0", "\ud800", "n" * 300, "w/w")
-REMOVED = "removed"
 _HERE = "@here@"
 
 
@@ -124,19 +123,26 @@ def mutations(
     Of the ``files``, which are all alike, that is done to the first two alone.
     """
     skipped = list(members.get("files", ()))[2:]
+    for path, what, text in replacements(members, names):
+        if not (path[0] == "files" and path[1:2] and path[1] in skipped):
+            yield f"{'/'.join(map(str, path))} {what}", sealed(text)
+
+
+def replacements(
+    members: Mapping[str, Any], names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[Any, ...], str, str]]:
+    """Where something is replaced, by what, and the text of the object then."""
     for path in paths_of(members):
-        if path[0] == "files" and path[1:2] and path[1] in skipped:
-            continue
-        title = "/".join(map(str, path))
         for text in HOSTILE:
             replaced = json.dumps(changed(members, path, _HERE)).replace(f'"{_HERE}"', text, 1)
-            yield f"{title} = {text[:60]}", sealed(replaced)
-        yield f"{title} {REMOVED}", sealed(json.dumps(changed(members, path, None, pop=True)))
+            yield path, f"= {text[:60]}", replaced
+        removed = changed(members, path, None, pop=True)
+        yield path, "removed", json.dumps(removed)
         if isinstance(path[-1], str):
             for name in (*NAMES, *names):
-                renamed = changed(members, path, None, pop=True)
+                renamed = copy.deepcopy(removed)
                 at(renamed, path[:-1])[name] = at(members, path)
-                yield f"{title} called {name[:60]!r}", sealed(json.dumps(renamed))
+                yield path, f"called {name[:60]!r}", json.dumps(renamed)
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
