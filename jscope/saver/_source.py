@@ -6,6 +6,7 @@ they mean (dtypes in disguise, keys, checksums, placement) is told elsewhere.
 Imports: `_boxes`, `_containers`, `_contents`, `_entries`, `_index`, `_packing`, `_tensors`; NumPy.
 """
 
+import bisect
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from . import _packing
 from ._boxes import Array, Box, slices
 from ._containers import Containers
 from ._contents import Contents, contents, open_file
-from ._entries import INDEX, ORBAX, PACKED, Entry
+from ._entries import ORBAX, PACKED, Entry
 from ._index import FILE_NAME, Index, check_files, read_index
 from ._tensors import Tensors
 
@@ -100,21 +101,36 @@ class OwnSource:
         self._tensors = Tensors(path, is_ocdbt=index.portable)
         self._packed: int | None = None
         self._packed_size = 0
+        # Of each file, which arrays have which of its bytes.
+        self._claims: dict[str, list[tuple[int, int, str]]] = {}
 
     def stored(self, name: str) -> Entry:
         """As `Source.stored`."""
         entry = self.entries[name]
         if entry.place == PACKED:
             self._packed_file()
-            size = self._packed_size
-            if entry.offset + entry.stored_nbytes > size:
+            size, begin, end = self._packed_size, entry.offset, entry.offset + entry.stored_nbytes
+            if end > size:
                 raise ValueError(
                     f"{_packing.FILE_NAME} ends at byte {size}, and {name!r} is said to have "
-                    f"{entry.stored_nbytes} bytes from byte {entry.offset} on"
+                    f"{entry.stored_nbytes} bytes from byte {begin} on"
                 )
-        elif entry.place != INDEX:
+            self._claim(name, _packing.FILE_NAME, begin, end)
+        elif entry.place == ORBAX:
             self._tensors.check(self._orbax_name(entry), entry, self._contents)
+            self._claim(name, str(entry.key), 0, 1)
         return entry
+
+    def _claim(self, name: str, file: str, begin: int, end: int) -> None:
+        """Refuse two arrays of the same bytes: all of them could be larger than all files."""
+        claims = self._claims.setdefault(file, [])
+        at = bisect.bisect(claims, (begin,))
+        for other_begin, other_end, other in claims[max(0, at - 1) : at + 1]:
+            if other == name:
+                return
+            if begin < other_end and other_begin < end:
+                raise ValueError(f"{name!r} and {other!r} are said to have the same bytes")
+        claims.insert(at, (begin, end, name))
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
