@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import jax
 import numpy as np
 
 from .._errors import CheckpointError, MissingVariableError, near
@@ -22,7 +21,7 @@ from ._index import Entries
 from ._python import is_python
 from ._reading import read_box
 from ._source import OwnSource, Source
-from ._values import nbytes
+from ._values import key_dtype, nbytes
 from ._whole import check_legal
 
 
@@ -147,7 +146,10 @@ class SavedVariable:
         if is_python(self.kind):
             return np.asarray(self.read()).dtype
         if self._entry.key_impl is not None:
-            return jax.random.key(0, impl=self._entry.key_impl).dtype
+            try:
+                return key_dtype(self._entry)
+            except ValueError as error:
+                raise self._cannot_be_read(error) from error
         return np.dtype(self.kind)
 
     @property
@@ -215,9 +217,10 @@ class SavedVariable:
         try:
             return read_box(self._source, self.name, box, verify=self._verify)
         except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.name!r} can't be read from {self._source.path}: {error}"
-            ) from error
+            raise self._cannot_be_read(error) from error
+
+    def _cannot_be_read(self, error: Exception) -> CheckpointError:
+        return CheckpointError(f"{self.name!r} can't be read from {self._source.path}: {error}")
 
 
 def _box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:

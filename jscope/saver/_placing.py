@@ -25,7 +25,7 @@ from ._account import signature_text, stands_for_python
 from ._boxes import Array, Box, of_slices, whole
 from ._entries import Entry
 from ._python import is_python, python_value
-from ._values import dtype_name
+from ._values import dtype_name, key_dtype
 
 
 class NotPlacedError(Exception):
@@ -147,7 +147,8 @@ def _keys(
     data: Array, entry: Entry, shape: tuple[int, ...], sharding: Sharding | None
 ) -> jax.Array:
     data = data.reshape((*shape, *data.shape[-1:]))
-    impl = _key_impl(entry, data)
+    key_dtype(entry)  # there are such here
+    impl = str(entry.key_impl)
     keys: jax.Array
     if isinstance(sharding, NamedSharding) and not sharding.is_fully_addressable:
         unsharded = (None,) * (data.ndim - len(sharding.spec))
@@ -157,22 +158,6 @@ def _keys(
         return keys
     keys = jax.random.wrap_key_data(jnp.asarray(data), impl=impl)
     return keys if sharding is None else jax.device_put(keys, sharding)
-
-
-def _key_impl(entry: Entry, data: Array) -> str:
-    """The implementation of keys, if this program has it, and their data is such as it wants.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    impl = str(entry.key_impl)
-    try:
-        one = jax.random.wrap_key_data(jnp.zeros(data.shape[-1:], data.dtype), impl=impl)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"JAX has no such keys of {impl!r}: {error}") from error
-    if dtype_name(one.dtype) != entry.dtype:
-        raise ValueError(f"keys of {impl!r} are {one.dtype}, not {entry.dtype}")
-    return impl
 
 
 def _on_devices(leaf: Any, shape: tuple[int, ...], values: Mapping[Box, Array]) -> jax.Array:

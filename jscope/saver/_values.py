@@ -120,6 +120,29 @@ def is_key_dtype(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
+def key_dtype(entry: Entry) -> Any:
+    """JAX's dtype of saved keys.
+
+    Raises:
+        ValueError: If this program has no such keys.
+    """
+    dtype, shape = _keys_of(str(entry.key_impl))
+    saved = entry.stored_shape[len(entry.shape) :]
+    if (dtype_name(dtype), shape) != (entry.dtype, saved):
+        raise ValueError(
+            f"keys of {entry.key_impl!r} are {dtype} here, {shape} numbers each, and the checkpoint "
+            f"has {entry.dtype}, {saved} numbers each"
+        )
+    return dtype
+
+
+@functools.cache
+def _keys_of(impl: str) -> tuple[Any, tuple[int, ...]]:
+    """The dtype of keys, and the shape of the data of one."""
+    one = jax.random.key(0, impl=impl)
+    return one.dtype, jax.random.key_data(one).shape
+
+
 def _store_array(leaf: Any, layout: Layout) -> tuple[Entry, Array | None]:
     shape, dtype = tuple(leaf.shape), dtype_name(leaf.dtype)
     key_impl = None

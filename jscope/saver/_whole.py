@@ -22,6 +22,7 @@ from ._entries import Entry
 from ._python import is_python, python_value
 from ._source import Source
 from ._target import ALL_IN_TARGET, Target
+from ._values import key_dtype
 from ._varlist import ALL_IN_VAR_LIST, VarList
 
 # Illegal names that an error shows.
@@ -109,5 +110,4 @@ def _leaf(entry: Entry) -> Any:
         return python_value(entry.dtype, entry.value)
     if entry.key_impl is None:
         return jax.ShapeDtypeStruct(entry.shape, np.dtype(entry.dtype))
-    dtype = jax.random.key(0, impl=entry.key_impl).dtype
-    return jax.ShapeDtypeStruct(entry.shape, dtype)
+    return jax.ShapeDtypeStruct(entry.shape, key_dtype(entry))

@@ -145,7 +145,9 @@ class Sound:
         self.expected = own.tree(layout)
         self.reads = {"steps": own.steps, "evict": own.evicting}
         if name == "jscope.json":
-            self.reads = {how: own.READS[how] for how in ("open", "restore", "verify", "list")}
+            self.reads = {
+                how: own.READS[how] for how in ("open", "restore", "restore all", "verify")
+            }
 
     def look(self, data, how):
         self.file.write_bytes(data)

@@ -219,6 +219,7 @@ def opened(directory: Path) -> dict[str, Any]:
     """All of step 1, and what is told of it."""
     with Saver(directory).open(1) as saved:
         repr(saved), saved.nbytes, saved.shapes(), saved.metrics, saved.metadata
+        assert all(repr(variable.dtype) for variable in saved.values())
         return {name: variable.read() for name, variable in saved.items()}
 
 
@@ -235,6 +236,15 @@ def restored(directory: Path) -> dict[str, Any]:
     """One array, from the newest step to a device."""
     target = {"w": jax.ShapeDtypeStruct((2, 3), np.float32)}
     return dict(Saver(directory).restore(target, unexpected="ignore"))
+
+
+def restored_whole(directory: Path) -> dict[str, Any]:
+    """Everything, in its containers; names that no `VarTree` can have are an error of their own."""
+    try:
+        tree = Saver(directory).restore()
+    except js.VariableNameError:
+        return {}
+    return {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 def verified(directory: Path) -> None:
@@ -280,6 +290,7 @@ READS = {
     "open": opened,
     "open the newest": opened_newest,
     "restore": restored,
+    "restore all": restored_whole,
     "verify": verified,
     "list": listed,
     "steps": steps,
