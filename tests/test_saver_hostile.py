@@ -165,6 +165,24 @@ def test_a_file_that_is_no_json_is_one_error(tmp_path, damage, message):
                 read(tmp_path)
 
 
+@pytest.mark.parametrize("offset", [0, 64, 960])
+def test_two_arrays_of_the_same_bytes_are_one_error(tmp_path, offset):
+    """A thousand entries of one megabyte would fill a gigabyte of memory."""
+    path = Saver(tmp_path).save({"v": np.ones(256, np.float32), "w": np.ones(256, np.float32)}, 1)
+    edit(path / "jscope.json", lambda members: members["values"]["w"].update(offset=offset))
+    for read in (own.opened, own.restored_whole, own.verified):
+        with pytest.raises(js.CheckpointError, match="'w' and 'v' are said to have the same bytes"):
+            read(tmp_path)
+
+
+def test_two_arrays_of_one_key_are_one_error(tmp_path):
+    with packing_up_to(0):
+        path = Saver(tmp_path).save({"v": np.ones(2), "w": np.ones(2)}, 1)
+    edit(path / "jscope.json", lambda members: members["values"]["w"].update(key="0"))
+    with pytest.raises(js.CheckpointError, match="'w' and 'v' are said to have the same bytes"):
+        Saver(tmp_path).restore()
+
+
 def test_an_index_and_its_first_bytes_name_one_save(tmp_path):
     """The first bytes tell whether a checkpoint is still the one that was opened."""
     file = Saver(tmp_path).save({"w": np.ones(2)}, 1) / "jscope.json"

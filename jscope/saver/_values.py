@@ -130,8 +130,8 @@ def key_dtype(entry: Entry) -> Any:
     saved = entry.stored_shape[len(entry.shape) :]
     if (dtype_name(dtype), shape) != (entry.dtype, saved):
         raise ValueError(
-            f"keys of {entry.key_impl!r} are {dtype} here, {shape} numbers each, and the checkpoint "
-            f"has {entry.dtype}, {saved} numbers each"
+            f"keys of {entry.key_impl!r} are {dtype} here, {shape} numbers each, and not "
+            f"{entry.dtype}, {saved} numbers each"
         )
     return dtype
 
