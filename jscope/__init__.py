@@ -71,8 +71,6 @@ if TYPE_CHECKING:
     from ._ops import scatter_nd_update as scatter_nd_update
     from ._ops import scatter_sub as scatter_sub
     from ._ops import scatter_update as scatter_update
-    from ._recorder import AUTO_REUSE as AUTO_REUSE
-    from ._recorder import VariableSpec as VariableSpec
     from ._scope import Scope as Scope
     from ._selection import Selector as Selector
     from ._selection import drop as drop
@@ -82,6 +80,8 @@ if TYPE_CHECKING:
     from ._selection import partition as partition
     from ._selection import rename as rename
     from ._selection import select as select
+    from ._spec import AUTO_REUSE as AUTO_REUSE
+    from ._spec import VariableSpec as VariableSpec
     from ._stack import stack as stack
     from ._stack import unstack as unstack
     from ._template import make_template as make_template
@@ -117,7 +117,7 @@ _HOME = {
         "scatter_add scatter_div scatter_max scatter_min scatter_mul scatter_nd_add "
         "scatter_nd_sub scatter_nd_update scatter_sub scatter_update"
     ),
-    "_recorder": "AUTO_REUSE VariableSpec",
+    "_spec": "AUTO_REUSE VariableSpec",
     "_getters": "by_value",
     "_moving_averages": "ExponentialMovingAverage",
     "_scope": "Scope",

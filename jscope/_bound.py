@@ -1,16 +1,24 @@
-"""The place of a bound scope: it looks variables up in the values it was given.
+"""The context of a bound scope: it looks variables up in the values it was given.
 
-Its static part is what is fixed (`_fixed`): names, and what can change a result. The path and the
-names of the whole tree ride along outside equality, for error messages; no decision may use
-them. Defaults that can't change a look-up are loose: they stay behind at a transform's boundary.
+The static part of a bound scope, `Fixed`, is interned and compared by identity. It holds the
+relative names and what can change a result or a decision, and no more. ``layer_0`` and
+``layer_47`` of equal blocks have the same one, so JAX traces them once. They have not if a custom
+getter can read their names (`_getters`), or if records are selected by name. Interning is weak and
+locked; JAX's caches hold static parts until `jax.clear_caches`.
+
+The path and the names of the whole tree ride along outside equality, for error messages; no
+decision may use them. Defaults that can't change a look-up are creation-only (``loose``): they
+stay behind at a transform's boundary.
 
 The leaves of a bound scope are its variables' values in the order of their names and, with
-random streams or in a stack, its words (`_place`) and the streams' keys.
+random streams or in a stack, its words (`_context`) and the streams' keys.
 
-Imports: `_defaults`, `_errors`, `_fixed`, `_getters`, `_keys`, `_lineage`, `_names`, `_place`,
-`_recorder`, `_sites`, `_tree`, `_wanted`, JAX.
+Imports: `_context`, `_defaults`, `_errors`, `_getters`, `_keys`, `_names`, `_request`, `_sites`,
+`_spec`, `_tree`, `_usage`, JAX and NumPy.
 """
 
+import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _wanted
+from ._context import Leaves, not_sliced, not_there, unsliced, zero_words
 from ._defaults import Defaults
 from ._errors import (
     MissingStreamError,
@@ -27,25 +35,145 @@ from ._errors import (
     ShapeMismatchError,
     listed,
 )
-from ._fixed import Fixed, intern
-from ._getters import CustomGetter
+from ._getters import Creator, CustomGetter, identities, path_for
 from ._keys import ROOT_WORDS, check_key, draw_words, fold_integer, fold_words, slices
 from ._keys import below as words_below
-from ._lineage import Lineage, RequestedRecords
 from ._names import below, check, inside, join
-from ._place import Request, not_sliced, not_there, unsliced, zero_words
-from ._recorder import Reuse, exists_already
+from ._request import VariableRequest, is_value, shape_and_dtype
 from ._sites import Site, in_callback
-from ._tree import (
-    Structure,
-    VarTree,
-    intern_structure,
-    jax_value,
-    structure_of,
-    values_of,
+from ._spec import Reuse
+from ._tree import Structure, VarTree, intern_structure, jax_value, structure_of, values_of
+from ._usage import RequestedRecords, Usage
+
+
+class Fixed:
+    """The static part of a bound scope; made by `intern` alone."""
+
+    __slots__ = (
+        "__weakref__",
+        "_children",
+        "_others",
+        "dtype",
+        "getter_path",
+        "getters",
+        "has_words",
+        "records",
+        "reuse",
+        "streams",
+        "structure",
+    )
+
+    def __init__(
+        self,
+        structure: Structure,
+        reuse: Reuse,
+        dtype: Any,
+        getters: tuple[CustomGetter, ...],
+        streams: tuple[str, ...],
+        has_words: bool,
+        getter_path: str | None,
+        records: RequestedRecords | None,
+    ):
+        self.structure = structure
+        self.getters = getters
+        self.reuse = reuse
+        self.dtype = dtype
+        self.streams = streams
+        self.has_words = has_words
+        self.getter_path = getter_path
+        self.records = records
+        self._children: dict[str, tuple[Fixed, slice]] = {}
+        self._others: dict[tuple[Reuse, Any], Fixed] = {}
+
+    def child(self, name: str) -> tuple["Fixed", slice]:
+        """That of the scope ``name`` below, and where its variables are among this one's."""
+        found = self._children.get(name)
+        if found is None:
+            structure, where = self.structure.below(name)
+            path, records = self.getter_path, self.records
+            child = self.other(
+                structure=structure,
+                getter_path=None if path is None else below(path, name),
+                records=None if records is None else records.child(name),
+            )
+            found = (child, where)
+            if structure.names:  # else anyone's guesses would pile up here
+                self._children[name] = found
+        return found
+
+    def changed(self, changes: Mapping[str, Any], path: str | None) -> "Fixed":
+        """With what changes of reuse, dtype and getters; getters are added.
+
+        Args:
+            changes: As `_defaults.read` gives them.
+            path: `Scope.name`, by which added getters know the scope.
+        """
+        reuse, dtype = changes.get("reuse", self.reuse), changes.get("dtype", self.dtype)
+        if "getters" in changes:  # which may be new ones in each call, and would pile up
+            getters = self.getters + changes["getters"]
+            path = path_for(changes["getters"], path, self.getter_path)
+            return self.other(reuse=reuse, dtype=dtype, getters=getters, getter_path=path)
+        found = self._others.get((reuse, dtype))
+        if found is None:
+            found = self._others[reuse, dtype] = self.other(reuse=reuse, dtype=dtype)
+        return found
+
+    def other(self, **changed: Any) -> "Fixed":
+        """The same with other facts."""
+        facts = {key: getattr(self, key) for key in _FACTS}
+        return intern(**{**facts, **changed})
+
+
+_FACTS = (
+    "structure",
+    "reuse",
+    "dtype",
+    "getters",
+    "streams",
+    "has_words",
+    "getter_path",
+    "records",
 )
 
-Leaves = tuple[Any, ...]
+_fixed: "weakref.WeakValueDictionary[tuple[Any, ...], Fixed]" = weakref.WeakValueDictionary()
+# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+_fixed_lock = threading.RLock()
+
+
+def intern(
+    structure: Structure,
+    reuse: Reuse,
+    dtype: Any,
+    getters: tuple[CustomGetter, ...],
+    streams: tuple[str, ...],
+    has_words: bool,
+    getter_path: str | None = None,
+    records: RequestedRecords | None = None,
+) -> Fixed:
+    """The one of these facts.
+
+    Args:
+        structure: The relative names.
+        reuse: As of `variable_scope`.
+        dtype: The dtype that was named for look-ups that name none, or None.
+        getters: Custom getters, outermost first.
+        streams: The names of the random streams.
+        has_words: Whether words are among the leaves (`_context`).
+        getter_path: The path by which getters know the scope, if one of them reads names.
+        records: The records that are requested, where the scope has crossed a boundary.
+    """
+    # The identities of getters can't be another's while the entry lives: it holds the getters.
+    of_getters = (getter_path, *identities(getters)) if getters else ()
+    key = (structure, reuse, dtype, of_getters, streams, has_words, records)
+    with _fixed_lock:
+        fixed = _fixed.get(key)
+        if fixed is None:
+            fixed = Fixed(
+                structure, reuse, dtype, getters, streams, has_words, getter_path, records
+            )
+            _fixed[key] = fixed
+        return fixed
+
 
 _LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that are not loose
 
@@ -53,9 +181,13 @@ ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not
 
 
 class Bound:
-    """The place of a bound scope; see the top of this file."""
+    """The context of a bound scope; see the top of this file."""
 
     has_values = True
+    second_use = (
+        "To apply a model again, or in another thread, give it a new scope: "
+        "model(js.Scope(tree), ...)."
+    )
 
     __slots__ = ("fixed", "loose", "path", "root")
 
@@ -74,6 +206,10 @@ class Bound:
     @property
     def reuse(self) -> Reuse:
         return self.fixed.reuse
+
+    @property
+    def creators(self) -> tuple[Creator, ...]:
+        return () if self.loose is None else self.loose.creators
 
     @property
     def getters(self) -> tuple[CustomGetter, ...]:
@@ -137,7 +273,7 @@ class Bound:
         if loose is not None or not _LOOKUP.issuperset(changes):
             loose = self.defaults.changed(changes)
             # An initial value has a dtype of its own, whatever the scope's.
-            has_own = _wanted.is_value(loose.initializer, None)
+            has_own = is_value(loose.initializer, None)
             fixed = fixed.changed({"dtype": None if has_own else loose.dtype}, None)
         return Bound(fixed, self.path, self.root, loose)
 
@@ -157,45 +293,43 @@ class Bound:
 
     # Variables.
 
-    def get(self, request: Request, leaves: Leaves, lineage: Lineage, site: Site) -> Any:
-        self.check_sliced(leaves, f"Variable {request.name!r}")
-        whole = below(self.path, request.name)
-        shape, dtype = request.shape_said(whole), request.dtype_said(whole, self.fixed.dtype)
-        value = self.read(request.name, leaves)
-        if self.loose is not None and self.loose.creators:
-            lineage.not_trained(whole, surely=False)  # since no creator runs here
-        elif not request.trainable:
-            lineage.not_trained(whole, surely=True)
-        earlier = lineage.asked_again(whole, site)
-        reuse = self.fixed.reuse if request.reuse is None else request.reuse
-        if earlier is not None and reuse is False:
-            hint = (
-                "To apply a model again, or in another thread, give it a new scope: "
-                "model(js.Scope(tree), ...)."
-            )
-            raise exists_already(whole, earlier, site, hint)
-        try:
-            _wanted.check_found(whole, shape, dtype, value, _other_settings)
-        except Exception:
-            if earlier is None:  # so that a corrected request isn't a second use
-                lineage.forget(whole)
-            raise
-        return value
+    def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
+        return request, self.fixed.dtype  # the others can't change a look-up
+
+    def find(self, name: str, whole: str, leaves: Leaves) -> Any:
+        fixed = self.fixed
+        if fixed.has_words:
+            self.check_sliced(leaves, f"Variable {name!r}")
+        position = fixed.structure.position(name)
+        return None if position is None else leaves[position]
+
+    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> Any:
+        if self.has(request.name):
+            shape_and_dtype(whole, None)  # the tree holds None, which has neither
+        raise self._missing(request.name)
+
+    def value(self, found: Any) -> Any:
+        return found
+
+    def origin(self, found: Any) -> str:
+        return _other_settings()
 
     def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
-        del counted  # nothing is
         position = self.fixed.structure.position(name)
         if position is None:
-            error = not_there(self.path, name, self.fixed.structure.names, self.root.names)
-            hint = ": js.init this model, or restore a checkpoint that has the name."
-            if in_callback():
-                hint = (
-                    ", and no declaration runs what jax.pure_callback calls. Write "
-                    f"scope.get_variable({name!r}, shape) before the callback too; then js.init "
-                    "makes it."
-                )
-            raise MissingVariableError(f"{error} A bound scope never creates variables{hint}")
+            raise self._missing(name)
         return leaves[position]
+
+    def _missing(self, name: str) -> MissingVariableError:
+        error = not_there(self.path, name, self.fixed.structure.names, self.root.names)
+        hint = ": js.init this model, or restore a checkpoint that has the name."
+        if in_callback():
+            hint = (
+                ", and no declaration runs what jax.pure_callback calls. Write "
+                f"scope.get_variable({name!r}, shape) before the callback too; then js.init "
+                "makes it."
+            )
+        return MissingVariableError(f"{error} A bound scope never creates variables{hint}")
 
     def has(self, name: str) -> bool:
         return self.fixed.structure.position(name) is not None
@@ -203,9 +337,9 @@ class Bound:
     def variables(self) -> tuple[str, ...]:
         return self.fixed.structure.names
 
-    def trainable_variables(self, lineage: Lineage) -> tuple[str, ...]:
+    def trainable_variables(self, usage: Usage) -> tuple[str, ...]:
         names = self.fixed.structure.names
-        unknown = [name for name in names if not lineage.knows_of(below(self.path, name))]
+        unknown = [name for name in names if not usage.knows_of(below(self.path, name))]
         if unknown:
             raise ScopeError(
                 f"Which variables of the scope {self.path!r} are trainable, its values don't say. "
@@ -213,7 +347,7 @@ class Bound:
                 f"and without creators; here not of {listed(unknown)}. Take the names from the "
                 f"declaration: declared.trainable_variables({self.path!r})."
             )
-        return tuple(inside(self.path, lineage.trained()))
+        return tuple(inside(self.path, usage.trained()))
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
         if self.fixed.has_words and unsliced(leaves[len(self.fixed.structure.names)]):
@@ -259,7 +393,7 @@ class Bound:
 
 
 def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
-    """The place and the leaves of a root scope.
+    """The context and the leaves of a root scope.
 
     Raises:
         KeyArgumentError: If ``rngs`` is neither None, a PRNG key, nor a mapping to such.

@@ -36,8 +36,6 @@ def check_collections(name: str, collections: Any) -> tuple[str, ...]:
     Raises:
         CollectionError: If they aren't a list, tuple or set of strings.
     """
-    if collections is None:
-        return (GraphKeys.GLOBAL_VARIABLES,)
     if not isinstance(collections, list | tuple | set | frozenset):
         raise CollectionError(
             f"Variable {name!r}: the collections argument must be a list, tuple, or set. Got "

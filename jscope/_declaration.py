@@ -5,7 +5,7 @@ structure, so a restored tree, a gradient and a tree of parameters are one type 
 structure.
 
 Imports: `_collections`, `_compare`, `_declared_table`, `_errors`, `_initial`, `_initialize`,
-`_keys`, `_of_slices`, `_plan`, `_recorder`, `_selection`, `_tree`, `sharding`, JAX.
+`_keys`, `_of_slices`, `_plan`, `_spec`, `_selection`, `_tree`, `sharding`, JAX.
 """
 
 import re
@@ -34,8 +34,8 @@ from ._errors import (
 from ._initial import put
 from ._initialize import initialize
 from ._keys import check_key
-from ._recorder import VariableSpec
 from ._selection import Selector, matching, partition
+from ._spec import VariableSpec
 from ._tree import VarTree, as_tree, from_flat
 from .sharding import AnyMesh, Rules, mesh_for_init, named_shardings
 

@@ -16,9 +16,9 @@ from jax import Array
 
 from ._abstractly import argument_names, check_axis_sizes, run_abstractly, with_axes_explained
 from ._declaration import Declaration
+from ._declaring import Recorder
 from ._effects import branches_explained
 from ._inline import InlineRecorder
-from ._recorder import Recorder
 from ._scope import Scope, declaring_scope
 from ._tree import VarTree
 from ._wrapping import named_like

@@ -1,6 +1,6 @@
 """How a `Declaration` prints: a table of its variables, with totals.
 
-Imports: `_collections`, `_recorder`, `_table`, `_tree`, NumPy.
+Imports: `_collections`, `_spec`, `_table`, `_tree`, NumPy.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ._collections import GraphKeys
-from ._recorder import VariableSpec
+from ._spec import VariableSpec
 from ._table import bytes_text, table
 from ._tree import value_bytes
 

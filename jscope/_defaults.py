@@ -8,8 +8,7 @@ hands on all others, but not the constraint, and a model that is ported keeps it
 Only reuse, dtype and getters can change what a look-up gives. The rest is `loose`: a bound scope
 has it for whoever reads it, and loses it at a transform's boundary.
 
-Imports: `_errors`, `_getters`, `_recorder`, `_wanted`, `initializers`, `regularizers`,
-`sharding`.
+Imports: `_errors`, `_getters`, `_request`, `_spec`, `initializers`, `regularizers`.
 """
 
 import functools
@@ -19,13 +18,12 @@ from typing import Any, Self
 
 from jax.typing import ArrayLike
 
-from . import _wanted
 from ._errors import ConstraintError
 from ._getters import Creator, CustomGetter, all_in_one, by_value, check_getter, reads_names
-from ._recorder import AUTO_REUSE, Constraint, Reuse
+from ._request import VariableRequest, is_value, normalize_dtype
+from ._spec import AUTO_REUSE, Constraint, Partitioner, Reuse
 from .initializers import Initializer
 from .regularizers import Regularizer
-from .sharding import Partitioner
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +58,29 @@ class Defaults:
             return self.getters[0] if self.getters else None
         every = all_in_one(self.getters)
         return every if any(map(reads_names, self.getters)) else by_value(every)
+
+    def fill(self, request: VariableRequest) -> VariableRequest:
+        """A request with these where nothing was given; reuse apart."""
+        if request.is_filled or self.are_none:
+            return request
+
+        def given(value: Any, default: Any) -> Any:
+            return default if value is None else value
+
+        initializer = given(request.initializer, self.initializer)
+        dtype = request.dtype
+        if dtype is None and self.dtype is not None:
+            # A value's own beats the scope's.
+            dtype = None if is_value(initializer, request.shape) else self.dtype
+        return replace(
+            request,
+            dtype=dtype,
+            initializer=initializer,
+            regularizer=given(request.regularizer, self.regularizer),
+            partitioner=given(request.partitioner, self.partitioner),
+            constraint=given(request.constraint, self.constraint),
+            is_filled=True,
+        )
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """With what `read` gives; getters and creators are added inside of those there are."""
@@ -109,5 +130,5 @@ def read(
     if custom_getter is not None:
         changes["getters"] = (check_getter(custom_getter),)
     if dtype is not None:
-        changes["dtype"] = _wanted.normalize_dtype(f"{scope}/**" if scope else "**", dtype)
+        changes["dtype"] = normalize_dtype(f"{scope}/**" if scope else "**", dtype)
     return changes

@@ -24,10 +24,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ._errors import BranchError, ScopeError, listed
-from ._lineage import Ledger, RecordsLedger
 from ._scope import Scope, out_of_reach, with_ledgers
 from ._selection import Selector, drop, matching
 from ._tree import VarTree, from_flat
+from ._usage import Ledger, RecordsLedger
 from ._wrapping import named_like
 
 P = ParamSpec("P")
@@ -137,7 +137,7 @@ def with_records(
 
 def _completed(updates: VarTree, scope: Scope, always: Selector) -> VarTree:
     """The updates with the selected variables' values; without them where there are no values."""
-    if not scope._place.has_values:
+    if not scope._context.has_values:
         return drop(updates, always, allow_empty=True)
     values = VarTree(scope)
     return updates | {name: values[name] for name in matching(values, always)}

@@ -4,40 +4,39 @@ Such a function is of JAX alone where it is read: it was traced, and needs no mo
 hold what makes two scopes equal, by which JAX compares arguments with those of the export: JSON
 of the names, the streams, reuse and dtype; and the path, for messages.
 
-Imports: `_bound`, `_declaring`, `_errors`, `_fixed`, `_names`, `_recorder`, `_tree`, JAX.
+Imports: `_bound`, `_declaring`, `_errors`, `_names`, `_spec`, `_tree`, JAX.
 """
 
 import json
 
 import jax.numpy as jnp
 
-from ._bound import Bound
+from ._bound import Bound, intern
 from ._declaring import Declaring
 from ._errors import ScopeError
-from ._fixed import intern
 from ._names import below
-from ._recorder import AUTO_REUSE, Reuse
+from ._spec import AUTO_REUSE, Reuse
 from ._tree import intern_structure
 
 _REUSES: dict[str, Reuse] = {"False": False, "True": True, "AUTO_REUSE": AUTO_REUSE}
 
 
-def to_bytes(place: Bound | Declaring) -> bytes:
-    """The place of a bound scope.
+def to_bytes(context: Bound | Declaring) -> bytes:
+    """The context of a bound scope.
 
     Raises:
         ScopeError: If it holds functions, or declares.
     """
-    if not isinstance(place, Bound):
+    if not isinstance(context, Bound):
         raise ScopeError(
-            f"The scope {place.path!r} declares: it belongs to a run of its model, which can't be "
+            f"The scope {context.path!r} declares: it belongs to a run of its model, which can't be "
             f"exported. Export what takes values: {_WITH_A_TREE}."
         )
-    fixed = place.fixed
+    fixed = context.fixed
     if fixed.getters or fixed.records:
         what = "custom getters" if fixed.getters else "requested records"
         raise ScopeError(
-            f"The scope {place.path!r} was passed to an exported function with {what}, which are "
+            f"The scope {context.path!r} was passed to an exported function with {what}, which are "
             f"functions, and jax.export writes none. Make the scope inside: {_WITH_A_TREE}."
         )
     facts = {
@@ -46,7 +45,7 @@ def to_bytes(place: Bound | Declaring) -> bytes:
         "dtype": None if fixed.dtype is None else fixed.dtype.name,
         "streams": fixed.streams,
         "has_words": fixed.has_words,
-        "path": place.path,
+        "path": context.path,
     }
     return json.dumps(facts).encode()
 

@@ -21,7 +21,7 @@ communicated (threefry; the generator of rbg runs whole on each device, then is 
 A value depends on the root key and the variable's name only, so neither the groups nor
 the route can be seen in it. Equal bits hold per backend and JAX version.
 
-Imports: `_errors`, `_initial`, `_keys`, `_recorder`, `initializers`, JAX and NumPy.
+Imports: `_errors`, `_initial`, `_keys`, `_spec`, `initializers`, JAX and NumPy.
 """
 
 import functools
@@ -38,7 +38,7 @@ from . import _initial
 from ._errors import InitializerCycleError, InitializerError, near
 from ._keys import Words, fold_words, stack_words, words_of
 from ._names import outward
-from ._recorder import Stack, VariableSpec
+from ._spec import Stack, VariableSpec
 from .initializers import InitializedValue, KnownShape
 
 Group: TypeAlias = tuple[VariableSpec, NamedSharding | None, list[str]]

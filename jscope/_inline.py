@@ -13,12 +13,12 @@ from typing import Any
 import jax
 from jax import Array
 
+from ._declaring import Recorder
 from ._errors import ScopeError
 from ._initialize import initialize
 from ._keys import check_key, draw_words, fold_words, name_words
-from ._lineage import trace_state
-from ._recorder import Recorder, VariableSpec
 from ._sites import transform_around
+from ._usage import trace_state
 from .initializers import KnownShape
 
 
@@ -52,9 +52,11 @@ class InlineRecorder(Recorder):
         self._trace = trace_state()
         self.values: dict[str, Array] = {}
 
-    def value(self, name: str, spec: VariableSpec, seen: jax.ShapeDtypeStruct) -> Array:
-        """A variable's value; a new one's initial value."""
-        del spec, seen  # creation inside a transform fails, so nobody sees a slice or a shard
+    def value(self, name: str, seen: jax.ShapeDtypeStruct) -> Array:
+        """A variable's value; a new one's initial value.
+
+        It is all of it: creation inside a transform fails, so no scope sees a slice or a shard.
+        """
         if name not in self.values:
             if trace_state() != self._trace:
                 raise ScopeError(
@@ -69,7 +71,6 @@ class InlineRecorder(Recorder):
 
     def accepted(self, name: str, initializer: Any) -> Any:
         """The initializer of a new variable; it may depend on what the model computed."""
-        del name
         is_traced = isinstance(initializer, jax.core.Tracer)
         return Computed(initializer) if is_traced else initializer
 

@@ -9,7 +9,7 @@ The arithmetic is TF's, $a \leftarrow a - (a - x)(1 - d)$, with $1 - d$ taken in
 rounding. In half precision it is not: there $d + (1 - d)$ need not be 1, and the average of a
 constant is off by 14 % in bfloat16 with $d = 0.99$. TF's form gives the constant, exactly.
 
-Imports: `_collections`, `_compare`, `_errors`, `_names`, `_recorder`, `_selection`, `_tree`, JAX
+Imports: `_collections`, `_compare`, `_errors`, `_names`, `_spec`, `_selection`, `_tree`, JAX
 and NumPy.
 """
 
@@ -27,8 +27,8 @@ from ._collections import GraphKeys
 from ._compare import differences
 from ._errors import DtypeMismatchError, MissingVariableError, TreeMismatchError, near
 from ._names import check, join
-from ._recorder import VariableSpec
 from ._selection import Selector, matching
+from ._spec import VariableSpec
 from ._tree import VarTree, as_tree, from_flat
 
 _FLOATS = ("bfloat16", "float16", "float32", "float64")

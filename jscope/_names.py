@@ -53,7 +53,7 @@ def check(name: str) -> str:
         raise VariableNameError(
             f"A variable name must be a string, got {name!r} of type {type(name).__name__}."
         )
-    return _checked(name)
+    return checked(name)
 
 
 def check_root(name: str) -> str:
@@ -109,7 +109,7 @@ def split(name: str) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _checked(name: str) -> str:
+def checked(name: str) -> str:
     for component in name.split("/"):
         if not _COMPONENT.fullmatch(component) or component in (".", ".."):
             raise VariableNameError(_what_is_wrong(name))

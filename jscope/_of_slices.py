@@ -2,7 +2,7 @@
 
 A variable that is in no stack is its only slice.
 
-Imports: `_errors`, `_recorder`, JAX and NumPy.
+Imports: `_errors`, `_spec`, JAX and NumPy.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from ._errors import ConstraintError, RegularizerError
-from ._recorder import VariableSpec
+from ._spec import VariableSpec
 from ._tree import jax_value
 
 

@@ -17,7 +17,7 @@ What holds for all of them:
 
 Checking concrete indices waits for their computation; pass them traced where that counts.
 
-Imports: `_dtypes`, `_errors`, `_initial`, `_keys`, `_names`, `_tree`, `_wanted`, `initializers`;
+Imports: `_dtypes`, `_errors`, `_initial`, `_keys`, `_names`, `_request`, `_tree`, `initializers`;
 JAX, NumPy.
 """
 
@@ -36,7 +36,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Int
 
-from . import _initial, _wanted
+from . import _initial, _request
 from ._dtypes import can_convert
 from ._errors import (
     DtypeMismatchError,
@@ -120,12 +120,12 @@ def get_variable(
     position = structure_of(variables).position(check(name))
     if position is not None:
         value = values_of(variables)[position]
-        _wanted.check_found(
+        _request.check_found(
             name,
             shape,
-            None if dtype is None else _wanted.normalize_dtype(name, dtype),
+            None if dtype is None else _request.normalize_dtype(name, dtype),
             value,
-            lambda: (
+            lambda found: (
                 "Request what it has and convert what you read, or give the new variable another "
                 "name."
             ),
@@ -143,7 +143,7 @@ def _initial_value(
     tree: VarTree, name: str, shape: Any, dtype: Any, initializer: Any, key: Array
 ) -> Array:
     if not isinstance(initializer, InitializedValue):
-        wanted = _wanted.normalize(name, shape, dtype, initializer)
+        wanted = _request.normalize(name, shape, dtype, initializer)
         return _initial.run(
             name, wanted.initializer, key, name_words(name), wanted.shape, wanted.dtype
         )
@@ -154,7 +154,7 @@ def _initial_value(
             f"{missing_variable(initializer.name, tree)} Create that variable first."
         )
     like = _initial.like_source(initializer, tree[source])
-    wanted = _wanted.normalize(
+    wanted = _request.normalize(
         name,
         like.shape if shape is None else shape,
         like.dtype if dtype is None else dtype,
@@ -562,7 +562,7 @@ def _find(
             f"tree | {{{name!r}: value}}."
         )
     value = variables[name]
-    shape, dtype = _wanted.shape_and_dtype(name, value)
+    shape, dtype = _request.shape_and_dtype(name, value)
     if kinds and not any(jnp.issubdtype(dtype, kind) for kind in kinds):
         which = "real numbers" if kinds is _REAL else "numbers"
         raise DtypeMismatchError(
@@ -570,7 +570,7 @@ def _find(
             f"and write js.assign(tree, {name!r}, value)."
         )
     # NumPy's int64 or float64, say from a checkpoint.
-    _wanted.normalize_dtype(name, dtype)
+    _request.normalize_dtype(name, dtype)
     return _Variable(variables, name, operation, value, shape, dtype)
 
 

@@ -4,7 +4,7 @@ Nothing is allocated and no device is needed: shapes are divided by the mesh, an
 optimizer's state is `jax.eval_shape` of its ``init``. What a step needs for activations, and
 what XLA adds, is not in it.
 
-Imports: `_recorder`, `_table`, `_tree`, `sharding`, JAX.
+Imports: `_spec`, `_table`, `_tree`, `sharding`, JAX.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
-from ._recorder import VariableSpec
+from ._spec import VariableSpec
 from ._table import bytes_text, table
 from ._tree import from_flat, value_bytes
 from .sharding import AnyMesh, Rules, abstract_mesh, named_shardings

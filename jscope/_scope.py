@@ -10,7 +10,7 @@ A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoin
 1. **The static part is the place**, `Bound` or `Declaring`; each file says what is in it.
    Nothing in a static part may hold an array, which would go stale.
 2. **The leaves are the variables' values**, then words and random keys if there are any.
-3. **The lineage is no part of the pytree.** What was asked for, drawn, assigned and recorded
+3. **The usage is no part of the pytree.** What was asked for, drawn, assigned and recorded
    is known along ``/`` and forgotten at a transform's boundary (`_lineage`); but that records
    are requested is known behind it.
 4. **Unflattening stores what it is given and looks at nothing**: JAX passes sentinels.
@@ -34,7 +34,7 @@ from jax.typing import ArrayLike, DTypeLike
 from . import _exported, _ops
 from ._bound import Bound, bound_root
 from ._collections import GraphKeys
-from ._declaring import Declaring, declaring_root
+from ._declaring import Declaring, Recorder, declaring_root
 from ._defaults import read
 from ._errors import (
     GetterError,
@@ -45,18 +45,17 @@ from ._errors import (
     listed,
 )
 from ._getters import Creator, CustomGetter, check_getter, composed_in
-from ._lineage import Ledger, Lineage, RecordsLedger
-from ._names import check, join
+from ._names import check, checked, join
 from ._openings import Openings
 from ._ops import Indices, Value
-from ._place import Request, Shape
-from ._recorder import AUTO_REUSE, Constraint, Recorder, Reuse
-from ._refused import refused
+from ._request import Shape, VariableRequest, refused
+from ._resolve import resolve
 from ._sites import call_site, elsewhere, in_transform, site_text, transform_around
+from ._spec import AUTO_REUSE, Constraint, Partitioner, Reuse
 from ._tree import NUMPY_TYPES, VarTree, as_tree, from_flat, jax_value
+from ._usage import Ledger, RecordsLedger, Usage
 from .initializers import Initializer
 from .regularizers import Regularizer
-from .sharding import Partitioner
 
 
 class Scope:
@@ -83,11 +82,11 @@ class Scope:
         KeyArgumentError: If ``rngs`` holds something else than PRNG keys.
     """
 
-    __slots__ = ("_leaves", "_lineage", "_opened", "_place")
+    __slots__ = ("_context", "_leaves", "_opened", "_usage")
 
-    _place: Bound | Declaring
+    _context: Bound | Declaring
     _leaves: tuple[Any, ...]
-    _lineage: Lineage | None
+    _usage: Usage | None
     _opened: Openings | None
 
     def __init__(
@@ -97,8 +96,8 @@ class Scope:
         *more: Mapping[str, Any],
         rngs: Array | Mapping[str, Array] | None = None,
     ):
-        self._place, self._leaves = bound_root(_merge((tree, *more)), rngs)
-        self._lineage = Lineage()
+        self._context, self._leaves = bound_root(_merge((tree, *more)), rngs)
+        self._usage = Usage()
         self._opened = None
 
     @property
@@ -109,10 +108,10 @@ class Scope:
         hangs: JAX traces a body once for all scopes of equal structure. What `jax.tree.map` and
         other pytree functions rebuild has passed a boundary, too.
         """
-        lineage = self._lineage
-        if lineage is None:
+        usage = self._usage
+        if usage is None:
             return ""
-        boundary = lineage.boundary
+        boundary = usage.boundary
         return self._path[len(boundary) + 1 :] if boundary else self._path
 
     @property
@@ -121,7 +120,7 @@ class Scope:
 
         Behind a transform's boundary it is that of the scope that was traced first.
         """
-        return self._place.path
+        return self._context.path
 
     # What `variable_scope` said. Behind a transform's boundary a bound scope has lost what can't
     # change a look-up: initializer, regularizer, partitioner and constraint are None there.
@@ -129,58 +128,58 @@ class Scope:
     @property
     def reuse(self) -> Reuse:
         """False, True or `AUTO_REUSE`."""
-        return self._place.reuse
+        return self._context.reuse
 
     @property
     def dtype(self) -> Any:
         """The dtype of variables that name none."""
-        named = self._place.defaults.dtype
+        named = self._context.defaults.dtype
         return np.dtype(np.float32) if named is None else named
 
     @property
     def initializer(self) -> Initializer | ArrayLike | None:
         """The default initializer, or None."""
-        return self._place.defaults.initializer
+        return self._context.defaults.initializer
 
     @property
     def regularizer(self) -> Regularizer | None:
         """The default regularizer, or None."""
-        return self._place.defaults.regularizer
+        return self._context.defaults.regularizer
 
     @property
     def partitioner(self) -> Partitioner | None:
         """The default partitioner, or None."""
-        return self._place.defaults.partitioner
+        return self._context.defaults.partitioner
 
     @property
     def constraint(self) -> Constraint | None:
         """The constraint of what is asked for in this very scope, or None."""
-        return self._place.defaults.constraint
+        return self._context.defaults.constraint
 
     @property
     def custom_getter(self) -> CustomGetter | None:
         """The custom getter, or None; of several, a function that composes them."""
-        return self._place.defaults.custom_getter
+        return self._context.defaults.custom_getter
 
     def _at(
         self,
-        place: Bound | Declaring,
+        context: Bound | Declaring,
         leaves: tuple[Any, ...],
-        lineage: Lineage | None,
+        usage: Usage | None,
         opened: Openings | None = None,
     ) -> Self:
         """Another scope."""
         other = object.__new__(type(self))
-        other._place = place
+        other._context = context
         other._leaves = leaves
-        other._lineage = lineage
+        other._usage = usage
         other._opened = opened
         return other
 
-    def _begun(self) -> Lineage:
-        if self._lineage is None:
-            self._lineage = Lineage(self._path, at_boundary=True)
-        return self._lineage
+    def _begun(self) -> Usage:
+        if self._usage is None:
+            self._usage = Usage(self._path, at_boundary=True)
+        return self._usage
 
     def _openings(self) -> Openings:
         if self._opened is None:
@@ -189,10 +188,10 @@ class Scope:
 
     def _current_leaves(self) -> tuple[Any, ...]:
         """The leaves, with what was assigned to variables."""
-        updates = None if self._lineage is None else self._lineage.updates
+        updates = None if self._usage is None else self._usage.updates
         if updates is None or not updates.entries:
             return self._leaves
-        names, path, written = self._place.names(), self._path, updates.entries
+        names, path, written = self._context.names(), self._path, updates.entries
         current = (
             written.get(join(path, name), leaf)
             for name, leaf in zip(names, self._leaves, strict=False)
@@ -201,7 +200,7 @@ class Scope:
 
     def _written(self, name: str, value: Array) -> Array:
         """What was assigned to a variable, else its value."""
-        updates = None if self._lineage is None else self._lineage.updates
+        updates = None if self._usage is None else self._usage.updates
         if updates is None or not updates.entries:
             return value
         written: Array = updates.entries.get(join(self._path, name), value)
@@ -213,8 +212,8 @@ class Scope:
         """The scope ``name`` below this one; ``scope / "a/b"`` is ``scope / "a" / "b"``."""
         if not isinstance(name, str):
             raise TypeError(f"scope / name takes a string, got {name!r} of {type(name).__name__}.")
-        place, leaves = self._place.child(check(name), self._leaves)
-        return self._at(place, leaves, self._begun())
+        context, leaves = self._context.child(check(name), self._leaves)
+        return self._at(context, leaves, self._begun())
 
     def variable_scope(
         self,
@@ -265,7 +264,7 @@ class Scope:
             dtype: Default for `get_variable`.
             constraint: Default for `get_variable` in this very scope; it is not inherited.
             values: With ``caching_device``, ``use_resource`` and ``auxiliary_name_scope``:
-                TF1's; an error says what takes their place.
+                TF1's; an error says what takes their context.
 
         Raises:
             TypeError: If neither a name nor a scope is given.
@@ -309,12 +308,12 @@ class Scope:
             dtype=dtype,
             constraint=constraint,
         )
-        below._place = below._place.with_defaults(changes, below.name)
+        below._context = below._context.with_defaults(changes, below.name)
         return below
 
     def _jump(self, scope: Self) -> Self:
         """Another scope, entered from here."""
-        foreign = self._place.is_foreign(scope._place)
+        foreign = self._context.is_foreign(scope._context)
         if foreign is None and scope._begun().is_of_other_root(self._begun()):
             foreign = "is another tree's, or of another js.Scope(tree)"
         if foreign is not None:
@@ -323,7 +322,7 @@ class Scope:
                 "Enter scopes that descend from the one that the model was given."
             )
         opened = self._openings().enter(scope._path)
-        return self._at(scope._place.without_constraint(), scope._leaves, scope._begun(), opened)
+        return self._at(scope._context.without_constraint(), scope._leaves, scope._begun(), opened)
 
     def _unique(self, default_name: str | None, reuse: Reuse | None) -> Self:
         if default_name is None:
@@ -353,8 +352,8 @@ class Scope:
 
         Source: ``tf.VariableScope.reuse_variables``, which changes the scope itself.
         """
-        place = self._place.with_defaults({"reuse": True}, self.name)
-        return self._at(place, self._leaves, self._begun(), self._openings())
+        context = self._context.with_defaults({"reuse": True}, self.name)
+        return self._at(context, self._leaves, self._begun(), self._openings())
 
     def variable_creator_scope(self, variable_creator: Creator) -> Self:
         """This scope, in which new variables are made by a function of yours.
@@ -387,8 +386,8 @@ class Scope:
                 f"Passed a variable_creator which is not callable: {variable_creator!r}. It is a "
                 "function f(next_creator, **arguments) that returns next_creator(**arguments)."
             )
-        place = self._place.with_defaults({"creators": (variable_creator,)}, self.name)
-        return self._at(place, self._leaves, self._begun(), self._openings())
+        context = self._context.with_defaults({"creators": (variable_creator,)}, self.name)
+        return self._at(context, self._leaves, self._begun(), self._openings())
 
     def shared(self, name: str) -> Self:
         """The scope ``name`` below this one, in which asking twice means sharing.
@@ -428,8 +427,8 @@ class Scope:
             ) from None
         if length < 1:
             raise ShapeMismatchError(f"The stack {name!r} needs at least one slice, got {length}.")
-        place, leaves = self._place.stacked(check(name), length, self._leaves)
-        return self._at(place, leaves, self._begun())
+        context, leaves = self._context.stacked(check(name), length, self._leaves)
+        return self._at(context, leaves, self._begun())
 
     def __enter__(self) -> Self:
         return self
@@ -486,7 +485,7 @@ class Scope:
             constraint: ``f(value) -> value`` for `Declaration.apply_constraints`. Default: that
                 of this very scope.
             caching_device: With ``use_resource``, ``synchronization`` and ``aggregation``: TF1's;
-                an error says what takes their place.
+                an error says what takes their context.
             sharding: How `Declaration.init` shards it over a mesh. Not TF1's.
 
         Returns:
@@ -518,8 +517,8 @@ class Scope:
                 synchronization=synchronization,
                 aggregation=aggregation,
             )
-        request = Request(
-            check(name),
+        request = VariableRequest(
+            checked(name) if type(name) is str else check(name),
             shape,
             dtype,
             initializer,
@@ -533,8 +532,8 @@ class Scope:
         )
         if custom_getter is not None:
             got = self._through((check_getter(custom_getter),), self.name, request)
-        elif self._place.getters:
-            got = self._through(self._place.getters, self._place.getter_path, request)
+        elif self._context.getters:
+            got = self._through(self._context.getters, self._context.getter_path, request)
         else:
             got = self._found(request)
         value: Array = got
@@ -590,34 +589,21 @@ class Scope:
             sharding=sharding,
         )
 
-    def _found(self, request: Request) -> Array:
-        value: Array = self._place.get(request, self._leaves, self._begun(), call_site())
-        value = self._written(request.name, value)
+    def _found(self, request: VariableRequest) -> Array:
+        usage = self._usage or self._begun()
+        value: Array = resolve(self._context, self._leaves, request, usage)
+        if usage.updates is not None:
+            value = self._written(request.name, value)
         # Asked here, on the way of every look-up: the call would cost more than the question.
         return jax_value(value) if isinstance(value, NUMPY_TYPES) else value
 
-    def _through(self, getters: tuple[CustomGetter, ...], path: str, request: Request) -> Any:
-        """What custom getters make of a request; they get TF's arguments, those with a meaning.
-
-        They know this scope by ``path``.
-        """
-        filled = request.filled(self._place.defaults)
-        arguments: dict[str, Any] = {
-            "shape": filled.shape,
-            "dtype": filled.dtype,
-            "initializer": filled.initializer,
-            "regularizer": filled.regularizer,
-            "reuse": self._place.reuse,
-            "trainable": filled.trainable,
-            "collections": filled.collections,
-            "partitioner": filled.partitioner,
-            "validate_shape": filled.validate_shape,
-            "constraint": filled.constraint,
-        }
-        if filled.sharding is not None:  # not TF's
-            arguments["sharding"] = filled.sharding
+    def _through(
+        self, getters: tuple[CustomGetter, ...], path: str, request: VariableRequest
+    ) -> Any:
+        """What custom getters make of a request; they know this scope by ``path``."""
+        filled = self._context.defaults.fill(request)
         getter = composed_in(path, getters, self._true_getter)
-        return getter(name=request.name, **arguments)
+        return getter(name=request.name, **filled.for_getters(self._context.reuse))
 
     def _true_getter(
         self,
@@ -648,7 +634,7 @@ class Scope:
                 synchronization=synchronization,
                 aggregation=aggregation,
             )
-        request = Request(
+        request = VariableRequest(
             check(name),
             shape,
             dtype,
@@ -667,8 +653,8 @@ class Scope:
 
     def __getitem__(self, name: str) -> Array:
         """The value of a variable that exists; never creates, and may be repeated."""
-        self._place.check_sliced(self._leaves, f"Variable {name!r}")
-        value = self._written(check(name), self._place.read(name, self._leaves))
+        self._context.check_sliced(self._leaves, f"Variable {name!r}")
+        value = self._written(check(name), self._context.read(name, self._leaves))
         return jax_value(value) if isinstance(value, NUMPY_TYPES) else value
 
     def variables(self) -> tuple[str, ...]:
@@ -679,7 +665,7 @@ class Scope:
 
         Source: ``tf.VariableScope.global_variables``; local ones are among them.
         """
-        return self._place.variables()
+        return self._context.variables()
 
     def trainable_variables(self) -> tuple[str, ...]:
         """Those of `variables` that are trainable, in order of creation.
@@ -691,11 +677,11 @@ class Scope:
 
         Source: ``tf.VariableScope.trainable_variables``.
         """
-        return self._place.trainable_variables(self._begun())
+        return self._context.trainable_variables(self._begun())
 
     def has(self, name: str) -> bool:
         """Whether the variable exists: in the tree, or, declaring, among those created so far."""
-        return self._place.has(check(name))
+        return self._context.has(check(name))
 
     # Random keys.
 
@@ -726,10 +712,10 @@ class Scope:
         if name is not None:
             check(name)
         what = f"A key of the stream {stream!r}"
-        self._place.check_sliced(self._leaves, what)
-        key: Array = self._place.draw(stream, name, self._leaves)
+        self._context.check_sliced(self._leaves, what)
+        key: Array = self._context.draw(stream, name, self._leaves)
         site = call_site()
-        earlier = self._begun().drawn_again((self._path, stream, name), site)
+        earlier = self._begun().draw((self._path, stream, name), site)
         if earlier is not None:
             other = "another name=" if name else f"scope.rng({stream!r}, name='second')"
             raise RandomStreamError(
@@ -764,8 +750,8 @@ class Scope:
         if integer is None:
             raise TypeError(f"scope.fold takes an integer scalar, such as a time step, got {i!r}.")
         concrete = (self._path, integer) if isinstance(integer, int) else None
-        place, leaves = self._place.folded(integer, self._leaves)
-        return self._at(place, leaves, self._begun().folded(concrete), self._openings())
+        context, leaves = self._context.folded(integer, self._leaves)
+        return self._at(context, leaves, self._begun().folded(concrete), self._openings())
 
     # What a model writes: TF1's operations on variables, and records. Each operation checks and
     # computes like the function of the same name in `_ops`, on one variable, returns the new value,
@@ -776,7 +762,7 @@ class Scope:
         ledger = self._begun().updates
         if ledger is None or not ledger.takes():
             raise _cannot_assign(whole, ledger, at_boundary=self._begun().at_boundary)
-        before = self._written(name, self._place.read(name, self._leaves, counted=False))
+        before = self._written(name, self._context.read(name, self._leaves, counted=False))
         changed = operation(from_flat({whole: before}), whole, *arguments)
         value: Array = changed[whole]
         ledger.entries[whole] = value
@@ -890,7 +876,7 @@ class Scope:
         whole = join(self._path, check(name))
         ledger = self._begun().open_records()
         if ledger is None:
-            requested = self._place.records
+            requested = self._context.records
             if requested is not None and requested.picks(name, value):
                 raise out_of_reach([whole])
             return
@@ -925,28 +911,28 @@ class Scope:
                 the scope is used for is declared as ever.
 
         Returns:
-            A scope at the same place, with the same defaults and random keys, in which nothing
+            A scope at the same context, with the same defaults and random keys, in which nothing
             was requested or drawn so far. What is assigned or recorded in it has its own
             `js.with_updates` and `js.with_records`: those around don't see it.
 
         Raises:
             TypeError: If ``tree`` is not a mapping.
         """
-        place, leaves = self._requesting().with_values(as_tree(tree), self._leaves)
-        return self._at(place, leaves, self._begun().anew())
+        context, leaves = self._requesting().with_values(as_tree(tree), self._leaves)
+        return self._at(context, leaves, self._begun().anew())
 
     def __vartree__(self) -> VarTree:
         """The variables' values below this scope: ``js.VarTree(scope)``."""
-        place, leaves = self._place, self._leaves
-        values = ((name, place.read(name, leaves, counted=False)) for name in place.variables())
+        context, leaves = self._context, self._leaves
+        values = ((name, context.read(name, leaves, counted=False)) for name in context.variables())
         return from_flat({name: self._written(name, value) for name, value in values})
 
     def _requesting(self) -> Bound | Declaring:
-        """The place, which knows where it leaves its lineage that records are requested."""
-        ledger = None if self._lineage is None else self._lineage.open_records()
+        """The context, which knows where it leaves its usage that records are requested."""
+        ledger = None if self._usage is None else self._usage.open_records()
         if ledger is None:
-            return self._place
-        return self._place.requesting(ledger.requested(self._path))
+            return self._context
+        return self._context.requesting(ledger.requested(self._path))
 
     def specs(self, function: Callable[[str, Any], Any], rest: Any) -> Self:
         """Specs in the shape of this scope: an ``in_specs`` of `jax.shard_map`, an ``in_axes``.
@@ -964,11 +950,11 @@ class Scope:
         >>> sharded, whole = jax.sharding.PartitionSpec("model"), jax.sharding.PartitionSpec()
         >>> specs = scope.specs(lambda name, value: sharded, whole)
         """
-        place = self._requesting()
-        return self._at(place, place.with_leaves(function, rest, self._leaves), None)
+        context = self._requesting()
+        return self._at(context, context.with_leaves(function, rest, self._leaves), None)
 
     def __copy__(self) -> Self:
-        return self._at(self._place, self._leaves, self._begun(), self._openings())
+        return self._at(self._context, self._leaves, self._begun(), self._openings())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         del memo  # what a scope refers to is immutable, or shared among scopes on purpose
@@ -981,7 +967,7 @@ class Scope:
         )
 
     def __repr__(self) -> str:
-        return f"Scope({self.name!r}, {self._place.summary()})"
+        return f"Scope({self.name!r}, {self._context.summary()})"
 
     def __iter__(self) -> NoReturn:
         raise TypeError("A scope can't be iterated; iterate over the tree it was made of.")
@@ -1024,21 +1010,21 @@ def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> Sc
 
 def declaring_scope(recorder: Recorder) -> Scope:
     """The root scope of a declaration, which takes assignments and forgets them."""
-    place, leaves = declaring_root(recorder)
-    return with_ledgers(_make(place, leaves, Lineage()), Ledger(), None)
+    context, leaves = declaring_root(recorder)
+    return with_ledgers(_make(context, leaves, Usage()), Ledger(), None)
 
 
 def with_ledgers(scope: Scope, updates: Ledger | None, records: RecordsLedger | None) -> Scope:
     """The same scope, whose updates or records go to other ledgers; None leaves them."""
-    lineage = scope._begun().with_ledgers(updates, records)
-    return scope._at(scope._place, _flatten(scope)[0], lineage, scope._openings())
+    usage = scope._begun().with_ledgers(updates, records)
+    return scope._at(scope._context, _flatten(scope)[0], usage, scope._openings())
 
 
-def _make(place: Bound | Declaring, leaves: tuple[Any, ...], lineage: Lineage | None) -> Scope:
+def _make(context: Bound | Declaring, leaves: tuple[Any, ...], usage: Usage | None) -> Scope:
     scope = Scope.__new__(Scope)
-    scope._place = place
+    scope._context = context
     scope._leaves = leaves
-    scope._lineage = lineage
+    scope._usage = usage
     scope._opened = None
     return scope
 
@@ -1065,19 +1051,19 @@ def _merge(trees: tuple[Mapping[str, Any], ...]) -> VarTree:
 
 
 def _flatten(scope: Scope) -> tuple[tuple[Any, ...], Bound | Declaring]:
-    place = scope._requesting()
-    return scope._current_leaves(), place if place.loose is None else place.static()
+    context = scope._requesting()
+    return scope._current_leaves(), context if context.loose is None else context.static()
 
 
 def _flatten_with_keys(
     scope: Scope,
 ) -> tuple[tuple[tuple[Any, Any], ...], Bound | Declaring]:
-    leaves, place = _flatten(scope)
-    return tuple(zip(place.leaf_keys(leaves), leaves, strict=True)), place
+    leaves, context = _flatten(scope)
+    return tuple(zip(context.leaf_keys(leaves), leaves, strict=True)), context
 
 
-def _unflatten(place: Bound | Declaring, leaves: Iterable[Any]) -> Scope:
-    return _make(place, leaves, None)  # type: ignore[arg-type]  # JAX passes a tuple
+def _unflatten(context: Bound | Declaring, leaves: Iterable[Any]) -> Scope:
+    return _make(context, leaves, None)  # type: ignore[arg-type]  # JAX passes a tuple
 
 
 jax.tree_util.register_pytree_with_keys(Scope, _flatten_with_keys, _unflatten, _flatten)

@@ -18,11 +18,11 @@ from ._bound import Bound
 from ._declaring import Declaring
 from ._errors import ScopeError, VariableExistsError
 from ._getters import CustomGetter
-from ._lineage import trace_state
 from ._names import check, inside
 from ._openings import Openings
 from ._scope import Scope
 from ._sites import Site, call_site, elsewhere, site_text
+from ._usage import trace_state
 from ._wrapping import named_like
 
 R = TypeVar("R")
@@ -92,7 +92,7 @@ def make_template(
 class _Entered:
     """The scope of a template in one run; not as a Scope, whose lineage refers to this."""
 
-    place: Bound | Declaring
+    context: Bound | Declaring
     leaves: tuple[Any, ...]
     opened: Openings
     trace: Any  # of the call that opened it
@@ -149,19 +149,19 @@ class Template(Generic[R]):
                 "the body with a scope from outside."
             )
         first = scope.variable_scope(self._unique_name, self.name, custom_getter=self._getter)
-        entered = _Entered(first._place, first._leaves, first._openings(), trace_state())
+        entered = _Entered(first._context, first._leaves, first._openings(), trace_state())
         scope._begun().templates[self] = entered
         return first, entered
 
     def _again(self, entered: _Entered, scope: Scope) -> Scope:
         """The template's scope, entered once more."""
-        first = scope._at(entered.place, entered.leaves, scope._begun(), entered.opened)
+        first = scope._at(entered.context, entered.leaves, scope._begun(), entered.opened)
         there = scope.variable_scope(first, reuse=entered.was_called)
         # With the values and keys of the scope that is passed, if it is around; else with those of
         # the scope that was passed first.
         for relative in inside(scope._path, [there._path]):
             below = scope / relative
-            return below._at(there._place, below._leaves, below._lineage, there._opened)
+            return below._at(there._context, below._leaves, below._usage, there._opened)
         if trace_state() != entered.trace:
             raise ScopeError(
                 f"The template {self.name!r} has its variables in the scope {there._path!r}, which "
@@ -188,8 +188,8 @@ class Template(Generic[R]):
 
 def _trained(scope: Scope) -> dict[str, None]:
     """The trainable variables of the run so far; none of a bound scope, which creates none."""
-    place = scope._place
-    if not isinstance(place, Declaring):
+    context = scope._context
+    if not isinstance(context, Declaring):
         return {}
-    specs = place.run.recorder(place.path).specs()
+    specs = context.run.recorder(context.path).specs()
     return dict.fromkeys(name for name, spec in specs.items() if spec.trainable)

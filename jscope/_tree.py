@@ -25,7 +25,7 @@ import bisect
 import math
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
 import jax
@@ -41,18 +41,17 @@ from ._table import bytes_text, table
 class Structure:
     """The names of a tree: interned, compared by identity, shared by all trees that have them."""
 
-    __slots__ = ("__weakref__", "_index", "_slices", "names")
+    __slots__ = ("__weakref__", "_slices", "names", "position")
 
     names: tuple[str, ...]
+    # Where in the tuple of values a variable stands, or None if there is none. A dictionary's own
+    # method, since it is on the way of every look-up.
+    position: Callable[[str], int | None]
 
     def __init__(self, names: tuple[str, ...]):
         self.names = names
-        self._index = dict(zip(names, range(len(names)), strict=True))
+        self.position = dict(zip(names, range(len(names)), strict=True)).get
         self._slices: dict[str, tuple[Structure, slice]] = {}
-
-    def position(self, name: str) -> int | None:
-        """Where in the tuple of values a variable stands, or None if there is none."""
-        return self._index.get(name)
 
     def below(self, scope: str) -> tuple["Structure", slice]:
         """The structure of the variables below ``scope``, named from there, and where they are."""

@@ -14,7 +14,7 @@ Facts that hold for all of them:
 
 Whoever wants more uses Flax's layers inside a scope, as `docs/layers.md` shows.
 
-Imports: `_errors`, `_scope`, `initializers`, `_recorder`, `regularizers`, JAX and NumPy.
+Imports: `_errors`, `_scope`, `initializers`, `_spec`, `regularizers`, JAX and NumPy.
 """
 
 import operator
@@ -30,8 +30,8 @@ from jax.typing import ArrayLike
 from . import initializers as init
 from ._declaring import Declaring
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
-from ._recorder import Constraint
 from ._scope import Scope
+from ._spec import Constraint
 from .initializers import Initializer
 from .regularizers import Regularizer
 
@@ -807,7 +807,7 @@ def _over_axes(scope: Scope, value: Array, axis_name: str | Sequence[str]) -> Ar
     It has the shape of the value, so nothing that is declared depends on it.
     """
     names: Sequence[str] = (axis_name,) if isinstance(axis_name, str) else axis_name
-    if isinstance(scope._place, Declaring):
+    if isinstance(scope._context, Declaring):
         names = [name for name in names if _is_mapped(name)]
     mean: Array = lax.pmean(value, tuple(names)) if names else value
     return mean

@@ -12,11 +12,11 @@ A spec is that of one slice of a stack; the stack's own axes stay whole. What no
 is replicated. Nothing here moves data: `Declaration.shardings` turns names into
 `jax.sharding.NamedSharding`, and `Declaration.init` gives each device its own shard.
 
-Imports: `_errors`, `_recorder`, `_selection`, JAX and NumPy.
+Imports: `_errors`, `_spec`, `_selection`, JAX and NumPy.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,10 +26,10 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from ._errors import ShardingError
-from ._recorder import VariableSpec
 from ._selection import Selector, matching
+from ._spec import Partitioner as Partitioner
+from ._spec import VariableSpec
 
-Partitioner: TypeAlias = Callable[[str, tuple[int, ...], Any], PartitionSpec | None]
 Rules: TypeAlias = Sequence[tuple[Selector, PartitionSpec | Partitioner | None]]
 AnyMesh: TypeAlias = Mesh | AbstractMesh
 

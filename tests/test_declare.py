@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import jscope as js
 from jscope import initializers as init
 from jscope import regularizers
+from jscope._declaring import Recorder, VariableSpec
 from jscope._errors import (
     DtypeMismatchError,
     InitializerError,
@@ -32,7 +33,6 @@ from jscope._errors import (
     TreeMismatchError,
     VariableNameError,
 )
-from jscope._recorder import Recorder, VariableSpec
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 3))
@@ -410,8 +410,8 @@ def test_declaring_keeps_neither_models_nor_runs_alive():
             self.large = np.ones(1000)
 
         def __call__(self, scope, x):
-            runs.append(weakref.ref(scope._place.run))
-            recorders.append(scope._place.run._recorder)
+            runs.append(weakref.ref(scope._context.run))
+            recorders.append(scope._context.run._recorder)
             return jax.jit(functools.partial(dense, features=3))(scope / "a", x)
 
     runs, recorders, model = [], [], Weights()

@@ -51,14 +51,16 @@ ENTRY_POINTS = {
         "moving_average_variables": (js.ExponentialMovingAverage.variables_to_restore,),
     },
     "_ops.py": {"key": (js.get_variable,)},
-    "_recorder.py": {"reuse": _open},
-    "_refused.py": {"sharding": _get, "trainable": _get, "rules": (js.Declaration.init,)},
+    "_declaring.py": {"reuse": _open, "sharding": _get, "in_specs": (jax.shard_map,)},
+    "_request.py": {
+        **dict.fromkeys(("shape", "initializer", "dtype", "sharding", "trainable"), _get),
+        "rules": (js.Declaration.init,),
+    },
+    "_resolve.py": {"reuse": _open},
     "_scope.py": {"reuse": _open, "name": (js.Scope.rng,)},
-    "_seen.py": {"sharding": _get, "in_specs": (jax.shard_map,)},
     "_selection.py": {"default": (js.labels,)},
     "_stack.py": {"length": (js.unstack,)},
     "_template.py": {"create_scope_now_": (js.make_template,)},
-    "_wanted.py": dict.fromkeys(("shape", "initializer", "dtype"), _get),
     "initializers.py": dict.fromkeys(("initializer", "dtype"), _get),
     "interop/_account.py": dict.fromkeys(
         ("convert", "missing", "key", "drop", "averages", "unexpected"), _tensorflow

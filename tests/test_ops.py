@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope import _errors, _initial, _keys, _wanted
+from jscope import _errors, _initial, _keys, _request
 from jscope import initializers as init
 
 KEY = jax.random.key(7)
@@ -96,7 +96,7 @@ def test_a_dtype_is_checked_only_where_it_is_said():
     with fails(
         js.DtypeMismatchError,
         "Trying to share variable a/w, but specified dtype float32 and found dtype int32.",
-        "Ask for what it has and convert what you read",
+        "Request what it has and convert what you read",
     ):
         js.get_variable(tree, "a/w", dtype=jnp.float32)
 
@@ -397,7 +397,7 @@ def test_an_initializer_that_cant_be_hashed_works_and_is_compiled_once():
 
 
 def test_checked_gives_the_initializer_s_value_for_a_key_inside_larger_programs():
-    wanted = _wanted.normalize("a/w", (2,), None, normal)
+    wanted = _request.normalize("a/w", (2,), None, normal)
     words = jnp.asarray(np.stack([_keys.name_words(name) for name in ["a/w", "b/w"]]))
     stacked = jax.jit(
         lambda ws: jax.lax.map(
@@ -411,11 +411,11 @@ def test_checked_gives_the_initializer_s_value_for_a_key_inside_larger_programs(
 
 
 def test_known_shape_is_that_of_what_is_written_down():
-    assert _wanted.known_shape([1.0, 2.0]) == (2,)
-    assert _wanted.known_shape(init.range(4)) == (4,)
-    assert _wanted.known_shape(3) == ()
-    assert _wanted.known_shape(init.zeros) is None
-    assert _wanted.known_shape(None) is None
+    assert _request.known_shape([1.0, 2.0]) == (2,)
+    assert _request.known_shape(init.range(4)) == (4,)
+    assert _request.known_shape(3) == ()
+    assert _request.known_shape(init.zeros) is None
+    assert _request.known_shape(None) is None
 
 
 def double(x):

@@ -26,7 +26,7 @@ from jscope._errors import (
     VariableExistsError,
     VariableNameError,
 )
-from jscope._recorder import AUTO_REUSE
+from jscope._spec import AUTO_REUSE
 
 components = st.text("ab0-._Z", min_size=1, max_size=3).filter(lambda c: c not in (".", ".."))
 names = st.lists(components, min_size=1, max_size=4).map("/".join)
@@ -287,7 +287,7 @@ def test_rule_1_equal_blocks_are_one_structure_wherever_they_hang(tree):
     first, second = enc / "layer_0", enc / "layer_1"
     assert structure(first) == structure(second)
     assert hash(structure(first)) == hash(structure(second))
-    assert hash(first._place) == hash(second._place)
+    assert hash(first._context) == hash(second._context)
     assert structure(first) == structure(js.Scope({"w": 1, "b": 2}))
     assert structure(first) != structure(enc)
     assert structure(first) != structure(js.Scope({"w": 1, "c": 2}))
@@ -351,10 +351,10 @@ def test_rule_5_jax_maps_and_transposes_scopes(tree):
 def test_rule_6_structures_are_interned_weakly(tree):
     names = {f"only_here/v{i}": jnp.zeros(()) for i in range(3)}
     scope = js.Scope(names).variable_scope("only_here", reuse=True, dtype="float32")
-    fixed = weakref.ref(scope._place.fixed)
+    fixed = weakref.ref(scope._context.fixed)
     jax.jit(lambda s: s["v0"])(scope)
     again = js.Scope(dict(names)).variable_scope("only_here", reuse=True, dtype="float32")
-    assert again._place.fixed is scope._place.fixed
+    assert again._context.fixed is scope._context.fixed
     del scope, again
     jax.clear_caches()
     gc.collect()
@@ -368,7 +368,7 @@ def test_rule_6_threads_get_the_same_object():
     def work():
         barrier.wait()
         root = js.Scope(names)
-        found.append([root._place.fixed, *((root / f"t{i}")._place.fixed for i in range(200))])
+        found.append([root._context.fixed, *((root / f"t{i}")._context.fixed for i in range(200))])
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -381,10 +381,10 @@ def test_rule_6_threads_get_the_same_object():
 
 def test_guesses_at_scopes_are_not_kept(tree):
     scope = js.Scope(tree)
-    before = len(scope._place.fixed._children)
+    before = len(scope._context.fixed._children)
     for i in range(100):
         assert not (scope / f"guess_{i}").has("w")
-    assert len(scope._place.fixed._children) == before
+    assert len(scope._context.fixed._children) == before
 
 
 def test_jax_speaks_of_variables_by_name(tree):

@@ -334,7 +334,7 @@ def test_declaring_structures_are_equal_within_a_run_alone():
     def model(scope):
         here = jax.tree.structure((scope / "a", scope / "a/b"))
         assert here == jax.tree.structure((scope / "a", scope / "a" / "b"))
-        assert hash((scope / "a/b")._place) == hash((scope / "a" / "b")._place)
+        assert hash((scope / "a/b")._context) == hash((scope / "a" / "b")._context)
         assert here != jax.tree.structure((scope / "b", scope / "a/b"))
         assert jax.tree.structure(scope.shared("a")) != jax.tree.structure(scope / "a")
         assert jax.tree.structure(scope.variable_scope("a")) == jax.tree.structure(scope / "a")
@@ -370,7 +370,7 @@ def test_jax_s_caches_keep_the_structures_of_a_run_but_nothing_of_its_model():
         pass
 
     def model(scope, big):
-        kept.append((weakref.ref(big), weakref.ref(scope._place.run)))
+        kept.append((weakref.ref(big), weakref.ref(scope._context.run)))
         return jax.jit(lambda s: s.get_variable("w", 2))(scope / "a")
 
     js.declare(model)(Big())

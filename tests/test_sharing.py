@@ -18,9 +18,9 @@ from jscope._errors import (
     ShapeMismatchError,
     VariableExistsError,
 )
-from jscope._lineage import _MOST_TRACES
-from jscope._recorder import AUTO_REUSE
 from jscope._sites import call_site, site_text
+from jscope._spec import AUTO_REUSE
+from jscope._usage import _MOST_TRACES
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 3))
@@ -395,7 +395,7 @@ def test_a_scope_of_a_long_loop_keeps_few_traces():
     scope = js.Scope({"w": jnp.ones((3, 3))})
     for _ in range(30):
         jax.eval_shape(lambda x: dense(scope, x), X)
-    assert len(scope._lineage._uses["w"]) == _MOST_TRACES
+    assert len(scope._usage._uses["w"]) == _MOST_TRACES
 
 
 # Where a variable was asked for.

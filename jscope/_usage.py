@@ -122,7 +122,7 @@ class RecordsLedger(Ledger):
         return RequestedRecords(self.selector, relative)
 
 
-class Lineage:
+class Usage:
     """See the top of this file."""
 
     __slots__ = (
@@ -143,7 +143,7 @@ class Lineage:
         self._uses: _Uses = {}
         self._untrained: dict[str, bool] = {}
         self._drawn: _Uses = {}
-        self._folds: dict[Hashable, Lineage] = {}
+        self._folds: dict[Hashable, Usage] = {}
         self.templates: dict[Any, Any] = {}
         self.updates: Ledger | None = None
         self.records: RecordsLedger | None = None
@@ -154,14 +154,9 @@ class Lineage:
         """Whether the present trace is that of the root scope, which JAX runs no other time."""
         return not self.at_boundary and trace_state() == self._trace
 
-    def is_of_other_root(self, other: "Lineage") -> bool:
+    def is_of_other_root(self, other: "Usage") -> bool:
         """Whether two scopes are known to descend from different root scopes."""
         return not (self.at_boundary or other.at_boundary or self._uses is other._uses)
-
-    def not_trained(self, name: str, *, surely: bool) -> None:
-        """Note that a variable which is about to be asked for is not trainable, or may not be."""
-        if not self._uses.get(name):  # when sharing, it is as it was created
-            self._untrained[name] = surely
 
     def knows_of(self, name: str) -> bool:
         """Whether it is known of a variable if it is trainable."""
@@ -175,16 +170,24 @@ class Lineage:
             name for name, places in self._uses.items() if places and name not in self._untrained
         )
 
-    def asked_again(self, name: str, site: Site) -> Site | None:
-        """Note that a variable is asked for; the place of an earlier time in the same trace."""
+    def request(self, name: str, site: Site, *, trained: bool | None) -> Site | None:
+        """Count a request for a variable; the site of an earlier one in the same trace, or None.
+
+        Args:
+            name: The whole name.
+            site: Where it is requested.
+            trained: Whether the variable is trainable; None if that can't be told.
+        """
+        if trained is not True and not self._uses.get(name):  # when sharing, it is as created
+            self._untrained[name] = trained is False
         return _again(self._uses, name, site)
 
-    def forget(self, name: str) -> None:
-        """Take back the latest first use of a name, since the request failed."""
+    def roll_back(self, name: str) -> None:
+        """Take back the first request for a name in this trace, since it failed."""
         self._uses[name].pop()
 
-    def drawn_again(self, draw: Hashable, site: Site) -> Site | None:
-        """Note that a random key is drawn; the place of an earlier time in the same trace."""
+    def draw(self, draw: Hashable, site: Site) -> Site | None:
+        """Count a random key that is drawn; the site of an earlier draw in the same trace."""
         return _again(self._drawn, draw, site)
 
     def open_records(self) -> RecordsLedger | None:
@@ -194,13 +197,13 @@ class Lineage:
             ledger = ledger.outer
         return ledger
 
-    def anew(self) -> "Lineage":
+    def anew(self) -> "Usage":
         """A lineage for other values at the same place, of which nothing is used so far."""
-        other = Lineage(self.boundary, at_boundary=self.at_boundary)
+        other = Usage(self.boundary, at_boundary=self.at_boundary)
         other._trace = self._trace
         return other
 
-    def with_ledgers(self, updates: Ledger | None, records: RecordsLedger | None) -> "Lineage":
+    def with_ledgers(self, updates: Ledger | None, records: RecordsLedger | None) -> "Usage":
         """The same lineage with other ledgers; None keeps the one there is."""
         other = copy.copy(self)
         other._folds = {}
@@ -208,7 +211,7 @@ class Lineage:
         other.records = records or self.records
         return other
 
-    def folded(self, place: Hashable | None) -> "Lineage":
+    def folded(self, place: Hashable | None) -> "Usage":
         """The same lineage, with draws of its own: one for each place, or a new one for None."""
         if place in self._folds:
             return self._folds[place]
@@ -229,8 +232,9 @@ _MOST_TRACES = 8
 def _again(uses: _Uses, what: Hashable, site: Site) -> Site | None:
     trace = trace_state()
     those = uses.setdefault(what, [])
-    earlier = next((first for state, first in those if state == trace), None)
-    if earlier is None:
-        those.append((trace, site))
-        del those[:-_MOST_TRACES]
-    return earlier
+    for state, first in those:
+        if state == trace:
+            return first
+    those.append((trace, site))
+    del those[:-_MOST_TRACES]
+    return None

@@ -1,30 +1,183 @@
-"""From ``shape=, dtype=, initializer=`` to what a variable shall be.
+"""A request for a variable: the argument list of `get_variable`, and what it means.
 
-`normalize` reads the arguments of a ``get_variable`` once, so that what follows need not
-look at them again: a shape is a tuple of ints, a dtype one that JAX has under its present
-settings, an initializer a function ``f(key, shape, dtype)``. `check_found` compares them with
-a variable that exists.
+`VariableRequest` is the one place that knows the list. `normalize` reads the arguments of a request
+that creates once, so that what follows need not look at them again: a shape is a tuple of ints, a
+dtype one that JAX has under its present settings, an initializer a function
+``f(key, shape, dtype)``. `check_found` compares them with a variable that exists.
 
-Imports: `_dtypes`, `_errors`, `_no_arguments`, `initializers`, JAX and NumPy.
+Arguments of TF1 that mean nothing here are refused, with what takes their place.
+
+An initializer may take no arguments: ``initializer=lambda: table()``. Such a function gives the
+initial value itself, so the variable has that value's shape and dtype, and none may be requested
+beside it (a shape with unknown dimensions may). It runs compiled, like any initializer. A parameter
+that has a default counts as none; but where the shape is known, what takes a key, a shape and a
+dtype gets them. Source: ``tf.get_variable``, TensorFlow 1.15. One difference: a dtype that is
+requested must be the value's, where TF ignores it.
+
+Imports: `_dtypes`, `_errors`, `_spec`, `initializers`, `regularizers`, `sharding`, JAX and NumPy.
 """
 
 import inspect
 import operator
+import types
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike, DTypeLike
 
 from . import initializers
 from ._dtypes import is_python, widths
-from ._errors import DtypeMismatchError, InitializerError, ShapeMismatchError
-from ._no_arguments import NoArguments, no_arguments, takes_any, takes_none
-from .initializers import KnownShape
+from ._errors import DtypeMismatchError, InitializerError, ScopeError, ShapeMismatchError
+from ._spec import Constraint, Partitioner, Reuse
+from .initializers import Initializer, KnownShape
+from .regularizers import Regularizer
 
-Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
+Shape: TypeAlias = int | Iterable[int | None] | None
+
+
+@dataclass(slots=True)
+class VariableRequest:
+    """The arguments of one `Scope.get_variable`, of which ``name`` is relative to the scope.
+
+    Attributes:
+        reuse: None is the scope's.
+        is_filled: Whether the scope's defaults are in it already, so that None is none.
+    """
+
+    name: str
+    shape: Shape = None
+    dtype: DTypeLike | None = None
+    initializer: Initializer | ArrayLike | None = None
+    regularizer: Regularizer | None = None
+    trainable: bool = True
+    collections: Iterable[str] | None = None
+    partitioner: Partitioner | None = None
+    validate_shape: bool = True
+    constraint: Constraint | None = None
+    sharding: PartitionSpec | None = None
+    reuse: Reuse | None = None
+    is_filled: bool = False
+
+    def for_getters(self, reuse: Reuse) -> dict[str, Any]:
+        """The arguments that a custom getter gets beside the name: TF's that have a meaning."""
+        arguments = {name: getattr(self, name) for name in _FOR_GETTERS} | {"reuse": reuse}
+        if self.sharding is not None:  # not TF's
+            arguments["sharding"] = self.sharding
+        return arguments
+
+    def for_creators(self) -> dict[str, Any]:
+        """The arguments that a variable creator gets beside the name."""
+        return {name: getattr(self, name) for name in _FOR_CREATORS}
+
+    def requested_shape(self, name: str) -> Shape:
+        """The shape that the call gives, by itself or as that of an initial value; or None."""
+        if not self.validate_shape:
+            return None
+        if self.shape is None:
+            if self.initializer is None:
+                return None
+            # A scope's `init.constant(0.0)` is for variables of any shape.
+            is_default = self.is_filled and callable(self.initializer)
+            return None if is_default else known_shape(self.initializer)
+        if not (self.initializer is None or callable(self.initializer)):
+            raise shape_of_constant(name, self.shape)
+        return self.shape
+
+    def requested_dtype(self, name: str, scope_default: Any) -> Any:
+        """The dtype that the call or the scope gives, if any; a value's own beats the scope's."""
+        if self.dtype is not None:
+            return normalize_dtype(name, self.dtype)
+        if scope_default is None or self.is_filled:
+            return None
+        return None if is_value(self.initializer, self.shape) else scope_default
+
+
+_FIELDS = tuple(field.name for field in fields(VariableRequest))
+_FOR_CREATORS = tuple(
+    name for name in _FIELDS if name not in ("name", "validate_shape", "reuse", "is_filled")
+)
+_FOR_GETTERS = tuple(
+    name for name in _FIELDS if name not in ("name", "sharding", "reuse", "is_filled")
+)
+
+
+# Initializers that take no arguments.
+
+
+@dataclass(frozen=True)
+class NoArguments:
+    """A function of no arguments, as an initializer; and what its value is like."""
+
+    function: Callable[[], Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self, key: Any, shape: Any, dtype: Any = None) -> Array:
+        del key, shape, dtype  # whoever calls it compares them with what it gives
+        value = self.function()
+        return jnp.asarray(value, self.dtype if is_python(value) else None)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def takes_none(initializer: Any) -> bool:
+    """Whether something can be called without arguments, to give an initial value."""
+    if isinstance(initializer, types.FunctionType):  # nearly all that isn't jscope's
+        defaults = initializer.__defaults__ or ()
+        keywords = initializer.__kwdefaults__ or {}
+        code = initializer.__code__
+        return code.co_argcount == len(defaults) and code.co_kwonlyargcount == len(keywords)
+    if not callable(initializer) or type(initializer).__module__ == initializers.__name__:
+        return False
+    try:
+        parameters = inspect.signature(initializer).parameters.values()
+    except (TypeError, ValueError):  # a builtin that doesn't say
+        return False
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(p.default is not p.empty or p.kind in several for p in parameters)
+
+
+def takes_any(initializer: Callable[..., Any]) -> bool:
+    """Whether what can be called without arguments may as well be called with key, shape, dtype."""
+    try:
+        inspect.signature(initializer).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def no_arguments(name: str, function: Callable[[], Any], asked: Any = None) -> NoArguments:
+    """The function as an initializer; runs it once, abstractly.
+
+    If it gives Python's numbers, they have the dtype that is asked for, where they can.
+
+    Raises:
+        InitializerError: If it gives no array.
+    """
+    has_dtype = True
+
+    def value() -> Array:
+        nonlocal has_dtype
+        given = function()
+        has_dtype = not is_python(given)
+        return jnp.asarray(given)
+
+    try:
+        like = jax.eval_shape(value)
+    except TypeError as error:
+        raise InitializerError(
+            f"Variable {name!r}: The initializer passed is not valid. It should be a callable with "
+            f"no arguments that gives an array, but {function!r} raised {error}"
+        ) from error
+    takes = asked is not None and not has_dtype and asked in widths(like.dtype)
+    return NoArguments(function, like.shape, asked if takes else like.dtype)
 
 
 class Wanted(NamedTuple):
@@ -176,8 +329,12 @@ def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
     Raises:
         ShapeMismatchError: If a dimension is traced, unknown, negative or no integer.
     """
-    if type(shape) is tuple and all(type(d) is int and d >= 0 for d in shape):
-        return shape  # what nearly every look-up passes
+    if type(shape) is tuple:  # what nearly every request passes
+        for dimension in shape:
+            if type(dimension) is not int or dimension < 0:
+                break
+        else:
+            return shape
     dimensions = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
     if any(isinstance(d, jax.core.Tracer) for d in dimensions):
         raise ShapeMismatchError(
@@ -244,7 +401,7 @@ def shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
     )
 
 
-def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[], str]) -> None:
+def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[Any], str]) -> None:
     """Raise if a variable is asked for with another shape or dtype than it has.
 
     Args:
@@ -253,7 +410,7 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[]
             dimension.
         dtype: The dtype asked for, as `normalize_dtype` gives it; None fits any.
         found: The variable's value or spec.
-        hint: Composes what to do about it, for the message.
+        hint: Composes from ``found`` what to do about it, for the message.
 
     Raises:
         ShapeMismatchError: In TF's words.
@@ -266,12 +423,12 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[]
         if not _fits(asked, found_shape):
             raise ShapeMismatchError(
                 f"Trying to share variable {name}, but specified shape {asked} and found shape "
-                f"{found_shape}. {hint()}"
+                f"{found_shape}. {hint(found)}"
             )
     if dtype is not None and dtype != found_dtype:
         raise DtypeMismatchError(
             f"Trying to share variable {name}, but specified dtype {dtype} and found dtype "
-            f"{found_dtype}. {hint()}"
+            f"{found_dtype}. {hint(found)}"
         )
 
 
@@ -320,3 +477,37 @@ def _check_called(name: str, initializer: Any) -> None:
             f"Variable {name!r}: {initializer.__name__} is not an initializer, but makes one from "
             f"its parameters: write {called}."
         )
+
+
+# Arguments of TF1 that mean nothing here.
+
+
+_INSTEAD = {
+    "aggregation": (
+        "gradients are averaged where the step says so, by jax.lax.pmean or by jit over a mesh"
+    ),
+    "auxiliary_name_scope": (
+        "a scope names variables only; operations get names from `with jax.named_scope(name):`"
+    ),
+    "caching_device": (
+        "XLA places reads itself; where a variable lives, sharding= or rules= of "
+        "declared.init(key, mesh=mesh) say"
+    ),
+    "synchronization": (
+        "there are no replicas that differ: sharding= says how a variable is laid out, and what "
+        "is not trained says trainable=False"
+    ),
+    "use_resource": (
+        "all variables are values, which read as resource variables do: what was assigned before"
+    ),
+    "values": "they pick a graph, and there is none",
+}
+
+
+def refused(where: str, **arguments: Any) -> ScopeError:
+    """Compose the error for TF1's arguments, of which at least one is not None."""
+    name, value = next(item for item in arguments.items() if item[1] is not None)
+    return ScopeError(
+        f"{where} was passed {name}={value!r}, which has no meaning in JAX: {_INSTEAD[name]}. "
+        f"If it is passed by position, write None there. Leave {name}= out."
+    )
