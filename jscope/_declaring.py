@@ -15,10 +15,6 @@ Inside `jax.shard_map` shapes are those of one shard. What the transform's specs
 scope's variables can't be known; `Scope.specs` records it. Where it was not recorded, variables are
 taken to be replicated, as with ``P()``; if they are not, applying the model finds other shapes than
 were declared.
-
-Imports: `_collections`, `_context`, `_defaults`, `_errors`, `_getters`, `_initial`, `_names`,
-`_request`, `_sites`, `_spec`, `_traced`, `_tree`, `_usage`, `initializers`, `sharding`, JAX and
-NumPy.
 """
 
 import threading
@@ -33,6 +29,7 @@ import numpy as np
 from jax import Array, lax
 
 from . import _initial
+from ._closures import check_untraced
 from ._collections import check_collections
 from ._context import Leaves, not_sliced, not_there, unsliced, zero_words
 from ._defaults import Defaults
@@ -49,7 +46,6 @@ from ._names import below, check_root, inside, join, outward
 from ._request import VariableRequest, check_found, normalize
 from ._sites import Site, site_text
 from ._spec import Reuse, Stack, VariableSpec
-from ._traced import check_untraced
 from ._tree import VarTree
 from ._usage import RequestedRecords, Usage
 from .initializers import InitializedValue

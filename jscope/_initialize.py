@@ -21,7 +21,7 @@ communicated (threefry; the generator of rbg runs whole on each device, then is 
 A value depends on the root key and the variable's name only, so neither the groups nor
 the route can be seen in it. Equal bits hold per backend and JAX version.
 
-Imports: `_errors`, `_initial`, `_keys`, `_spec`, `initializers`, JAX and NumPy.
+Imports: `_closures`, `_errors`, `_initial`, `_keys`, `_spec`, `initializers`, JAX and NumPy.
 """
 
 import functools
@@ -35,6 +35,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from . import _initial
+from ._closures import signature
 from ._errors import InitializerCycleError, InitializerError, near
 from ._keys import Words, fold_words, stack_words, words_of
 from ._names import outward
@@ -146,46 +147,9 @@ def _groups(
     for name in names:
         spec, sharding = specs[name], shardings.get(name)
         lengths = spec.shape[: len(spec.stack)]
-        signature = (_signature(spec.initializer), spec.slice_shape, spec.dtype, lengths, sharding)
-        groups.setdefault(signature, (spec, sharding, []))[2].append(name)
+        key = (signature(spec.initializer), spec.slice_shape, spec.dtype, lengths, sharding)
+        groups.setdefault(key, (spec, sharding, []))[2].append(name)
     return list(groups.values())
-
-
-def _signature(value: Any, inside: tuple[int, ...] = ()) -> Any:
-    """A hashable that is equal for callables that compute the same.
-
-    jscope's initialisers compare by their parameters. The functions that factories such as
-    ``jax.nn.initializers.he_normal()`` return do not, though each call returns the same code
-    over the same variables; without this, each variable would compile a program of its own.
-    ``inside`` holds the functions around the value: one that calls itself is in its own closure.
-    """
-    if id(value) in inside:
-        return id(value)
-    if isinstance(value, types.FunctionType):
-        inside += (id(value),)
-        cells = tuple(_signature(_contents(cell), inside) for cell in value.__closure__ or ())
-        keywords = tuple(sorted((value.__kwdefaults__ or {}).items()))
-        parts = (cells, _signature(value.__defaults__, inside), _signature(keywords, inside))
-        return (value.__code__, id(value.__globals__), *parts)
-    if isinstance(value, functools.partial):
-        keywords = tuple(sorted(value.keywords.items()))
-        return tuple(_signature(part, inside) for part in (value.func, value.args, keywords))
-    if isinstance(value, tuple):
-        return tuple(_signature(part, inside) for part in value)
-    if isinstance(value, float):
-        return value.hex()  # 0.0 == -0.0, and 1.0 == 1
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return (type(value), value)
-
-
-def _contents(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
-        return cell
 
 
 # Initial values that are those of other variables.
