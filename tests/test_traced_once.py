@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jscope as js
-from jscope import _bound, _names, _recorder, _tree
+from jscope import _bound, _declaring, _names, _tree
 
 X = jnp.ones((2, 3))
 
@@ -96,8 +96,8 @@ def test_two_thousand_models_leave_structures_and_nothing_after_clear_caches():
         gc.collect()
         return [sum(type(o) is t for o in gc.get_objects()) for t in types]
 
-    types = (_recorder.Recorder, js.Declaration, js.Scope, js.VarTree)
-    structures = (_tree.Structure, _recorder.Run, _bound.Bound)
+    types = (_declaring.Recorder, js.Declaration, js.Scope, js.VarTree)
+    structures = (_tree.Structure, _declaring.Run, _bound.Bound)
 
     def one(i):
         def model(scope, x):
@@ -121,7 +121,7 @@ def test_two_thousand_models_leave_structures_and_nothing_after_clear_caches():
 
     jax.clear_caches()
     assert live(*structures) == before[1]
-    _names._checked.cache_clear()  # bounded: the names that were checked last
+    _names.checked.cache_clear()  # bounded: the names that were checked last
     gc.collect()
     left, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
