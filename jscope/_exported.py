@@ -29,8 +29,8 @@ def to_bytes(context: Bound | Declaring) -> bytes:
     """
     if not isinstance(context, Bound):
         raise ScopeError(
-            f"The scope {context.path!r} declares: it belongs to a run of its model, which can't be "
-            f"exported. Export what takes values: {_WITH_A_TREE}."
+            f"The scope {context.path!r} declares: it belongs to a run of its model, which can't "
+            f"be exported. Export what takes values: {_WITH_A_TREE}."
         )
     fixed = context.fixed
     if fixed.getters or fixed.records:
@@ -54,7 +54,7 @@ _WITH_A_TREE = "jax.export.export(jax.jit(lambda tree, x: model(js.Scope(tree), 
 
 
 def from_bytes(data: bytes | bytearray) -> Bound:
-    """The place that `to_bytes` wrote."""
+    """The context that `to_bytes` wrote."""
     facts = json.loads(bytes(data))
     names, path = tuple(facts["names"]), facts["path"]
     dtype = None if facts["dtype"] is None else jnp.dtype(facts["dtype"])
