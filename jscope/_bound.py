@@ -230,7 +230,7 @@ class Bound:
         fixed = self.fixed
         return Defaults(reuse=fixed.reuse, dtype=fixed.dtype, getters=fixed.getters)
 
-    # Other places.
+    # Other contexts.
 
     def is_foreign(self, other: object) -> str | None:
         return None if isinstance(other, Bound) else "declares, while this one has values"
@@ -238,27 +238,27 @@ class Bound:
     def child(self, name: str, leaves: Leaves) -> tuple["Bound", Leaves]:
         fixed, where = self.fixed.child(name)
         loose = None if self.loose is None else self.loose.inherited
-        place = Bound(fixed, below(self.path, name), self.root, loose)
+        context = Bound(fixed, below(self.path, name), self.root, loose)
         if not fixed.has_words:
-            return place, leaves[where]
+            return context, leaves[where]
         words, *keys = leaves[len(self.fixed.structure.names) :]
         if fixed.streams:
             words = words_below(words, name)
-        return place, (*leaves[where], words, *keys)
+        return context, (*leaves[where], words, *keys)
 
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Bound", Leaves]:
-        place, leaves = self.child(name, leaves)
-        names = place.fixed.structure.names
+        context, leaves = self.child(name, leaves)
+        names = context.fixed.structure.names
         # JAX's, since users may index the leaves of a stack with traced integers.
         values, extra = tuple(map(jax_value, leaves[: len(names)])), leaves[len(names) :]
         words, *keys = extra or (None,)
         axis = 0 if words is None else unsliced(words)
-        _check_lengths(place.path, names, values, axis, length)
-        place.fixed = place.fixed.other(has_words=True)
-        if not place.fixed.streams:
-            return place, (*values, zero_words(words, length))
+        _check_lengths(context.path, names, values, axis, length)
+        context.fixed = context.fixed.other(has_words=True)
+        if not context.fixed.streams:
+            return context, (*values, zero_words(words, length))
         stacked = [_repeated(key, axis, length) for key in keys]
-        return place, (*values, jnp.asarray(slices(words, length)), *stacked)
+        return context, (*values, jnp.asarray(slices(words, length)), *stacked)
 
     def folded(self, i: Any, leaves: Leaves) -> tuple["Bound", Leaves]:
         if not self.fixed.streams:
@@ -284,8 +284,8 @@ class Bound:
         structure = structure_of(tree)
         whole = tuple(below(self.path, name) for name in structure.names)
         root = intern_structure(whole) if self.path else structure
-        place = Bound(self.fixed.other(structure=structure), self.path, root, self.loose)
-        return place, (*values_of(tree), *leaves[len(self.fixed.structure.names) :])
+        context = Bound(self.fixed.other(structure=structure), self.path, root, self.loose)
+        return context, (*values_of(tree), *leaves[len(self.fixed.structure.names) :])
 
     def without_constraint(self) -> "Bound":
         loose = None if self.loose is None else self.loose.inherited

@@ -447,7 +447,7 @@ class Declaring:
     def _words(self, leaves: Leaves) -> Any:
         return leaves[_HASH_BITS] if self.stack else None
 
-    # Other places.
+    # Other contexts.
 
     def child(self, name: str, leaves: Leaves) -> tuple["Declaring", Leaves]:
         context = self._below(name, self.stack)

@@ -1,18 +1,18 @@
 """Scope: a cursor into a tree of variables, given to a model as its first argument.
 
 A scope is **bound** to values, or **declaring**. Bound, it looks variables up and never
-creates any. Declaring, it records what is asked for and answers with abstract values. A
+creates any. Declaring, it records what is requested and answers with abstract values. A
 model cannot tell the two apart, and needn't.
 
 A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoint`,
 `jax.lax.scan`, ... take it as an argument. What makes that right:
 
-1. **The static part is the place**, `Bound` or `Declaring`; each file says what is in it.
+1. **The static part is the context**, `Bound` or `Declaring`; each file says what is in it.
    Nothing in a static part may hold an array, which would go stale.
 2. **The leaves are the variables' values**, then words and random keys if there are any.
-3. **The usage is no part of the pytree.** What was asked for, drawn, assigned and recorded
-   is known along ``/`` and forgotten at a transform's boundary (`_lineage`); but that records
-   are requested is known behind it.
+3. **The usage tracker is not part of the pytree.** What was requested, drawn, assigned and
+   recorded is known along ``/`` and forgotten at a transform's boundary (`_usage`); but that
+   records are requested is known behind it.
 4. **Unflattening stores what it is given and looks at nothing**: JAX passes sentinels.
    Flattening computes nothing.
 

@@ -1,13 +1,13 @@
 """What scopes that descend from one another share, and what JAX must never see.
 
-A lineage begins at a root scope, or where JAX unflattens a scope, and is shared along ``/``.
-It is no part of the pytree: what crosses a transform's boundary begins a new one. It holds
+A usage tracker begins at a root scope, or where JAX unflattens a scope, and is shared along ``/``.
+It is not part of the pytree: what crosses a transform's boundary begins a new one. It holds
 
-* the names asked for and the random keys drawn, with the trace and the place of each:
-  asking for one name, or drawing one stream, twice in one lineage and one trace is a second
+* the names requested and the random keys drawn, with the trace and the call site of each:
+  requesting one name, or drawing one stream, twice in one tracker and one trace is a second
   use. JAX may run a body again in another trace, or not at all, so uses in different traces
   are never compared;
-* which of these names were first asked for as not trainable, or such that nobody can tell;
+* which of these names were first requested as not trainable, or such that it can't be told;
 * the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
   these. A ledger takes values only in the trace in which it was opened: a value of an inner
   trace would leak. Where records are requested, that alone crosses a transform's boundary
@@ -165,10 +165,8 @@ class Usage:
         )
 
     def trained(self) -> Iterator[str]:
-        """The trainable ones of the names asked for, in order."""
-        return (
-            name for name, places in self._uses.items() if places and name not in self._untrained
-        )
+        """The trainable ones of the names requested, in order."""
+        return (name for name, uses in self._uses.items() if uses and name not in self._untrained)
 
     def request(self, name: str, site: Site, *, trained: bool | None) -> Site | None:
         """Count a request for a variable; the site of an earlier one in the same trace, or None.
@@ -198,28 +196,28 @@ class Usage:
         return ledger
 
     def anew(self) -> "Usage":
-        """A lineage for other values at the same place, of which nothing is used so far."""
+        """A tracker for other values of the same scope, of which nothing is used so far."""
         other = Usage(self.boundary, at_boundary=self.at_boundary)
         other._trace = self._trace
         return other
 
     def with_ledgers(self, updates: Ledger | None, records: RecordsLedger | None) -> "Usage":
-        """The same lineage with other ledgers; None keeps the one there is."""
+        """The same tracker with other ledgers; None keeps the one there is."""
         other = copy.copy(self)
         other._folds = {}
         other.updates = updates or self.updates
         other.records = records or self.records
         return other
 
-    def folded(self, place: Hashable | None) -> "Usage":
-        """The same lineage, with draws of its own: one for each place, or a new one for None."""
-        if place in self._folds:
-            return self._folds[place]
+    def folded(self, fold: Hashable | None) -> "Usage":
+        """The same tracker, with draws of its own: one for each fold, or a new one for None."""
+        if fold in self._folds:
+            return self._folds[fold]
         other = copy.copy(self)
         other._drawn = {}
         other._folds = {}
-        if place is not None:
-            self._folds[place] = other
+        if fold is not None:
+            self._folds[fold] = other
         return other
 
 
