@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from _timing import Samples, quartiles, ratios
 
-from jscope._table import table
+from jscope._tree.text import table
 
 
 @dataclass(frozen=True)

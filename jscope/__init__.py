@@ -1,6 +1,6 @@
 """Variable scopes for JAX, as paths into an immutable tree.
 
-Start with `Scope`, `declare` and `init`; read `docs/design.md` for the map of the files.
+Start with `Scope`, `declare` and `init`; read `docs/code.md` for the map of the files.
 
 The names resolve on first use (PEP 562), so that the parts that need no JAX don't load it.
 """
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from . import layers as layers
     from . import regularizers as regularizers
     from . import sharding as sharding
-    from ._collections import GraphKeys as GraphKeys
-    from ._declaration import Declaration as Declaration
-    from ._declare import declare as declare
-    from ._declare import init as init
-    from ._effects import with_records as with_records
-    from ._effects import with_updates as with_updates
     from ._errors import BranchError as BranchError
     from ._errors import CheckpointError as CheckpointError
     from ._errors import CheckpointExistsError as CheckpointExistsError
@@ -53,39 +47,45 @@ if TYPE_CHECKING:
     from ._errors import UnboundAxisError as UnboundAxisError
     from ._errors import VariableExistsError as VariableExistsError
     from ._errors import VariableNameError as VariableNameError
-    from ._getters import by_value as by_value
-    from ._moving_averages import ExponentialMovingAverage as ExponentialMovingAverage
-    from ._ops import assign as assign
-    from ._ops import assign_add as assign_add
-    from ._ops import assign_sub as assign_sub
-    from ._ops import batch_scatter_update as batch_scatter_update
-    from ._ops import count_up_to as count_up_to
-    from ._ops import get_variable as get_variable
-    from ._ops import scatter_add as scatter_add
-    from ._ops import scatter_div as scatter_div
-    from ._ops import scatter_max as scatter_max
-    from ._ops import scatter_min as scatter_min
-    from ._ops import scatter_mul as scatter_mul
-    from ._ops import scatter_nd_add as scatter_nd_add
-    from ._ops import scatter_nd_sub as scatter_nd_sub
-    from ._ops import scatter_nd_update as scatter_nd_update
-    from ._ops import scatter_sub as scatter_sub
-    from ._ops import scatter_update as scatter_update
-    from ._scope import Scope as Scope
-    from ._selection import Selector as Selector
-    from ._selection import drop as drop
-    from ._selection import labels as labels
-    from ._selection import map_named as map_named
-    from ._selection import mask as mask
-    from ._selection import partition as partition
-    from ._selection import rename as rename
-    from ._selection import select as select
-    from ._spec import AUTO_REUSE as AUTO_REUSE
-    from ._spec import VariableSpec as VariableSpec
-    from ._stack import stack as stack
-    from ._stack import unstack as unstack
-    from ._template import make_template as make_template
-    from ._tree import VarTree as VarTree
+    from ._model.declaration import Declaration as Declaration
+    from ._model.declare import declare as declare
+    from ._model.declare import init as init
+    from ._model.effects import with_records as with_records
+    from ._model.effects import with_updates as with_updates
+    from ._model.template import make_template as make_template
+    from ._ops.assign import assign as assign
+    from ._ops.assign import assign_add as assign_add
+    from ._ops.assign import assign_sub as assign_sub
+    from ._ops.assign import count_up_to as count_up_to
+    from ._ops.assign import get_variable as get_variable
+    from ._ops.averages import ExponentialMovingAverage as ExponentialMovingAverage
+    from ._ops.scatter import batch_scatter_update as batch_scatter_update
+    from ._ops.scatter import scatter_add as scatter_add
+    from ._ops.scatter import scatter_div as scatter_div
+    from ._ops.scatter import scatter_max as scatter_max
+    from ._ops.scatter import scatter_min as scatter_min
+    from ._ops.scatter import scatter_mul as scatter_mul
+    from ._ops.scatter import scatter_nd_add as scatter_nd_add
+    from ._ops.scatter import scatter_nd_sub as scatter_nd_sub
+    from ._ops.scatter import scatter_nd_update as scatter_nd_update
+    from ._ops.scatter import scatter_sub as scatter_sub
+    from ._ops.scatter import scatter_update as scatter_update
+    from ._scope.getters import by_value as by_value
+    from ._scope.scope import Scope as Scope
+    from ._tree.selection import Selector as Selector
+    from ._tree.selection import drop as drop
+    from ._tree.selection import labels as labels
+    from ._tree.selection import map_named as map_named
+    from ._tree.selection import mask as mask
+    from ._tree.selection import partition as partition
+    from ._tree.selection import rename as rename
+    from ._tree.selection import select as select
+    from ._tree.stacking import stack as stack
+    from ._tree.stacking import unstack as unstack
+    from ._tree.vartree import VarTree as VarTree
+    from ._variables.collections import GraphKeys as GraphKeys
+    from ._variables.spec import AUTO_REUSE as AUTO_REUSE
+    from ._variables.spec import VariableSpec as VariableSpec
     from .regularizers import no_regularizer as no_regularizer
     from .saver import Saver as Saver
     from .saver import checkpoint_exists as checkpoint_exists
@@ -97,34 +97,33 @@ if TYPE_CHECKING:
 # Where each name lives: the same names as above, for the interpreter.
 _HOME = {
     "_errors": (
-        "BranchError "
-        "CheckpointError CheckpointExistsError CheckpointNotFoundError CheckpointValueError "
-        "CheckpointWarning CollectionError ConcreteValueError ConstraintError "
-        "DtypeMismatchError GetterError "
-        "IndexOutOfRangeError InitializerCycleError InitializerError JscopeError KeyArgumentError "
-        "LimitReachedError MissingStreamError MissingVariableError "
-        "NameCollisionError NestingError RandomStreamError RegularizerError ScopeError "
-        "SelectorError ShapeMismatchError ShardingError TrainableWarning "
-        "TreeMismatchError UnboundAxisError VariableExistsError VariableNameError"
+        "BranchError CheckpointError CheckpointExistsError CheckpointNotFoundError "
+        "CheckpointValueError CheckpointWarning CollectionError ConcreteValueError "
+        "ConstraintError DtypeMismatchError GetterError IndexOutOfRangeError "
+        "InitializerCycleError InitializerError JscopeError KeyArgumentError "
+        "LimitReachedError MissingStreamError MissingVariableError NameCollisionError "
+        "NestingError RandomStreamError RegularizerError ScopeError SelectorError "
+        "ShapeMismatchError ShardingError TrainableWarning TreeMismatchError "
+        "UnboundAxisError VariableExistsError VariableNameError"
     ),
-    "_tree": "VarTree",
-    "_collections": "GraphKeys",
-    "_selection": "Selector drop labels map_named mask partition rename select",
-    "_stack": "stack unstack",
+    "_tree.vartree": "VarTree",
+    "_variables.collections": "GraphKeys",
+    "_tree.selection": "Selector drop labels map_named mask partition rename select",
+    "_tree.stacking": "stack unstack",
     "regularizers": "no_regularizer",
-    "_ops": (
-        "assign assign_add assign_sub batch_scatter_update count_up_to get_variable "
-        "scatter_add scatter_div scatter_max scatter_min scatter_mul scatter_nd_add "
-        "scatter_nd_sub scatter_nd_update scatter_sub scatter_update"
+    "_ops.assign": "assign assign_add assign_sub count_up_to get_variable",
+    "_ops.scatter": (
+        "batch_scatter_update scatter_add scatter_div scatter_max scatter_min scatter_mul "
+        "scatter_nd_add scatter_nd_sub scatter_nd_update scatter_sub scatter_update"
     ),
-    "_spec": "AUTO_REUSE VariableSpec",
-    "_getters": "by_value",
-    "_moving_averages": "ExponentialMovingAverage",
-    "_scope": "Scope",
-    "_template": "make_template",
-    "_declaration": "Declaration",
-    "_declare": "declare init",
-    "_effects": "with_records with_updates",
+    "_variables.spec": "AUTO_REUSE VariableSpec",
+    "_scope.getters": "by_value",
+    "_ops.averages": "ExponentialMovingAverage",
+    "_scope.scope": "Scope",
+    "_model.template": "make_template",
+    "_model.declaration": "Declaration",
+    "_model.declare": "declare init",
+    "_model.effects": "with_records with_updates",
     "saver": (
         "Saver checkpoint_exists checkpoints_iterator latest_checkpoint list_variables "
         "load_variable"

@@ -15,8 +15,6 @@ of these kinds; never back. Which values the new dtype can hold:
 NumPy's and ml_dtypes' own casts are not used as they are: from float64 to a dtype of at most 16
 bits ml_dtypes 0.6 rounds twice, by way of float32; some pairs of dtypes have no cast; and the
 smallest numbers of float8_e8m0fnu are reached from below only.
-
-Imports: `_errors`; ml_dtypes and NumPy.
 """
 
 import dataclasses

@@ -8,8 +8,6 @@ Each survives pickling. Messages name the variable, show what was requested and 
 found, and end with the line to write instead; they are composed where they are raised,
 from facts that only that place knows. A line that the command ``jscope`` must not print,
 since it is Python and the command has options of its own, is given apart, as the ``hint``.
-
-Imports: standard library only.
 """
 
 import difflib

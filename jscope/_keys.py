@@ -30,8 +30,6 @@ the order of creation, jit, remat, a mesh, or where a transform's boundary lies.
 Sources: SHA-256, FIPS 180-4; the finalizer, Appleby's MurmurHash3 (2011); the network, Luby
 and Rackoff, "How to construct pseudorandom permutations" (1988). TF1 has no such rule:
 its op seeds count operations, so initial values change when a layer is inserted.
-
-Imports: `_names`, `_errors`, JAX and NumPy.
 """
 
 import functools
@@ -46,7 +44,7 @@ from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, UInt32
 
 from ._errors import KeyArgumentError
-from ._names import split
+from ._names.names import split
 
 RULE_VERSION = 1
 

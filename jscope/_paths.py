@@ -10,8 +10,6 @@ anything else, so that what is a URL for one of them is one for all.
 ``file:///runs/a``, ``file:/runs/a``         the path ``/runs/a``, as TensorFlow reads it
 ``file://host/a``, ``file:///a%20b``         of another machine, or with escapes: an error
 ===========================================  ===================================================
-
-Imports: `_errors`; standard library.
 """
 
 import os

@@ -3,8 +3,6 @@
 ``jnp.asarray(1.0)``, a step counter that began as a number of Python, and what a jitted function
 makes of one are weakly typed: their dtype gives way to another operand's. It is part of what JAX
 compares when it looks for a trace, so that an array which lost it causes one trace more.
-
-Imports: JAX.
 """
 
 from typing import Any

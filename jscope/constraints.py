@@ -12,8 +12,6 @@ inputs, outputs)`` it takes ``axis=(0, 1, 2)``. Half precision is computed in fl
 
 Against Keras: it adds 1e-7 to norms before it divides by them. So weights inside of a bound shrink
 a little in each step, and tiny ones don't get the norm they should.
-
-Imports: `_errors`; JAX.
 """
 # ruff: noqa: N801  # The classes are what users call; `max_norm` is Keras's name.
 

@@ -21,8 +21,6 @@ Facts that hold for all of them, and that other files rely on:
 Against TF: there is no ``seed`` (the variable's name and the key take its place), and no
 ``dtype`` in constructors (the variable's is passed; called by hand, the default is float32).
 TF's ``partition_info`` has no counterpart: a variable is initialised whole, however sharded.
-
-Imports: `_dtypes`, `_errors`, `_names`; JAX, NumPy.
 """
 # ruff: noqa: N801  # The classes are what users call; `random_normal` is TF's name.
 
@@ -42,9 +40,9 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from . import _names
 from ._dtypes import can_convert, number_kind
 from ._errors import InitializerError
+from ._names import names as _names
 
 __all__ = [
     "InitializedValue",

@@ -13,8 +13,6 @@ Facts that hold for all of them:
 * **What decides a shape is static.** A traced hyperparameter is an error that says so.
 
 Whoever wants more uses Flax's layers inside a scope, as `docs/layers.md` shows.
-
-Imports: `_errors`, `_scope`, `initializers`, `_spec`, `regularizers`, JAX and NumPy.
 """
 
 import operator
@@ -28,10 +26,10 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import initializers as init
-from ._declaring import Declaring
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
-from ._scope import Scope
-from ._spec import Constraint
+from ._scope.declaring import Declaring
+from ._scope.scope import Scope
+from ._variables.spec import Constraint
 from .initializers import Initializer
 from .regularizers import Regularizer
 

@@ -11,8 +11,6 @@ computed in float32 at least: the sum of squares of a million ones is above the 
 
 Against TF: a scale of 0 gives zero, where TF gives a function that returns None; integers
 are scales too, where TF raises; a scale can't be a tensor (multiply the loss by it instead).
-
-Imports: `_errors`; JAX.
 """
 # ruff: noqa: N801  # The classes are what users call; `l2` is TF's name.
 

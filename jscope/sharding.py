@@ -11,8 +11,6 @@ There are three places to say it, and the later one wins:
 A spec is that of one slice of a stack; the stack's own axes stay whole. What nobody speaks of
 is replicated. Nothing here moves data: `Declaration.shardings` turns names into
 `jax.sharding.NamedSharding`, and `Declaration.init` gives each device its own shard.
-
-Imports: `_errors`, `_spec`, `_selection`, JAX and NumPy.
 """
 
 import math
@@ -26,9 +24,9 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from ._errors import ShardingError
-from ._selection import Selector, matching
-from ._spec import Partitioner as Partitioner
-from ._spec import VariableSpec
+from ._tree.selection import Selector, matching
+from ._variables.spec import Partitioner as Partitioner
+from ._variables.spec import VariableSpec
 
 Rules: TypeAlias = Sequence[tuple[Selector, PartitionSpec | Partitioner | None]]
 AnyMesh: TypeAlias = Mesh | AbstractMesh

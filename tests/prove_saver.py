@@ -25,7 +25,7 @@ from saver_faults.power import Recording
 from saver_faults.scenarios import SCENARIOS
 from saver_faults.tally import KINDS, Tally
 
-from jscope._table import table
+from jscope._tree.text import table
 
 
 def prove_faults(server: Server, scratch: Path) -> Iterator[Tally]:

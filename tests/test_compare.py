@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jscope._compare import differences, signature, transposing
+from jscope._tree.differences import differences, signature, transposing
 
 names = st.sampled_from(["a/w", "a/b", "c", "d/e/f"])
 arrays = st.builds(

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 import jscope as js
 from jscope import initializers as init
 from jscope import regularizers
-from jscope._declaring import Recorder, VariableSpec
 from jscope._errors import (
     DtypeMismatchError,
     InitializerError,
@@ -33,6 +32,7 @@ from jscope._errors import (
     TreeMismatchError,
     VariableNameError,
 )
+from jscope._scope.declaring import Recorder, VariableSpec
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 3))

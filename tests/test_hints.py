@@ -35,32 +35,32 @@ _tensorflow = (tensorflow.restore,)
 # A keyword argument by itself is for the functions that raise, or the one that the text names. Here
 # by file: which those are, of all that the file's errors come out of.
 ENTRY_POINTS = {
-    "_bound.py": {"rngs": (js.Scope,), "in_specs": (jax.shard_map,)},
-    "_collections.py": {"collections": _get},
-    "_declaration.py": {
+    "_scope/bound.py": {"rngs": (js.Scope,), "in_specs": (jax.shard_map,)},
+    "_variables/collections.py": {"collections": _get},
+    "_model/declaration.py": {
         "mesh": (js.Declaration.init, js.Declaration.abstract, js.Declaration.shardings),
         "only": (js.Declaration.init,),
     },
     "_dtypes.py": dict.fromkeys(("convert", "select"), (*_restore, *_tensorflow)),
-    "_inline.py": {"inline": (js.init,)},
-    "_matching.py": {
+    "_model/inline.py": {"inline": (js.init,)},
+    "_names/selectors.py": {
         "allow_empty": (js.select, js.drop, js.partition, js.mask, js.labels, js.rename)
     },
-    "_moving_averages.py": {
+    "_ops/averages.py": {
         "num_updates": (js.ExponentialMovingAverage.apply,),
         "moving_average_variables": (js.ExponentialMovingAverage.variables_to_restore,),
     },
-    "_ops.py": {"key": (js.get_variable,)},
-    "_declaring.py": {"reuse": _open, "sharding": _get, "in_specs": (jax.shard_map,)},
-    "_request.py": {
+    "_ops/assign.py": {"key": (js.get_variable,)},
+    "_scope/declaring.py": {"reuse": _open, "sharding": _get, "in_specs": (jax.shard_map,)},
+    "_variables/request.py": {
         **dict.fromkeys(("shape", "initializer", "dtype", "sharding", "trainable"), _get),
         "rules": (js.Declaration.init,),
     },
-    "_resolve.py": {"reuse": _open},
-    "_scope.py": {"reuse": _open, "name": (js.Scope.rng,)},
-    "_selection.py": {"default": (js.labels,)},
-    "_stack.py": {"length": (js.unstack,)},
-    "_template.py": {"create_scope_now_": (js.make_template,)},
+    "_scope/resolve.py": {"reuse": _open},
+    "_scope/scope.py": {"reuse": _open, "name": (js.Scope.rng,)},
+    "_tree/selection.py": {"default": (js.labels,)},
+    "_tree/stacking.py": {"length": (js.unstack,)},
+    "_model/template.py": {"create_scope_now_": (js.make_template,)},
     "initializers.py": dict.fromkeys(("initializer", "dtype"), _get),
     "interop/_account.py": dict.fromkeys(
         ("convert", "missing", "key", "drop", "averages", "unexpected"), _tensorflow
@@ -339,7 +339,7 @@ def test_the_line_that_an_error_offers_runs_in_its_place(situation, code, tmp_pa
 
 # Of what is said, what is no offer, or what no program of one process is told.
 NO_OFFERS = {
-    "_ops.py": {"indicesHOLE = HOLE"},
+    "_ops/assign.py": {"indicesHOLE = HOLE"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     "saver/_finding.py": {"Saver(directory, max_to_keep=...)"},  # steps that go while they are read

@@ -1,4 +1,5 @@
 import ast
+import functools
 import graphlib
 import importlib
 import json
@@ -12,26 +13,34 @@ import pytest
 import jscope
 
 PACKAGE = pathlib.Path(jscope.__file__).parent
-DESIGN = PACKAGE.parent / "docs" / "design.md"
+MAP = (PACKAGE.parent / "docs" / "code.md").read_text()
 HEAVY = {"orbax", "flax", "tensorstore", "optax", "tensorflow"}
 
-ORDER = re.search(r"```order\n(.*?)```", DESIGN.read_text(), re.DOTALL)[1]
+ORDER = re.search(r"```order\n(.*?)```", MAP, re.DOTALL)[1]
 ORDER = [line.split()[0] for line in ORDER.splitlines()]
-MODULES = sorted(
+FIGURE = re.search(r"```mermaid\ngraph TD\n(.*?)```", MAP, re.DOTALL)[1]
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+PACKAGES = sorted(
     path.stem
     for path in PACKAGE.iterdir()
     if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
 )
-PACKAGES = [name for name in MODULES if (PACKAGE / name).is_dir()]
+# The packages whose files the map lists one by one.
+LISTED = {module.split(".")[0] for module in ORDER if "." in module}
 
 
-def files_of(module):
-    path = PACKAGE / module
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+def in_map(module):
+    """The line of the map that a file is in: its own, or its package's."""
+    package = module.split(".")[0]
+    return module if package in LISTED else package
 
 
 def imported(path):
-    """The modules of jscope that a file imports, anywhere in it, as ``a`` or ``a.b``."""
+    """The names in jscope that a file imports, anywhere in it, as ``a`` or ``a.b``."""
     package = ("jscope", *path.relative_to(PACKAGE).parts[:-1])
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -46,6 +55,17 @@ def imported(path):
     return inside
 
 
+@functools.cache
+def edges(module):
+    """The files that a file imports, also those in packages in packages."""
+    found = set()
+    for name in imported(FILES[module]):
+        parts = name.split(".")
+        tried = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        found |= {next((file for file in tried if file in FILES), parts[0])}
+    return frozenset(found - {module})
+
+
 def run(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -54,28 +74,39 @@ def run(code):
 
 def test_the_map_lists_every_file_once():
     assert len(set(ORDER)) == len(ORDER)
-    assert set(MODULES) <= set(ORDER), "add the new file to the map in docs/design.md"
-    assert set(ORDER) <= set(MODULES), "the map in docs/design.md lists a file that is gone"
+    there = set(map(in_map, FILES))
+    assert there <= set(ORDER), "add the new file to the map in docs/code.md"
+    assert set(ORDER) <= there, "the map in docs/code.md lists a file that is gone"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", FILES)
 def test_imports_point_up(module):
-    above = ORDER[: ORDER.index(module)]
-    for path in files_of(module):
-        siblings = {name.split(".")[0] for name in imported(path)} - {module}
-        # "from . import x" of the package's own __init__ gives no module at all.
-        later = siblings & set(MODULES) - set(above)
-        assert not later, f"{path.name} may not import {sorted(later)}"
-        assert siblings <= set(MODULES), siblings - set(MODULES)
+    place = ORDER.index(in_map(module))
+    for other in edges(module) - {""}:
+        if in_map(other) != in_map(module):
+            assert ORDER.index(in_map(other)) < place, f"{module} may not import {other}"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_files_of_a_package_do_not_import_in_a_circle(package):
-    graph = {}
-    for path in files_of(package):
-        inside = {name.split(".")[1] for name in imported(path) if name.startswith(package + ".")}
-        graph[path.stem] = inside & {other.stem for other in files_of(package)}
-    tuple(graphlib.TopologicalSorter(graph).static_order())
+def test_files_do_not_import_in_a_circle():
+    graph = {module: {file for file in edges(module) if file in FILES} for module in FILES}
+    assert len(tuple(graphlib.TopologicalSorter(graph).static_order())) == len(FILES)
+    nested = [module for module in FILES if module.startswith("_cli.formats.")]
+    assert nested
+    assert any(edges(module) & set(nested) for module in FILES if module not in nested)
+
+
+def test_the_figure_of_the_packages_shows_their_imports():
+    direct = {package: set() for package in PACKAGES}
+    for module in FILES:
+        package = module.split(".")[0]
+        direct[package] |= {file.split(".")[0] for file in edges(module)} - {package}
+
+    def reached(package):
+        return direct[package].union(*map(reached, direct[package]))
+
+    follows = {p: set().union(*map(reached, direct[p]), set()) for p in PACKAGES}
+    arrows = {f"{p} --> {other}" for p in PACKAGES for other in direct[p] - follows[p]}
+    assert {line.strip() for line in FIGURE.splitlines()} == arrows
 
 
 def test_importing_jscope_loads_not_even_jax():
@@ -89,11 +120,11 @@ def test_public_names_but_the_saver_load_nothing_heavy():
         "[getattr(jscope, name) for name in dir(jscope) if name != 'Saver']\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
-    assert "jscope._tree" in loaded
+    assert "jscope._tree.vartree" in loaded
     assert not {name.split(".")[0] for name in loaded} & HEAVY
 
 
-@pytest.mark.parametrize("module", ["_errors", "_names", "_table", "_matching"])
+@pytest.mark.parametrize("module", ["_errors", "_names.names", "_names.selectors", "_tree.text"])
 def test_the_first_rooms_need_the_standard_library_only(module):
     loaded = run(f"import jscope.{module}, json, sys; print(json.dumps(sorted(sys.modules)))")
     assert not {name.split(".")[0] for name in loaded} & {"jax", "numpy"}

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope import _initialize
 from jscope import initializers as init
 from jscope._errors import (
     InitializerCycleError,
@@ -25,6 +24,7 @@ from jscope._errors import (
     TreeMismatchError,
 )
 from jscope._keys import name_words
+from jscope._variables import initialize as _initialize
 
 KEY = jax.random.key(0)
 

@@ -14,9 +14,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jscope import _names
 from jscope import initializers as init
 from jscope._errors import InitializerError, JscopeError, VariableNameError
+from jscope._names import names as _names
 
 KEY = jax.random.key(0)
 FLOATS = [jnp.float32, jnp.bfloat16, jnp.float16]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jscope._errors import VariableNameError
-from jscope._names import CHARACTERS, check, check_root, join, split
+from jscope._names.names import CHARACTERS, check, check_root, join, split
 
 components = st.text(CHARACTERS, min_size=1, max_size=6).filter(lambda c: c not in (".", ".."))
 names = st.lists(components, min_size=1, max_size=5)

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope import _errors, _initial, _keys, _request
+from jscope import _errors, _keys
 from jscope import initializers as init
+from jscope._variables import initial as _initial
+from jscope._variables import request as _request
 
 KEY = jax.random.key(7)
 

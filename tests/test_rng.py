@@ -9,7 +9,7 @@ from keys_by_definition import key_by_definition
 
 import jscope as js
 from jscope._keys import fold_integer, name_words
-from jscope._sites import call_site
+from jscope._scope.call_sites import call_site
 
 ROOT = jax.random.key(7)
 

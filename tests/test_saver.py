@@ -14,12 +14,8 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Singl
 from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, numpy_dtype, raw
 
 import jscope as js
-from jscope._tree import from_values, structure_of
-from jscope.saver import (
-    Saver,
-    _packing,
-    _restoring,
-)
+from jscope._tree.vartree import from_values, structure_of
+from jscope.saver import Saver, _packing, _restoring
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope import _tree
 from jscope._errors import NameCollisionError, SelectorError, VariableNameError
-from jscope._names import CHARACTERS
-from jscope._selection import matching
+from jscope._names.names import CHARACTERS
+from jscope._tree import vartree as _tree
+from jscope._tree.selection import matching
 
 components = st.text("ab0-.", min_size=1, max_size=3).filter(lambda c: c not in (".", ".."))
 names = st.lists(components, min_size=1, max_size=4).map("/".join)

@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope import _initial
 from jscope import initializers as init
+from jscope._variables import initial as _initial
 
 P = PartitionSpec
 KEY = jax.random.key(3)

@@ -18,9 +18,9 @@ from jscope._errors import (
     ShapeMismatchError,
     VariableExistsError,
 )
-from jscope._sites import call_site, site_text
-from jscope._spec import AUTO_REUSE
-from jscope._usage import _MOST_TRACES
+from jscope._scope.call_sites import call_site, site_text
+from jscope._scope.usage import _MOST_TRACES
+from jscope._variables.spec import AUTO_REUSE
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 3))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jscope._table import bytes_text, table
+from jscope._tree.text import bytes_text, table
 
 cells = st.text("ab1 ,", max_size=8)
 

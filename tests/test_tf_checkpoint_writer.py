@@ -11,12 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tf_values import NUMBERS, SHAPES, same, values_of
 
-from jscope import (
-    CheckpointError,
-    CheckpointExistsError,
-    CheckpointValueError,
-    tf_checkpoint,
-)
+from jscope import CheckpointError, CheckpointExistsError, CheckpointValueError, tf_checkpoint
 from jscope.tf_checkpoint import Part, _shard
 
 

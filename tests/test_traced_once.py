@@ -10,7 +10,10 @@ import optax
 import pytest
 
 import jscope as js
-from jscope import _bound, _declaring, _names, _tree
+from jscope._names import names as _names
+from jscope._scope import bound as _bound
+from jscope._scope import declaring as _declaring
+from jscope._tree import vartree as _tree
 
 X = jnp.ones((2, 3))
 

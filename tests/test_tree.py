@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope import _tree
 from jscope._errors import (
     JscopeError,
     MissingVariableError,
@@ -28,6 +27,7 @@ from jscope._errors import (
     NestingError,
     VariableNameError,
 )
+from jscope._tree import vartree as _tree
 
 components = st.text("ab0-._Z", min_size=1, max_size=3).filter(lambda c: c not in (".", ".."))
 names = st.lists(components, min_size=1, max_size=4).map("/".join)

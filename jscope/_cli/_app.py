@@ -4,8 +4,6 @@ Of jscope's errors their facts are printed, not their hints: those are Python. W
 an option instead, it raises a `CommandError` that names it.
 
 Exit status: 0; 1 if ``diff`` finds a difference or ``verify`` damage; 2 for errors.
-
-Imports: `_error`, jscope's errors; click.
 """
 
 import importlib

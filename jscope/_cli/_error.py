@@ -1,7 +1,4 @@
-"""`CommandError`: what a command can't do, for `_app` to print.
-
-Imports: standard library only.
-"""
+"""`CommandError`: what a command can't do, for `_app` to print."""
 
 
 class CommandError(Exception):

@@ -1,7 +1,4 @@
-"""What the commands' arguments have in common.
-
-Imports: `_error`, jscope's `_matching` and `_paths`; click.
-"""
+"""What the commands' arguments have in common."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from .._errors import SelectorError
-from .._matching import Selector, matching, not_there, renamed, with_near_names
+from .._names.selectors import Selector, matching, not_there, renamed, with_near_names
 from .._paths import local
 from ._error import CommandError
 from .formats._protocol import Variable

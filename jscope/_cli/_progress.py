@@ -1,7 +1,4 @@
-"""A progress bar on standard error, if a person watches it.
-
-Imports: `_table` of jscope; Rich where there is a bar.
-"""
+"""A progress bar on standard error, if a person watches it."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -1,8 +1,6 @@
 """Statistics of an array, whatever its dtype, in bounded memory.
 
 All is computed in float64, `_CHUNK` elements at a time; of complex numbers, their magnitudes.
-
-Imports: NumPy.
 """
 
 import dataclasses

@@ -3,8 +3,6 @@
 On a terminal, names are folded at ``/`` to fit its width, and Rich sets the colours. Elsewhere, and
 if it is very long, a table is plain text, one line a row. Without a terminal Rich isn't loaded.
 JSON is the same everywhere.
-
-Imports: `_table` of jscope; Rich on a terminal.
 """
 
 import functools
@@ -15,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._table import table
+from .._tree.text import table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,7 +1,4 @@
-"""``jscope convert``: from one format to another, variable by variable.
-
-Imports: `_options`, `_error`, `_progress`, `_terminal`, `formats`; click, ml_dtypes and NumPy.
-"""
+"""``jscope convert``: from one format to another, variable by variable."""
 
 import dataclasses
 import functools
@@ -14,7 +11,7 @@ import numpy as np
 
 from .._dtypes import converted, lost_text
 from .._errors import CheckpointExistsError, CheckpointValueError, listed
-from .._table import bytes_text
+from .._tree.text import bytes_text
 from . import _options
 from ._error import CommandError
 from ._progress import progress

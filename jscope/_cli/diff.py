@@ -1,7 +1,4 @@
-"""``jscope diff``: what differs between two checkpoints, of whatever formats.
-
-Imports: `_options`, `_terminal`, `formats`; click and NumPy.
-"""
+"""``jscope diff``: what differs between two checkpoints, of whatever formats."""
 
 import math
 from typing import NamedTuple

@@ -1,13 +1,10 @@
-"""``jscope ls``: which variables a checkpoint has.
-
-Imports: `_options`, `_terminal`, `formats`; click.
-"""
+"""``jscope ls``: which variables a checkpoint has."""
 
 from collections.abc import Iterable, Mapping
 
 import click
 
-from .._table import bytes_text
+from .._tree.text import bytes_text
 from . import _options
 from ._terminal import Column, Row, is_terminal, print_json, print_table, say
 from .formats._opening import open_checkpoint

@@ -1,7 +1,4 @@
-"""``jscope plan``: bytes on each device of a mesh, for a model in a Python module.
-
-Imports: `_error`, `_options`, `_terminal`; click, and JAX when it is called.
-"""
+"""``jscope plan``: bytes on each device of a mesh, for a model in a Python module."""
 
 import ast
 import importlib
@@ -15,7 +12,7 @@ from typing import Any
 import click
 
 from .._errors import JscopeError, SelectorError, ShardingError
-from .._table import bytes_text
+from .._tree.text import bytes_text
 from . import _options
 from ._error import CommandError
 from ._terminal import Column, Row, print_json, print_table, say
@@ -172,8 +169,8 @@ def _rule(text: str) -> Any:
 
 
 def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> Any:
-    from .._declaration import Declaration
-    from .._declare import declare
+    from .._model.declaration import Declaration
+    from .._model.declare import declare
 
     found = _load(text)
     if isinstance(found, Declaration):

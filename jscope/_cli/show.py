@@ -1,7 +1,4 @@
-"""``jscope show``: one variable's statistics, histogram and values.
-
-Imports: `_options`, `_statistics`, `_terminal`, `formats`; click and NumPy.
-"""
+"""``jscope show``: one variable's statistics, histogram and values."""
 
 import itertools
 import re
@@ -12,7 +9,7 @@ import click
 import numpy as np
 
 from .._errors import near
-from .._table import bytes_text
+from .._tree.text import bytes_text
 from . import _options
 from ._error import CommandError
 from ._statistics import Statistics, statistics

@@ -1,7 +1,4 @@
-"""``jscope verify``: every checksum of a checkpoint.
-
-Imports: `_options`, `_progress`, `_terminal`, `formats`; click.
-"""
+"""``jscope verify``: every checksum of a checkpoint."""
 
 import warnings
 from collections.abc import Callable
@@ -10,7 +7,7 @@ from typing import Any
 import click
 
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning
-from .._table import bytes_text
+from .._tree.text import bytes_text
 from . import _options
 from ._progress import progress
 from ._terminal import print_json, say

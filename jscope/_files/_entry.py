@@ -1,7 +1,4 @@
-"""`Entry`: what is known of a variable in a file before its bytes are read.
-
-Imports: NumPy.
-"""
+"""`Entry`: what is known of a variable in a file before its bytes are read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

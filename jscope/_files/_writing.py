@@ -3,8 +3,6 @@
 The bytes go to a temporary file beside it, which is flushed to disk, linked to the name that was
 asked for, and unlinked. A link, unlike a rename, fails where that name is taken, also by who
 was faster.
-
-Imports: `_errors`; standard library.
 """
 
 import contextlib

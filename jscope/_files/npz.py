@@ -13,8 +13,6 @@ checked by every read. What NumPy's format leaves open is decided here:
   written.
 
 Source: NumPy 2.4, ``numpy/lib/_format_impl.py``.
-
-Imports: `_errors`, `_entry`, `_writing`; ml_dtypes and NumPy.
 """
 
 import copy

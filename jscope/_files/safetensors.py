@@ -19,8 +19,6 @@ name, as the library's own do, so that all are aligned.
 Source: https://github.com/huggingface/safetensors, README "Format" and
 ``safetensors/src/tensor.rs`` (0.8). Their library's NumPy side reads no bfloat16 and writes a whole
 dictionary at once, hence this file.
-
-Imports: `_errors`, `_entry`, `_writing`; ml_dtypes and NumPy.
 """
 
 import functools

@@ -1,16 +1,13 @@
-"""Comparing what is wanted with what a checkpoint has: every difference, in one message.
-
-Imports: `_compare`, `_dtypes`, `_errors` and the files beside this one; NumPy.
-"""
+"""Comparing what is wanted with what a checkpoint has: every difference, in one message."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._compare import signature, transposing
 from .._dtypes import can_convert
 from .._errors import near
+from .._tree.differences import signature, transposing
 from ._assignment import problems_of
 from ._checkpoint_names import SLOTS, Named
 from ._target import Assignment, Place, Target

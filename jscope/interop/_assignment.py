@@ -13,8 +13,6 @@ decides:
 
 A rule *speaks of* the variables of the tree that its right side could name: a name, what is below
 a scope, or below the part of a template before its first group.
-
-Imports: `_errors`; standard library.
 """
 
 import re

@@ -1,7 +1,4 @@
-"""What a checkpoint's variables are called, and which of them are read for what.
-
-Imports: `_errors`, `_matching`, `_names`, `tf_checkpoint`.
-"""
+"""What a checkpoint's variables are called, and which of them are read for what."""
 
 import os
 import re
@@ -10,8 +7,8 @@ from dataclasses import dataclass
 
 from .. import tf_checkpoint
 from .._errors import CheckpointValueError, near
-from .._matching import Selector, matching
-from .._names import DEBIASING
+from .._names.names import DEBIASING
+from .._names.selectors import Selector, matching
 
 _KEY_ENDING = "/.ATTRIBUTES/VARIABLE_VALUE"
 

@@ -1,15 +1,12 @@
-"""From a tree to a checkpoint's names and values: assignment rules, turned round.
-
-Imports: `_compare`, `_errors`, `tf_checkpoint` and the files beside this one; NumPy.
-"""
+"""From a tree to a checkpoint's names and values: assignment rules, turned round."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._compare import signature
 from .._errors import CheckpointValueError, listed
+from .._tree.differences import signature
 from ..tf_checkpoint import _dtypes
 from ._assignment import AssignmentMap, Function, Rule, read_rules
 from ._placing import Array

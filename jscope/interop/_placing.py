@@ -1,7 +1,4 @@
-"""From a NumPy array of a checkpoint to a value like a target's.
-
-Imports: `_weak_types`; JAX and NumPy.
-"""
+"""From a NumPy array of a checkpoint to a value like a target's."""
 
 import contextlib
 from typing import Any

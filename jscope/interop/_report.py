@@ -1,12 +1,9 @@
-"""What a restore did, variable by variable.
-
-Imports: `_table`.
-"""
+"""What a restore did, variable by variable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .._table import table
+from .._tree.text import table
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,8 +2,6 @@
 
 Names, shapes and dtypes are compared before values are read. Only what goes through a function
 is read for that, since only the function knows what it makes of it.
-
-Imports: `_dtypes`, `_errors`, `_tree` and the files beside this one; NumPy.
 """
 
 from collections.abc import Mapping
@@ -13,7 +11,7 @@ import numpy as np
 
 from .._dtypes import Lost, cannot_convert, converted, lost_text
 from .._errors import CheckpointValueError, TreeMismatchError, listed
-from .._tree import VarTree, from_flat
+from .._tree.vartree import VarTree, from_flat
 from ._account import Policy, account
 from ._checkpoint_names import Named
 from ._placing import Array, like

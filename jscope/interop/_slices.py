@@ -1,7 +1,4 @@
-"""Slices of stacks: where ``layers/3/w`` is in ``layers/w``.
-
-Imports: nothing of jscope's.
-"""
+"""Slices of stacks: where ``layers/3/w`` is in ``layers/w``."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence

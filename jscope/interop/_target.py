@@ -1,7 +1,4 @@
-"""What is restored into, and which of its variables each rule fills.
-
-Imports: `_errors`, `_matching`, `_tree`, `saver` and the files beside this one; JAX and NumPy.
-"""
+"""What is restored into, and which of its variables each rule fills."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,8 +9,8 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointValueError, listed
-from .._matching import Selector, matching
-from .._tree import as_tree
+from .._names.selectors import Selector, matching
+from .._tree.vartree import as_tree
 from ..saver._target import asked_for, check_shardings
 from ._assignment import AssignmentMap, Rule, Through, read_rules
 from ._checkpoint_names import Named

@@ -25,8 +25,8 @@ from typing import Any
 from flax import serialization
 
 from .._errors import NestingError, TreeMismatchError, listed, near
-from .._names import below
-from .._tree import VarTree, from_values, structure_of
+from .._names.names import below
+from .._tree.vartree import VarTree, from_values, structure_of
 
 
 def to_state_dict(tree: VarTree) -> dict[str, Any]:

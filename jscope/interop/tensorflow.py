@@ -2,9 +2,6 @@
 
 `load` reads a checkpoint as a tree, `restore` reads it into a model's variables under other
 names, and `export` writes a tree as a checkpoint that TensorFlow restores.
-
-Imports: `_errors`, `_keys`, `_selection`, `_tree`, `sharding`, `tf_checkpoint` and the files
-beside this one; JAX and NumPy.
 """
 
 import os
@@ -17,10 +14,10 @@ import numpy as np
 from .. import tf_checkpoint
 from .._errors import CheckpointValueError, VariableNameError
 from .._keys import check_key
-from .._matching import Selector
-from .._names import check
-from .._selection import select as select_from
-from .._tree import VarTree, from_flat
+from .._names.names import check
+from .._names.selectors import Selector
+from .._tree.selection import select as select_from
+from .._tree.vartree import VarTree, from_flat
 from ..sharding import mesh_for_init
 from . import _exporting
 from ._account import Policy

@@ -13,8 +13,6 @@ floating, complex; integers go to other integers if each value is exact; keys ar
 converted. With ``reshape`` the shape may differ, if the number of elements does not; but a shape
 that is the other one with its axes in another order is an error unless the variable is named: the
 value was most probably transposed, and would be other weights if its elements kept their order.
-
-Imports: `_compare`, `_dtypes`, `_errors`, `_entries`, `_python`, `_values`; JAX and NumPy.
 """
 
 import dataclasses
@@ -26,9 +24,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compare import transposing
 from .._dtypes import number_kind
 from .._errors import near
+from .._tree.differences import transposing
 from ._entries import Entry
 from ._python import is_python, python_dtype
 from ._values import dtype_name

@@ -3,8 +3,6 @@
 Each process tells the others a digest of each argument. If two differ, all of them tell the
 argument itself, and all raise one and the same error. What differs in the bytes of values is found
 when they have been written: see `_snapshot.merge`.
-
-Imports: `_errors`, `_entries`, `_processes`; standard library.
 """
 
 import hashlib

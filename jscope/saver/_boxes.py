@@ -4,8 +4,6 @@ An array is needed in *regions*, one per shard of the target, and was saved in *
 shard of what was saved, each with a checksum. A checksum needs all of its chunk, and so does
 whatever reads one from disk; so chunks are what is read, straight into the region that holds
 one, or aside, and from there into each region that meets it.
-
-Imports: `_entries`; NumPy.
 """
 
 import math

@@ -2,8 +2,6 @@
 
 The checksum of an array is that of its elements' bytes in C order, as NumPy holds them in memory
 on a little-endian machine. It is computed where the array is, without a copy if it is contiguous.
-
-Imports: `_entries`; google-crc32c (with no Python of its own: 13 GB/s), NumPy.
 """
 
 from collections.abc import Sequence

@@ -11,8 +11,6 @@
 A process that dies leaves the old or the new, whenever it dies: before 3. the old, with a workplace
 that the next Saver removes; after it the new. An evicted checkpoint is out of the state file before
 it is touched, and out of its place, whole, before the first of its files is removed.
-
-Imports: `_errors` and the files beside this one that need no JAX.
 """
 
 import contextlib

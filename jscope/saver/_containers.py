@@ -15,8 +15,6 @@ A description is one of
 =============================  ================================================================
 
 Code is never named, so a class of the user's comes back as a dict.
-
-Imports: `_errors`, `_names`, `_tree`; JAX.
 """
 
 import dataclasses
@@ -27,8 +25,8 @@ from typing import Any
 import jax
 
 from .._errors import JscopeError
-from .._names import check
-from .._tree import VarTree, from_flat
+from .._names.names import check
+from .._tree.vartree import VarTree, from_flat
 
 Item = tuple[str, Any]
 

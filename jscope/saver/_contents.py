@@ -6,8 +6,6 @@ ever a path. So nothing outside the directory is opened, and nothing is told of 
 
 Only regular files count. A symbolic link is not followed, wherever it leads: a link can name any
 file of the machine. The directory itself may be one, as a step on another disk is.
-
-Imports: standard library only.
 """
 
 import contextlib

@@ -1,7 +1,4 @@
-"""Files and directories: made durable, renamed, exchanged, removed after a failure.
-
-Imports: `_errors`; standard library.
-"""
+"""Files and directories: made durable, renamed, exchanged, removed after a failure."""
 
 import contextlib
 import ctypes

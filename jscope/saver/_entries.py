@@ -3,8 +3,6 @@
 `Entry.from_json` takes nothing that contradicts itself: an entry that it returns has a dtype of the
 format, a stored array that follows from the value's shape and dtype, and chunks that cover it.
 Whether the bytes are there as well is what `_source` compares, before it allocates anything.
-
-Imports: `_dtypes`, `_members`, `_python`; NumPy.
 """
 
 import dataclasses

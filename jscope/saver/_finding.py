@@ -3,9 +3,6 @@
 A step is *sound* if its index is, and its other files have the sizes, and small ones the
 checksums, that stand there. Others may save, replace and remove steps meanwhile, so what was
 found may be gone a moment later; `has_changed` tells that from damage.
-
-Imports: `_errors`, `_paths`, `tf_checkpoint`, `_foreign`, `_index`, `_listing`, `_source`,
-`_state`; standard library.
 """
 
 import os

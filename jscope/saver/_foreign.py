@@ -9,9 +9,6 @@
 | Flax before Orbax | a file that is one map in MessagePack |
 
 Steps are directories or files called by a number, or by a word, ``_`` and a number.
-
-Imports: `_errors`, `_files`, `tf_checkpoint`, `_orbax_trees`, `_entries`, `_boxes`, `_values`;
-Flax on use.
 """
 
 import re

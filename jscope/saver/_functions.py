@@ -2,8 +2,6 @@
 
 Source: ``tf.train``, TensorFlow 1.15, ``python/training/checkpoint_management.py`` and
 ``python/training/checkpoint_utils.py``.
-
-Imports: `_paths` and the files beside this one; standard library.
 """
 
 import os

@@ -4,8 +4,6 @@ On a CPU what one device has is seen, not copied: NumPy's view holds the buffer,
 buffer that is held, whether its array is deleted or donated. Any other host copy is kept by JAX
 with the array that was asked for it, as long as that lives: here it is asked of arrays of our own,
 over the same buffers.
-
-Imports: `_processes`; JAX and NumPy.
 """
 
 from typing import Any

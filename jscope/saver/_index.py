@@ -45,8 +45,6 @@ The index is one JSON object, as `_sealed` says::
 A reader refuses a ``version`` that it does not know. An index may come from anyone, its checksum
 too; what is taken from it is checked here and in `_entries`, once, and compared with what is in the
 directory by `check_files` and `_source`, before anything is allocated or opened.
-
-Imports: `_contents`, `_entries`, `_members`, `_sealed`; standard library.
 """
 
 import dataclasses

@@ -6,8 +6,6 @@ no file says which there are: what is there is there.
 **One exception.** Where the file system can't exchange two directories, overwriting step 12 moves
 the old one to ``replaced-12`` in the workplace, then the new one to ``12``. Between the two the
 old one counts, so that there is a step 12 at every moment.
-
-Imports: `_index`, `_workplace`; standard library.
 """
 
 import contextlib

@@ -3,8 +3,6 @@
 An index and a state file may come from anyone, so nothing is taken from them but by these
 functions. ``bool`` is not a number here, though it is Python's; numbers are finite, and whole
 numbers are below 2^63, which NumPy's and the system's are too.
-
-Imports: standard library only.
 """
 
 import math

@@ -1,8 +1,6 @@
 """The user's metadata: what JSON holds, and nothing that it would change.
 
 Numbers and strings of NumPy, and arrays without axes, are stored as Python's of the same value.
-
-Imports: `_dtypes`, `_errors`; JAX and NumPy.
 """
 
 import dataclasses

@@ -8,8 +8,6 @@ saved alike.
 
 No two leaves have one name, and a name is not empty, does not end with ``/`` (of which Orbax
 knows nothing) and can be spelled in UTF-8. ``None`` is a leaf here, so that it is saved as such.
-
-Imports: `_errors`, `_tree`; JAX.
 """
 
 from collections import Counter
@@ -19,7 +17,7 @@ from typing import Any
 import jax
 
 from .._errors import CheckpointValueError, listed
-from .._tree import VarTree, leaf_name
+from .._tree.vartree import VarTree, leaf_name
 
 
 def as_pytree(tree: Any) -> Any:

@@ -1,7 +1,4 @@
-"""A checkpoint as a mapping from names to variables that are read when they are asked for.
-
-Imports: `_errors`, `_table`, `_tree` and the files beside this one; JAX and NumPy.
-"""
+"""A checkpoint as a mapping from names to variables that are read when they are asked for."""
 
 import math
 import weakref
@@ -12,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from .._errors import CheckpointError, MissingVariableError, near
-from .._table import bytes_text, table
-from .._tree import VarTree, from_flat
+from .._tree.text import bytes_text, table
+from .._tree.vartree import VarTree, from_flat
 from ._account import signature_text
 from ._boxes import Box, whole
 from ._entries import Entry

@@ -14,8 +14,6 @@ What the rest of the Saver may rely on (tried with 0.12.8; ``tests/test_saver_or
 * **Saves must take turns**, in the whole process; `_one_call_at_a_time` says why.
 
 Orbax, and TensorStore with it, is imported by the first save of a large array.
-
-Imports: Orbax, JAX and NumPy.
 """
 
 import contextlib

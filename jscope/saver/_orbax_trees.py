@@ -10,8 +10,6 @@ told by the arrays themselves. ``array_metadatas`` has the implementation of PRN
 ``_strings.json`` the strings.
 
 Tried with what Orbax 0.12.0 and 0.12.8 write, v0 and v1, and by a test for each.
-
-Imports: `_errors` and the files beside this one; JAX.
 """
 
 import functools

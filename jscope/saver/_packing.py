@@ -6,8 +6,6 @@ in that time. So arrays of up to `LIMIT` bytes are written here.
 The file has no header. Each array's bytes, in C order and little-endian, begin at the offset
 that its entry in the index gives, a multiple of `ALIGNMENT`, so that a mapped file can be an
 array on a CPU without a copy. Between arrays there are zeros.
-
-Imports: `_checksums`, `_entries`; NumPy.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""A save under way, and the end of the program, which waits for it.
-
-Imports: standard library.
-"""
+"""A save under way, and the end of the program, which waits for it."""
 
 import functools
 import sys

@@ -5,8 +5,6 @@ that is one, else a `jax.Array` with the leaf's sharding. It is committed to tho
 leaf is, as an array that was placed on purpose; a leaf that is abstract without a sharding, or
 was made by plain JAX code, gives an array that JAX may move to where others are. It is as weakly
 typed as the leaf, so that a function which was traced for the leaf is not traced again.
-
-Imports: `_dtypes`, `_errors` and the files beside this one; JAX and NumPy.
 """
 
 import contextlib

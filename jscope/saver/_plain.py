@@ -10,8 +10,6 @@ Not every name that a directory may have is one for them (TensorStore 0.1.86, Or
 
 Such a directory gets a symbolic link in the system's directory for temporary files, and they are
 given the link.
-
-Imports: `_errors`; standard library.
 """
 
 import contextlib

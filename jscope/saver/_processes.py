@@ -3,8 +3,6 @@
 They all call the same methods in the same order. What one of them finds wrong is told to all, so
 that none waits for another that has given up; and if one dies, the coordination service of JAX
 tells the others, whose barriers then fail. In a program of one process all of this is nothing.
-
-Imports: `_errors`, `_orbax`; JAX and NumPy.
 """
 
 import json

@@ -2,8 +2,6 @@
 
 It is drawn on a terminal only, from the second second on, by a thread that looks four times a
 second. Rich is imported when there is something to draw.
-
-Imports: standard library.
 """
 
 import contextlib

@@ -12,8 +12,6 @@ were, of the same type, to the last bit:
 ``python str``          itself
 ``python bytes``        hexadecimal digits
 ======================  =====================================================================
-
-Imports: standard library only.
 """
 
 import struct

@@ -4,8 +4,6 @@ Arrays are read in the order of the target, chunk by chunk, with as many at once
 allows; a chunk's checksum is compared as soon as it is there, and an array goes to its devices as
 soon as its chunks are. So beside the result there is in memory what is in flight, never a second
 copy of the tree; and nothing is returned before all is verified.
-
-Imports: `_dtypes`, `_errors`, `_boxes`, `_checksums`, `_entries`, `_placing`, `_source`; JAX.
 """
 
 import dataclasses

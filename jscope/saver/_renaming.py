@@ -9,8 +9,6 @@ keeps of such an average, in two variables below its name, may be left then, lik
 A name, or all below a scope, may go to several names at once, written as a tuple: weights that two
 variables of the target share are saved once, and
 ``rename={"embedding/w": ("embedding/w", "head/w")}`` restores both.
-
-Imports: `_errors`, `_matching`, `_names`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -23,8 +21,8 @@ from .._errors import (
     VariableNameError,
     listed,
 )
-from .._matching import mentioned, not_there, renamed, with_near_names
-from .._names import DEBIASING
+from .._names.names import DEBIASING
+from .._names.selectors import mentioned, not_there, renamed, with_near_names
 
 NewNames: TypeAlias = str | tuple[str, ...]
 Rename: TypeAlias = Mapping[str, NewNames] | Callable[[str], NewNames]

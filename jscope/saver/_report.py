@@ -1,13 +1,10 @@
-"""What a restore did, variable by variable.
-
-Imports: `_table`.
-"""
+"""What a restore did, variable by variable."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from .._table import bytes_text, table
+from .._tree.text import bytes_text, table
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -3,8 +3,6 @@
 In order: the saved names get other names; selectors pick leaves of the target; names, shapes and
 dtypes are compared, and every difference is told; only then arrays are read. A checkpoint that
 is replaced or removed meanwhile is looked for anew.
-
-Imports: `_errors`, `_keys`, `_matching`, `_tree`, `sharding` and the files beside this one.
 """
 
 import contextlib
@@ -15,16 +13,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from .._errors import (
-    CheckpointError,
-    CheckpointValueError,
-    JscopeError,
-    TreeMismatchError,
-    listed,
-)
+from .._errors import CheckpointError, CheckpointValueError, JscopeError, TreeMismatchError, listed
 from .._keys import check_key
-from .._matching import Selector
-from .._tree import VarTree
+from .._names.selectors import Selector
+from .._tree.vartree import VarTree
 from ..sharding import mesh_for_init
 from ._account import Policy, account, signature, signature_text, stands_for_python
 from ._finding import cannot_be_read, has_changed, open_checkpoint

@@ -1,7 +1,4 @@
-"""Which checkpoints a directory keeps: a function of what is known of them.
-
-Imports: `_errors`, `_state`; standard library.
-"""
+"""Which checkpoints a directory keeps: a function of what is known of them."""
 
 import dataclasses
 import math

@@ -12,8 +12,6 @@ What makes a checkpoint one, and what is removed after it, is told in `_committi
 **Async.** `Saver.save_async` returns once the arrays are snapshot; a thread does the rest. One is
 in flight per directory, and its failure is raised once, by whatever is called next. A program that
 ends waits for its saves, and prints the failures that nobody saw.
-
-Imports: `_errors`, `_matching`, `sharding` and the files beside this one; JAX.
 """
 
 import os
@@ -26,7 +24,7 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointValueError
-from .._matching import Selector
+from .._names.selectors import Selector
 from ..sharding import AnyMesh, Rules
 from ._account import Policy
 from ._finding import newest_step, open_checkpoint

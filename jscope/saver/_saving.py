@@ -1,7 +1,4 @@
-"""The saving half of a Saver: its verbs, from what the caller gives to what `_writing` takes.
-
-Imports: `_errors`, `_matching` and the files beside this one.
-"""
+"""The saving half of a Saver: its verbs, from what the caller gives to what `_writing` takes."""
 
 import contextlib
 import os

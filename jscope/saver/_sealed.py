@@ -8,8 +8,6 @@ One object in UTF-8, on one line. Its first members are ``format`` and ``version
 The checksum tells of damage, not of who wrote the file: anyone can compute it. So the members may
 be anything that JSON holds, and are read by the functions of `_members`. Of a member that is there
 twice, the last one counts.
-
-Imports: `_checksums`, `_members`; standard library.
 """
 
 import json

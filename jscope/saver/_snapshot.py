@@ -5,8 +5,6 @@ as Orbax is given the same ones: see `_host`. NumPy's own arrays, which the call
 save goes on without him, are copied if they are packed, and by Orbax if not.
 
 Of what each process knows of its shards, the first process makes the entries: see `merge`.
-
-Imports: `_errors` and the files beside this one; JAX and NumPy.
 """
 
 import dataclasses

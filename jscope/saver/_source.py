@@ -2,8 +2,6 @@
 
 A source knows what is saved, without having read any of it, and fills boxes of arrays. What
 they mean (dtypes in disguise, keys, checksums, placement) is told elsewhere.
-
-Imports: `_boxes`, `_containers`, `_contents`, `_entries`, `_index`, `_packing`, `_tensors`; NumPy.
 """
 
 import bisect

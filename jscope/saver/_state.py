@@ -14,8 +14,6 @@ It is one JSON object, as `_sealed` says, replaced as a whole after each save::
 **A memory, never the proof.** Which checkpoints there are is what the directory says: one that is
 not in the file is found and counted, one that is gone is not. If the file is gone, all there are
 are as any other; if it is damaged, they are all kept for good, since one of them may have been.
-
-Imports: `_errors`, `_contents`, `_index`, `_members`, `_sealed`; standard library.
 """
 
 import dataclasses

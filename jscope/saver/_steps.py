@@ -1,7 +1,4 @@
-"""What a caller may give as a step.
-
-Imports: `_errors`; NumPy.
-"""
+"""What a caller may give as a step."""
 
 import operator
 import os

@@ -1,8 +1,6 @@
 """Writing a checkpoint one variable at a time, for what is larger than memory.
 
 All arrays go to the packed file, one after the other. Index, checksums and commit are a save's.
-
-Imports: `_errors` and the files beside this one; NumPy.
 """
 
 import dataclasses

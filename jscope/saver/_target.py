@@ -3,8 +3,6 @@
 Any pytree may be: a `VarTree`, a declaration, or a training state of tuples, dataclasses and
 dictionaries. A leaf's name is its place in the pytree, components joined by ``/``; in a `VarTree`
 that is the variable's name. None is a leaf, and so are numbers and strings of Python.
-
-Imports: `_errors`, `_matching`, `_tree`, `_naming`, `_python`, `_values`; JAX and NumPy.
 """
 
 import dataclasses
@@ -16,8 +14,8 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointValueError, listed
-from .._matching import Selector, matching
-from .._tree import VarTree
+from .._names.selectors import Selector, matching
+from .._tree.vartree import VarTree
 from ._naming import flatten
 from ._python import python_dtype
 from ._values import dtype_name, left_out

@@ -7,8 +7,6 @@ of Orbax's own load; an absent array is an error; nothing but what is asked for 
 memory where it is to be; and the processes of a program need not meet for it.
 
 What is read may come from anyone: see `Tensors.check`.
-
-Imports: `_contents`, `_entries`, `_plain`; TensorStore, on use; NumPy.
 """
 
 import functools

@@ -1,7 +1,4 @@
-"""Saving when the system wants the program to end: SIGTERM, as preemption sends it.
-
-Imports: `_errors`, `_processes`; standard library.
-"""
+"""Saving when the system wants the program to end: SIGTERM, as preemption sends it."""
 
 import signal
 import threading

@@ -2,8 +2,6 @@
 
 One asynchronous save is in flight at a time. Every call first waits for it, and raises its failure
 if nobody has seen it, once, without doing anything else.
-
-Imports: `_errors`, `_paths` and the files beside this one.
 """
 
 import contextlib

@@ -8,8 +8,6 @@ Most arrays are stored as they are. The rest is told here, one rule each:
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
 So every value is stored to the last bit, NaNs and negative zeros too; `_placing` reads them.
-
-Imports: `_dtypes`, `_errors` and the files beside this one; JAX and NumPy.
 """
 
 import dataclasses

@@ -2,8 +2,6 @@
 
 TF1's two forms: a list, here of selectors, whose variables are saved by their own names; or a dict
 from saved names to variables' names.
-
-Imports: `_errors`, `_matching`, `_naming`.
 """
 
 from collections import Counter
@@ -11,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 from .._errors import CheckpointValueError, MissingVariableError, listed, near
-from .._matching import Selector, matching
+from .._names.selectors import Selector, matching
 from ._naming import check_names
 
 VarList: TypeAlias = Mapping[str, str] | Collection[Selector]

@@ -1,7 +1,4 @@
-"""Reading all of a checkpoint, and nothing of it to a device, to see whether it is what was saved.
-
-Imports: `_errors` and the files beside this one; NumPy.
-"""
+"""Reading all of a checkpoint, without a device, to see whether it is what was saved."""
 
 from collections.abc import Iterator
 

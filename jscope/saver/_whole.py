@@ -3,8 +3,6 @@
 The result is what was saved: a `VarTree`, or the containers of the pytree. Where only a part is
 asked for, or names are changed, and where a checkpoint says nothing of containers, as files of
 TensorFlow, safetensors and NumPy don't, it is a `VarTree`.
-
-Imports: `_errors`, `_matching`, `_names`, `_tree` and the files beside this one; JAX and NumPy.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,9 +13,9 @@ import jax
 import numpy as np
 
 from .._errors import MissingVariableError, VariableNameError, listed, near
-from .._matching import Selector, matching
-from .._names import check
-from .._tree import from_flat
+from .._names.names import check
+from .._names.selectors import Selector, matching
+from .._tree.vartree import from_flat
 from ._entries import Entry
 from ._python import is_python, python_value
 from ._source import Source

@@ -7,8 +7,6 @@ an evicted one. Nothing in it is ever listed, with one exception: see `_listing`
 Its owner holds a lock (``flock``) on the file ``lock`` in it. The system drops the lock when the
 process dies, however it dies, so a workplace whose lock can be taken belongs to nobody. A number
 of the process would not do: numbers are given again, and are of one machine.
-
-Imports: `_disk`; standard library.
 """
 
 import contextlib

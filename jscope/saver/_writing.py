@@ -8,8 +8,6 @@ arrays and tells what it knows of them in a file ``part-<process>.json`` of the 
 one writes the packed arrays, waits for all parts, makes the index of them and commits. A process
 that failed tells no part, and one that died comes to no barrier: then there is no checkpoint, and
 the others raise.
-
-Imports: `_errors` and the files beside this one.
 """
 
 import dataclasses

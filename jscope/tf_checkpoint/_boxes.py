@@ -19,8 +19,6 @@ what they mean::
               bits are then inverted. 0 is 80, 63 is BF, 64 is C0 40, -1 is 7F
 
 A whole axis is start 0, length -1. Such keys begin with a zero byte and come before all names.
-
-Imports: the spans beside this file, standard library.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 ::
 
-    PREFIX.index                   a table, see `_table`
+    PREFIX.index                   a table, see `_tree.text`
     PREFIX.data-00000-of-00002     values, one after the other, without gaps; a file per shard
 
 The row of the empty key, the first, is the header; the others are entries. Their key is a
@@ -24,8 +24,6 @@ bytes, before they are swapped if the bundle is big-endian. No two entries share
 
 A partitioned variable has an entry with the whole shape and its ``slices``, without a place,
 and another one for each part.
-
-Imports: what is beside this file, NumPy, standard library.
 """
 
 import itertools

@@ -1,7 +1,4 @@
-"""A checkpoint as a lazy mapping, and the functions that TensorFlow has for reading one.
-
-Imports: what is beside this file, NumPy, standard library.
-"""
+"""A checkpoint as a lazy mapping, and the functions that TensorFlow has for reading one."""
 
 import os
 from collections.abc import Iterator, Mapping

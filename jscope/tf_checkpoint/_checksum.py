@@ -8,8 +8,6 @@ stored as ``0xC78AB0E5``.
 
 The library holds the interpreter's lock while it sums, 11 GB a second here, so long runs of
 bytes go to it in pieces.
-
-Imports: google_crc32c, NumPy.
 """
 
 import google_crc32c

@@ -5,8 +5,6 @@ header says otherwise. Those of less than a byte (int4, uint4, int2, uint2, floa
 each. The quantized integers are read as the integers they are. Strings are arrays of ``bytes``,
 of dtype object. A variant (a serialized TensorFlow object) or a resource is listed, but can't be
 read; a reference (a number above 100) is never stored.
-
-Imports: ml_dtypes, NumPy.
 """
 
 from typing import Any

@@ -1,7 +1,4 @@
-"""One variable of a checkpoint: what is known of it, and its values on access.
-
-Imports: boxes and errors, NumPy, standard library.
-"""
+"""One variable of a checkpoint: what is known of it, and its values on access."""
 
 import math
 from collections.abc import Sequence

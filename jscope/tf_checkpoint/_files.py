@@ -4,8 +4,6 @@ Nothing is read until someone looks: a page of the file comes when a byte of it 
 an array over the mapping costs no memory of its own. The mapping lives as long as the last
 array over it. A file that another process cuts short while it is mapped can't be read safely
 by anyone; TensorFlow and `Writer` replace files instead, which leaves a mapping as it was.
-
-Imports: the spans beside this file, jscope's errors, NumPy, standard library.
 """
 
 import contextlib

@@ -9,8 +9,6 @@ and keep the graph of objects in a string under `KEY`::
 
 A variable's *full name* is the one it had in TensorFlow 1. The edges between nodes may form
 circles; they are not needed, and not followed.
-
-Imports: spans and entries beside this file, standard library.
 """
 
 from collections.abc import Container

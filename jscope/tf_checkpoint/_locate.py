@@ -13,8 +13,6 @@ a directory                                  the latest one that its file ``chec
 
 What a URL is, is told in `_paths`. Where two checkpoints could be meant, it is an error
 that lists them.
-
-Imports: files, state file and table beside this, jscope's errors and paths, standard library.
 """
 
 import glob

@@ -12,8 +12,6 @@ there are no elements::
 
 Numbers may be packed, all in one field, or one to a field; both are the same numbers one after
 the other. Other dtypes (bfloat16, uint32, uint64, all that came later) have no field.
-
-Imports: dtypes and spans beside this file, NumPy, standard library.
 """
 
 from typing import Any

@@ -3,8 +3,6 @@
 The bytes go to a temporary name. Where the system can be told so, it begins to write them while
 more are coming, so that less is left to wait for at the end: a bundle of 1 GB is on disk after
 0.5 s here instead of 0.8.
-
-Imports: checksums and strings beside this file, NumPy, standard library.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Saved tensor slices, TensorFlow's first checkpoint format ("V1"), reading only.
 
 A checkpoint is one file, or several called ``NAME-00000-of-00002``; each is a table, see
-`_table`. The row of the empty key says what is in its file, the others hold values, each under
+`_tree.text`. The row of the empty key says what is in its file, the others hold values, each under
 the key of a part of a variable (see `_boxes`)::
 
     ""     SavedTensorSlices { 1 meta: SavedTensorSliceMeta { 1 tensor*: SavedSliceMeta;
@@ -12,8 +12,6 @@ the key of a part of a variable (see `_boxes`)::
 A variable that isn't partitioned has one slice, all axes whole. The parts of one variable may
 be in several files. What a TensorProto holds is said by `_packed`; shape and dtype are not in
 it. There are no checksums but those of the table's blocks.
-
-Imports: what is beside this file, NumPy, standard library.
 """
 
 import math

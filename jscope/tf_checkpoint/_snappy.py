@@ -16,8 +16,6 @@ No element gives more than 64 bytes for three, so a block that claims more than 
 size is refused before the first byte; the result is never longer than what was claimed.
 
 A library was considered: the well-kept ones allocate whatever length a block claims.
-
-Imports: the spans beside this file.
 """
 
 from ._span import Span

@@ -17,8 +17,6 @@ int64 is its two's complement, in ten bytes.
     5 FIXED32   4 bytes, little-endian
 
 Numbers that a reader doesn't know are skipped. The groups of old, wire 3 and 4, are refused.
-
-Imports: jscope's errors, standard library.
 """
 
 from collections.abc import Iterator, Mapping

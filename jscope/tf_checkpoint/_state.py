@@ -12,8 +12,6 @@ The first is the latest; the others are from old to new, the last of them the la
 ``tf.train.Saver`` writes no times. A path that isn't absolute starts at the directory. Strings
 are in double or single quotes, with C's escapes (bytes in octal or hexadecimal), and pieces side
 by side are one; ``#`` begins a comment.
-
-Imports: files beside this one, jscope's errors and paths, standard library.
 """
 
 import os

@@ -8,8 +8,6 @@ The checksum is a masked CRC-32C of the lengths, each as a u32 if it fits and a 
 as the varint that is stored. The entry's own checksum goes over those lengths, the four bytes
 of the checksum, and the bytes of the strings. In a big-endian bundle these numbers are
 big-endian, but not the varints. An empty tensor is its checksum alone, or nothing at all.
-
-Imports: the spans and checksums beside this file, NumPy, standard library.
 """
 
 from collections.abc import Iterable

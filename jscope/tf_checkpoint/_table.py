@@ -25,8 +25,6 @@ Blocks of data don't overlap, and come in the order of the index.
 Shared prefixes could make keys of a small file fill any memory, since each may repeat all of
 the one before. TensorFlow's restarts allow 16 times what is stored, and so does this file; a
 block that Snappy made smaller counts as at most four times its stored size.
-
-Imports: the files, spans, checksums and Snappy beside this file.
 """
 
 from bisect import bisect_left

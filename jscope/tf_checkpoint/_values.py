@@ -1,7 +1,4 @@
-"""What a writer takes for a tensor, and the bytes that are stored of it.
-
-Imports: what is beside this file, NumPy, standard library.
-"""
+"""What a writer takes for a tensor, and the bytes that are stored of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

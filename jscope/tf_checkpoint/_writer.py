@@ -3,8 +3,6 @@
 A checkpoint appears at once or not at all: data files first, then the index, each under a
 temporary name, forced to disk, and renamed. Without the index there is no checkpoint. A file that
 was left by a writer that died is called ``*.tempstate*``, and may be deleted.
-
-Imports: what is beside this file, jscope's errors and paths, NumPy, standard library.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""Making a new checkpoint in a format by its name.
-
-Imports: `_opening` and `_protocol`, and a format's own file when it is asked for.
-"""
+"""Making a new checkpoint in a format by its name."""
 
 import os
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""Checkpoints of one file: npz and safetensors.
-
-Imports: `_protocol`, jscope's `_files`.
-"""
+"""Checkpoints of one file: npz and safetensors."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 A file is told by its first bytes, a directory by what is in it. What is neither npz nor safetensors
 nor a directory of a Saver's or Orbax's is given to `tf_checkpoint`, which knows how a
 TensorFlow checkpoint may be spelled, and what to say if there is none.
-
-Imports: the files beside this one, each when it is needed.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""What a command knows of a checkpoint, whatever its format.
-
-Imports: NumPy.
-"""
+"""What a command knows of a checkpoint, whatever its format."""
 
 import dataclasses
 import re

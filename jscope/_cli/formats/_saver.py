@@ -1,7 +1,4 @@
-"""Checkpoints in directories: of `jscope.Saver`, and of Orbax and others.
-
-Imports: `_protocol`, `_error`; jscope's saver, and with it JAX, when it is needed.
-"""
+"""Checkpoints in directories: of `jscope.Saver`, and of Orbax and others."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,4 @@
-"""TensorFlow's checkpoints, V1 and V2.
-
-Imports: `_protocol`, jscope's tf_checkpoint.
-"""
+"""TensorFlow's checkpoints, V1 and V2."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,0 +1,1 @@
+"""What is made of a model: declarations, initial values, updates, templates, plans."""

@@ -1,0 +1,384 @@
+"""`Declaration`: all that is known of a model's variables, beside their values.
+
+All metadata of variables lives here; it is never boxed around arrays nor part of a tree's
+structure, so a restored tree, a gradient and a tree of parameters are one type with one
+structure.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import NamedSharding
+
+from .._errors import (
+    MissingVariableError,
+    SelectorError,
+    ShardingError,
+    TrainableWarning,
+    TreeMismatchError,
+    listed,
+    near,
+)
+from .._keys import check_key
+from .._tree.differences import differences
+from .._tree.selection import Selector, matching, partition
+from .._tree.vartree import VarTree, as_tree, from_flat
+from .._variables.collections import GraphKeys, in_scope
+from .._variables.initial import put
+from .._variables.initialize import initialize
+from .._variables.spec import VariableSpec
+from ..sharding import AnyMesh, Rules, mesh_for_init, named_shardings
+from . import plan as _plan
+from . import slices as _of_slices
+from .table import declaration_text
+
+
+class Declaration(Mapping[str, VariableSpec]):
+    """What a model declared: an ordered mapping from name to `VariableSpec`.
+
+    Prints as a table, with the number of times that each variable was asked for: sharing
+    across a transform's boundary can't be detected, but here it can be seen.
+    """
+
+    __slots__ = ("_specs", "_times")
+
+    def __init__(self, specs: Mapping[str, VariableSpec], times: Mapping[str, int] | None = None):
+        self._specs = dict(specs)
+        self._times = dict.fromkeys(specs, 1) if times is None else dict(times)
+
+    def __getitem__(self, name: str) -> VariableSpec:
+        if name not in self._specs:
+            raise MissingVariableError(
+                f"No variable {name!r} is declared ({near(name, self._specs)})."
+            )
+        return self._specs[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._specs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """The names of the trainable variables; a selector."""
+        return tuple(name for name, spec in self._specs.items() if spec.trainable)
+
+    def abstract(self, mesh: AnyMesh | None = None, *, rules: Rules = ()) -> VarTree:
+        """A tree of `jax.ShapeDtypeStruct`, such as `js.Saver.restore` takes as its target.
+
+        Args:
+            mesh: If there is one, the structs have shardings over it.
+            rules: As for `shardings`.
+        """
+        shardings = self._laid_out(mesh, rules)
+        return from_flat(
+            {
+                name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=shardings.get(name))
+                for name, s in self._specs.items()
+            }
+        )
+
+    def shardings(self, mesh: AnyMesh, *, rules: Rules = ()) -> VarTree:
+        """How each variable is laid out over a mesh: a tree of `jax.sharding.NamedSharding`.
+
+        >>> def model(scope, x):
+        ...     return x @ scope.get_variable("w", (8, 6))
+        >>> mesh = jax.make_mesh((1,), ("model",))
+        >>> rules = [("**/w", jax.sharding.PartitionSpec(None, "model"))]
+        >>> js.declare(model)(jnp.ones((2, 8))).shardings(mesh, rules=rules)["w"].spec
+        P(None, 'model')
+
+        Args:
+            mesh: A mesh, with or without devices.
+            rules: Pairs of a selector and a `jax.sharding.PartitionSpec`, or a partitioner, or
+                None. The first rule that picks a variable decides, before what the model's
+                code says. What nobody speaks of is replicated.
+
+        Raises:
+            SelectorError: If a rule's selector picks nothing.
+            ShardingError: If specs don't fit the mesh or the shapes; all are listed.
+        """
+        return from_flat(named_shardings(self._specs, mesh, rules))
+
+    def _laid_out(self, mesh: AnyMesh | None, rules: Rules) -> Mapping[str, NamedSharding]:
+        """The shardings over a mesh; none without one."""
+        if mesh is not None:
+            return named_shardings(self._specs, mesh, rules)
+        if rules:
+            raise ShardingError(
+                "`rules` say how variables are laid out over a mesh, and there is none. Pass "
+                "mesh=jax.make_mesh((2, 4), ('data', 'model'))."
+            )
+        return {}
+
+    def plan(
+        self,
+        mesh: AnyMesh | Mapping[str, int],
+        rules: Rules = (),
+        *,
+        optimizer: _plan.Optimizer | None = None,
+    ) -> _plan.Plan:
+        """What a training step will hold on each device of a mesh. Nothing is allocated.
+
+        >>> def model(scope, x):
+        ...     return x @ scope.get_variable("w", (1024, 4096))
+        >>> declared = js.declare(model)(jnp.ones((2, 1024)))
+        >>> rules = [("**/w", jax.sharding.PartitionSpec("data", "model"))]
+        >>> declared.plan({"data": 16, "model": 256}, rules).parameter_bytes
+        4096
+
+        Args:
+            mesh: A mesh, or ``{axis: size}``; no devices are needed.
+            rules: As for `shardings`.
+            optimizer: If given, an Optax transformation whose state is counted.
+
+        Returns:
+            A `Plan`, which prints as a table: bytes per device of the parameters, their
+            gradients, the optimizer's state and the other variables, and what stays whole.
+
+        Raises:
+            SelectorError, ShardingError: As `shardings`.
+        """
+        return _plan.plan(self._specs, mesh, rules, optimizer)
+
+    def init(
+        self,
+        key: Array,
+        *,
+        given: Mapping[str, Any] | None = None,
+        only: Selector | None = None,
+        donate_given: bool = False,
+        mesh: AnyMesh | None = None,
+        rules: Rules = (),
+    ) -> VarTree:
+        """Initial values: of a whole model, of what a tree lacks, or of a selection.
+
+        The value of a variable is ``initializer(fold_in(fold_in(key, w0), w1), shape, dtype)``
+        where ``(w0, w1)`` are the words of its name (`docs/design.md`, "Keys"). It depends on
+        nothing else: the same bits come out alone, with others, in any order, and under jit.
+
+        Args:
+            key: The root key.
+            given: Values to keep. Without ``only``, variables that are not given are
+                initialised.
+            only: A selector of declared names: exactly these are initialised, given or not
+                (TF: ``variables_initializer([...])``); the result has these and ``given``.
+            donate_given: Whether the result may hold the given arrays themselves. By default
+                they are copied, so that donating the result to a jitted step leaves ``given``
+                alone.
+            mesh: Lay the result out over this mesh; each device computes its own shard only.
+                By default the mesh of `jax.set_mesh`, if there is one.
+            rules: As for `shardings`.
+
+        Returns:
+            A tree in which no two variables share a buffer. No argument is changed.
+
+        Raises:
+            TreeMismatchError: If ``given`` has a variable that is not declared, or with another
+                shape or dtype, or without a value; all such are listed.
+            SelectorError: If ``only``, or a rule's selector, matches nothing.
+            ShardingError: If specs don't fit the mesh or the shapes; all are listed.
+            KeyArgumentError: If ``key`` is not one PRNG key.
+        """
+        key = check_key(key)
+        kept = VarTree() if given is None else as_tree(given)
+        self._check(kept, "`given`", [name for name in self._specs if name in kept])
+        abstract = [name for name, v in kept.items() if isinstance(v, jax.ShapeDtypeStruct)]
+        if abstract:
+            raise TreeMismatchError(
+                f"`given` has a ShapeDtypeStruct, which is no value, at {listed(abstract)}. "
+                "Leave out what shall be initialised."
+            )
+        if only is None:
+            names = [name for name in self._specs if name not in kept]
+        else:
+            chosen = matching(self._specs, only, hint="Leave only= out for all of them.")
+            names = [name for name in self._specs if name in chosen]
+        shardings = self._laid_out(mesh_for_init(mesh), rules)
+        fresh = initialize(self._specs, names, key, kept, shardings)
+        stay = {name: value for name, value in kept.items() if name not in fresh}
+        if not donate_given:
+            stay = {name: _copy(value) for name, value in stay.items()}
+        stay = {name: put(value, shardings.get(name)) for name, value in stay.items()}
+        return VarTree({**stay, **fresh})
+
+    def split(self, tree: Mapping[str, Any]) -> tuple[VarTree, VarTree]:
+        """The trainable variables of a tree, and the rest: ``params, state``.
+
+        Variables are trainable unless they were created with ``trainable=False``, as in TF1, and
+        so are integers and bools. `jax.grad` takes no derivative with respect to these.
+
+        Raises:
+            SelectorError: If the tree has variables that are not declared.
+
+        Warns:
+            TrainableWarning: If a trainable variable of the tree is neither floating nor complex;
+                all such are listed.
+        """
+        tree = as_tree(tree)
+        self._check_known(tree, "whether it is trainable")
+        params, state = partition(tree, self.trainable, allow_empty=True)
+        without = {n: self._specs[n].dtype for n in params if not _has_gradient(self._specs[n])}
+        if without:
+            warnings.warn(_without_gradient(without), TrainableWarning, stacklevel=2)
+        return params, state
+
+    def _check_known(self, tree: VarTree, what: str) -> None:
+        unknown = [name for name in tree if name not in self._specs]
+        if unknown:
+            raise SelectorError(
+                f"Of what isn't declared, nobody can tell {what}: "
+                f"{listed(unknown)} ({near(unknown[0], self._specs)}). js.drop it first."
+            )
+
+    def missing(self, tree: Mapping[str, Any]) -> tuple[str, ...]:
+        """The declared names that a tree lacks. TF: ``report_uninitialized_variables``."""
+        there = as_tree(tree)
+        return tuple(name for name in self._specs if name not in there)
+
+    def check(self, tree: Mapping[str, Any]) -> None:
+        """Raise unless a tree has exactly the declared names, shapes and dtypes.
+
+        Raises:
+            TreeMismatchError: With every difference.
+        """
+        self._check(as_tree(tree), "the tree", self._specs)
+
+    def _check(self, tree: VarTree, what: str, names: Iterable[str]) -> None:
+        expected = {name: self._specs[name] for name in names}
+        lines = differences(expected, tree, "declared", f"in {what}").lines
+        if lines:
+            raise TreeMismatchError(
+                f"{what[0].upper()}{what[1:]} differs from the declaration in {len(lines)} "
+                f"place{'s' * (len(lines) > 1)}:\n"
+                + "\n".join(f"  {line}" for line in lines)
+                + "\nDeclare the model with the settings the tree was made with, or js.select, "
+                "js.drop or js.rename the tree's variables."
+            )
+
+    def collection(self, key: str, scope: str | re.Pattern[str] | None = None) -> tuple[str, ...]:
+        """The names of the variables in a collection, in order of creation; a selector.
+
+        >>> def model(scope, x):
+        ...     scope.get_variable("w", (2,), collections=["variables", "wanted"])
+        ...     (scope / "head").get_variable("w", (2,))
+        >>> js.declare(model)(None).collection("wanted")
+        ('w',)
+
+        Args:
+            key: One of `js.GraphKeys`, or any other string.
+            scope: Only those in this scope: ``a`` and ``a/...``, not ``a_1/...``. Or a compiled
+                regular expression, matched from the beginning.
+
+        Returns:
+            Names; none if nobody named the collection.
+
+        Source: ``tf.get_collection``. Difference: a string is a scope, not an expression.
+        """
+        trained = key == GraphKeys.TRAINABLE_VARIABLES
+        names = (
+            name
+            for name, spec in self._specs.items()
+            if key in spec.collections or (trained and spec.trainable)
+        )
+        return in_scope(names, scope)
+
+    def trainable_variables(self, scope: str | re.Pattern[str] | None = None) -> tuple[str, ...]:
+        """The names in the collection of trainable variables; see `collection`."""
+        return self.collection(GraphKeys.TRAINABLE_VARIABLES, scope)
+
+    def regularization_losses(
+        self, tree: Mapping[str, Any], scope: str | re.Pattern[str] | None = None
+    ) -> dict[str, Array]:
+        """The regularizers' values, by the names of their variables, in order of creation.
+
+        Args:
+            tree: Has at least the variables of the scope that have a regularizer.
+            scope: As for `collection`.
+
+        Returns:
+            Scalars; none where a regularizer gives None. Those of a stack are summed.
+
+        Raises:
+            MissingVariableError: If the tree lacks a variable that has a regularizer.
+            RegularizerError: If a regularizer gives no scalar.
+
+        Source: ``tf.losses.get_regularization_losses``.
+        """
+        tree = as_tree(tree)
+        regularized = (name for name, spec in self._specs.items() if spec.regularizer is not None)
+        names = in_scope(regularized, scope)
+        losses = {name: _of_slices.loss(name, self._specs[name], tree[name]) for name in names}
+        return {name: loss for name, loss in losses.items() if loss is not None}
+
+    def regularization_loss(
+        self, tree: Mapping[str, Any], scope: str | re.Pattern[str] | None = None
+    ) -> Array:
+        """The sum of `regularization_losses`; 0 if there are none.
+
+        Returns:
+            A scalar, float32 (float64 if a term is).
+
+        Source: ``tf.losses.get_regularization_loss``.
+        """
+        terms = self.regularization_losses(tree, scope).values()
+        wide = any(term.dtype == jnp.float64 for term in terms)
+        dtype = jnp.float64 if wide else jnp.float32
+        return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
+
+    def apply_constraints(self, tree: Mapping[str, Any]) -> VarTree:
+        """A tree in which each variable that has a constraint is ``constraint(value)``.
+
+        Call it after the optimizer's update: ``params = declared.apply_constraints(params)``.
+
+        Args:
+            tree: Values of declared variables, of all or of some.
+
+        Returns:
+            A new tree of the same names; what has no constraint keeps its value.
+
+        Raises:
+            SelectorError: If the tree has variables that are not declared.
+            ConstraintError: If a constraint changes a value's shape or dtype.
+
+        Source: ``constraint=`` of ``tf.get_variable``, which TF1's optimizers apply after each
+            step. Difference: nothing calls it for you.
+        """
+        tree = as_tree(tree)
+        self._check_known(tree, "its constraint")
+        changed = {
+            name: _of_slices.constrained(name, spec, tree[name])
+            for name, spec in self._specs.items()
+            if spec.constraint is not None and name in tree
+        }
+        return tree | changed
+
+    def __repr__(self) -> str:
+        return declaration_text(self._specs, self._times)
+
+
+def _has_gradient(spec: VariableSpec) -> bool:
+    return bool(jnp.issubdtype(spec.dtype, jnp.inexact))
+
+
+def _without_gradient(dtypes: Mapping[str, Any]) -> str:
+    found = ", ".join(f"{name!r} ({dtype})" for name, dtype in dtypes.items())
+    return (
+        f"{found}: trainable, as variables are by default, so among the parameters; but jax.grad "
+        "takes derivatives of floating and complex variables only, and fails. Create such a "
+        "variable with scope.get_variable(name, shape, dtype, trainable=False), and it is part "
+        "of the state. (With jax.grad(loss, allow_int=True) it can stay.)"
+    )
+
+
+def _copy(value: Any) -> Array:
+    return value.copy() if isinstance(value, jax.Array) else jnp.array(value, copy=True)

@@ -1,0 +1,154 @@
+"""Declaring a model: its variables' names, shapes and initialisers, without computing anything.
+
+`declare` runs a model once with abstract values and a scope that records; `init` is short for
+declaring and initialising.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import compress
+from typing import Any, Concatenate, ParamSpec
+
+import jax
+import numpy as np
+from jax import Array
+
+from .._scope.declaring import Recorder
+from .._scope.scope import Scope, declaring_scope
+from .._tree.vartree import VarTree
+from .declaration import Declaration
+from .effects import branches_explained
+from .inline import InlineRecorder
+from .tracing import argument_names, check_axis_sizes, run_abstractly, with_axes_explained
+from .wrapping import named_like
+
+P = ParamSpec("P")
+
+
+def declare(
+    model: Callable[Concatenate[Scope, P], Any],
+    /,
+    *,
+    axis_sizes: Mapping[str, int] | None = None,
+) -> Callable[P, Declaration]:
+    """Declare a model's variables: names, shapes, initialisers; nothing is computed.
+
+    >>> def dense(scope, x, *, features):
+    ...     w = scope.get_variable("w", (x.shape[-1], features))
+    ...     return x @ w
+    >>> declare(dense)(jnp.ones((8, 3)), features=4)["w"].shape
+    (3, 4)
+
+    Args:
+        model: ``model(scope, *args, **kwargs)``.
+        axis_sizes: The mapped axes that the model's own collectives use, such as `jax.lax.pmean`
+            or `jax.lax.all_gather`, and their sizes: ``{"batch": 8}``. They are those of the
+            `jax.shard_map` or `jax.vmap` around the program; axes of transforms in the model, and
+            ``axis_name=`` of `layers.batch_norm`, need not be said.
+
+    Returns:
+        A function of the model's other arguments that returns a `Declaration`. JAX and NumPy
+        arrays, `jax.ShapeDtypeStruct` and PRNG keys among the arguments are traced; everything
+        else is static, NumPy scalars and arrays of strings included. To keep an array
+        concrete, bind it with `functools.partial`; to trace a number, pass ``jnp.float32(v)``.
+
+    Raises:
+        TypeError: If the model is not callable, or ``axis_sizes`` are no sizes of axes.
+        ValueError: If a size of an axis is less than 1.
+        ConcreteValueError: From a call, if the model needs a value, as ``int(x)`` does.
+        UnboundAxisError: From a call, if the model uses an axis that is not in ``axis_sizes``.
+        Whatever the model and `Scope.get_variable` raise.
+    """
+    if not callable(model):
+        raise TypeError(f"js.declare needs a model, a callable; got {model!r}.")
+
+    check_axis_sizes(axis_sizes)
+
+    def declared(*args: P.args, **kwargs: P.kwargs) -> Declaration:
+        recorder = Recorder()
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        traced = [_is_traced(leaf) for leaf in leaves]
+
+        def run(*arrays: Any) -> None:
+            rest = iter(arrays)
+            mixed = [next(rest) if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
+            args, kwargs = jax.tree.unflatten(structure, mixed)
+            with branches_explained():
+                model(declaring_scope(recorder), *args, **kwargs)
+
+        names, arrays = (
+            list(compress(all_, traced)) for all_ in (argument_names(model, args, kwargs), leaves)
+        )
+        run_abstractly(run, model, names, arrays, axis_sizes)
+        return Declaration(recorder.specs(), recorder.times())
+
+    return named_like(declared, model, first=())
+
+
+def init(
+    model: Callable[Concatenate[Scope, P], Any],
+    /,
+    *,
+    inline: bool = False,
+    axis_sizes: Mapping[str, int] | None = None,
+) -> Callable[Concatenate[Array, P], VarTree]:
+    """Initial values of a model: ``init(model)(key, ...)`` is ``declare(model)(...).init(key)``.
+
+    Under ``jax.jit`` it is one graph, in which the model itself leaves no trace.
+
+    Args:
+        model: ``model(scope, *args, **kwargs)``.
+        inline: Run the model once with these very arguments, and give each variable its
+            initial value where it is first asked for. Then initial values may depend on what
+            the model computes (ActNorm, weight normalisation by data); the others are the
+            same, bit for bit. Variables can't be created inside transforms.
+        axis_sizes: As for `declare`. Not with ``inline``, which uses the axes that there are:
+            call it in the function that is passed to `jax.shard_map` or `jax.vmap`.
+
+    >>> def actnorm(scope, x):
+    ...     scale = scope.get_variable("scale", initializer=1 / x.std(axis=0))
+    ...     return x * scale
+    >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> js.init(actnorm, inline=True)(jax.random.key(0), x)["scale"]
+    Array([1. , 0.1], dtype=float32)
+    """
+    declaring = declare(model, axis_sizes=axis_sizes)
+    if inline and axis_sizes is not None:
+        raise TypeError(
+            f"js.init(model, inline=True, axis_sizes={axis_sizes!r}) can't be: it computes with "
+            f"what the mapped axes hold, not with their sizes alone. {_WHERE_THE_AXIS_IS}"
+        )
+
+    def initialized(key: Array, /, *args: P.args, **kwargs: P.kwargs) -> VarTree:
+        return declaring(*args, **kwargs).init(key)
+
+    def initialized_inline(key: Array, /, *args: P.args, **kwargs: P.kwargs) -> VarTree:
+        abstract = [
+            leaf
+            for leaf in jax.tree.leaves((args, kwargs))
+            if isinstance(leaf, jax.ShapeDtypeStruct)
+        ]
+        if abstract:
+            raise TypeError(
+                f"js.init(model, inline=True) runs the model, which needs values; got "
+                f"{abstract[0]}. Pass arrays, or write js.init(model) if no initial value depends "
+                "on data."
+            )
+        recorder = InlineRecorder(key)
+        with with_axes_explained(model, _WHERE_THE_AXIS_IS), branches_explained():
+            model(declaring_scope(recorder), *args, **kwargs)
+        return VarTree(recorder.values)
+
+    return named_like(initialized_inline if inline else initialized, model, first=("key",))
+
+
+_WHERE_THE_AXIS_IS = (
+    "Call js.init(model, inline=True) where the axis is: in the function that is passed to "
+    "jax.shard_map or jax.vmap."
+)
+
+
+def _is_traced(leaf: Any) -> bool:
+    if isinstance(leaf, np.ndarray):
+        # V: ml_dtypes' own; not strings, objects, dates, nor records.
+        return leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)

@@ -1,0 +1,1 @@
+"""Names of variables: how they are spelled, selected and made unique."""

@@ -1,0 +1,1 @@
+"""TF1's operations on variables: ``(tree, name, ...) -> tree``."""

@@ -1,0 +1,1 @@
+"""`Scope`: contexts that are bound or declare, and the path of a request through them."""

@@ -1,0 +1,449 @@
+"""The context of a bound scope: it looks variables up in the values it was given.
+
+The static part of a bound scope, `Fixed`, is interned and compared by identity. It holds the
+relative names and what can change a result or a decision, and no more. ``layer_0`` and
+``layer_47`` of equal blocks have the same one, so JAX traces them once. They have not if a custom
+getter can read their names (`_scope.getters`), or if records are selected by name. Interning is
+weak and locked; JAX's caches hold static parts until `jax.clear_caches`.
+
+The path and the names of the whole tree ride along outside equality, for error messages; no
+decision may use them. Defaults that can't change a look-up are creation-only (``loose``): they
+stay behind at a transform's boundary.
+
+The leaves of a bound scope are its variables' values in the order of their names and, with
+random streams or in a stack, its words (`_scope.context`) and the streams' keys.
+"""
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._errors import (
+    MissingStreamError,
+    MissingVariableError,
+    ScopeError,
+    ShapeMismatchError,
+    listed,
+)
+from .._keys import ROOT_WORDS, check_key, draw_words, fold_integer, fold_words, slices
+from .._keys import below as words_below
+from .._names.names import below, check, inside, join
+from .._tree.vartree import Structure, VarTree, intern_structure, jax_value, structure_of, values_of
+from .._variables.request import VariableRequest, is_value, shape_and_dtype
+from .._variables.spec import Reuse
+from .call_sites import Site, in_callback
+from .context import Leaves, not_sliced, not_there, unsliced, zero_words
+from .defaults import Defaults
+from .getters import Creator, CustomGetter, identities, path_for
+from .usage import RequestedRecords, Usage
+
+
+class Fixed:
+    """The static part of a bound scope; made by `intern` alone."""
+
+    __slots__ = (
+        "__weakref__",
+        "_children",
+        "_others",
+        "dtype",
+        "getter_path",
+        "getters",
+        "has_words",
+        "records",
+        "reuse",
+        "streams",
+        "structure",
+    )
+
+    def __init__(
+        self,
+        structure: Structure,
+        reuse: Reuse,
+        dtype: Any,
+        getters: tuple[CustomGetter, ...],
+        streams: tuple[str, ...],
+        has_words: bool,
+        getter_path: str | None,
+        records: RequestedRecords | None,
+    ):
+        self.structure = structure
+        self.getters = getters
+        self.reuse = reuse
+        self.dtype = dtype
+        self.streams = streams
+        self.has_words = has_words
+        self.getter_path = getter_path
+        self.records = records
+        self._children: dict[str, tuple[Fixed, slice]] = {}
+        self._others: dict[tuple[Reuse, Any], Fixed] = {}
+
+    def child(self, name: str) -> tuple["Fixed", slice]:
+        """That of the scope ``name`` below, and where its variables are among this one's."""
+        found = self._children.get(name)
+        if found is None:
+            structure, where = self.structure.below(name)
+            path, records = self.getter_path, self.records
+            child = self.other(
+                structure=structure,
+                getter_path=None if path is None else below(path, name),
+                records=None if records is None else records.child(name),
+            )
+            found = (child, where)
+            if structure.names:  # else anyone's guesses would pile up here
+                self._children[name] = found
+        return found
+
+    def changed(self, changes: Mapping[str, Any], path: str | None) -> "Fixed":
+        """With what changes of reuse, dtype and getters; getters are added.
+
+        Args:
+            changes: As `_defaults.read` gives them.
+            path: `Scope.name`, by which added getters know the scope.
+        """
+        reuse, dtype = changes.get("reuse", self.reuse), changes.get("dtype", self.dtype)
+        if "getters" in changes:  # which may be new ones in each call, and would pile up
+            getters = self.getters + changes["getters"]
+            path = path_for(changes["getters"], path, self.getter_path)
+            return self.other(reuse=reuse, dtype=dtype, getters=getters, getter_path=path)
+        found = self._others.get((reuse, dtype))
+        if found is None:
+            found = self._others[reuse, dtype] = self.other(reuse=reuse, dtype=dtype)
+        return found
+
+    def other(self, **changed: Any) -> "Fixed":
+        """The same with other facts."""
+        facts = {key: getattr(self, key) for key in _FACTS}
+        return intern(**{**facts, **changed})
+
+
+_FACTS = (
+    "structure",
+    "reuse",
+    "dtype",
+    "getters",
+    "streams",
+    "has_words",
+    "getter_path",
+    "records",
+)
+
+_fixed: "weakref.WeakValueDictionary[tuple[Any, ...], Fixed]" = weakref.WeakValueDictionary()
+# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+_fixed_lock = threading.RLock()
+
+
+def intern(
+    structure: Structure,
+    reuse: Reuse,
+    dtype: Any,
+    getters: tuple[CustomGetter, ...],
+    streams: tuple[str, ...],
+    has_words: bool,
+    getter_path: str | None = None,
+    records: RequestedRecords | None = None,
+) -> Fixed:
+    """The one of these facts.
+
+    Args:
+        structure: The relative names.
+        reuse: As of `variable_scope`.
+        dtype: The dtype that was named for look-ups that name none, or None.
+        getters: Custom getters, outermost first.
+        streams: The names of the random streams.
+        has_words: Whether words are among the leaves (`_scope.context`).
+        getter_path: The path by which getters know the scope, if one of them reads names.
+        records: The records that are requested, where the scope has crossed a boundary.
+    """
+    # The identities of getters can't be another's while the entry lives: it holds the getters.
+    of_getters = (getter_path, *identities(getters)) if getters else ()
+    key = (structure, reuse, dtype, of_getters, streams, has_words, records)
+    with _fixed_lock:
+        fixed = _fixed.get(key)
+        if fixed is None:
+            fixed = Fixed(
+                structure, reuse, dtype, getters, streams, has_words, getter_path, records
+            )
+            _fixed[key] = fixed
+        return fixed
+
+
+_LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that are not loose
+
+ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not a legal name
+
+
+class Bound:
+    """The context of a bound scope; see the top of this file."""
+
+    has_values = True
+    second_use = (
+        "To apply a model again, or in another thread, give it a new scope: "
+        "model(js.Scope(tree), ...)."
+    )
+
+    __slots__ = ("fixed", "loose", "path", "root")
+
+    def __init__(self, fixed: Fixed, path: str, root: Structure, loose: Defaults | None = None):
+        self.fixed = fixed
+        self.path = path
+        self.root = root
+        self.loose = loose
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and self.fixed is other.fixed
+
+    def __hash__(self) -> int:
+        return hash(self.fixed)
+
+    @property
+    def reuse(self) -> Reuse:
+        return self.fixed.reuse
+
+    @property
+    def creators(self) -> tuple[Creator, ...]:
+        return () if self.loose is None else self.loose.creators
+
+    @property
+    def getters(self) -> tuple[CustomGetter, ...]:
+        return self.fixed.getters
+
+    @property
+    def getter_path(self) -> str:
+        return self.fixed.getter_path or ""
+
+    @property
+    def records(self) -> RequestedRecords | None:
+        return self.fixed.records
+
+    @property
+    def defaults(self) -> Defaults:
+        if self.loose is not None:
+            return self.loose
+        fixed = self.fixed
+        return Defaults(reuse=fixed.reuse, dtype=fixed.dtype, getters=fixed.getters)
+
+    # Other contexts.
+
+    def is_foreign(self, other: object) -> str | None:
+        return None if isinstance(other, Bound) else "declares, while this one has values"
+
+    def child(self, name: str, leaves: Leaves) -> tuple["Bound", Leaves]:
+        fixed, where = self.fixed.child(name)
+        loose = None if self.loose is None else self.loose.inherited
+        context = Bound(fixed, below(self.path, name), self.root, loose)
+        if not fixed.has_words:
+            return context, leaves[where]
+        words, *keys = leaves[len(self.fixed.structure.names) :]
+        if fixed.streams:
+            words = words_below(words, name)
+        return context, (*leaves[where], words, *keys)
+
+    def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Bound", Leaves]:
+        context, leaves = self.child(name, leaves)
+        names = context.fixed.structure.names
+        # JAX's, since users may index the leaves of a stack with traced integers.
+        values, extra = tuple(map(jax_value, leaves[: len(names)])), leaves[len(names) :]
+        words, *keys = extra or (None,)
+        axis = 0 if words is None else unsliced(words)
+        _check_lengths(context.path, names, values, axis, length)
+        context.fixed = context.fixed.other(has_words=True)
+        if not context.fixed.streams:
+            return context, (*values, zero_words(words, length))
+        stacked = [_repeated(key, axis, length) for key in keys]
+        return context, (*values, jnp.asarray(slices(words, length)), *stacked)
+
+    def folded(self, i: Any, leaves: Leaves) -> tuple["Bound", Leaves]:
+        if not self.fixed.streams:
+            return self, leaves
+        at = len(self.fixed.structure.names)
+        return self, (*leaves[:at], fold_integer(leaves[at], i), *leaves[at + 1 :])
+
+    def with_defaults(self, changes: Mapping[str, Any], name: str) -> "Bound":
+        if not changes:
+            return self
+        fixed, loose = self.fixed.changed(changes, name), self.loose
+        if loose is not None or not _LOOKUP.issuperset(changes):
+            loose = self.defaults.changed(changes)
+            # An initial value has a dtype of its own, whatever the scope's.
+            has_own = is_value(loose.initializer, None)
+            fixed = fixed.changed({"dtype": None if has_own else loose.dtype}, None)
+        return Bound(fixed, self.path, self.root, loose)
+
+    def requesting(self, records: RequestedRecords) -> "Bound":
+        return Bound(self.fixed.other(records=records), self.path, self.root, self.loose)
+
+    def with_values(self, tree: VarTree, leaves: Leaves) -> tuple["Bound", Leaves]:
+        structure = structure_of(tree)
+        whole = tuple(below(self.path, name) for name in structure.names)
+        root = intern_structure(whole) if self.path else structure
+        context = Bound(self.fixed.other(structure=structure), self.path, root, self.loose)
+        return context, (*values_of(tree), *leaves[len(self.fixed.structure.names) :])
+
+    def without_constraint(self) -> "Bound":
+        loose = None if self.loose is None else self.loose.inherited
+        return Bound(self.fixed, self.path, self.root, loose)
+
+    # Variables.
+
+    def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
+        return request, self.fixed.dtype  # the others can't change a look-up
+
+    def find(self, name: str, whole: str, leaves: Leaves) -> Any:
+        fixed = self.fixed
+        if fixed.has_words:
+            self.check_sliced(leaves, f"Variable {name!r}")
+        position = fixed.structure.position(name)
+        return None if position is None else leaves[position]
+
+    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> Any:
+        if self.has(request.name):
+            shape_and_dtype(whole, None)  # the tree holds None, which has neither
+        raise self._missing(request.name)
+
+    def value(self, found: Any) -> Any:
+        return found
+
+    def origin(self, found: Any) -> str:
+        return _other_settings()
+
+    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
+        position = self.fixed.structure.position(name)
+        if position is None:
+            raise self._missing(name)
+        return leaves[position]
+
+    def _missing(self, name: str) -> MissingVariableError:
+        error = not_there(self.path, name, self.fixed.structure.names, self.root.names)
+        hint = ": js.init this model, or restore a checkpoint that has the name."
+        if in_callback():
+            hint = (
+                ", and no declaration runs what jax.pure_callback calls. Write "
+                f"scope.get_variable({name!r}, shape) before the callback too; then js.init "
+                "makes it."
+            )
+        return MissingVariableError(f"{error} A bound scope never creates variables{hint}")
+
+    def has(self, name: str) -> bool:
+        return self.fixed.structure.position(name) is not None
+
+    def variables(self) -> tuple[str, ...]:
+        return self.fixed.structure.names
+
+    def trainable_variables(self, usage: Usage) -> tuple[str, ...]:
+        names = self.fixed.structure.names
+        unknown = [name for name in names if not usage.knows_of(below(self.path, name))]
+        if unknown:
+            raise ScopeError(
+                f"Which variables of the scope {self.path!r} are trainable, its values don't say. "
+                "A bound scope knows it of what was asked for through its root, outside transforms "
+                f"and without creators; here not of {listed(unknown)}. Take the names from the "
+                f"declaration: declared.trainable_variables({self.path!r})."
+            )
+        return tuple(inside(self.path, usage.trained()))
+
+    def check_sliced(self, leaves: Leaves, what: str) -> None:
+        if self.fixed.has_words and unsliced(leaves[len(self.fixed.structure.names)]):
+            raise not_sliced(self.path, what)
+
+    # Random keys.
+
+    def draw(self, stream: str, name: str | None, leaves: Leaves) -> Any:
+        streams = self.fixed.streams
+        if streams != (ANY_STREAM,) and stream not in streams:
+            have = f"it has {listed(streams)}" if streams else "it has none"
+            raise MissingStreamError(
+                f"The scope {self.path!r} has no random stream {stream!r} ({have}). Write "
+                f"js.Scope(tree, rngs={{{stream!r}: key}}), or rngs=key for all streams."
+            )
+        words, *keys = leaves[len(self.fixed.structure.names) :]
+        root = keys[0 if streams == (ANY_STREAM,) else streams.index(stream)]
+        return fold_words(root, draw_words(words, stream, name))
+
+    # For the pytree registration, and for printing.
+
+    def static(self) -> "Bound":
+        """What crosses a transform's boundary."""
+        return self if self.loose is None else Bound(self.fixed, self.path, self.root)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the leaves that are variables, which come first."""
+        return self.fixed.structure.names
+
+    def with_leaves(self, function: Any, rest: Any, leaves: Leaves) -> Leaves:
+        names = self.fixed.structure.names
+        mapped = tuple(map(function, names, leaves))
+        return mapped + (rest,) * (len(leaves) - len(names))
+
+    def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:
+        extra = len(leaves) - len(self.fixed.structure.names)
+        names = (*self.fixed.structure.names, *("(words)", *self.fixed.streams)[:extra])
+        return map(jax.tree_util.DictKey, names)
+
+    def summary(self) -> str:
+        streams = f", streams {listed(self.fixed.streams)}" if self.fixed.streams else ""
+        return f"{len(self.fixed.structure.names)} variables{streams}"
+
+
+def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
+    """The context and the leaves of a root scope.
+
+    Raises:
+        KeyArgumentError: If ``rngs`` is neither None, a PRNG key, nor a mapping to such.
+        VariableNameError: If a stream's name is not legal.
+    """
+    structure = structure_of(tree)
+    if rngs is None:
+        fixed = intern(structure, False, None, (), (), False)
+        return Bound(fixed, "", structure), values_of(tree)
+    named = rngs if isinstance(rngs, Mapping) else {ANY_STREAM: rngs}
+    streams = tuple(sorted(named))
+    if streams != (ANY_STREAM,) or rngs is named:
+        for stream in streams:
+            check(stream)
+    keys = [check_key(named[stream]) for stream in streams]
+    extra = (ROOT_WORDS, *keys) if keys else ()
+    fixed = intern(structure, False, None, (), streams, bool(keys))
+    return Bound(fixed, "", structure), (*values_of(tree), *extra)
+
+
+def _repeated(key: Any, axis: int, length: int) -> Any:
+    """A key for each slice, along a new axis."""
+    shape = np.shape(key)
+    return jnp.broadcast_to(jnp.expand_dims(key, axis), (*shape[:axis], length, *shape[axis:]))
+
+
+def _check_lengths(
+    scope: str, names: tuple[str, ...], values: Leaves, axis: int, length: int
+) -> None:
+    shapes = {name: tuple(np.shape(value)) for name, value in zip(names, values, strict=True)}
+    uneven = {name: s for name, s in shapes.items() if len(s) <= axis or s[axis] != length}
+    if uneven:
+        found = ", ".join(f"{join(scope, name)!r} {shape}" for name, shape in uneven.items())
+        unrolled = any(name.startswith("0/") for name in uneven)
+        hint = (
+            f"These are layers of their own: write js.stack(tree, {scope!r})"
+            if unrolled
+            else "Write the length with which the tree was made"
+        )
+        raise ShapeMismatchError(
+            f"The scope {scope!r} was asked for as a stack of {length}, but {len(uneven)} of its "
+            f"{len(names)} variables don't have {length} slices along axis {axis}: {found}. {hint}."
+        )
+
+
+def _other_settings() -> str:
+    inside = ""
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        inside = (
+            " Inside jax.shard_map shapes are those of one shard: where the scope is sharded, pass "
+            "it with in_specs=(scope.specs(function, P()), ...), at declaration too."
+        )
+    return (
+        "The tree holds one and the code asks for the other; the tree may come from a model with "
+        f"other settings. js.declare(model)(...).check(tree) lists all differences.{inside}"
+    )

@@ -1,0 +1,168 @@
+"""What a scope asks of its context, which is bound to values or declares.
+
+A context is the static part of a scope: where it is, and what holds there. `Bound` and `Declaring`
+implement all of `ScopeContext`, so nothing asks which of the two it has. Methods take the scope's
+leaves, which JAX sees, beside it.
+
+A scope below a stack carries **words**, a ``uint32`` array of shape ``(*lengths, 2)`` with one
+leading axis for each stack that is not sliced yet. `jax.lax.scan` and `jax.vmap` slice it with
+the variables, so its rank tells whether they have. With random streams the words are those of
+the scope's path (`_keys`); else they are zeros and are not read.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol, Self, TypeAlias
+
+import jax.numpy as jnp
+from jax import Array
+
+from .._errors import MissingVariableError, ScopeError
+from .._names.names import join
+from .._tree.vartree import VarTree, missing_variable
+from .._variables.request import VariableRequest
+from .._variables.spec import Reuse
+from .call_sites import Site
+from .defaults import Defaults
+from .getters import Creator, CustomGetter
+from .usage import RequestedRecords, Usage
+
+Leaves: TypeAlias = tuple[Any, ...]
+
+
+class ScopeContext(Protocol):
+    """Where a scope is and what holds there.
+
+    Attributes:
+        path: The whole path; no result may depend on it.
+        getter_path: The path by which custom getters know the scope.
+        has_values: Whether variables have values.
+        second_use: What to do about a second request for a name that isn't shared, for the error.
+    """
+
+    path: str
+    second_use: str
+
+    @property
+    def reuse(self) -> Reuse: ...
+    @property
+    def getters(self) -> tuple[CustomGetter, ...]: ...
+    @property
+    def getter_path(self) -> str: ...
+    @property
+    def creators(self) -> tuple[Creator, ...]: ...
+    @property
+    def defaults(self) -> Defaults: ...
+    @property
+    def records(self) -> RequestedRecords | None: ...
+    @property
+    def has_values(self) -> bool: ...
+
+    # Other contexts.
+
+    def child(self, name: str, leaves: Leaves) -> tuple[Self, Leaves]:
+        """That of the scope ``name`` below."""
+
+    def stacked(self, name: str, length: int, leaves: Leaves) -> tuple[Self, Leaves]:
+        """That of the stack ``name`` below."""
+
+    def folded(self, i: Any, leaves: Leaves) -> tuple[Self, Leaves]:
+        """With an integer folded into the random keys."""
+
+    def with_defaults(self, changes: Mapping[str, Any], name: str) -> Self:
+        """With other defaults, in the scope that code knows by ``name``."""
+
+    def without_constraint(self) -> Self:
+        """Without the default that is not inherited."""
+
+    def requesting(self, records: RequestedRecords) -> Self:
+        """With records that are requested."""
+
+    def with_values(self, tree: VarTree, leaves: Leaves) -> tuple[Self, Leaves]:
+        """Over other values."""
+
+    def static(self) -> Self:
+        """What crosses a transform's boundary."""
+
+    def is_foreign(self, other: "ScopeContext") -> str | None:
+        """Why a scope can't be entered from here, in words, or None."""
+
+    # Variables. What is found has a shape and a dtype, those that the scope sees.
+
+    def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
+        """The request with the scope's defaults, and the default dtype if it isn't in there."""
+
+    def find(self, name: str, whole: str, leaves: Leaves) -> Any:
+        """What there is under a name, or None."""
+
+    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> Any:
+        """A new variable, in the form of `find`; or the error that there is none."""
+
+    def value(self, found: Any) -> Any:
+        """The value of what was found or created."""
+
+    def origin(self, found: Any) -> str:
+        """Where the shape and dtype of what was found come from, for an error."""
+
+    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
+        """The value of a variable that exists."""
+
+    def has(self, name: str) -> bool:
+        """Whether a variable exists."""
+
+    def variables(self) -> tuple[str, ...]:
+        """The names below the scope, relative to it."""
+
+    def trainable_variables(self, usage: Usage) -> tuple[str, ...]:
+        """Those that are trainable."""
+
+    def check_sliced(self, leaves: Leaves, what: str) -> None:
+        """Raise if the scope is a stack that is not sliced."""
+
+    def draw(self, stream: str, name: str | None, leaves: Leaves) -> Array:
+        """A random key."""
+
+    # For the pytree registration, and for printing.
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the leaves that are variables, which come first."""
+
+    def with_leaves(self, function: Callable[[str, Any], Any], rest: Any, leaves: Leaves) -> Leaves:
+        """Leaves that are ``function(name, value)`` of variables, and ``rest``."""
+
+    def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:
+        """JAX's keys of the leaves."""
+
+    def summary(self) -> str:
+        """What there is below, in words."""
+
+
+def unsliced(words: Any) -> int:
+    """The number of stacks that are not sliced yet."""
+    return int(jnp.ndim(words)) - 1
+
+
+def zero_words(words: Any, length: int) -> Array:
+    """Words that nobody reads, for a stack below a scope with these words, or with None."""
+    lead = () if words is None else tuple(words.shape[:-1])
+    # JAX's, not NumPy's: users may index the leaves of a stack with traced integers.
+    return jnp.zeros((*lead, length, 2), jnp.uint32)
+
+
+def not_sliced(scope: str, what: str) -> ScopeError:
+    """Compose the error for using a stack as if it were one of its slices."""
+    return ScopeError(
+        f"{what} was asked for in the scope {scope!r}, which is in a stack that is not sliced. "
+        "Pass the stack to a transform over its first axis, and ask in the body: "
+        "jax.lax.scan(lambda x, layer: (block(layer, x), None), x, scope.stacked(name, length)), "
+        "or jax.vmap(block, in_axes=(0, None))(scope.stacked(name, length), x). To read a whole "
+        "stacked variable, write scope['name/of/variable'] in the scope around the stack."
+    )
+
+
+def not_there(
+    scope: str, name: str, below: Collection[str], everywhere: Collection[str]
+) -> MissingVariableError:
+    """Compose what is missing; what is below the scope is the better hint, if there is any."""
+    if any(known.startswith(name + "/") or known.endswith("/" + name) for known in below):
+        return missing_variable(name, below, scope)
+    return missing_variable(join(scope, name), everywhere)

@@ -1,0 +1,603 @@
+"""The context of a declaring scope: it records what is requested, and answers with abstract values.
+
+Its static part is (run, path, stack, defaults). JAX's hash of a structure ignores static parts,
+so a few bits of their hash are spelled as empty children, ``None`` or ``()``; otherwise every
+path would fall in one bucket of JAX's caches. Defaults are compared by identity, since they may be
+arrays. Scopes find the run's `Recorder` through a `Run`, which refers to it weakly, so that a
+scope, or a JAX cache that keeps a scope's structure, keeps no model alive; a scope that outlives
+its run finds nothing, and says so.
+
+The only leaf of a declaring scope is its words, in a stack: what `jax.lax.scan` and `jax.vmap`
+slice. It has no variables as leaves; code that looks at them uses trees, or `Scope.specs`. A slice
+of a stack lacks the leading dimensions that are the lengths of its stacks.
+
+Inside `jax.shard_map` shapes are those of one shard. What the transform's specs say of a declaring
+scope's variables can't be known; `Scope.specs` records it. Where it was not recorded, variables are
+taken to be replicated, as with ``P()``; if they are not, applying the model finds other shapes than
+were declared.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from .._errors import (
+    ConstraintError,
+    GetterError,
+    MissingVariableError,
+    RegularizerError,
+    ScopeError,
+    ShapeMismatchError,
+)
+from .._names.names import below, check_root, inside, join, outward
+from .._tree.vartree import VarTree
+from .._variables import initial as _initial
+from .._variables.closures import check_untraced
+from .._variables.collections import check_collections
+from .._variables.request import VariableRequest, check_found, normalize
+from .._variables.spec import Reuse, Stack, VariableSpec
+from ..initializers import InitializedValue
+from ..sharding import check_spec
+from .call_sites import Site, site_text
+from .context import Leaves, not_sliced, not_there, unsliced, zero_words
+from .defaults import Defaults
+from .getters import Creator, CustomGetter, composed, path_for
+from .usage import RequestedRecords, Usage
+
+
+class ToldSpecs(NamedTuple):
+    """How a scope is sharded where it is passed to a transform.
+
+    ``function`` takes the names of variables relative to ``scope``, and their shapes behind
+    ``lengths``, those of the stacks that are not sliced there.
+    """
+
+    scope: str
+    lengths: tuple[int, ...]
+    function: Callable[[str, Any], Any]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A variable that was created: where, and how often it was requested."""
+
+    spec: VariableSpec
+    site: Site
+    uses: int = 0
+
+
+class Recorder:
+    """The variables that one run has created so far, in order; static facts, never tracers.
+
+    It lives as long as the call of `js.declare` that made it. `_model.inline` has one with values.
+    """
+
+    has_values = False
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._told: dict[str, ToldSpecs] = {}
+        # Reentrant: what creates a variable may be the user's function, which may ask for another.
+        self._lock = threading.RLock()
+
+    def create(self, name: str, site: Site, spec: Callable[[], VariableSpec]) -> "Entry":
+        """A variable's entry, which is new unless another thread was faster."""
+        with self._lock:
+            if name not in self.entries:
+                self.entries[name] = Entry(spec(), site)
+            return self.entries[name]
+
+    def value(self, name: str, seen: jax.ShapeDtypeStruct) -> Array:
+        """A variable as the model sees it: an abstract value."""
+        # In a trace, as every declaration is, this computes nothing: it is one equation. It is
+        # jnp.zeros at a third of the cost, which is most of what declaring adds to tracing.
+        if jnp.issubdtype(seen.dtype, jax.dtypes.extended):
+            return jnp.zeros(seen.shape, seen.dtype)
+        return lax.broadcast(np.zeros((), seen.dtype), seen.shape)
+
+    def accepted(self, name: str, initializer: Any) -> Any:
+        """The initializer of a new variable, if it can wait until the trace is over."""
+        if callable(initializer):  # a traced initial value has an error of its own
+            check_untraced(name, initializer)
+        return initializer
+
+    def draw(self, scope: str, stream: str, name: str | None) -> Array:
+        """A random key: an abstract one, whatever streams there will be."""
+        return jax.random.key(0)
+
+    def tell_specs(self, told: "ToldSpecs") -> None:
+        """Record how the variables below a scope are sharded where it is passed to a transform."""
+        self._told[told.scope] = told
+
+    def specs_told(self, name: str) -> "ToldSpecs | None":
+        """What was told of the innermost scope around a variable of which anything was told."""
+        scope = name
+        while scope:
+            scope = scope.rpartition("/")[0]
+            if scope in self._told:
+                return self._told[scope]
+        return None
+
+    def created(self, name: str) -> VariableSpec | None:
+        """The variable's facts, if it has been created; doesn't count as asking for it."""
+        entry = self.entries.get(name)
+        return None if entry is None else entry.spec
+
+    def specs(self) -> dict[str, VariableSpec]:
+        """What was declared, in order of creation."""
+        return {name: entry.spec for name, entry in self.entries.items()}
+
+    def times(self) -> dict[str, int]:
+        """How often each variable was asked for."""
+        return {name: entry.uses for name, entry in self.entries.items()}
+
+
+class Run:
+    """A declaration in progress, as scopes know it: a weak reference to its recorder."""
+
+    __slots__ = ("__weakref__", "_recorder")
+
+    def __init__(self, recorder: Recorder):
+        self._recorder = weakref.ref(recorder)
+
+    def recorder(self, path: str) -> Recorder:
+        """The recorder, or an error that the run is over; ``path`` is the asking scope's."""
+        recorder = self._recorder()
+        if recorder is None:
+            raise ScopeError(
+                f"The scope {path!r} belongs to a declaration that has ended. A model must use the "
+                "scope it is given, not one kept from an earlier run; to apply a model, write "
+                "model(js.Scope(variables), ...)."
+            )
+        return recorder
+
+
+# What one scope sees of a variable.
+
+
+def slice_of(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruct:
+    """What a slice of these stacks sees of a variable.
+
+    Raises:
+        ShapeMismatchError: If the variable doesn't begin with the stacks' lengths.
+    """
+    lengths = tuple(length for _, length in stack)
+    if spec.shape[: len(lengths)] != lengths:
+        raise ShapeMismatchError(
+            f"Variable {name} has shape {spec.shape}, but is asked for in a slice of "
+            + " in ".join(f"the stack {scope!r} of {length}" for scope, length in stack[::-1])
+            + ". All that is asked for in a stack has its length as the first dimension."
+        )
+    return jax.ShapeDtypeStruct(spec.shape[len(lengths) :], spec.dtype)
+
+
+def seen_in_shard(
+    name: str, whole: jax.ShapeDtypeStruct, recorder: Recorder
+) -> jax.ShapeDtypeStruct:
+    """What one shard sees of a variable inside `jax.shard_map`; elsewhere all of it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.manual_axes:
+        return whole
+    shards = _shards(name, whole, recorder, mesh)
+    uneven = [i for i, (size, n) in enumerate(zip(whole.shape, shards, strict=True)) if size % n]
+    if uneven:
+        i = uneven[0]
+        raise ShapeMismatchError(
+            f"Variable {name!r} of shape {whole.shape} can't be cut into {shards[i]} shards along "
+            f"axis {i}: {whole.shape[i]} / {shards[i]} is no integer."
+        )
+    shape = tuple(size // n for size, n in zip(whole.shape, shards, strict=True))
+    return jax.ShapeDtypeStruct(shape, whole.dtype)
+
+
+def shape_of_all_shards(
+    name: str, one: jax.ShapeDtypeStruct, sharding: Any, recorder: Recorder
+) -> tuple[int, ...]:
+    """The shape of a variable that is created inside `jax.shard_map`, from that of one shard.
+
+    Raises:
+        ShapeMismatchError: If the variable's sharding was said, but not that of its scope.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.manual_axes:
+        return tuple(one.shape)
+    if recorder.specs_told(name) is None and any(_manual(part, mesh) for part in sharding or ()):
+        raise ShapeMismatchError(
+            f"Variable {name!r} with sharding={sharding} is created inside jax.shard_map over "
+            f"{mesh.manual_axes}, where {one.shape} may be the shape of one shard or of all. Pass "
+            "the scope with in_specs=(scope.specs(lambda name, value: spec, PartitionSpec()), ...),"
+            " which says so at declaration and at application; or create the variable outside."
+        )
+    shards = _shards(name, one, recorder, mesh)
+    return tuple(size * n for size, n in zip(one.shape, shards, strict=True))
+
+
+def _shards(
+    name: str, value: jax.ShapeDtypeStruct, recorder: Recorder, mesh: Any
+) -> tuple[int, ...]:
+    """Along each axis, the number of shards that `Scope.specs` told; 1 where it didn't."""
+    told = recorder.specs_told(name)
+    if told is None:
+        return (1,) * len(value.shape)
+    whole = jax.ShapeDtypeStruct((*told.lengths, *value.shape), value.dtype)
+    spec = tuple(told.function(name[len(told.scope) + 1 :] if told.scope else name, whole))
+    of_stack, of_slice = spec[: len(told.lengths)], spec[len(told.lengths) :]
+    if len(of_slice) > len(value.shape) or any(_manual(part, mesh) for part in of_stack):
+        raise ShapeMismatchError(
+            f"scope.specs gives {spec} for variable {name!r} of shape {whole.shape}: it must have "
+            "at most as many parts as the variable has dimensions, and can't cut a stack itself."
+        )
+    shards = [1] * len(value.shape)
+    for i, part in enumerate(of_slice):
+        for axis in _manual(part, mesh):
+            shards[i] *= mesh.shape[axis]
+    return tuple(shards)
+
+
+def _manual(part: Any, mesh: Any) -> tuple[str, ...]:
+    """The axes of the mesh inside `jax.shard_map` that one part of a spec names."""
+    axes = part if isinstance(part, tuple) else (part,)
+    return tuple(axis for axis in axes if axis in mesh.manual_axes)
+
+
+# Creating a variable.
+
+
+def create(
+    whole: str,
+    request: VariableRequest,
+    creators: tuple[Creator, ...],
+    stack: Stack,
+    recorder: Recorder,
+) -> VariableSpec:
+    """The facts of a new variable.
+
+    Args:
+        whole: Its whole name.
+        request: What is requested, the scope's defaults included.
+        creators: The scope's variable creators, outermost first.
+        stack: The stacks around it.
+        recorder: That of the run.
+    """
+    if not creators:
+        return _spec(whole, request, stack, recorder)
+
+    def make(name: str, **arguments: Any) -> VariableSpec:
+        if name != whole:
+            raise GetterError(
+                f"The creator of variable {whole!r} wants to create {name!r}. A creator can't "
+                "change a name, since look-ups don't run it; a custom getter can."
+            )
+        return _spec(whole, VariableRequest(request.name, **arguments), stack, recorder)
+
+    created = composed(creators, make)(name=whole, **request.for_creators())
+    if not isinstance(created, VariableSpec):
+        raise GetterError(
+            f"The creator of variable {whole!r} gave {created!r}, not a VariableSpec. A variable "
+            "creator is a function f(next_creator, **arguments) that returns "
+            "next_creator(**arguments)."
+        )
+    found = jax.ShapeDtypeStruct(created.slice_shape, created.dtype)
+    shape, dtype = request.requested_shape(whole), request.requested_dtype(whole, None)
+    check_found(whole, shape, dtype, found, _changed_by_creator)
+    return created
+
+
+def _changed_by_creator(found: Any) -> str:
+    return "Its variable creator changed that; leave it out of get_variable, or of the creator."
+
+
+def _spec(whole: str, request: VariableRequest, stack: Stack, recorder: Recorder) -> VariableSpec:
+    """The facts of a variable that is made as requested."""
+    regularizer, constraint = request.regularizer, request.constraint
+    if not (regularizer is None or callable(regularizer)):
+        raise RegularizerError(
+            f"Variable {whole!r}: a regularizer is a function f(value) -> scalar, such as "
+            f"regularizers.l2(1e-4), got {regularizer!r}."
+        )
+    if not (constraint is None or callable(constraint)):
+        raise ConstraintError(
+            f"Variable {whole!r}: The `constraint` argument must be a callable f(value) -> value, "
+            f"got {constraint!r}."
+        )
+    shape, dtype, initializer = request.shape, request.dtype, request.initializer
+    if isinstance(initializer, InitializedValue):
+        shape, dtype = _like_source(whole, initializer, shape, dtype, stack, recorder)
+    initializer = recorder.accepted(whole, initializer)
+    wanted = normalize(whole, shape, dtype, initializer)
+    sharding, partitioner = request.sharding, request.partitioner
+    if sharding is None and partitioner is not None:
+        if not callable(partitioner):
+            raise ValueError(f"Partitioner must be callable, but received: {partitioner!r}.")
+        sharding = partitioner(whole, wanted.shape, wanted.dtype)
+    if sharding is not None:
+        sharding = check_spec(whole, sharding, wanted.shape)
+    collections = VariableSpec.collections
+    if request.collections is not None:
+        collections = check_collections(whole, request.collections)
+    one = jax.ShapeDtypeStruct(wanted.shape, wanted.dtype)
+    shape = shape_of_all_shards(whole, one, sharding, recorder)
+    return VariableSpec(
+        (*(length for _, length in stack), *shape) if stack else shape,
+        wanted.dtype,
+        wanted.initializer,
+        request.trainable,
+        regularizer,
+        constraint,
+        sharding,
+        collections,
+        stack,
+    )
+
+
+def _like_source(
+    whole: str,
+    initializer: InitializedValue,
+    shape: Any,
+    dtype: Any,
+    stack: Stack,
+    recorder: Recorder,
+) -> tuple[Any, Any]:
+    """The shape and dtype of a variable that starts as another one, where not said."""
+    for name in outward(whole, initializer.name):
+        source = recorder.created(name)
+        if source is not None:
+            shared = sum(a == b for a, b in zip(source.stack, stack, strict=False))
+            seen = jax.ShapeDtypeStruct(source.shape[shared:], source.dtype)
+            like = _initial.like_source(initializer, seen)
+            return (
+                like.shape if shape is None else shape,
+                like.dtype if dtype is None else dtype,
+            )
+    return shape, dtype  # created later, so it must be said
+
+
+# The context.
+
+
+class Found(NamedTuple):
+    """A variable as one scope sees it."""
+
+    name: str
+    entry: Entry
+    seen: jax.ShapeDtypeStruct
+    recorder: Recorder
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.seen.shape)
+
+    @property
+    def dtype(self) -> Any:
+        return self.seen.dtype
+
+
+_HASH_BITS = 12
+_HALF = _HASH_BITS // 2
+_MASK = (1 << _HALF) - 1
+_HALVES = [tuple(None if n >> i & 1 else () for i in range(_HALF)) for n in range(1 << _HALF)]
+
+
+class Declaring:
+    """The context of a declaring scope; see the top of this file."""
+
+    loose = None  # nothing stays behind at a transform's boundary
+    second_use = "A loop over layers needs a scope for each: scope / f'layer_{i}'."
+
+    __slots__ = ("bits", "defaults", "path", "records", "run", "stack")
+
+    def __init__(
+        self,
+        run: Run,
+        path: str,
+        stack: Stack,
+        defaults: Defaults,
+        records: RequestedRecords | None = None,
+    ):
+        self.run = run
+        self.path = path
+        self.stack = stack
+        self.defaults = defaults
+        self.records = records
+        code = hash((run, path))
+        self.bits = _HALVES[code & _MASK] + _HALVES[code >> _HALF & _MASK]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Declaring)
+            and self.run is other.run
+            and self.path == other.path
+            and self.stack == other.stack
+            and self.defaults is other.defaults
+            and self.records == other.records
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.run, self.path))
+
+    @property
+    def reuse(self) -> Reuse:
+        return self.defaults.reuse
+
+    @property
+    def creators(self) -> tuple[Creator, ...]:
+        return self.defaults.creators
+
+    @property
+    def getters(self) -> tuple[CustomGetter, ...]:
+        return self.defaults.getters
+
+    @property
+    def has_values(self) -> bool:
+        """Whether variables have values already."""
+        return self.run.recorder(self.path).has_values
+
+    @property
+    def getter_path(self) -> str:
+        scope = self.defaults.getters_from
+        return self.path[len(scope) + 1 :] if scope else self.path
+
+    def _words(self, leaves: Leaves) -> Any:
+        return leaves[_HASH_BITS] if self.stack else None
+
+    # Other contexts.
+
+    def child(self, name: str, leaves: Leaves) -> tuple["Declaring", Leaves]:
+        context = self._below(name, self.stack)
+        return context, context.bits + leaves[_HASH_BITS:]
+
+    def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Declaring", Leaves]:
+        context = self._below(name, (*self.stack, (below(self.path, name), length)))
+        return context, (*context.bits, zero_words(self._words(leaves), length))
+
+    def _below(self, name: str, stack: Stack) -> "Declaring":
+        records = None if self.records is None else self.records.child(name)
+        path = below(self.path, name)
+        return Declaring(self.run, path, stack, self.defaults.inherited, records)
+
+    def folded(self, i: Any, leaves: Leaves) -> tuple["Declaring", Leaves]:
+        return self, leaves  # no key depends on it
+
+    def with_defaults(self, changes: Mapping[str, Any], name: str) -> "Declaring":
+        if not changes:
+            return self
+        defaults = self.defaults.changed(changes)
+        if "getters" in changes:
+            boundary = self.path[: len(self.path) - len(name)].rstrip("/")
+            known = path_for(changes["getters"], boundary, self.defaults.getters_from)
+            defaults = replace(defaults, getters_from=known)
+        return self._at(defaults, self.records)
+
+    def requesting(self, records: RequestedRecords) -> "Declaring":
+        return self._at(self.defaults, records)
+
+    def with_values(self, tree: VarTree, leaves: Leaves) -> tuple["Declaring", Leaves]:
+        return self, leaves  # there are no values
+
+    def without_constraint(self) -> "Declaring":
+        return self._at(self.defaults.inherited, self.records)
+
+    def _at(self, defaults: Defaults, records: RequestedRecords | None) -> "Declaring":
+        return Declaring(self.run, self.path, self.stack, defaults, records)
+
+    def is_foreign(self, other: object) -> str | None:
+        if not isinstance(other, Declaring):
+            return "has values, while this one declares"
+        return None if other.run is self.run else "belongs to another declaration"
+
+    # Variables.
+
+    def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
+        return self.defaults.fill(request), None
+
+    def find(self, name: str, whole: str, leaves: Leaves) -> "Found | None":
+        recorder = self.run.recorder(self.path)
+        check_root(whole)
+        if self.stack:
+            self.check_sliced(leaves, f"Variable {whole!r}")
+        entry = recorder.entries.get(whole)
+        return None if entry is None else self._found(whole, entry, recorder)
+
+    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> "Found":
+        if reuse is True:
+            raise MissingVariableError(
+                f"Variable {whole} does not exist, or was not created with get_variable(). Did you "
+                "mean to set reuse=js.AUTO_REUSE in variable_scope?"
+            )
+        recorder = self.run.recorder(self.path)
+        creators = self.defaults.creators
+        entry = recorder.create(
+            whole, site, lambda: create(whole, request, creators, self.stack, recorder)
+        )
+        return self._found(whole, entry, recorder)
+
+    def _found(self, whole: str, entry: Entry, recorder: Recorder) -> "Found":
+        return Found(whole, entry, self._seen(whole, entry.spec, self.stack, recorder), recorder)
+
+    def value(self, found: "Found") -> Array:
+        value = found.recorder.value(found.name, found.seen)
+        found.entry.uses += 1
+        return value
+
+    def origin(self, found: "Found") -> str:
+        return f"Originally defined at:\n{site_text(found.entry.site)}"
+
+    def _seen(
+        self, whole: str, spec: VariableSpec, stack: Stack, recorder: Recorder
+    ) -> jax.ShapeDtypeStruct:
+        """What a slice of these stacks, and inside `jax.shard_map` a shard, sees of a variable."""
+        if stack:
+            whole_slice = slice_of(whole, spec, stack)
+        else:
+            whole_slice = jax.ShapeDtypeStruct(spec.shape, spec.dtype)
+        return seen_in_shard(whole, whole_slice, recorder)
+
+    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Array:
+        recorder = self.run.recorder(self.path)
+        whole = join(self.path, name)
+        entry = recorder.entries.get(whole)
+        if entry is None:
+            created = tuple(recorder.specs())
+            error = not_there(self.path, name, self.variables(), created)
+            raise MissingVariableError(
+                f"{error} scope[name] reads what exists; to create a variable, write "
+                "scope.get_variable(name, shape)."
+            )
+        sliced = len(self.stack) - (unsliced(self._words(leaves)) if self.stack else 0)
+        entry.uses += counted
+        seen = self._seen(whole, entry.spec, self.stack[:sliced], recorder)
+        return recorder.value(whole, seen)
+
+    def has(self, name: str) -> bool:
+        return self.run.recorder(self.path).created(join(self.path, name)) is not None
+
+    def variables(self) -> tuple[str, ...]:
+        created = self.run.recorder(self.path).specs()
+        return tuple(inside(self.path, created))
+
+    def trainable_variables(self, usage: Usage) -> tuple[str, ...]:
+        created = self.run.recorder(self.path).specs()
+        return tuple(inside(self.path, (n for n, spec in created.items() if spec.trainable)))
+
+    def check_sliced(self, leaves: Leaves, what: str) -> None:
+        if self.stack and unsliced(self._words(leaves)):
+            raise not_sliced(self.path, what)
+
+    # Random keys.
+
+    def draw(self, stream: str, name: str | None, leaves: Leaves) -> Array:
+        return self.run.recorder(self.path).draw(self.path, stream, name)
+
+    # For the pytree registration, and for printing.
+
+    def static(self) -> "Declaring":
+        """What crosses a transform's boundary."""
+        return self
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the leaves that are variables."""
+        return ()
+
+    def with_leaves(self, function: Any, rest: Any, leaves: Leaves) -> Leaves:
+        lengths = tuple(self._words(leaves).shape[:-1]) if self.stack else ()
+        self.run.recorder(self.path).tell_specs(ToldSpecs(self.path, lengths, function))
+        return self.bits + (rest,) * (len(leaves) - _HASH_BITS)
+
+    def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:
+        return map(jax.tree_util.FlattenedIndexKey, range(len(leaves)))
+
+    def summary(self) -> str:
+        return "declaring"
+
+
+def declaring_root(recorder: Recorder) -> tuple[Declaring, Leaves]:
+    """The context and the leaves of the root scope of a declaration."""
+    context = Declaring(Run(recorder), "", (), Defaults())
+    return context, context.bits

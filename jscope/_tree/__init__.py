@@ -1,0 +1,1 @@
+"""`VarTree`, and what is done with whole trees: selecting, stacking, comparing, printing."""

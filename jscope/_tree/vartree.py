@@ -1,0 +1,500 @@
+"""VarTree: the immutable container of variables, from names to values.
+
+A tree is flat: it maps whole names (``"encoder/w"``) to values, sorted by name. Scopes are
+no objects in it, only common prefixes, so a name may be at once a variable and a scope
+(``w`` and ``w/Adam``), as in many TF1 checkpoints.
+
+Facts that other files rely on:
+
+* **One pytree node.** JAX flattens a tree to the tuple of its values, which is kept as it
+  is: flattening costs what flattening a tuple costs, whatever the number of variables.
+* **Key paths are names**: leaf ``w`` of scope ``a`` has the path ``DictKey("a/w")``, so
+  `jax.tree_util` and JAX's own errors speak of variables.
+* **Structures are interned.** All trees with the same names share one `Structure`, found
+  in a weak dictionary under a lock, so that comparing two structures is comparing two
+  addresses. JAX's caches hold structures until `jax.clear_caches`; nothing else does.
+* **Unflattening looks at nothing.** JAX passes sentinels, ``None`` and specs; whatever it
+  passes is stored.
+* **A scope is a slice.** The variables below ``a/`` stand together, in the same order as
+  without the prefix, so cutting a scope out is slicing the tuple of values.
+"""
+
+import bisect
+import math
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, NoReturn, Protocol
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from .._errors import MissingVariableError, NameCollisionError, NestingError, listed, near
+from .._names.names import check, join
+from .text import bytes_text, table
+
+
+class Structure:
+    """The names of a tree: interned, compared by identity, shared by all trees that have them."""
+
+    __slots__ = ("__weakref__", "_slices", "names", "position")
+
+    names: tuple[str, ...]
+    # Where in the tuple of values a variable stands, or None if there is none. A dictionary's own
+    # method, since it is on the way of every look-up.
+    position: Callable[[str], int | None]
+
+    def __init__(self, names: tuple[str, ...]):
+        self.names = names
+        self.position = dict(zip(names, range(len(names)), strict=True)).get
+        self._slices: dict[str, tuple[Structure, slice]] = {}
+
+    def below(self, scope: str) -> tuple["Structure", slice]:
+        """The structure of the variables below ``scope``, named from there, and where they are."""
+        found = self._slices.get(scope)
+        if found is None:
+            where = self.places_below(scope)
+            cut = len(scope) + 1
+            below = intern_structure(tuple(name[cut:] for name in self.names[where]))
+            found = (below, where)
+            if below.names:  # else anyone's guesses would pile up here
+                self._slices[scope] = found
+        return found
+
+    def places_below(self, scope: str) -> slice:
+        """Where in the tuple of values the variables below ``scope`` stand."""
+        # "0" is the character after "/".
+        first = bisect.bisect_left(self.names, scope + "/")
+        return slice(first, bisect.bisect_left(self.names, scope + "0", lo=first))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return intern_structure, (self.names,)
+
+    def __repr__(self) -> str:
+        return f"Structure({listed(self.names, most=40)})"
+
+
+_structures: "weakref.WeakValueDictionary[tuple[str, ...], Structure]" = (
+    weakref.WeakValueDictionary()
+)
+# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+_structures_lock = threading.RLock()
+
+
+def intern_structure(names: tuple[str, ...]) -> Structure:
+    """The one `Structure` of these sorted, distinct, legal names."""
+    with _structures_lock:
+        found = _structures.get(names)
+        return _structures.setdefault(names, Structure(names)) if found is None else found
+
+
+class HasTree(Protocol):
+    """What has variables that are not simply a mapping's: a scope, a saved checkpoint."""
+
+    def __vartree__(self) -> "VarTree":
+        """Its variables, by name."""
+
+
+class VarTree(Mapping[str, Any]):
+    """An immutable mapping from variable names to values, and one JAX pytree.
+
+    Values are whatever belongs to a variable: arrays, `jax.ShapeDtypeStruct`, NumPy arrays,
+    typed PRNG keys, masks and labels, or pytrees, as long as no two leaves get one name.
+
+    >>> tree = VarTree({"encoder": {"w": np.ones((2, 3)), "b": np.zeros(3)}, "step": np.int32(7)})
+    >>> list(tree)
+    ['encoder/b', 'encoder/w', 'step']
+    >>> tree["encoder/w"].shape
+    (2, 3)
+
+    Args:
+        variables: A flat or nested mapping; nested keys are joined with ``/``. A scope
+            without variables leaves no trace. Or a `js.Scope`: the values below it, by names
+            relative to it, with what was assigned so far; while declaring, the abstract values of
+            those declared so far. Or what `Saver.open` gives: all its values, read.
+
+    Raises:
+        VariableNameError: If a name is not legal.
+        NameCollisionError: If two leaves would get one name.
+
+    **Equality.** ``a == b`` is True if both are trees with the same names whose values are
+    equal to the last bit: same dtype, shape and bytes, so that NaN equals itself and 0.0
+    differs from -0.0. What is no array must be of the same type and equal. Where the values
+    live and how they are sharded does not count, nor whether NumPy or JAX holds them. A tree
+    is not hashable, and traced values can't be compared.
+
+    **Exported functions.** `jax.export` writes trees by name. To read such a function in
+    another process, use this class there once (``js.VarTree``) before
+    ``jax.export.deserialize``: jscope's names load on first use, and only then JAX knows it.
+    Pickles need nothing.
+    """
+
+    __slots__ = ("_structure", "_values")
+
+    _structure: Structure
+    _values: tuple[Any, ...]
+
+    def __init__(self, variables: "Mapping[str, Any] | HasTree | None" = None, /):
+        if isinstance(variables, VarTree):
+            _set_structure(self, variables._structure)
+            _set_values(self, variables._values)
+            return
+        if variables is not None and hasattr(variables, "__vartree__"):
+            tree = variables.__vartree__()
+        elif variables is None or isinstance(variables, Mapping):
+            flat: dict[str, Any] = {}
+            _flatten_into(flat, "", variables or {})
+            tree = from_flat(flat)
+        else:
+            raise TypeError(f"VarTree needs a mapping, got {type(variables).__name__}.")
+        _set_structure(self, tree._structure)
+        _set_values(self, tree._values)
+
+    # Reading.
+
+    def __getitem__(self, name: str) -> Any:
+        position = self._structure.position(name) if isinstance(name, str) else None
+        if position is None:
+            raise missing_variable(name, self)
+        return self._values[position]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a variable, or ``default`` if there is none."""
+        # Mapping's own would compose an error, near names and all, to throw it away.
+        position = self._structure.position(name)
+        return default if position is None else self._values[position]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._structure.position(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._structure.names)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def subtree(self, scope: str, /) -> "VarTree":
+        """The variables below ``scope``, named from there; ``""`` is the root, all of them.
+
+        Raises:
+            MissingVariableError: If there are none.
+        """
+        if scope == "":
+            return self
+        structure, where = self._structure.below(check(scope))
+        if not structure.names:
+            raise missing_scope(scope, self)
+        return from_values(structure, self._values[where])
+
+    def to_nested(self) -> dict[str, Any]:
+        """The same variables as dicts in dicts, one level per component.
+
+        Raises:
+            NestingError: If a name is at once a variable and a scope; all such are listed.
+        """
+        names = self._structure.names
+        both = [name for name in names if names[self._structure.places_below(name)]]
+        if both:
+            first = both[0]
+            below = names[self._structure.places_below(first)][0]
+            other = first + "_" + below[len(first) + 1 :].replace("/", "_")
+            raise NestingError(
+                f"This tree can't be nested: {listed(both)} would be a value and a dict at once "
+                f"({first!r} and {below!r} are both variables). Keep it flat with dict(tree), or "
+                f"rename what is below, as in js.rename(tree, {{{below!r}: {other!r}}})."
+            )
+        nested: dict[str, Any] = {}
+        for name, value in self.items():
+            *scopes, last = name.split("/")
+            level = nested
+            for scope in scopes:
+                level = level.setdefault(scope, {})
+            level[last] = value
+        return nested
+
+    @property
+    def size(self) -> int:
+        """The number of elements of all arrays of known shape together."""
+        return sum(map(_elements, jax.tree.leaves(self)))
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all arrays of known shape together, as one unsharded copy."""
+        return sum(value_bytes(leaf) for leaf in jax.tree.leaves(self))
+
+    # Making new trees.
+
+    def __or__(self, other: Mapping[str, Any]) -> "VarTree":
+        """Both trees' variables; where both have a name, the right one's value."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return from_flat({**self, **VarTree(other)})
+
+    def __ror__(self, other: Mapping[str, Any]) -> "VarTree":
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return from_flat({**VarTree(other), **self})
+
+    # Comparing, copying, printing.
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VarTree):
+            return NotImplemented
+        flattened: list[Any] = [jax.tree_util.tree_flatten(tree) for tree in (self, other)]
+        (ours, our_structure), (theirs, their_structure) = flattened
+        return bool(our_structure == their_structure) and all(map(_same_bits, ours, theirs))
+
+    __hash__ = None  # type: ignore[assignment]  # equality compares values, which may be large
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_values, (self._structure, self._values)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self):,} variables, {self.size:,} elements, {bytes_text(self.nbytes)}"
+        if not self:
+            return "VarTree of no variables"
+        rows = [(name, *describe(value)) for name, value in self.items()]
+        body = table(("name", "shape", "dtype", "bytes"), rows, right=("bytes",))
+        return f"VarTree of {counts}\n{body}"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"A VarTree can't be changed; {name!r} was to be set. {_HOW_TO_CHANGE}"
+        )
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"A VarTree can't be changed. {_HOW_TO_CHANGE}")
+
+    def __setitem__(self, name: str, value: object) -> NoReturn:
+        raise TypeError(f"A VarTree can't be changed; {name!r} was to be set. {_HOW_TO_CHANGE}")
+
+    def __delitem__(self, name: str) -> NoReturn:
+        raise TypeError(f"A VarTree can't be changed. Write tree = js.drop(tree, {name!r}).")
+
+    # A tree passed where a scope belongs.
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("get_variable", "variable_scope", "shared", "has"):
+            raise AttributeError(
+                f"A VarTree has no {name!r}: this is a tree where a scope belongs. Write "
+                "js.Scope(tree), as in model(js.Scope(tree), x)."
+            )
+        raise AttributeError(f"'VarTree' object has no attribute {name!r}")
+
+    def __truediv__(self, name: object) -> NoReturn:
+        raise TypeError(
+            f"A VarTree has no '/': for a scope write js.Scope(tree) / {name!r}, for a part of the "
+            f"tree tree.subtree({name!r})."
+        )
+
+
+_HOW_TO_CHANGE = "Write tree = tree | {'name': value}, or js.assign(tree, 'name', value)."
+
+# The slots' own setters, since __setattr__ refuses; unflattening is on the path of every call.
+_set_structure = VarTree.__dict__["_structure"].__set__
+_set_values = VarTree.__dict__["_values"].__set__
+
+
+def from_values(structure: Structure, values: Iterable[Any]) -> VarTree:
+    """A tree from its names and a tuple of values, unchecked; also how JAX unflattens one."""
+    tree = VarTree.__new__(VarTree)
+    _set_structure(tree, structure)
+    _set_values(tree, tuple(values))  # the same object, if it is a tuple
+    return tree
+
+
+def from_flat(flat: Mapping[str, Any]) -> VarTree:
+    """A tree from legal names to values, which are stored as they are, mappings included.
+
+    Raises:
+        NameCollisionError: If two leaves would get one name.
+    """
+    names = tuple(sorted(flat))
+    values = tuple(flat[name] for name in names)
+    tree = from_values(intern_structure(names), values)
+    if not jax.tree_util.all_leaves(values):
+        _check_leaf_names(tree)
+    return tree
+
+
+def structure_of(tree: VarTree) -> Structure:
+    """The interned structure of a tree."""
+    return tree._structure
+
+
+def values_of(tree: VarTree) -> tuple[Any, ...]:
+    """The values of a tree, in the order of their names."""
+    return tree._values
+
+
+def as_tree(variables: Mapping[str, Any]) -> VarTree:
+    """A tree of any mapping, or the tree itself.
+
+    Raises:
+        TypeError: If it is not a mapping.
+    """
+    if isinstance(variables, VarTree):
+        return variables
+    if not isinstance(variables, Mapping):
+        raise TypeError(f"A VarTree or another mapping is needed, got {type(variables).__name__}.")
+    return VarTree(variables)
+
+
+def missing_variable(name: object, known: Collection[str], scope: str = "") -> MissingVariableError:
+    """Compose the error for a name that is not among ``known``.
+
+    Args:
+        name: What was asked for, relative to ``scope``.
+        known: The names there are, relative to ``scope``.
+        scope: Where they hang, for the message.
+    """
+    if not isinstance(name, str):
+        return MissingVariableError(f"Variables are found by name, got {name!r}.")
+    whole = f"{scope}/{name}" if scope else name
+    below = tuple(n for n in known if n.startswith(name + "/")) if name else ()
+    if below:
+        return MissingVariableError(
+            f"No variable at {whole!r}: it is a scope of {len(below)} variables "
+            f"({listed(below, most=3)}). Write tree.subtree({name!r}), or scope / {name!r}."
+        )
+    deeper = [n for n in known if n.endswith("/" + name)] if name else []
+    if deeper:
+        where = _parent(deeper[0], by=name.count("/") + 1)
+        return MissingVariableError(
+            f"No variable at {whole!r}, but {listed(deeper, most=3)} further down. Write "
+            f"scope / {where!r}, or tree.subtree({where!r}), if that is meant."
+        )
+    return MissingVariableError(f"No variable at {whole!r} ({near(name, known)}).")
+
+
+NUMPY_TYPES = (np.ndarray, np.generic)
+
+
+def jax_value(value: Any) -> Any:
+    """A value as models get it: JAX's array of what NumPy holds; anything else as it is."""
+    if not isinstance(value, NUMPY_TYPES):
+        return value
+    # V: ml_dtypes' own; not strings, objects, dates, nor records, which JAX can't have.
+    is_number = value.dtype.kind in "biufcV" and value.dtype.names is None
+    return jnp.asarray(value) if is_number else value
+
+
+def describe(value: Any) -> tuple[str, str, str]:
+    """The shape, dtype and bytes of a value, as texts for a table."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return str(tuple(value.shape)), str(value.dtype), bytes_text(value_bytes(value))
+    leaves = jax.tree.leaves(value)
+    if leaves and leaves[0] is not value:
+        size = sum(map(value_bytes, leaves))
+        return f"{len(leaves)} leaves", type(value).__name__, bytes_text(size)
+    text = repr(value)
+    return (text if len(text) <= 40 else text[:37] + "..."), type(value).__name__, ""
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """A key path as a name: the variable's, and its leaf's place if the value is a pytree."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def value_bytes(leaf: Any) -> int:
+    """The bytes of an array, or 0 for what is none or has no known shape."""
+    return _elements(leaf) * int(leaf.dtype.itemsize) if hasattr(leaf, "dtype") else 0
+
+
+def _elements(leaf: Any) -> int:
+    shape = getattr(leaf, "shape", (0,))
+    # Under jax.export a shape may have symbolic dimensions, which are no numbers.
+    known = all(isinstance(length, int | np.integer) for length in shape)
+    return int(math.prod(shape)) if known else 0
+
+
+def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]) -> None:
+    for name, value in variables.items():
+        whole = join(scope, check(name))
+        if isinstance(value, Mapping):
+            _flatten_into(flat, whole, value)
+        elif whole in flat:
+            raise NameCollisionError(f"Two variables would get the name {whole!r}.")
+        else:
+            flat[whole] = value
+
+
+def _check_leaf_names(tree: VarTree) -> None:
+    # Values that are pytrees themselves: "w": [x, y] has the leaves "w/0" and "w/1".
+    seen: dict[str, int] = {}
+    for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = leaf_name(path)
+        seen[name] = seen.get(name, 0) + 1
+    twins = [name for name, count in seen.items() if count > 1]
+    if twins:
+        raise NameCollisionError(
+            f"Two leaves would get one name: {listed(twins)}. A value that is a pytree has leaves "
+            "named by their place in it, and another variable has that name."
+        )
+
+
+def missing_scope(scope: str, tree: VarTree) -> MissingVariableError:
+    """Compose the error: what is no scope, and which scopes are near."""
+    scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
+    what = "is a variable, not a scope" if scope in tree else "is no scope"
+    known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"
+    return MissingVariableError(f"{scope!r} {what} of this tree ({known}).")
+
+
+def _parent(name: str, by: int = 1) -> str:
+    return "/".join(name.split("/")[:-by])
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if not hasattr(a, "dtype") and not hasattr(b, "dtype"):
+        if type(a) is not type(b):
+            return False
+        # In the text of a number, unlike under ==, NaN equals itself and 0.0 is not -0.0.
+        return repr(a) == repr(b) if isinstance(a, float | complex) else bool(a == b)
+    if not (hasattr(a, "dtype") and hasattr(b, "dtype")):
+        return False
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
+        return type(a) is type(b)
+    return bool(_bits(a) == _bits(b))
+
+
+def _bits(array: Any) -> Any:
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    array = np.asarray(array)
+    # Arrays of Python objects, or of strings of any length, hold addresses.
+    return array.tolist() if array.dtype.kind in "OT" else array.tobytes()
+
+
+def _flatten(tree: VarTree) -> tuple[tuple[Any, ...], Structure]:
+    return tree._values, tree._structure
+
+
+def _flatten_with_keys(tree: VarTree) -> tuple[tuple[tuple[Any, Any], ...], Structure]:
+    keys = map(jax.tree_util.DictKey, tree._structure.names)
+    return tuple(zip(keys, tree._values, strict=True)), tree._structure
+
+
+jax.tree_util.register_pytree_with_keys(VarTree, _flatten_with_keys, from_values, _flatten)
+
+
+def _serialize_structure(structure: Structure) -> bytes:
+    return "\n".join(structure.names).encode()
+
+
+def _deserialize_structure(data: bytes | bytearray) -> Structure:
+    return intern_structure(tuple(map(check, bytes(data).decode().split("\n"))) if data else ())
+
+
+jax.export.register_pytree_node_serialization(
+    VarTree,
+    serialized_name="jscope.VarTree",
+    serialize_auxdata=_serialize_structure,
+    deserialize_auxdata=_deserialize_structure,
+)

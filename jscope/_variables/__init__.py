@@ -1,0 +1,1 @@
+"""What a variable is: its spec, a request for it, its initial value, its collections."""

@@ -1,0 +1,103 @@
+"""What a callable may use when it is called: its closure, defaults, bound arguments, attributes.
+
+Two questions are answered by walking through these: whether an initializer holds a traced value,
+which would fail after the trace with JAX's words for a leaked tracer, far from its cause; and
+whether two callables compute the same, so that one compiled program serves both.
+"""
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from .._errors import InitializerError
+
+
+def parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a callable may use, each with where it is, in words. Other objects have no parts."""
+    if isinstance(value, types.FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        yield from ((f"{name!r} in its closure", _contents(cell)) for name, cell in cells)
+        yield from (("a default argument", default) for default in value.__defaults__ or ())
+        yield from _named("its default", value.__kwdefaults__ or {})
+    elif isinstance(value, types.MethodType):
+        yield from (("its method's function", value.__func__), ("its object", value.__self__))
+    elif isinstance(value, functools.partial):
+        yield "its function", value.func
+        yield from (("a bound argument", argument) for argument in value.args)
+        yield from _named("its bound argument", value.keywords)
+    elif isinstance(value, dict | list | tuple | set):
+        members = value.values() if isinstance(value, dict) else value
+        yield from (("a member of a container", member) for member in members)
+    elif callable(value):
+        yield from _named("its attribute", getattr(value, "__dict__", {}))
+
+
+def check_untraced(name: str, initializer: Any) -> None:
+    """Raise if an initializer holds a traced value, as far as can be seen without running it.
+
+    Raises:
+        InitializerError: If it, its closure, its defaults or its attributes hold one.
+    """
+    held = _traced_in(initializer, "the initializer", set())
+    if held is not None:
+        raise InitializerError(
+            f"The initializer of variable {name!r} depends on a traced value ({held}). Initial "
+            "values are computed by js.init, when the model's trace is over. If they shall depend "
+            "on what the model computes, write js.init(model, inline=True); else compute the "
+            "value outside the model, or assign it afterwards."
+        )
+
+
+def _traced_in(value: Any, what: str, seen: set[int]) -> str | None:
+    """Where in a value a tracer was found, in words, or None."""
+    if isinstance(value, jax.core.Tracer):
+        return f"{what} is {value.aval.str_short()}"
+    if id(value) in seen:
+        return None
+    seen.add(id(value))
+    found = (_traced_in(part, where, seen) for where, part in parts(value))
+    return next((where for where in found if where is not None), None)
+
+
+def signature(value: Any, inside: tuple[int, ...] = ()) -> Any:
+    """A hashable that is equal for callables that compute the same.
+
+    jscope's initializers compare by their parameters. The functions that factories such as
+    ``jax.nn.initializers.he_normal()`` return do not, though each call returns the same code
+    over the same variables; without this, each variable would compile a program of its own.
+    ``inside`` holds what is around the value: a function that calls itself is in its own closure.
+    """
+    if id(value) in inside:
+        return id(value)
+    if isinstance(value, types.FunctionType):
+        head: tuple[Any, ...] = (value.__code__, id(value.__globals__))
+    elif isinstance(value, functools.partial | tuple):
+        head = (type(value),)
+    elif isinstance(value, float):
+        return value.hex()  # 0.0 == -0.0, and 1.0 == 1
+    else:
+        return (type(value), value) if _is_hashable(value) else id(value)
+    inside += (id(value),)
+    return (*head, *((where, signature(part, inside)) for where, part in parts(value)))
+
+
+def _named(what: str, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{what} {name!r}", values[name]) for name in sorted(values))
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that has no value yet
+        return cell

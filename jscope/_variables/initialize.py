@@ -1,0 +1,198 @@
+"""From specs to values: initialising many variables, by groups of equal ones.
+
+Only initialisers run, never the model. A group is the variables of equal (initialiser,
+shape, dtype); each group compiles one program, so compile time does not grow with depth.
+There are two routes to the same bits:
+
+* Called outside any trace, each variable is one call of its group's compiled program with
+  the two words of its name as an argument. (Tried: one loop over the group to a stacked
+  array, then taking it apart by a compiled slice per variable. As many calls, twice the
+  memory, no faster.)
+* Under a user's jit, each group is one ``lax.map`` over the words, so the graph doesn't
+  grow with depth either (slice by slice it would: XLA would inline each). Barriers keep
+  XLA from folding the words into constants and from fusing the initialiser with its
+  consumer, both of which change bits.
+
+A stack is a loop over its slices' words in either route, behind the same barriers, and has the
+values of its slices as if they were variables of their own. Where shardings are given, each
+device computes its own shard: the loop and the draws are partitioned by XLA, and nothing is
+communicated (threefry; the generator of rbg runs whole on each device, then is cut).
+
+A value depends on the root key and the variable's name only, so neither the groups nor
+the route can be seen in it. Equal bits hold per backend and JAX version.
+"""
+
+import functools
+import types
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
+
+from .._errors import InitializerCycleError, InitializerError, near
+from .._keys import Words, fold_words, stack_words, words_of
+from .._names.names import outward
+from ..initializers import InitializedValue, KnownShape
+from . import initial as _initial
+from .closures import signature
+from .spec import Stack, VariableSpec
+
+Group: TypeAlias = tuple[VariableSpec, NamedSharding | None, list[str]]
+
+
+def initialize(
+    specs: Mapping[str, VariableSpec],
+    names: Collection[str],
+    key: Array,
+    given: Mapping[str, Any],
+    shardings: Mapping[str, NamedSharding] = types.MappingProxyType({}),
+) -> dict[str, Array]:
+    """The initial values of some variables.
+
+    Args:
+        specs: All declared variables.
+        names: Those whose values are wanted.
+        key: The root key.
+        given: Values that exist, on which initial values of other variables may depend.
+        shardings: How variables are sharded, where that is said.
+
+    Raises:
+        InitializerCycleError: If initial values depend on each other in a circle.
+        InitializerError: If an initial value does not fit, or depends on no variable.
+    """
+    order = _dependencies_first(specs, names, given)
+    plain = [name for name in order if not _is_dependent(specs[name])]
+    route = _in_graph if _is_traced(key) else _one_by_one
+    values: dict[str, Array] = {}
+    words = _words(specs, plain)
+    for spec, sharding, members in _groups(specs, plain, shardings):
+        stacked = np.stack([words[name] for name in members])
+        values.update(zip(members, route(spec, members, stacked, key, sharding), strict=True))
+    for name in order:
+        if name not in values:
+            source = _source(specs, name)
+            there = values[source] if source in values else given[source]
+            shared = common_stacks(specs[name].stack, specs[source].stack)
+            values[name] = _initial.derive(name, specs[name], there, shared, shardings.get(name))
+    return {name: values[name] for name in names}
+
+
+def _words(specs: Mapping[str, VariableSpec], names: Sequence[str]) -> dict[str, Words]:
+    alone = [name for name in names if not specs[name].stack]
+    found: dict[str, Words] = dict(zip(alone, words_of(alone), strict=True))
+    for name in names:
+        if specs[name].stack:
+            found[name] = stack_words(name, specs[name].stack)
+    return found
+
+
+def _one_by_one(
+    spec: VariableSpec,
+    members: Sequence[str],
+    words: Words,
+    key: Array,
+    sharding: NamedSharding | None,
+) -> list[Array]:
+    if sharding is not None and not _is_traced(key):
+        everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+        key = jax.device_put(key, _initial.for_computing(everywhere))
+    return [
+        _initial.run(name, spec.initializer, key, own, spec.slice_shape, spec.dtype, sharding)
+        for name, own in zip(members, words, strict=True)
+    ]
+
+
+def _in_graph(
+    spec: VariableSpec,
+    members: Sequence[str],
+    words: Words,
+    key: Array,
+    sharding: NamedSharding | None,
+) -> list[Array]:
+    if isinstance(spec.initializer, KnownShape):
+        # A literal: there is nothing to draw in a loop.
+        return _one_by_one(spec, members, words, key, sharding)
+
+    def one(key: Array, words: Words) -> Array:
+        return _initial.checked(
+            members[0], spec.initializer, fold_words(key, words), spec.slice_shape, spec.dtype
+        )
+
+    def each(key: Array, words: Words) -> Array:
+        return _initial.in_turn(functools.partial(one, key), words, spec.slice_shape)
+
+    together = None
+    if sharding is not None:
+        together = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+    stacked = _initial.placed(each, together, key, words)
+    return [stacked[i] for i in range(len(members))]
+
+
+def _is_traced(key: Array) -> bool:
+    # Not isinstance(key, Tracer): a concrete key under a user's jit gives traced values too.
+    return isinstance(jax.random.fold_in(key, 0), jax.core.Tracer)
+
+
+def _groups(
+    specs: Mapping[str, VariableSpec],
+    names: Sequence[str],
+    shardings: Mapping[str, NamedSharding],
+) -> list[Group]:
+    groups: dict[Any, Group] = {}
+    for name in names:
+        spec, sharding = specs[name], shardings.get(name)
+        lengths = spec.shape[: len(spec.stack)]
+        key = (signature(spec.initializer), spec.slice_shape, spec.dtype, lengths, sharding)
+        groups.setdefault(key, (spec, sharding, []))[2].append(name)
+    return list(groups.values())
+
+
+# Initial values that are those of other variables.
+
+
+def common_stacks(a: Stack, b: Stack) -> int:
+    """The number of stacks, from the outermost, that hold both of two variables."""
+    same = [x == y for x, y in zip(a, b, strict=False)]
+    return (*same, False).index(False)
+
+
+def _is_dependent(spec: VariableSpec) -> bool:
+    return isinstance(spec.initializer, InitializedValue)
+
+
+def _source(specs: Mapping[str, VariableSpec], name: str) -> str:
+    """The variable whose initial value ``name`` takes: looked up from the inside out."""
+    initializer = specs[name].initializer
+    assert isinstance(initializer, InitializedValue)
+    for candidate in outward(name, initializer.name):
+        if candidate in specs and candidate != name:
+            return candidate
+    if initializer.name in (name, name.rpartition("/")[2]):
+        raise InitializerCycleError(f"The initial value of {name!r} depends on itself.")
+    raise InitializerError(
+        f"The initial value of {name!r} is that of {initializer.name!r}, but no such variable is "
+        f"declared, in its scope or around it ({near(initializer.name, tuple(specs))})."
+    )
+
+
+def _dependencies_first(
+    specs: Mapping[str, VariableSpec], names: Collection[str], given: Mapping[str, Any]
+) -> list[str]:
+    """The names, and what they depend on and is not given, each after what it depends on."""
+    order: dict[str, None] = {}
+    wanted = set(names)
+    for name in names:
+        chain = [name]
+        while _is_dependent(specs[chain[-1]]):
+            source = _source(specs, chain[-1])
+            if source in order or (source in given and source not in wanted):
+                break
+            if source in chain:
+                circle = " -> ".join(map(repr, [*chain[chain.index(source) :], source]))
+                raise InitializerCycleError(f"Initial values depend on each other: {circle}.")
+            chain.append(source)
+        order.update(dict.fromkeys(reversed(chain)))
+    return list(order)

@@ -1,0 +1,511 @@
+"""A request for a variable: the argument list of `get_variable`, and what it means.
+
+`VariableRequest` is the one place that knows the list. `normalize` reads the arguments of a request
+that creates once, so that what follows need not look at them again: a shape is a tuple of ints, a
+dtype one that JAX has under its present settings, an initializer a function
+``f(key, shape, dtype)``. `check_found` compares them with a variable that exists.
+
+Arguments of TF1 that mean nothing here are refused, with what takes their place.
+
+An initializer may take no arguments: ``initializer=lambda: table()``. Such a function gives the
+initial value itself, so the variable has that value's shape and dtype, and none may be requested
+beside it (a shape with unknown dimensions may). It runs compiled, like any initializer. A parameter
+that has a default counts as none; but where the shape is known, what takes a key, a shape and a
+dtype gets them. Source: ``tf.get_variable``, TensorFlow 1.15. One difference: a dtype that is
+requested must be the value's, where TF ignores it.
+"""
+
+import inspect
+import operator
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike, DTypeLike
+
+from .. import initializers
+from .._dtypes import is_python, widths
+from .._errors import DtypeMismatchError, InitializerError, ScopeError, ShapeMismatchError
+from ..initializers import Initializer, KnownShape
+from ..regularizers import Regularizer
+from .spec import Constraint, Partitioner, Reuse
+
+Shape: TypeAlias = int | Iterable[int | None] | None
+
+
+@dataclass(slots=True)
+class VariableRequest:
+    """The arguments of one `Scope.get_variable`, of which ``name`` is relative to the scope.
+
+    Attributes:
+        reuse: None is the scope's.
+        is_filled: Whether the scope's defaults are in it already, so that None is none.
+    """
+
+    name: str
+    shape: Shape = None
+    dtype: DTypeLike | None = None
+    initializer: Initializer | ArrayLike | None = None
+    regularizer: Regularizer | None = None
+    trainable: bool = True
+    collections: Iterable[str] | None = None
+    partitioner: Partitioner | None = None
+    validate_shape: bool = True
+    constraint: Constraint | None = None
+    sharding: PartitionSpec | None = None
+    reuse: Reuse | None = None
+    is_filled: bool = False
+
+    def for_getters(self, reuse: Reuse) -> dict[str, Any]:
+        """The arguments that a custom getter gets beside the name: TF's that have a meaning."""
+        arguments = {name: getattr(self, name) for name in _FOR_GETTERS} | {"reuse": reuse}
+        if self.sharding is not None:  # not TF's
+            arguments["sharding"] = self.sharding
+        return arguments
+
+    def for_creators(self) -> dict[str, Any]:
+        """The arguments that a variable creator gets beside the name."""
+        return {name: getattr(self, name) for name in _FOR_CREATORS}
+
+    def requested_shape(self, name: str) -> Shape:
+        """The shape that the call gives, by itself or as that of an initial value; or None."""
+        if not self.validate_shape:
+            return None
+        if self.shape is None:
+            if self.initializer is None:
+                return None
+            # A scope's `init.constant(0.0)` is for variables of any shape.
+            is_default = self.is_filled and callable(self.initializer)
+            return None if is_default else known_shape(self.initializer)
+        if not (self.initializer is None or callable(self.initializer)):
+            raise shape_of_constant(name, self.shape)
+        return self.shape
+
+    def requested_dtype(self, name: str, scope_default: Any) -> Any:
+        """The dtype that the call or the scope gives, if any; a value's own beats the scope's."""
+        if self.dtype is not None:
+            return normalize_dtype(name, self.dtype)
+        if scope_default is None or self.is_filled:
+            return None
+        return None if is_value(self.initializer, self.shape) else scope_default
+
+
+_FIELDS = tuple(field.name for field in fields(VariableRequest))
+_FOR_CREATORS = tuple(
+    name for name in _FIELDS if name not in ("name", "validate_shape", "reuse", "is_filled")
+)
+_FOR_GETTERS = tuple(
+    name for name in _FIELDS if name not in ("name", "sharding", "reuse", "is_filled")
+)
+
+
+# Initializers that take no arguments.
+
+
+@dataclass(frozen=True)
+class NoArguments:
+    """A function of no arguments, as an initializer; and what its value is like."""
+
+    function: Callable[[], Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self, key: Any, shape: Any, dtype: Any = None) -> Array:
+        del key, shape, dtype  # whoever calls it compares them with what it gives
+        value = self.function()
+        return jnp.asarray(value, self.dtype if is_python(value) else None)
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def takes_none(initializer: Any) -> bool:
+    """Whether something can be called without arguments, to give an initial value."""
+    if isinstance(initializer, types.FunctionType):  # nearly all that isn't jscope's
+        defaults = initializer.__defaults__ or ()
+        keywords = initializer.__kwdefaults__ or {}
+        code = initializer.__code__
+        return code.co_argcount == len(defaults) and code.co_kwonlyargcount == len(keywords)
+    if not callable(initializer) or type(initializer).__module__ == initializers.__name__:
+        return False
+    try:
+        parameters = inspect.signature(initializer).parameters.values()
+    except (TypeError, ValueError):  # a builtin that doesn't say
+        return False
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(p.default is not p.empty or p.kind in several for p in parameters)
+
+
+def takes_any(initializer: Callable[..., Any]) -> bool:
+    """Whether what can be called without arguments may as well be called with key, shape, dtype."""
+    try:
+        inspect.signature(initializer).bind(None, None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def no_arguments(name: str, function: Callable[[], Any], asked: Any = None) -> NoArguments:
+    """The function as an initializer; runs it once, abstractly.
+
+    If it gives Python's numbers, they have the dtype that is asked for, where they can.
+
+    Raises:
+        InitializerError: If it gives no array.
+    """
+    has_dtype = True
+
+    def value() -> Array:
+        nonlocal has_dtype
+        given = function()
+        has_dtype = not is_python(given)
+        return jnp.asarray(given)
+
+    try:
+        like = jax.eval_shape(value)
+    except TypeError as error:
+        raise InitializerError(
+            f"Variable {name!r}: The initializer passed is not valid. It should be a callable with "
+            f"no arguments that gives an array, but {function!r} raised {error}"
+        ) from error
+    takes = asked is not None and not has_dtype and asked in widths(like.dtype)
+    return NoArguments(function, like.shape, asked if takes else like.dtype)
+
+
+class Wanted(NamedTuple):
+    """What a variable shall be: the three arguments of `get_variable`, read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    initializer: Initializer
+
+    @property
+    def slice_shape(self) -> tuple[int, ...]:
+        """The shape: this is no stack."""
+        return self.shape
+
+
+def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
+    """Read the arguments of a `get_variable` that creates.
+
+    Args:
+        name: The variable's whole name, for messages.
+        shape: An int, a sequence of ints, or None if the initializer knows it; then a dimension
+            may be None too.
+        dtype: What JAX takes for a dtype; None is the dtype of a value written down, else
+            float32. `initializers.constant` that fills a given shape is no value, as in TF.
+            Python's numbers are int32 and float32 where that is asked for, as in TF, also
+            with x64.
+        initializer: ``f(key, shape, dtype)``; or a number, a list or an array, the initial
+            value itself, or a function of no arguments that gives it; or None for TF1's default
+            for the dtype.
+
+    Returns:
+        ``(shape, dtype, initializer)``, with `initializers.constant` for an initial value.
+
+    Raises:
+        InitializerError: If the initializer is none, was not called with its parameters, is
+            traced, or needs a shape that is not given; or if a shape is given with a value.
+        ShapeMismatchError: If the shape isn't one.
+        DtypeMismatchError: If the dtype isn't one, or another than the value's.
+    """
+    asked = None if dtype is None else normalize_dtype(name, dtype)
+    if initializer is not None and not callable(initializer):
+        value, initializer = initializer, _constant(name, initializer)
+        if shape is not None:
+            raise shape_of_constant(name, shape)
+        _check_dtype_of_value(name, asked, value, initializer)
+    _check_called(name, initializer)
+    if takes_none(initializer) and not (_is_full(shape) and takes_any(initializer)):
+        initializer = _of_no_arguments(name, shape, asked, initializer)
+    known = isinstance(initializer, KnownShape | NoArguments)
+    if asked is None:
+        fills = isinstance(initializer, initializers.constant) and _is_full(shape)
+        asked = initializer.dtype if known and not fills else np.dtype(np.float32)
+    if shape is None and not known:
+        passed = "" if initializer is None else "The initializer passed is not valid by itself. "
+        raise InitializerError(
+            f"{passed}Variable {name} did not get an initial value, so its `shape` argument must "
+            f"be specified. Write get_variable(..., shape=()) for a scalar, or another shape."
+        )
+    if initializer is None:
+        initializer = initializers.default(asked, name)
+    if known and not _is_full(shape):
+        shape = _completed(name, shape, initializer.shape)
+    return Wanted(normalize_shape(name, shape), asked, initializer)
+
+
+def is_value(initializer: Any, shape: Any) -> bool:
+    """Whether an initializer, passed beside this shape, is the initial value itself."""
+    if initializer is None:
+        return False
+    return not callable(initializer) or (not _is_full(shape) and takes_none(initializer))
+
+
+def shape_of_constant(name: str, shape: Any) -> InitializerError:
+    """Compose TF1's error for a shape that is given beside an initial value."""
+    return InitializerError(
+        f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
+        f"shape={shape!r} out, or write initializer=init.constant(value) to fill the shape."
+    )
+
+
+def _is_full(shape: Any) -> bool:
+    if isinstance(shape, Iterable) and _rank(shape):
+        return all(dimension is not None for dimension in shape)
+    return shape is not None
+
+
+def _completed(name: str, shape: Any, own: tuple[int, ...]) -> tuple[int, ...]:
+    """The initial value's own shape, if it is one that was asked for."""
+    if shape is not None and not _fits(_dimensions(name, shape), own):
+        raise ShapeMismatchError(
+            f"Shape of a new variable ({name}) must be fully defined, or fit its initial value's "
+            f"{own}, but instead was {shape!r}."
+        )
+    return own
+
+
+def _check_dtype_of_value(name: str, asked: Any, value: Any, found: initializers.constant) -> None:
+    """Raise if a value that is written down has another dtype than is asked for.
+
+    Python's numbers have no dtype, and may have that of either setting of `jax_enable_x64`.
+    """
+    if asked is None:
+        return
+    if not is_python(value):
+        if asked != found.dtype:
+            raise _other_dtype(name, found.dtype, asked)
+    elif asked not in widths(found.value.dtype):
+        raise _other_dtype(name, found.dtype, asked)
+    elif asked.kind == "i" and not np.array_equal(found.value.astype(asked), found.value):
+        raise DtypeMismatchError(
+            f"Variable {name!r}: Initializer type '{found.value.dtype}' and explicit dtype "
+            f"'{asked}' don't match: {asked} can't hold {value!r}. Write dtype=jnp.int64, with "
+            "jax.config.update('jax_enable_x64', True)."
+        )
+
+
+def _other_dtype(name: str, found: Any, asked: Any) -> DtypeMismatchError:
+    return DtypeMismatchError(
+        f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{asked}' don't "
+        "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
+        f"{asked.name!r})."
+    )
+
+
+def _of_no_arguments(name: str, shape: Any, asked: Any, function: Any) -> NoArguments:
+    if _is_full(shape):
+        raise InitializerError(
+            f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
+            f"it first; if it gives the initial value itself, leave shape={shape!r} out."
+        )
+    initializer = no_arguments(name, function, asked)
+    if asked is not None and asked != initializer.dtype:
+        raise _other_dtype(name, initializer.dtype, asked)
+    return initializer
+
+
+def known_shape(initializer: Any) -> tuple[int, ...] | None:
+    """The shape of an initial value that is written down; None for all other initializers."""
+    if isinstance(initializer, KnownShape):
+        return initializer.shape
+    if initializer is None or callable(initializer):
+        return None
+    return tuple(np.shape(initializer))
+
+
+def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
+    """A shape as a tuple of ints; 5 is ``(5,)``.
+
+    Raises:
+        ShapeMismatchError: If a dimension is traced, unknown, negative or no integer.
+    """
+    if type(shape) is tuple:  # what nearly every request passes
+        for dimension in shape:
+            if type(dimension) is not int or dimension < 0:
+                break
+        else:
+            return shape
+    dimensions = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+    if any(isinstance(d, jax.core.Tracer) for d in dimensions):
+        raise ShapeMismatchError(
+            f"The shape of variable {name!r} must be known when the model is traced, got the "
+            f"traced {shape!r}. Take it from x.shape, or pass a Python int."
+        )
+    if None in dimensions:
+        raise ShapeMismatchError(
+            f"Shape of a new variable ({name}) must be fully defined, but instead was {shape!r}."
+        )
+    try:
+        whole = tuple(operator.index(d) for d in dimensions)
+    except TypeError:
+        raise ShapeMismatchError(
+            f"The shape of variable {name!r} must be an int or a sequence of ints, got {shape!r}."
+        ) from None
+    for dimension in whole:
+        if dimension < 0:
+            raise ShapeMismatchError(
+                f"Variable {name!r}: Dimension {dimension} must be >= 0, in shape {whole}."
+            )
+    return whole
+
+
+def normalize_dtype(name: str, dtype: Any) -> Any:
+    """A dtype as NumPy's, if JAX has it under its present settings.
+
+    Raises:
+        DtypeMismatchError: If it is no dtype, or a 64-bit one while x64 is not enabled.
+    """
+    try:
+        if jnp.issubdtype(dtype, jax.dtypes.extended):
+            return dtype  # of typed PRNG keys
+        wanted = np.dtype(dtype)
+    except TypeError:
+        raise DtypeMismatchError(
+            f"The dtype of variable {name!r} must be one of JAX's, such as jnp.float32, got "
+            f"{dtype!r}."
+        ) from None
+    has: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
+    if isinstance(dtype, type) and dtype in (float, int, complex):
+        return has  # Python's types are JAX's defaults: jnp.zeros(3, float) is float32.
+    if has != wanted:
+        raise DtypeMismatchError(
+            f"Variable {name!r} is asked for as {wanted}, which JAX has only with "
+            f"jax.config.update('jax_enable_x64', True). Enable it, or write dtype=jnp.{has}."
+        )
+    return wanted
+
+
+def shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
+    """The shape and dtype of a variable's value, or of its spec.
+
+    Raises:
+        DtypeMismatchError: If it has none; a tree may hold anything.
+    """
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return tuple(value.shape), value.dtype
+    if isinstance(value, bool | int | float | complex):
+        return (), jnp.result_type(value)
+    raise DtypeMismatchError(
+        f"Variable {name!r} holds a {type(value).__name__}, not an array. Read it "
+        f"with tree[{name!r}] or scope[...], replace it with tree | {{{name!r}: value}}."
+    )
+
+
+def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[Any], str]) -> None:
+    """Raise if a variable is asked for with another shape or dtype than it has.
+
+    Args:
+        name: The variable's whole name.
+        shape: The shape asked for, as a user writes it; None fits any, and a None in it any
+            dimension.
+        dtype: The dtype asked for, as `normalize_dtype` gives it; None fits any.
+        found: The variable's value or spec.
+        hint: Composes from ``found`` what to do about it, for the message.
+
+    Raises:
+        ShapeMismatchError: In TF's words.
+        DtypeMismatchError: In TF's words.
+    """
+    found_shape, found_dtype = shape_and_dtype(name, found)
+    plain = type(shape) is tuple and _INT.issuperset(map(type, shape))
+    if shape is not None and not (plain and shape == found_shape):  # else as nearly always
+        asked = _dimensions(name, shape)
+        if not _fits(asked, found_shape):
+            raise ShapeMismatchError(
+                f"Trying to share variable {name}, but specified shape {asked} and found shape "
+                f"{found_shape}. {hint(found)}"
+            )
+    if dtype is not None and dtype != found_dtype:
+        raise DtypeMismatchError(
+            f"Trying to share variable {name}, but specified dtype {dtype} and found dtype "
+            f"{found_dtype}. {hint(found)}"
+        )
+
+
+_INT = frozenset({int})
+
+
+def _dimensions(name: str, shape: Any) -> tuple[Any, ...]:
+    """A shape in which dimensions may be None; those that aren't are looked at."""
+    asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+    normalize_shape(name, tuple(d for d in asked if d is not None))
+    return asked
+
+
+def _fits(asked: tuple[Any, ...], found: tuple[int, ...]) -> bool:
+    return len(asked) == len(found) and all(a in (None, f) for a, f in zip(asked, found))
+
+
+def _rank(shape: Any) -> int:
+    return getattr(shape, "ndim", 1)  # an array of no dimensions is iterable, until one tries
+
+
+def _constant(name: str, value: Any) -> initializers.constant:
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        raise InitializerError(
+            f"The initial value of variable {name!r} is traced, but initial values can't depend on "
+            f"traced values: {value!r}. Compute it outside the model, or assign it afterwards; if "
+            "it shall depend on what the model computes, write js.init(model, inline=True)."
+        )
+    try:
+        return initializers.constant(value)
+    except InitializerError:
+        raise InitializerError(
+            f"Variable {name!r}: The initializer passed is not valid: {value!r} of type "
+            f"{type(value).__name__}. Pass a function f(key, shape, dtype), such as init.zeros or "
+            "init.glorot_uniform(); or a number, a list of numbers or an array, and no shape."
+        ) from None
+
+
+def _check_called(name: str, initializer: Any) -> None:
+    """Raise if an initializer's class, or the function that makes one, was passed itself."""
+    ours = getattr(initializer, "__module__", None) == initializers.__name__
+    maker = inspect.isfunction(initializer) and "<locals>" not in initializer.__qualname__
+    if inspect.isclass(initializer) or (ours and maker):
+        called = f"{'init.' if ours else ''}{initializer.__name__}()"
+        raise InitializerError(
+            f"Variable {name!r}: {initializer.__name__} is not an initializer, but makes one from "
+            f"its parameters: write {called}."
+        )
+
+
+# Arguments of TF1 that mean nothing here.
+
+
+_INSTEAD = {
+    "aggregation": (
+        "gradients are averaged where the step says so, by jax.lax.pmean or by jit over a mesh"
+    ),
+    "auxiliary_name_scope": (
+        "a scope names variables only; operations get names from `with jax.named_scope(name):`"
+    ),
+    "caching_device": (
+        "XLA places reads itself; where a variable lives, sharding= or rules= of "
+        "declared.init(key, mesh=mesh) say"
+    ),
+    "synchronization": (
+        "there are no replicas that differ: sharding= says how a variable is laid out, and what "
+        "is not trained says trainable=False"
+    ),
+    "use_resource": (
+        "all variables are values, which read as resource variables do: what was assigned before"
+    ),
+    "values": "they pick a graph, and there is none",
+}
+
+
+def refused(where: str, **arguments: Any) -> ScopeError:
+    """Compose the error for TF1's arguments, of which at least one is not None."""
+    name, value = next(item for item in arguments.items() if item[1] is not None)
+    return ScopeError(
+        f"{where} was passed {name}={value!r}, which has no meaning in JAX: {_INSTEAD[name]}. "
+        f"If it is passed by position, write None there. Leave {name}= out."
+    )

@@ -1,0 +1,63 @@
+"""What is declared of a variable, and the words that requests for one are made of."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from ..initializers import Initializer
+from ..regularizers import Regularizer
+from .collections import GraphKeys
+
+
+class ReuseMode(enum.Enum):
+    """The third value of ``reuse``, beside False and True."""
+
+    AUTO_REUSE = "get or create"
+
+    def __repr__(self) -> str:
+        return "AUTO_REUSE"
+
+
+AUTO_REUSE = ReuseMode.AUTO_REUSE
+Reuse: TypeAlias = bool | Literal[ReuseMode.AUTO_REUSE]
+Constraint: TypeAlias = Callable[[Any], Any]
+Partitioner: TypeAlias = Callable[[str, tuple[int, ...], Any], PartitionSpec | None]
+Stack: TypeAlias = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """All that is declared of a variable.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its dtype.
+        initializer: ``f(key, shape, dtype) -> array``, its initial value.
+        trainable: Whether an optimizer should update it.
+        regularizer: ``f(value) -> scalar`` or None.
+        constraint: ``f(value) -> value`` or None, for `Declaration.apply_constraints`.
+        sharding: How one slice is sharded over a mesh; None where nobody said.
+        collections: The collections that were named for it, for `Declaration.collection`.
+        stack: ``(scope, length)`` of each stack around it, outermost first. The shape begins
+            with these lengths; initializer, regularizer, constraint and sharding are those of
+            one slice.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    initializer: Initializer
+    trainable: bool = True
+    regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+    sharding: PartitionSpec | None = None
+    collections: tuple[str, ...] = (GraphKeys.GLOBAL_VARIABLES,)
+    stack: Stack = ()
+
+    @property
+    def slice_shape(self) -> tuple[int, ...]:
+        """The shape of one slice: without the stacks' lengths."""
+        return self.shape[len(self.stack) :]
