@@ -1,6 +1,6 @@
 """From an initializer to an array: what initialising one variable means.
 
-`run` calls the initializer that `_wanted` has read. Facts that other files rely on:
+`run` calls the initializer that `_variables.request` has read. Facts that other files rely on:
 
 * **An initializer runs compiled, never op by op**, whoever asks: XLA fuses, and an eager
   call differs in the last bit of a quarter of the values.
