@@ -1598,7 +1598,64 @@ saver.save({'w': 'text'}, 1)
 # Fails:
 saver.open()['w'][0]
 """,
-        {"saver.open()['w'].read()": "assert $ == 'text'"},
+        {"saver.open('DIRECTORY/1')['w'].read()": "assert $ == 'text'"},
+    ),
+    Situation(
+        "saved keys are made an array of NumPy's",
+        """
+saver = Saver(directory)
+saver.save({'w': key}, 1)
+# Fails:
+np.asarray(saver.open()['w'])
+""",
+        {"saver.open('DIRECTORY/1')['w'].read()": "assert $ == key"},
+    ),
+    Situation(
+        "a selector picks nothing in a checkpoint",
+        """
+saver = Saver(directory)
+saver.save(js.VarTree({'enc/w': jnp.ones(2)}), 1)
+# Fails:
+saver.restore(select='dec/*')
+""",
+        {"select=": "assert list(saver.restore($None)) == ['enc/w']"},
+    ),
+    Situation(
+        "an argument needs a target",
+        """
+saver = Saver(directory)
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+mesh, rules = jax.make_mesh((2,), ('x',)), [('w', P('x'))]
+saver.save({'u': jnp.ones(2)}, 1)
+# Fails:
+saver.restore(
+    missing='init', unexpected='ignore', convert=True, key=key, mesh=mesh, rules=rules
+)
+""",
+        {
+            "saver.restore(declared, missing='init', unexpected='ignore', convert=True, key=key, "
+            "mesh=mesh, rules=rules)": "assert $['w'].sharding.spec == P('x')"
+        },
+        ("*=",),
+    ),
+    *(
+        Situation(
+            f"a saved name is illegal in what {read} gives",
+            f"""
+saver, path = Saver(directory), os.path.join(directory, 'm.npz')
+np.savez(path, **{{'w:0': np.ones(2)}})
+function = lambda name: name.removesuffix(':0')
+# Fails:
+{read}
+""",
+            {
+                "saver.restore(step='DIRECTORY/m.npz', rename=function)": (
+                    "assert list($) == ['w']"
+                ),
+                "saver.open('DIRECTORY/m.npz')['w:0'].read()": "assert $.shape == (2,)",
+            },
+        )
+        for read in ("saver.restore(step=path)", "js.VarTree(saver.open(path))")
     ),
     # TensorFlow's checkpoints.
     Situation(

@@ -90,9 +90,12 @@ ENTRY_POINTS = {
     ),
     "saver/_naming.py": {"portable": (js.Saver.save, js.Saver.save_async)},
     "saver/_renaming.py": dict.fromkeys(("rename", "unexpected"), _restore),
-    "saver/_restoring.py": dict.fromkeys(("select", "missing", "key"), _restore),
+    "saver/_restoring.py": dict.fromkeys(
+        ("select", "missing", "unexpected", "convert", "key", "mesh", "rules"), _restore
+    ),
     "saver/_retention.py": {"best": (js.Saver,), "metrics": (js.Saver.save,)},
     "saver/_saver.py": dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
+    "saver/_target.py": {"select": _restore},
     "saver/_varlist.py": {"var_list": (js.Saver,)},
     "sharding.py": {
         "partitioner": (*_get, *_open),

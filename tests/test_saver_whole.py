@@ -155,8 +155,15 @@ def test_arguments_that_need_a_target_are_errors_without_one(saver, tree):
         ("mesh", jax.make_mesh((2,), ("x",))),
         ("rules", [("**", jax.sharding.PartitionSpec())]),
     ):
-        with pytest.raises(js.CheckpointValueError, match=f"{argument}= would do nothing"):
+        with pytest.raises(js.CheckpointValueError, match=f"{argument}= would do nothing") as error:
             saver.restore(**{argument: value})
+        shown = repr(value) if argument in ("missing", "unexpected", "convert") else argument
+        assert f"saver.restore(declared, {argument}={shown})" in str(error.value)
+    with pytest.raises(
+        js.CheckpointValueError, match="unexpected=, key= would do nothing"
+    ) as error:
+        saver.restore(unexpected="ignore", key=jax.random.key(0))
+    assert "saver.restore(declared, unexpected='ignore', key=key)" in str(error.value)
 
 
 def test_checkpoints_of_other_libraries_come_back_without_a_target(saver, tmp_path):
@@ -180,13 +187,18 @@ def test_names_that_a_tree_cannot_have_are_listed(saver, tmp_path):
             read(step=tmp_path / "m.npz")
         assert "'w:0'" in str(error.value)
         assert "'b c'" in str(error.value)
-        assert "saver.restore(rename=function)" in str(error.value)
+        path = str(tmp_path / "m.npz")
+        assert f"saver.restore(step={path!r}, rename=function)" in str(error.value)
+        assert f"saver.open({path!r})['w:0'].read()" in str(error.value)
 
     def legal(name):
         return name.removesuffix(":0").replace(" ", "_")
 
     restored = saver.restore(step=tmp_path / "m.npz", rename=legal)
     assert list(restored) == ["b_c", "ok", "w"]
+    with pytest.raises(js.VariableNameError, match="'w!' is not a legal name") as error:
+        saver.restore(step=tmp_path / "m.npz", rename=lambda name: legal(name).replace("w", "w!"))
+    assert "['w:0'].read()" in str(error.value)  # the saved name, not the new one
 
 
 def rewritten(path, change):
@@ -286,7 +298,7 @@ def test_keys_are_not_arrays_of_numpy(saver):
     saver.save({"k": key}, 1)
     saved = saver.open()["k"]
     assert saved.dtype == key.dtype
-    with pytest.raises(TypeError, match=r"'k' holds PRNG keys, .* read\(\) gives them"):
+    with pytest.raises(TypeError, match=r"'k' holds PRNG keys, .*\['k'\]\.read\(\) gives them"):
         np.asarray(saved)
 
 

@@ -86,7 +86,7 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
 
     def __vartree__(self) -> VarTree:
         """All values, read: what `VarTree` makes of a checkpoint."""
-        check_legal(self.path, self)
+        check_legal(self.path, {name: name for name in self})
         return from_flat({name: variable.read() for name, variable in self.items()})
 
     def close(self) -> None:
@@ -184,8 +184,7 @@ class SavedVariable:
         """
         if is_python(self.kind):
             raise IndexError(
-                f"{self.name!r} is no array but a {self.kind}; saver.open()[{self.name!r}].read() "
-                "gives it."
+                f"{self.name!r} is no array but a {self.kind}; {self._reading()} gives it."
             )
         box, inside = _box(index, self.shape)
         rest = whole(self._entry.stored_shape[len(self.shape) :])
@@ -203,12 +202,17 @@ class SavedVariable:
             raise ValueError(f"{self.name!r} is on disk; an array of it is always a copy.")
         if self._entry.key_impl is not None:
             raise TypeError(
-                f"{self.name!r} holds PRNG keys, of which NumPy has no arrays; read() gives them."
+                f"{self.name!r} holds PRNG keys, of which NumPy has no arrays; {self._reading()} "
+                "gives them."
             )
         return np.asarray(self.read(), dtype)
 
     def __repr__(self) -> str:
         return f"SavedVariable({self.name!r}, {signature_text(self.shape, self.kind)})"
+
+    def _reading(self) -> str:
+        """The line that reads it."""
+        return f"saver.open({str(self._source.path)!r})[{self.name!r}].read()"
 
     def _read(self, box: Box) -> Any:
         try:

@@ -287,18 +287,20 @@ def _check_request(request: Request) -> None:
 def _check_without_target(request: Request) -> None:
     policy = request.policy
     useless = {
-        "missing": policy.missing != "error",
-        "unexpected": policy.unexpected != "error",
-        "convert": policy.convert,
-        "key": request.key is not None,
-        "mesh": request.mesh is not None,
-        "rules": bool(request.rules),
+        f"missing={policy.missing!r}": policy.missing != "error",
+        "unexpected='ignore'": policy.unexpected != "error",
+        "convert=True": policy.convert,
+        "key=key": request.key is not None,
+        "mesh=mesh": request.mesh is not None,
+        "rules=rules": bool(request.rules),
     }
-    given = [f"{name}=" for name, is_given in useless.items() if is_given]
+    given = [argument for argument, is_given in useless.items() if is_given]
     if given:
+        names = ", ".join(argument.partition("=")[0] + "=" for argument in given)
         raise CheckpointValueError(
-            f"Without a target all is restored as it was saved, and {', '.join(given)} would do "
-            "nothing. Leave that out, or give a target: saver.restore(declared, ...)."
+            f"Without a target all is restored as it was saved, and {names} would do nothing. "
+            "Leave that out, or give a target: "
+            f"saver.restore(declared, {', '.join(given)})."
         )
 
 

@@ -5,7 +5,7 @@ asked for, or names are changed, and where a checkpoint says nothing of containe
 TensorFlow, safetensors and NumPy don't, it is a `VarTree`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def whole(
         if selector is not None:
             chosen = matching(leaves, selector, hint=hint)
             leaves = {name: leaf for name, leaf in leaves.items() if name in chosen}
-    check_legal(source.path, leaves)
+    check_legal(source.path, {name: renamed[name] for name in leaves})
     names = tuple(leaves)
 
     def tree(values: Sequence[Any]) -> Any:
@@ -78,19 +78,25 @@ def _by_var_list(
     return {name: renamed[saved] for saved, name in var_list.items()}
 
 
-def check_legal(path: Path, names: Collection[str]) -> None:
+def check_legal(path: Path, names: Mapping[str, str]) -> None:
     """Refuse names that a `VarTree` can't have.
+
+    Args:
+        path: The checkpoint's.
+        names: From the names of the result to the saved ones.
 
     Raises:
         VariableNameError: If there are such; all are listed.
     """
-    illegal = [text for name in names if (text := _what_is_wrong(name))]
+    illegal = {name: text for name in names if (text := _what_is_wrong(name))}
     if illegal:
-        shown = "\n  ".join(illegal[:_SHOWN])
+        shown = "\n  ".join(list(illegal.values())[:_SHOWN])
+        place = str(path)
         raise VariableNameError(
             f"{len(illegal)} of {len(names)} names in {path} aren't legal in a VarTree:\n  {shown}",
-            "\nWrite saver.restore(rename=function), with a function from each saved name to a "
-            "legal one, or read them one by one: saver.open()[name].read().",
+            f"\nWrite saver.restore(step={place!r}, rename=function), with a function from each "
+            "saved name to a legal one, or read them one by one: "
+            f"saver.open({place!r})[{names[next(iter(illegal))]!r}].read().",
         )
 
 
