@@ -91,6 +91,15 @@ def on_terminal(capsys, monkeypatch):
 # ls
 
 
+def test_ls_takes_names_with_numbers_of_any_length_and_text_that_is_no_utf_8(tmp_path, capsys):
+    tree = {"w9" + "0" * 5000: np.ones(1), "w" + "8" * 4999: np.ones(2), "text": "\udcff"}
+    path = jscope.Saver(tmp_path).save(tree, 1)
+    status, out, err = run_command(capsys, "ls", path)
+    assert (status, err) == (0, "")
+    names = [line.split()[0] for line in out.splitlines() if line]
+    assert [name for name in names if name in tree] == sorted(tree, key=len)
+
+
 def test_ls_lists_name_shape_dtype_and_bytes_in_natural_order(ckpt, jscope_command):
     status, out, err = jscope_command("ls", ckpt)
     assert (status, err) == (0, "")

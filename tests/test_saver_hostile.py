@@ -8,16 +8,19 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import resource
 import shutil
 import zipfile
 from collections import Counter
 
+import google_crc32c
 import jax
 import msgpack
 import numpy as np
 import orbax.checkpoint as v0
 import pytest
+import tensorstore
 from hostile import own
 from saver_faults.trees import packing_up_to
 from test_saver_index import edit
@@ -296,6 +299,41 @@ def test_an_array_whose_own_metadata_is_hostile_is_one_error(tmp_path, array, en
                 read(tmp_path)
         with pytest.raises(js.CheckpointError, match=message):
             Saver(tmp_path, verify=False).open(1)["w"].read()
+
+
+def test_an_array_with_any_member_of_its_metadata_replaced_gives_correct_data_or_one_error(
+    tmp_path, outside
+):
+    secret, names = outside
+    expected = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    with packing_up_to(0):
+        file = Saver(tmp_path / "run").save(expected, 1) / "0" / "zarr.json"
+    texts = own.replacements(json.loads(file.read_text()), names)
+    mutations = ((f"{path} {what}", text.encode()) for path, what, text in texts)
+    mutations = itertools.islice(mutations, 0, None, 5)
+    reads = {"open": own.opened, "verify": own.verified}
+    total, problems = problems_of(tmp_path / "run", file, mutations, expected, reads, secret)
+    assert not problems, "\n".join(problems)
+    assert total["read"]
+    assert total["refused"] > 100
+
+
+def test_tensorstore_opens_no_file_outside_a_database(tmp_path, outside):
+    """Orbax's database is a tree of files that name each other: what the Saver relies on."""
+    secret, _ = outside
+    store = {"driver": "ocdbt", "base": f"file://{tmp_path}/run/"}
+    plain = {"compression": None, "max_inline_value_bytes": 0}
+    tensorstore.KvStore.open(store | {"config": plain}).result().write("k", bytes(3000)).result()
+    manifest = tmp_path / "run" / "manifest.ocdbt"
+    data = manifest.read_bytes()
+    assert google_crc32c.value(data[:-4]).to_bytes(4, "little") == data[-4:]
+    (name,) = re.findall(rb"d/[0-9a-f]{32}", data)
+    other = b"../outside/".ljust(len(name), b"a")
+    shutil.copy(tmp_path / "run" / name.decode(), secret.with_name(other[11:].decode()))
+    data = data.replace(name, other)[:-4]
+    manifest.write_bytes(data + google_crc32c.value(data).to_bytes(4, "little"))
+    with pytest.raises(ValueError, match=r"Invalid key: .*/\.\./outside/aaa"):
+        tensorstore.KvStore.open(store).result().read("k").result()
 
 
 # Checkpoints of other libraries.

@@ -24,6 +24,7 @@ from ._plain import FOR_READING, Plain
 # What Orbax asks of Zarr; the last one compresses, by less than so many times.
 _CODECS = {"sharding_indexed", "bytes", "crc32c", "zstd"}
 MOST_COMPRESSED = 1 << 15
+_LONGEST_METADATA = 1 << 14
 # For the database's own directories, which every array is found by; not for arrays.
 _DIRECTORY_CACHE = 64 << 20
 
@@ -52,7 +53,9 @@ class Tensors:
         outside = [name for name in names if ".." in name.split("/")]
         if outside and not self._is_ocdbt:
             raise ValueError(f"{outside[0]!r} is not the name of an array")
-        futures = {name: self._begin_open(name) for name in names if name not in self._handles}
+        new = [name for name in names if name not in self._handles]
+        self._check_metadata(new)
+        futures = {name: self._begin_open(name) for name in new}
         for name, future in futures.items():
             self._handles[name] = _result(name, future)
         return {name: self._handles[name] for name in names}
@@ -104,16 +107,34 @@ class Tensors:
         future = _tensorstore().array(into).write(inside)
         return functools.partial(_result, name, future)
 
+    def _check_metadata(self, names: Collection[str]) -> None:
+        """Refuse what is longer than an array's metadata is.
+
+        JSON that is nested 100,000 deep ends the process (TensorStore 0.1.86).
+        """
+        file = "zarr.json" if self._driver == "zarr3" else ".zarray"
+        kvstore = _tensorstore().KvStore
+        stores = {n: kvstore.open(self._store(n), context=self._context) for n in names}
+        reads = {name: _result(name, store).read(file) for name, store in stores.items()}
+        for name, future in reads.items():
+            size = len(_result(name, future).value)
+            if size > _LONGEST_METADATA:
+                raise ValueError(
+                    f"{name!r} has metadata of {size} bytes, and Orbax writes some hundred"
+                )
+
     def _begin_open(self, name: str) -> Any:
-        directory = self._plain.path
-        base = {"driver": "file", "path": f"{directory}/"}
-        if self._is_ocdbt:
-            pool = "cache_pool#directory"
-            store = {"driver": "ocdbt", "base": base, "path": f"{name}/", "cache_pool": pool}
-        else:
-            store = {"driver": "file", "path": f"{directory}/{name}/"}
-        spec = {"driver": self._driver, "kvstore": store}
+        spec = {"driver": self._driver, "kvstore": self._store(name)}
         return _tensorstore().open(spec, context=self._context, read=True, open=True)
+
+    def _store(self, name: str) -> dict[str, Any]:
+        """Where TensorStore finds an array."""
+        directory = self._plain.path
+        if not self._is_ocdbt:
+            return {"driver": "file", "path": f"{directory}/{name}/"}
+        base = {"driver": "file", "path": f"{directory}/"}
+        pool = "cache_pool#directory"
+        return {"driver": "ocdbt", "base": base, "path": f"{name}/", "cache_pool": pool}
 
     @functools.cached_property
     def _plain(self) -> Plain:

@@ -66,7 +66,13 @@ class Writer(Protocol):
     def write(self, name: str, array: Array) -> None: ...
 
 
-def natural(name: str) -> list[str | int]:
-    """A key to sort names by, in which numbers count as numbers."""
+def natural(name: str) -> list[str | tuple[int, str]]:
+    """A key to sort names by, in which numbers count as numbers, of any length."""
     parts = re.split("([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+    return [_number(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def _number(digits: str) -> tuple[int, str]:
+    # Not an int, which Python does not make of more than 4,300 digits.
+    significant = digits.lstrip("0")
+    return len(significant), significant

@@ -81,7 +81,7 @@ def _as_array(value: Any) -> Array:
     if isinstance(value, jax.Array):
         return np.asarray(jax.random.key_data(value))
     if isinstance(value, str):
-        value = value.encode()
+        value = value.encode("utf-8", "surrogatepass")  # as the names of files may have them
     return (
         np.array(value, object) if value is None or isinstance(value, bytes) else np.asarray(value)
     )
