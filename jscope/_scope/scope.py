@@ -17,9 +17,10 @@ A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoin
    Flattening computes nothing.
 """
 
+import inspect
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, ParamSpec, Self
 
 import jax
 import jax.export
@@ -56,6 +57,38 @@ from .defaults import read
 from .getters import Creator, CustomGetter, check_getter, composed_in
 from .resolve import resolve
 from .usage import Ledger, RecordsLedger, Usage
+
+P = ParamSpec("P")
+
+
+def _of_local_variables(get_variable: Callable[P, Array]) -> Callable[P, Array]:
+    """`Scope.get_local_variable`, which takes what `Scope.get_variable` takes."""
+    signature = inspect.signature(get_variable)
+
+    def get_local_variable(*args: P.args, **kwargs: P.kwargs) -> Array:
+        """`get_variable` of what is not part of the model, such as a metric's counter.
+
+        It is in the collection ``"local_variables"`` instead of ``"variables"``, and never
+        trainable, whatever is passed. All arguments are those of `get_variable`.
+
+        Source: ``tf.get_local_variable``.
+        """
+        call = signature.bind(*args, **kwargs)
+        keys = call.arguments.get("collections")  # what is not a list gets its error below
+        if keys is None or isinstance(keys, list | tuple | set | frozenset):
+            keys = (*(keys or ()), GraphKeys.LOCAL_VARIABLES)
+        call.arguments |= {"trainable": False, "collections": keys}
+        return get_variable(*call.args, **call.kwargs)
+
+    parameters = [
+        each.replace(default=False) if each.name == "trainable" else each
+        for each in signature.parameters.values()
+    ]
+    get_local_variable.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters
+    )
+    get_local_variable.__qualname__ = "Scope.get_local_variable"
+    return get_local_variable
 
 
 class Scope:
@@ -539,55 +572,7 @@ class Scope:
         value: Array = got
         return value
 
-    def get_local_variable(
-        self,
-        name: str,
-        shape: Shape = None,
-        dtype: DTypeLike | None = None,
-        initializer: Initializer | ArrayLike | None = None,
-        regularizer: Regularizer | None = None,
-        trainable: bool | None = False,
-        collections: Iterable[str] | None = None,
-        caching_device: None = None,
-        partitioner: Partitioner | None = None,
-        validate_shape: bool = True,
-        use_resource: None = None,
-        custom_getter: CustomGetter | None = None,
-        constraint: Constraint | None = None,
-        synchronization: None = None,
-        aggregation: None = None,
-        *,
-        sharding: PartitionSpec | None = None,
-    ) -> Array:
-        """`get_variable` of what is no part of the model, such as a metric's counter.
-
-        It is in the collection ``"local_variables"`` instead of ``"variables"``, and never
-        trainable, whatever is passed. All arguments are those of `get_variable`.
-
-        Source: ``tf.get_local_variable``.
-        """
-        del trainable
-        keys: Any = collections  # what is no list gets its error below
-        if collections is None or isinstance(collections, list | tuple | set | frozenset):
-            keys = (*(collections or ()), GraphKeys.LOCAL_VARIABLES)
-        return self.get_variable(
-            name,
-            shape,
-            dtype,
-            initializer,
-            regularizer,
-            False,
-            keys,
-            caching_device,
-            partitioner,
-            validate_shape,
-            use_resource,
-            custom_getter,
-            constraint,
-            synchronization,
-            aggregation,
-            sharding=sharding,
-        )
+    get_local_variable = _of_local_variables(get_variable)
 
     def _found(self, request: VariableRequest) -> Array:
         usage = self._usage or self._begun()

@@ -1,0 +1,170 @@
+"""This checkout against another one, in pairs: ``python benchmarks/compare.py ../older``.
+
+Both time what jscope does in the benchmarks, each in a process of its own that imports its
+checkout's jscope and its checkout's `benchmarks/`. A round times one contender once in either
+process, in random order, so that what slows the machine down slows both; a ratio is new time over
+old within a round. The table has the median ratio and the interval that holds the true median with
+90 % probability, by bootstrap over rounds.
+"""
+
+import argparse
+import functools
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+BLOCKS = 48
+
+
+def main() -> int:
+    """Measure and print; 1 if a median is surely above the limit."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("older", type=Path, nargs="?", help="the other checkout")
+    parser.add_argument("--only", action="append", help="contenders by the start of their name")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--limit", type=float, default=1.03)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        return work()
+    if arguments.older is None:
+        parser.error("name the checkout to compare with")
+    new, old = Worker(HERE.parent), Worker(arguments.older.resolve())
+    names = [name for name in new.ask() if _is_chosen(name, arguments.only)]
+    print(f"{'contender':40} {'new':>10} {'old':>10} {'ratio':>7}  90 % interval")
+    above = 0
+    for name in names:
+        times = in_pairs(name, new, old, arguments.rounds)
+        ratios = [mine / theirs for mine, theirs in times]
+        low, high = interval(ratios)
+        above += low > arguments.limit
+        mine, theirs = (statistics.median(column) * 1e6 for column in zip(*times, strict=True))
+        ratio = statistics.median(ratios)
+        mark = "  above the limit" if low > arguments.limit else ""
+        print(
+            f"{name:40} {mine:8.1f}us {theirs:8.1f}us {ratio:7.3f}  {low:.3f} to {high:.3f}{mark}"
+        )
+    return int(above > 0)
+
+
+def _is_chosen(name: str, only: list[str] | None) -> bool:
+    return only is None or name.startswith(tuple(only))
+
+
+def in_pairs(name: str, new: "Worker", old: "Worker", rounds: int) -> list[tuple[float, float]]:
+    """Seconds of one repetition in either checkout, round by round."""
+    repetitions = max(1, round(0.02 / max(new.ask(name, 1), 1e-7)))
+    old.ask(name, 1)
+    shuffle = random.Random(0).shuffle
+    times = []
+    for _ in range(rounds):
+        order = [new, old]
+        shuffle(order)
+        seconds = {worker: worker.ask(name, repetitions) for worker in order}
+        times.append((seconds[new], seconds[old]))
+    return times
+
+
+def interval(ratios: list[float], samples: int = 2000) -> tuple[float, float]:
+    """The middle 90 % of the medians of samples drawn with replacement."""
+    draw = random.Random(0).choices
+    medians = sorted(statistics.median(draw(ratios, k=len(ratios))) for _ in range(samples))
+    return medians[samples // 20], medians[-samples // 20]
+
+
+class Worker:
+    """A process that times contenders with one checkout's jscope."""
+
+    def __init__(self, checkout: Path):
+        # -P: not this file's folder, but the checkout's own benchmarks.
+        command = [sys.executable, "-P", str(Path(__file__).resolve()), "--worker"]
+        paths = [str(checkout), str(checkout / "benchmarks")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        loaded = json.loads(self._process.stdout.readline())
+        if not Path(loaded).is_relative_to(checkout):
+            raise RuntimeError(f"{loaded} is not of {checkout}")
+
+    def ask(self, *question: Any) -> Any:
+        """The names of the contenders; or, of a name and repetitions, seconds for each."""
+        print(json.dumps(question), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+
+def work() -> int:
+    """Answer the questions of another process."""
+    import _timing
+    import jax
+
+    import jscope as js
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    print(json.dumps(js.__file__), flush=True)
+    calls = contenders()
+    for line in sys.stdin:
+        question = json.loads(line)
+        if not question:
+            print(json.dumps(list(calls)), flush=True)
+            continue
+        name, repetitions = question
+        run = _timing.repeated(calls[name])
+        print(
+            json.dumps(_timing.one_by_one(functools.partial(run, repetitions), 1)[0] / repetitions),
+            flush=True,
+        )
+    return 0
+
+
+def contenders() -> dict[str, Callable[[], object]]:
+    """What jscope does in these parts: trees, calls, tracing, blocks, declaring, stacks."""
+    import blocks
+    import jax
+    import jax.numpy as jnp
+    from contenders import abstract, example
+    from declaring import declaring
+    from gpt import scopes
+    from gpt.mathematics import Config
+    from stacks import call, initial, sgd
+    from tracing import tracing
+
+    import jscope as js
+
+    tree = js.VarTree({f"layer_{i}/{n}": jnp.ones((4, 4)) for i in range(200) for n in "abcd"})
+    plain, streams = js.Scope(tree), js.Scope(tree, rngs=jax.random.key(0))
+    identity, x = jax.jit(lambda variables, x: x), jnp.ones(4)
+    config, small = Config(BLOCKS), Config(BLOCKS, width=4, heads=1, vocabulary=2, length=1)
+    model, variables = abstract(scopes, config)
+    jitted = functools.partial(blocks.jitted_blocks, scopes)
+    key, _ = example(config)
+    traced = jitted(js.Scope, variables, config)
+    keyed = jitted(lambda tree: js.Scope(tree, rngs=key), variables, config)
+    step = sgd(lambda tree, *args: scopes.scanned(js.Scope(tree), *args), small)
+    structure = jax.tree.structure(tree)
+    leaves = jax.tree.leaves(tree)
+    return {
+        "trees: tree to tree": functools.partial(jax.jit(lambda tree: tree), tree),
+        "trees: flatten": lambda: jax.tree_util.tree_flatten(tree),
+        "trees: unflatten": lambda: structure.unflatten(leaves),
+        "calls: Scope": lambda: identity(plain / "layer_3", x).block_until_ready(),
+        "calls: Scope, rngs": lambda: identity(streams / "layer_3", x).block_until_ready(),
+        "calls: look up": lambda: js.Scope(tree).get_variable("layer_3/a", (4, 4)),
+        "tracing: 48 blocks": tracing(model, variables, config),
+        "blocks: lowered": blocks.lowered(traced),
+        "blocks: lowered, rngs": blocks.lowered(keyed),
+        "blocks: traced only": traced,
+        "declaring: 48 blocks": declaring(scopes, config),
+        "stacks: a step": call(step, initial(small)),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
