@@ -88,11 +88,11 @@ def test_a_declaration_prints_as_a_table():
 
     assert repr(js.declare(model)(X)) == (
         "Declaration of 4 variables, 1,073,741,837 parameters (1,073,741,836 trainable), 2.0 GiB\n"
-        "name    shape            dtype     trainable     parameters    bytes  asked\n"
-        "tied/w  (3, 3)           float32   yes                    9     36 B      2\n"
-        "tied/b  (3,)             float32   yes                    3     12 B      2\n"
-        "big     (1024, 1048576)  bfloat16  yes        1,073,741,824  2.0 GiB      1\n"
-        "count   ()               int32     no                     1      4 B      1"
+        "name    shape            dtype     trainable     parameters    bytes  uses\n"
+        "tied/w  (3, 3)           float32   yes                    9     36 B     2\n"
+        "tied/b  (3,)             float32   yes                    3     12 B     2\n"
+        "big     (1024, 1048576)  bfloat16  yes        1,073,741,824  2.0 GiB     1\n"
+        "count   ()               int32     no                     1      4 B     1"
     )
     assert repr(js.declare(lambda scope: None)()) == "Declaration of no variables"
 

@@ -149,7 +149,7 @@ def test_declaring_discards_what_is_assigned():
     with jax.checking_leaks():
         declared = js.declare(lambda s, x: average(s / "a", x))(X)
     assert list(declared) == ["a/mean", "a/w"]
-    assert "asked" in repr(declared)
+    assert "uses" in repr(declared)
     np.testing.assert_array_equal(declared.init(jax.random.key(0))["a/mean"], np.zeros(3))
     # js.with_updates of a model can be declared too.
     again = js.declare(lambda s, x: js.with_updates(average)(s / "a", x)[0])(X)

@@ -42,7 +42,7 @@ ENTRY_POINTS = {
         "only": (js.Declaration.init,),
     },
     "_dtypes.py": dict.fromkeys(("convert", "select"), (*_restore, *_tensorflow)),
-    "_model/inline.py": {"inline": (js.init,)},
+    "_model/declare.py": {"inline": (js.init,)},
     "_names/selectors.py": {
         "allow_empty": (js.select, js.drop, js.partition, js.mask, js.labels, js.rename)
     },

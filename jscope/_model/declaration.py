@@ -7,16 +7,19 @@ structure.
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding
 
 from .._errors import (
+    ConstraintError,
     MissingVariableError,
+    RegularizerError,
     SelectorError,
     ShardingError,
     TrainableWarning,
@@ -27,21 +30,20 @@ from .._errors import (
 from .._keys import check_key
 from .._tree.differences import differences
 from .._tree.selection import Selector, matching, partition
-from .._tree.vartree import VarTree, as_tree, from_flat
+from .._tree.text import bytes_text, table
+from .._tree.vartree import VarTree, as_tree, from_flat, jax_value, value_bytes
 from .._variables.collections import GraphKeys, in_scope
 from .._variables.initial import put
 from .._variables.initialize import initialize
 from .._variables.spec import VariableSpec
 from ..sharding import AnyMesh, Rules, mesh_for_init, named_shardings
 from . import plan as _plan
-from . import slices as _of_slices
-from .table import declaration_text
 
 
 class Declaration(Mapping[str, VariableSpec]):
     """What a model declared: an ordered mapping from name to `VariableSpec`.
 
-    Prints as a table, with the number of times that each variable was asked for: sharing
+    Prints as a table, with the number of times that each variable was requested: sharing
     across a transform's boundary can't be detected, but here it can be seen.
     """
 
@@ -317,7 +319,7 @@ class Declaration(Mapping[str, VariableSpec]):
         tree = as_tree(tree)
         regularized = (name for name, spec in self._specs.items() if spec.regularizer is not None)
         names = in_scope(regularized, scope)
-        losses = {name: _of_slices.loss(name, self._specs[name], tree[name]) for name in names}
+        losses = {name: _loss(name, self._specs[name], tree[name]) for name in names}
         return {name: loss for name, loss in losses.items() if loss is not None}
 
     def regularization_loss(
@@ -356,14 +358,14 @@ class Declaration(Mapping[str, VariableSpec]):
         tree = as_tree(tree)
         self._check_known(tree, "its constraint")
         changed = {
-            name: _of_slices.constrained(name, spec, tree[name])
+            name: _constrained(name, spec, tree[name])
             for name, spec in self._specs.items()
             if spec.constraint is not None and name in tree
         }
         return tree | changed
 
     def __repr__(self) -> str:
-        return declaration_text(self._specs, self._times)
+        return _text(self._specs, self._times)
 
 
 def _has_gradient(spec: VariableSpec) -> bool:
@@ -382,3 +384,98 @@ def _without_gradient(dtypes: Mapping[str, Any]) -> str:
 
 def _copy(value: Any) -> Array:
     return value.copy() if isinstance(value, jax.Array) else jnp.array(value, copy=True)
+
+
+# What a spec says of one slice of a stack, applied to values. A variable in no stack is a slice.
+
+
+def _loss(name: str, spec: VariableSpec, value: Any) -> Array | None:
+    """The regularizer's value, summed over slices; None if there is none, or it gives None.
+
+    Raises:
+        RegularizerError: If it gives no scalar.
+    """
+    if spec.regularizer is None:
+        return None
+    term = _each(spec.regularizer, spec)(jax_value(value))
+    if term is None:
+        return None
+    if np.shape(term)[len(spec.stack) :]:
+        raise RegularizerError(
+            f"The regularizer of {name!r} gave an array of shape "
+            f"{np.shape(term)[len(spec.stack) :]}; it must give a scalar, such as the sum."
+        )
+    return jnp.sum(jnp.asarray(term))
+
+
+def _constrained(name: str, spec: VariableSpec, value: Any) -> Any:
+    """The value that the variable's constraint gives; the value itself without one.
+
+    Raises:
+        ConstraintError: If it has another shape or dtype.
+    """
+    if spec.constraint is None:
+        return value
+    try:
+        result = jnp.asarray(_each(spec.constraint, spec)(jax_value(value)))
+    except Exception as error:
+        error.add_note(f"(While the constraint of variable {name!r} was applied.)")
+        raise
+    if result.shape != spec.shape or result.dtype != spec.dtype:
+        raise ConstraintError(
+            f"The constraint of {name!r} made {result.dtype}{list(result.shape)} of "
+            f"{spec.dtype}{list(spec.shape)}. A constraint is f(value) -> value of the same shape "
+            "and dtype."
+        )
+    return result
+
+
+def _each(function: Callable[[Any], Any], spec: VariableSpec) -> Callable[[Any], Any]:
+    """A function of one slice, applied to all slices of a stack."""
+    for _ in spec.stack:
+        function = jax.vmap(function)
+    return function
+
+
+# Printing.
+
+
+def _text(specs: Mapping[str, VariableSpec], times: Mapping[str, int]) -> str:
+    """The table, and above it the totals.
+
+    Args:
+        specs: What is declared.
+        times: How often each variable was requested.
+    """
+    if not specs:
+        return "Declaration of no variables"
+    sizes = {name: int(np.prod(s.shape, dtype=object)) for name, s in specs.items()}
+    sizes_bytes = {name: value_bytes(spec) for name, spec in specs.items()}
+    columns: dict[str, Callable[[str, VariableSpec], str]] = {
+        "name": lambda name, spec: name,
+        "shape": lambda name, spec: str(spec.shape),
+        "dtype": lambda name, spec: str(spec.dtype),
+        "trainable": lambda name, spec: "yes" if spec.trainable else "no",
+        "parameters": lambda name, spec: f"{sizes[name]:,}",
+        "bytes": lambda name, spec: bytes_text(sizes_bytes[name]),
+        "uses": lambda name, spec: str(times[name]),
+    }
+    if any(spec.stack for spec in specs.values()):
+        columns["stack"] = lambda name, spec: _stack_text(spec)
+    if any(spec.sharding is not None for spec in specs.values()):
+        columns["sharding"] = lambda name, spec: "" if spec.sharding is None else str(spec.sharding)
+    if any(spec.collections != (GraphKeys.GLOBAL_VARIABLES,) for spec in specs.values()):
+        columns["collections"] = lambda name, spec: ", ".join(spec.collections)
+    rows = [[cell(*item) for cell in columns.values()] for item in specs.items()]
+    trained = sum(sizes[name] for name, spec in specs.items() if spec.trainable)
+    total = (
+        f"{len(specs):,} variables, {sum(sizes.values()):,} parameters ({trained:,} trainable), "
+        f"{bytes_text(sum(sizes_bytes.values()))}"
+    )
+    body = table(tuple(columns), rows, right=("parameters", "bytes", "uses"))
+    return f"Declaration of {total}\n{body}"
+
+
+def _stack_text(spec: VariableSpec) -> str:
+    """``layers[48], layers/heads[8]``."""
+    return ", ".join(f"{scope}[{length}]" for scope, length in spec.stack)

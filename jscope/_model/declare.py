@@ -1,10 +1,14 @@
-"""Declaring a model: its variables' names, shapes and initialisers, without computing anything.
+"""Declaring a model: its variables' names, shapes and initializers, without computing anything.
 
 `declare` runs a model once with abstract values and a scope that records; `init` is short for
-declaring and initialising.
+declaring and initializing. With ``inline=True`` it runs the model with real values instead, and
+each variable gets its initial value where it is first requested. Such values may depend on what
+the model computes, as those of ActNorm and of weight normalization by data do. There a variable
+can't be created inside a transform: its value could not leave it.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Concatenate, ParamSpec
 
@@ -12,12 +16,17 @@ import jax
 import numpy as np
 from jax import Array
 
+from .._errors import ScopeError
+from .._keys import check_key, draw_words, fold_words, name_words
+from .._scope.call_sites import transform_around
 from .._scope.declaring import Recorder
 from .._scope.scope import Scope, declaring_scope
+from .._scope.usage import trace_state
 from .._tree.vartree import VarTree
+from .._variables.initialize import initialize
+from ..initializers import KnownShape
 from .declaration import Declaration
 from .effects import branches_explained
-from .inline import InlineRecorder
 from .tracing import argument_names, check_axis_sizes, run_abstractly, with_axes_explained
 from .wrapping import named_like
 
@@ -30,7 +39,7 @@ def declare(
     *,
     axis_sizes: Mapping[str, int] | None = None,
 ) -> Callable[P, Declaration]:
-    """Declare a model's variables: names, shapes, initialisers; nothing is computed.
+    """Declare a model's variables: names, shapes, initializers; nothing is computed.
 
     >>> def dense(scope, x, *, features):
     ...     w = scope.get_variable("w", (x.shape[-1], features))
@@ -152,3 +161,63 @@ def _is_traced(leaf: Any) -> bool:
         # V: ml_dtypes' own; not strings, objects, dates, nor records.
         return leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
     return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+
+
+# Initializing a model while it runs.
+
+
+@dataclass(frozen=True, eq=False)
+class Computed(KnownShape):
+    """An initial value that is traced: of the very trace in which the model runs."""
+
+    value: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.dtype
+
+    def __call__(self, key: Any, shape: Any, dtype: Any = None) -> Array:
+        del key, shape, dtype  # whoever calls it compares them with what it gives
+        return self.value
+
+
+class InlineRecorder(Recorder):
+    """A recorder that also gives variables their initial values."""
+
+    has_values = True
+
+    def __init__(self, key: Array):
+        super().__init__()
+        self._key = check_key(key)
+        self._trace = trace_state()
+        self.values: dict[str, Array] = {}
+
+    def value(self, name: str, seen: jax.ShapeDtypeStruct) -> Array:
+        """A variable's value; a new one's initial value.
+
+        It is all of it: creation inside a transform fails, so no scope sees a slice or a shard.
+        """
+        if name not in self.values:
+            if trace_state() != self._trace:
+                raise ScopeError(
+                    f"Variable {name!r} would be created inside {transform_around()}. With "
+                    "inline=True initial values are computed where the model runs, and a value "
+                    "computed inside a transform can't leave it. Call the function without the "
+                    "transform while initialising, ask for the variable before the transform, or "
+                    "write js.init(model) if no initial value depends on data."
+                )
+            self.values[name] = initialize(self.specs(), [name], self._key, self.values)[name]
+        return self.values[name]
+
+    def accepted(self, name: str, initializer: Any) -> Any:
+        """The initializer of a new variable; it may depend on what the model computed."""
+        is_traced = isinstance(initializer, jax.core.Tracer)
+        return Computed(initializer) if is_traced else initializer
+
+    def draw(self, scope: str, stream: str, name: str | None) -> Any:
+        """A random key, from the key of the initial values."""
+        return fold_words(self._key, draw_words(name_words(scope), stream, name))

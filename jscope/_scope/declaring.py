@@ -76,7 +76,7 @@ class Entry:
 class Recorder:
     """The variables that one run has created so far, in order; static facts, never tracers.
 
-    It lives as long as the call of `js.declare` that made it. `_model.inline` has one with values.
+    It lives as long as the call of `js.declare` that made it. `_model.declare` has one with values.
     """
 
     has_values = False
