@@ -20,19 +20,20 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f"{name!r} in its closure", _contents(cell)) for name, cell in cells)
-        yield from (("a default argument", default) for default in value.__defaults__ or ())
-        yield from _named("its default", value.__kwdefaults__ or {})
+        defaults = (*(value.__defaults__ or ()), *_by_name(value.__kwdefaults__))
+        yield from (("a default argument", default) for default in defaults)
     elif isinstance(value, types.MethodType):
         yield from (("its method's function", value.__func__), ("its object", value.__self__))
     elif isinstance(value, functools.partial):
         yield "its function", value.func
-        yield from (("a bound argument", argument) for argument in value.args)
-        yield from _named("its bound argument", value.keywords)
+        bound = (*value.args, *_by_name(value.keywords))
+        yield from (("a bound argument", argument) for argument in bound)
     elif isinstance(value, dict | list | tuple | set):
         members = value.values() if isinstance(value, dict) else value
         yield from (("a member of a container", member) for member in members)
     elif callable(value):
-        yield from _named("its attribute", getattr(value, "__dict__", {}))
+        attributes = getattr(value, "__dict__", {})
+        yield from ((f"its attribute {name!r}", part) for name, part in attributes.items())
 
 
 def check_untraced(name: str, initializer: Any) -> None:
@@ -73,8 +74,11 @@ def signature(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if id(value) in inside:
         return id(value)
     if isinstance(value, types.FunctionType):
-        head: tuple[Any, ...] = (value.__code__, id(value.__globals__))
-    elif isinstance(value, functools.partial | tuple):
+        keywords = tuple(sorted(value.__kwdefaults__ or ()))
+        head: tuple[Any, ...] = (value.__code__, id(value.__globals__), keywords)
+    elif isinstance(value, functools.partial):
+        head = (type(value), tuple(sorted(value.keywords)))
+    elif isinstance(value, tuple):
         head = (type(value),)
     elif isinstance(value, float):
         return value.hex()  # 0.0 == -0.0, and 1.0 == 1
@@ -84,8 +88,8 @@ def signature(value: Any, inside: tuple[int, ...] = ()) -> Any:
     return (*head, *((where, signature(part, inside)) for where, part in parts(value)))
 
 
-def _named(what: str, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"{what} {name!r}", values[name]) for name in sorted(values))
+def _by_name(values: dict[str, Any] | None) -> Iterator[Any]:
+    return (value for _, value in sorted((values or {}).items(), key=lambda item: item[0]))
 
 
 def _is_hashable(value: Any) -> bool:
