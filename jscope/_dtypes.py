@@ -59,7 +59,7 @@ _AT_ONCE = 1 << 16
 _NARROW = {"int64": "int32", "float64": "float32", "complex128": "complex64"}
 
 
-def is_python(value: Any) -> bool:
+def is_python(value: object) -> bool:
     """Whether a value has no dtype of its own: a number of Python's, or a list of numbers."""
     return not hasattr(value, "dtype")
 
@@ -100,7 +100,7 @@ def number_kind(dtype: Any) -> int:
     return next((i for i, names in enumerate(_KINDS) if name in names), -1)
 
 
-def can_convert(found: Any, wanted: Any) -> bool:
+def can_convert(found: object, wanted: object) -> bool:
     """Whether a dtype's numbers may become another's: of the same kind, or a later one."""
     return 0 <= number_kind(found) <= number_kind(wanted)
 

@@ -5,12 +5,10 @@ makes of one are weakly typed: their dtype gives way to another operand's. It is
 compares when it looks for a trace, so that an array which lost it causes one trace more.
 """
 
-from typing import Any
-
 import jax
 
 
-def as_weak_as(leaf: Any, array: jax.Array) -> jax.Array:
+def as_weak_as(leaf: object, array: jax.Array) -> jax.Array:
     """An array, weakly typed if a leaf of a target is: the same values, device and sharding."""
     if not getattr(leaf, "weak_type", False):
         return array

@@ -183,7 +183,7 @@ def _store_axis(self: Any) -> None:
     object.__setattr__(self, "axis", tuple(map(int, axes)) if several else int(axes[0]))
 
 
-def _store_number(self: Any, name: str, most: float) -> None:
+def _store_number(self: object, name: str, most: float) -> None:
     number = getattr(self, name)
     is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
     if not (is_number and 0 <= number <= most and math.isfinite(number)):

@@ -119,9 +119,9 @@ class _Everywhere:
     @overload
     def __call__(self) -> Self: ...
     @overload
-    def __call__(self, key: Any, shape: _Shape, dtype: DTypeLike = ...) -> Array: ...
+    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike = ...) -> Array: ...
     def __call__(
-        self, key: Any = None, shape: Any = None, dtype: DTypeLike = jnp.float32
+        self, key: object = None, shape: object = None, dtype: DTypeLike = jnp.float32
     ) -> Self | Array:
         if key is None and shape is None:
             return self
@@ -197,7 +197,7 @@ class constant(KnownShape):
         """The dtype that JAX gives the value."""
         return jax.dtypes.canonicalize_dtype(self.value.dtype)
 
-    def __call__(self, key: Any, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
+    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
         del key
         values = _hold(self, self.value, self.dtype if dtype is None else dtype)
         if not self.shape:
@@ -245,7 +245,7 @@ class _Sequence(KnownShape):
     def _values(self) -> np.ndarray[Any, Any]:
         """The numbers, before rounding."""
 
-    def __call__(self, key: Any, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
+    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
         del key
         if tuple(shape) != self.shape:
             raise InitializerError(
@@ -915,7 +915,7 @@ class InitializedValue:
         if self.function is not None and not callable(self.function):
             raise InitializerError(f"`function` must be callable, got {self.function!r}.")
 
-    def __call__(self, key: Any, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
+    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
         """Raise: one initializer can't know the variables of the others."""
         del key, shape, dtype
         raise InitializerError(
@@ -983,13 +983,13 @@ _default_of_floats = functools.cache(glorot_uniform)  # checking its parameters 
 # What the initializers share.
 
 
-def _store(self: Any, **fields: Any) -> None:
+def _store(self: object, **fields: Any) -> None:
     """Set fields of a frozen dataclass, while it is being built."""
     for name, value in fields.items():
         object.__setattr__(self, name, value)
 
 
-def _number(self: Any, name: str) -> int | float:
+def _number(self: object, name: str) -> int | float:
     """The parameter ``name`` as a finite Python number, or say that it isn't one."""
     value = given = getattr(self, name)
     if getattr(given, "ndim", None) == 0 and not isinstance(given, jax.core.Tracer):
@@ -1002,7 +1002,7 @@ def _number(self: Any, name: str) -> int | float:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def _not_negative(self: Any, name: str) -> float:
+def _not_negative(self: object, name: str) -> float:
     value = float(_number(self, name))
     if value < 0:
         raise InitializerError(
@@ -1071,7 +1071,7 @@ def _bounds(dtype: _Dtype) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
-def _check_filters(self: Any, shape: _Shape) -> None:
+def _check_filters(self: object, shape: _Shape) -> None:
     if shape[-2] > shape[-1]:
         raise InitializerError(
             f"In_filters cannot be greater than out_filters for {self!r}, got {shape[-2]} and "

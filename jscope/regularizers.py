@@ -195,7 +195,7 @@ def _scale(scale: float) -> float:
     return float(scale)
 
 
-def _checked(self: Any, value: Array) -> Array:
+def _checked(self: object, value: Array) -> Array:
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.inexact):
         raise RegularizerError(
@@ -214,7 +214,7 @@ def _squares(w: Array) -> Array:
     return jnp.real(w * jnp.conj(w))
 
 
-def _total(self: Any, value: Array, term: Callable[[Array], Array]) -> Array:
+def _total(self: object, value: Array, term: Callable[[Array], Array]) -> Array:
     """The term, computed in float32 at least, in the dtype of the value."""
     value = _checked(self, value)
     wide = value.astype(jnp.float32) if value.dtype.itemsize < 4 else value

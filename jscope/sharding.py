@@ -209,7 +209,7 @@ def min_max_variable_partitioner(
 # From what was said to what a mesh holds.
 
 
-def check_spec(name: str, spec: Any, shape: Sequence[int]) -> PartitionSpec | None:
+def check_spec(name: str, spec: object, shape: Sequence[int]) -> PartitionSpec | None:
     """A spec that may be one for a slice of this shape, on whatever mesh.
 
     Raises:

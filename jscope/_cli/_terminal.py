@@ -93,7 +93,7 @@ def print_json(facts: Mapping[str, Any]) -> None:
     print("{\n  " + ",\n  ".join(lines) + "\n}")
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _jsonable(member) for key, member in value.items()}
     if isinstance(value, list | tuple):

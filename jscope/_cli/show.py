@@ -131,6 +131,6 @@ def _values_text(array: Array) -> str:
     return np.array2string(array, max_line_width=width, threshold=200)
 
 
-def _readable(value: Any) -> Any:
+def _readable(value: object) -> Any:
     """A string, cut if it is long; bytes that are no UTF-8 as they are."""
     return value[:80] + b"..." if isinstance(value, bytes) and len(value) > 80 else value

@@ -144,7 +144,7 @@ def _checked(
     return tuple(shape), _CODES[code], begin, end
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 

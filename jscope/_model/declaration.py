@@ -382,14 +382,14 @@ def _without_gradient(dtypes: Mapping[str, Any]) -> str:
     )
 
 
-def _copy(value: Any) -> Array:
+def _copy(value: object) -> Array:
     return value.copy() if isinstance(value, jax.Array) else jnp.array(value, copy=True)
 
 
 # What a spec says of one slice of a stack, applied to values. A variable in no stack is a slice.
 
 
-def _loss(name: str, spec: VariableSpec, value: Any) -> Array | None:
+def _loss(name: str, spec: VariableSpec, value: object) -> Array | None:
     """The regularizer's value, summed over slices; None if there is none, or it gives None.
 
     Raises:
@@ -408,7 +408,7 @@ def _loss(name: str, spec: VariableSpec, value: Any) -> Array | None:
     return jnp.sum(jnp.asarray(term))
 
 
-def _constrained(name: str, spec: VariableSpec, value: Any) -> Any:
+def _constrained(name: str, spec: VariableSpec, value: object) -> Any:
     """The value that the variable's constraint gives; the value itself without one.
 
     Raises:

@@ -156,7 +156,7 @@ _WHERE_THE_AXIS_IS = (
 )
 
 
-def _is_traced(leaf: Any) -> bool:
+def _is_traced(leaf: object) -> bool:
     if isinstance(leaf, np.ndarray):
         # V: ml_dtypes' own; not strings, objects, dates, nor records.
         return leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
@@ -180,7 +180,7 @@ class Computed(KnownShape):
     def dtype(self) -> Any:
         return self.value.dtype
 
-    def __call__(self, key: Any, shape: Any, dtype: Any = None) -> Array:
+    def __call__(self, key: object, shape: object, dtype: object = None) -> Array:
         del key, shape, dtype  # whoever calls it compares them with what it gives
         return self.value
 

@@ -194,7 +194,7 @@ def _quoted(names: str) -> set[str]:
     return set(re.findall("'([^']+)'", names))
 
 
-def _check_callable(model: Any, what: str) -> None:
+def _check_callable(model: object, what: str) -> None:
     if not callable(model):
         raise TypeError(f"js.{what} needs a model, a callable; got {model!r}.")
 

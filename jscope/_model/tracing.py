@@ -24,7 +24,7 @@ AxisSizes = Mapping[str, int]
 
 def run_abstractly(
     run: Callable[..., None],
-    model: Any,
+    model: object,
     names: Sequence[str],
     arrays: Sequence[Any],
     axis_sizes: AxisSizes | None,
@@ -71,7 +71,7 @@ class _Named(inspect.Signature):
         return inspect.BoundArguments(self, OrderedDict(named, **kwargs))
 
 
-def check_axis_sizes(axis_sizes: Any) -> None:
+def check_axis_sizes(axis_sizes: object) -> None:
     """Raise unless these are sizes of mapped axes: strings to ints of at least 1; or None.
 
     Raises:
@@ -96,7 +96,7 @@ def check_axis_sizes(axis_sizes: Any) -> None:
 _AXIS_SIZES = "`axis_sizes` maps the names of axes to their sizes, such as {'b': 8}"
 
 
-def argument_names(model: Any, args: Any, kwargs: Any) -> list[str]:
+def argument_names(model: Any, args: Any, kwargs: object) -> list[str]:
     """What the leaves of a model's arguments are called: ``x``, ``batch['image']``.
 
     Args:
@@ -133,7 +133,7 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 
 
 @contextlib.contextmanager
-def with_values_explained(model: Any) -> Iterator[None]:
+def with_values_explained(model: object) -> Iterator[None]:
     """Raise an error of ours where JAX finds that a model that is declared needs a value."""
     try:
         yield
@@ -147,7 +147,7 @@ def with_values_explained(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def with_axes_explained(model: Any, cure: str) -> Iterator[None]:
+def with_axes_explained(model: object, cure: str) -> Iterator[None]:
     """Raise an error of ours where JAX finds that a mapped axis isn't there.
 
     Args:
@@ -166,7 +166,7 @@ def with_axes_explained(model: Any, cure: str) -> Iterator[None]:
         ) from error
 
 
-def _arguments_needed(model: Any, error: Exception) -> str | None:
+def _arguments_needed(model: object, error: Exception) -> str | None:
     """Whose values a model needs, or None if the error says something else."""
     text = str(error)
     origin = _ORIGIN.search(text)
@@ -187,7 +187,7 @@ _ORIGIN = re.compile(r"while tracing the function (.+?) for \w+\. ", re.DOTALL)
 _DEPENDS = re.compile(r"depends on the values? of the arguments? (.+?)\.(?=\s|$)", re.DOTALL)
 
 
-def _where(model: Any) -> str:
+def _where(model: object) -> str:
     """A model's name and place, as JAX writes them."""
     plain = plain_function(model)
     code = getattr(plain, "__code__", None)
@@ -196,7 +196,7 @@ def _where(model: Any) -> str:
     return f"{plain.__name__} at {code.co_filename}:{code.co_firstlineno}"
 
 
-def _needs_value(model: Any, arguments: str, error: Exception) -> ConcreteValueError:
+def _needs_value(model: object, arguments: str, error: Exception) -> ConcreteValueError:
     name = name_of(model)
     return ConcreteValueError(
         f"js.declare({name}) runs the model on shapes and dtypes alone, and {_where(model)} needs "

@@ -29,7 +29,7 @@ def plain_function(function: Any) -> Any:
     return inspect.unwrap(function)
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """A function's name; that of the function in a partial, or of an object's class."""
     while isinstance(function, functools.partial):
         function = function.func

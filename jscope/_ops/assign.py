@@ -132,7 +132,7 @@ def get_variable(
 
 
 def _initial_value(
-    tree: VarTree, name: str, shape: Any, dtype: Any, initializer: Any, key: Array
+    tree: VarTree, name: str, shape: object, dtype: object, initializer: object, key: Array
 ) -> Array:
     if not isinstance(initializer, InitializedValue):
         wanted = _request.normalize(name, shape, dtype, initializer)
@@ -296,7 +296,7 @@ class Variable:
             )
         return jnp.asarray(self.value)
 
-    def replaced(self, new: Any) -> VarTree:
+    def replaced(self, new: object) -> VarTree:
         """The tree with another value in its place."""
         structure = structure_of(self.tree)
         values = (new if n == self.name else v for n, v in self.tree.items())
@@ -365,7 +365,7 @@ def _strong(variable: Variable, value: Array, what: str) -> Any:
     return lax.convert_element_type(value, variable.dtype) if fits else value
 
 
-def _number(variable: Variable, value: Any, what: str) -> Any:
+def _number(variable: Variable, value: object, what: str) -> Any:
     """Python numbers, alone or in lists, as NumPy's of the variable's dtype, if it holds them."""
     is_list = isinstance(value, list | tuple)
     leaves = jax.tree.leaves(value, is_leaf=lambda x: x is None) if is_list else [value]

@@ -285,8 +285,8 @@ def _indices(name: str, indices: Any, operation: str) -> Any:
 def _scatter_rows(
     tree: Mapping[str, Any],
     name: str,
-    indices: Any,
-    updates: Any,
+    indices: object,
+    updates: object,
     operation: str,
     kinds: tuple[Any, ...],
     combine: Combine,
@@ -310,8 +310,8 @@ def _scatter_rows(
 def _scatter_places(
     tree: Mapping[str, Any],
     name: str,
-    indices: Any,
-    updates: Any,
+    indices: object,
+    updates: object,
     operation: str,
     kinds: tuple[Any, ...],
     combine: Combine,

@@ -140,7 +140,7 @@ _fixed_lock = threading.RLock()
 def intern(
     structure: Structure,
     reuse: Reuse,
-    dtype: Any,
+    dtype: object,
     getters: tuple[CustomGetter, ...],
     streams: tuple[str, ...],
     has_words: bool,
@@ -305,10 +305,10 @@ class Bound:
             shape_and_dtype(whole, None)  # the tree holds None, which has neither
         raise self._missing(request.name)
 
-    def value(self, found: Any) -> Any:
+    def value(self, found: object) -> Any:
         return found
 
-    def origin(self, found: Any) -> str:
+    def origin(self, found: object) -> str:
         return _other_settings()
 
     def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
@@ -389,7 +389,7 @@ class Bound:
         return f"{len(self.fixed.structure.names)} variables{streams}"
 
 
-def bound_root(tree: VarTree, rngs: Any) -> tuple[Bound, Leaves]:
+def bound_root(tree: VarTree, rngs: object) -> tuple[Bound, Leaves]:
     """The context and the leaves of a root scope.
 
     Raises:

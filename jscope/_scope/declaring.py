@@ -102,7 +102,7 @@ class Recorder:
             return jnp.zeros(seen.shape, seen.dtype)
         return lax.broadcast(np.zeros((), seen.dtype), seen.shape)
 
-    def accepted(self, name: str, initializer: Any) -> Any:
+    def accepted(self, name: str, initializer: object) -> Any:
         """The initializer of a new variable, if it can wait until the trace is over."""
         if callable(initializer):  # a traced initial value has an error of its own
             check_untraced(name, initializer)
@@ -241,7 +241,7 @@ def _shards(
     return tuple(shards)
 
 
-def _manual(part: Any, mesh: Any) -> tuple[str, ...]:
+def _manual(part: object, mesh: Any) -> tuple[str, ...]:
     """The axes of the mesh inside `jax.shard_map` that one part of a spec names."""
     axes = part if isinstance(part, tuple) else (part,)
     return tuple(axis for axis in axes if axis in mesh.manual_axes)
@@ -290,7 +290,7 @@ def create(
     return created
 
 
-def _changed_by_creator(found: Any) -> str:
+def _changed_by_creator(found: object) -> str:
     return "Its variable creator changed that; leave it out of get_variable, or of the creator."
 
 
@@ -340,8 +340,8 @@ def _spec(whole: str, request: VariableRequest, stack: Stack, recorder: Recorder
 def _like_source(
     whole: str,
     initializer: InitializedValue,
-    shape: Any,
-    dtype: Any,
+    shape: object,
+    dtype: object,
     stack: Stack,
     recorder: Recorder,
 ) -> tuple[Any, Any]:
@@ -462,7 +462,7 @@ class Declaring:
         path = below(self.path, name)
         return Declaring(self.run, path, stack, self.defaults.inherited, records)
 
-    def folded(self, i: Any, leaves: Leaves) -> tuple["Declaring", Leaves]:
+    def folded(self, i: object, leaves: Leaves) -> tuple["Declaring", Leaves]:
         return self, leaves  # no key depends on it
 
     def with_defaults(self, changes: Mapping[str, Any], name: str) -> "Declaring":

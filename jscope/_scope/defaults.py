@@ -62,7 +62,7 @@ class Defaults:
         if request.is_filled or self.are_none:
             return request
 
-        def given(value: Any, default: Any) -> Any:
+        def given(value: object, default: object) -> Any:
             return default if value is None else value
 
         initializer = given(request.initializer, self.initializer)
@@ -93,12 +93,12 @@ def read(
     scope: str,
     *,
     reuse: Reuse | None,
-    initializer: Any,
-    regularizer: Any,
-    partitioner: Any,
-    custom_getter: Any,
-    dtype: Any,
-    constraint: Any,
+    initializer: object,
+    regularizer: object,
+    partitioner: object,
+    custom_getter: object,
+    dtype: object,
+    constraint: object,
 ) -> dict[str, Any]:
     """The arguments of a `variable_scope`: those that are said, checked.
 

@@ -107,7 +107,7 @@ def identities(getters: Iterable[CustomGetter]) -> tuple[Hashable, ...]:
     return tuple(map(_identity, getters))
 
 
-def _identity(getter: Any) -> Hashable:
+def _identity(getter: object) -> Hashable:
     if isinstance(getter, types.MethodType):  # each look-up of a method makes another object
         return id(getter.__self__), id(getter.__func__)
     if isinstance(getter, _ByValue):

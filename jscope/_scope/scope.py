@@ -846,7 +846,7 @@ class Scope:
         self._change(name, count)
         return before[0]
 
-    def record(self, name: str, value: Any) -> None:
+    def record(self, name: str, value: object) -> None:
         """Offer a value, such as an activation, to `js.with_records`; else nothing happens.
 
         Args:
@@ -919,7 +919,7 @@ class Scope:
             return self._context
         return self._context.requesting(ledger.requested(self._path))
 
-    def specs(self, function: Callable[[str, Any], Any], rest: Any) -> Self:
+    def specs(self, function: Callable[[str, Any], Any], rest: object) -> Self:
         """Specs in the shape of this scope: an ``in_specs`` of `jax.shard_map`, an ``in_axes``.
 
         A bound scope has its variables as leaves, a declaring one has not; this fits both. It

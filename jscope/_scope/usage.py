@@ -63,7 +63,7 @@ class RequestedRecords:
             return self
         return replace(self, scope=below(self.scope, name))
 
-    def picks(self, name: str, value: Any) -> bool:
+    def picks(self, name: str, value: object) -> bool:
         """Whether a record of the scope is collected."""
         if self.selector is None:
             return True

@@ -113,15 +113,15 @@ def _in_all_trees(tree: T, scope: str, convert: Callable[[VarTree], Converted], 
     return cast(T, converted)
 
 
-def _is_tree(leaf: Any) -> bool:
+def _is_tree(leaf: object) -> bool:
     return isinstance(leaf, VarTree)
 
 
-def _holds_trees(tree: Any) -> bool:
+def _holds_trees(tree: object) -> bool:
     return any(map(_is_tree, jax.tree.leaves(tree, is_leaf=_is_tree)))
 
 
-def _trees_in(tree: Any) -> list[tuple[str, VarTree]]:
+def _trees_in(tree: object) -> list[tuple[str, VarTree]]:
     """The trees of variables in a pytree, with their places; a mapping is one itself."""
     if isinstance(tree, VarTree) or (isinstance(tree, Mapping) and not _holds_trees(tree)):
         return [("", as_tree(tree))]
@@ -253,7 +253,7 @@ def _slices_of(leaf: Any, axis: int, length: int) -> Sequence[Any]:
     return slices
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: object) -> bool:
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 

@@ -160,7 +160,7 @@ class VarTree(Mapping[str, Any]):
             raise missing_variable(name, self)
         return self._values[position]
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """The value of a variable, or ``default`` if there is none."""
         # Mapping's own would compose an error, near names and all, to throw it away.
         position = self._structure.position(name)
@@ -372,7 +372,7 @@ def missing_variable(name: object, known: Collection[str], scope: str = "") -> M
 NUMPY_TYPES = (np.ndarray, np.generic)
 
 
-def jax_value(value: Any) -> Any:
+def jax_value(value: object) -> Any:
     """A value as models get it: JAX's array of what NumPy holds; anything else as it is."""
     if not isinstance(value, NUMPY_TYPES):
         return value
@@ -381,7 +381,7 @@ def jax_value(value: Any) -> Any:
     return jnp.asarray(value) if is_number else value
 
 
-def describe(value: Any) -> tuple[str, str, str]:
+def describe(value: object) -> tuple[str, str, str]:
     """The shape, dtype and bytes of a value, as texts for a table."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return str(tuple(value.shape)), str(value.dtype), bytes_text(value_bytes(value))
@@ -398,12 +398,12 @@ def leaf_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def value_bytes(leaf: Any) -> int:
+def value_bytes(leaf: object) -> int:
     """The bytes of an array, or 0 for what is none or has no known shape."""
     return _elements(leaf) * int(leaf.dtype.itemsize) if hasattr(leaf, "dtype") else 0
 
 
-def _elements(leaf: Any) -> int:
+def _elements(leaf: object) -> int:
     shape = getattr(leaf, "shape", (0,))
     # Under jax.export a shape may have symbolic dimensions, which are no numbers.
     known = all(isinstance(length, int | np.integer) for length in shape)

@@ -15,7 +15,7 @@ import jax
 from .._errors import InitializerError
 
 
-def parts(value: Any) -> Iterator[tuple[str, Any]]:
+def parts(value: object) -> Iterator[tuple[str, Any]]:
     """What a callable may use, each with where it is, in words. Other objects have no parts."""
     if isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
@@ -36,7 +36,7 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"its attribute {name!r}", part) for name, part in attributes.items())
 
 
-def check_untraced(name: str, initializer: Any) -> None:
+def check_untraced(name: str, initializer: object) -> None:
     """Raise if an initializer holds a traced value, as far as can be seen without running it.
 
     Raises:
@@ -52,7 +52,7 @@ def check_untraced(name: str, initializer: Any) -> None:
         )
 
 
-def _traced_in(value: Any, what: str, seen: set[int]) -> str | None:
+def _traced_in(value: object, what: str, seen: set[int]) -> str | None:
     """Where in a value a tracer was found, in words, or None."""
     if isinstance(value, jax.core.Tracer):
         return f"{what} is {value.aval.str_short()}"
@@ -63,7 +63,7 @@ def _traced_in(value: Any, what: str, seen: set[int]) -> str | None:
     return next((where for where in found if where is not None), None)
 
 
-def signature(value: Any, inside: tuple[int, ...] = ()) -> Any:
+def signature(value: object, inside: tuple[int, ...] = ()) -> Any:
     """A hashable that is equal for callables that compute the same.
 
     jscope's initializers compare by their parameters. The functions that factories such as
@@ -92,7 +92,7 @@ def _by_name(values: dict[str, Any] | None) -> Iterator[Any]:
     return (value for _, value in sorted((values or {}).items(), key=lambda item: item[0]))
 
 
-def _is_hashable(value: Any) -> bool:
+def _is_hashable(value: object) -> bool:
     try:
         hash(value)
     except TypeError:

@@ -10,7 +10,7 @@ Source: ``tf.GraphKeys``, ``tf.get_collection``, TensorFlow 1.15. One difference
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from .._errors import CollectionError
 from .._names.names import check
@@ -28,7 +28,7 @@ class GraphKeys:
     GLOBAL_STEP: Final = "global_step"
 
 
-def check_collections(name: str, collections: Any) -> tuple[str, ...]:
+def check_collections(name: str, collections: object) -> tuple[str, ...]:
     """The collections that are named for a new variable, each once.
 
     Raises:

@@ -141,7 +141,7 @@ def _compiled(sharding: NamedSharding | None) -> Any:
 
 
 def _values(
-    initializer: Any,
+    initializer: object,
     root: Array,
     words: Words,
     shape: tuple[int, ...],
@@ -217,7 +217,7 @@ class _ById:
     def __init__(self, initializer: Initializer):
         self.initializer = initializer
 
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: object) -> Array:
         return self.initializer(key, shape, dtype)
 
     def __eq__(self, other: object) -> bool:
@@ -242,7 +242,9 @@ def _checked(initializer: Any, key: Array, shape: tuple[int, ...], dtype: np.dty
     return _fitting(initializer, initializer(key, shape, dtype), shape, dtype)
 
 
-def _fitting(initializer: Any, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _fitting(
+    initializer: object, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Array:
     asked = f"was asked for shape {shape} and dtype {dtype}"
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         hint = " It makes initializers: call it with its parameters first." * callable(value)

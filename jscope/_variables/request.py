@@ -87,7 +87,7 @@ class VariableRequest:
             raise shape_of_constant(name, self.shape)
         return self.shape
 
-    def requested_dtype(self, name: str, scope_default: Any) -> Any:
+    def requested_dtype(self, name: str, scope_default: object) -> Any:
         """The dtype that the call or the scope gives, if any; a value's own beats the scope's."""
         if self.dtype is not None:
             return normalize_dtype(name, self.dtype)
@@ -116,7 +116,7 @@ class NoArguments:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    def __call__(self, key: Any, shape: Any, dtype: Any = None) -> Array:
+    def __call__(self, key: object, shape: object, dtype: object = None) -> Array:
         del key, shape, dtype  # whoever calls it compares them with what it gives
         value = self.function()
         return jnp.asarray(value, self.dtype if is_python(value) else None)
@@ -125,7 +125,7 @@ class NoArguments:
         return repr(self.function)
 
 
-def takes_none(initializer: Any) -> bool:
+def takes_none(initializer: object) -> bool:
     """Whether something can be called without arguments, to give an initial value."""
     if isinstance(initializer, types.FunctionType):  # nearly all that isn't jscope's
         defaults = initializer.__defaults__ or ()
@@ -241,14 +241,14 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
     return Wanted(normalize_shape(name, shape), asked, initializer)
 
 
-def is_value(initializer: Any, shape: Any) -> bool:
+def is_value(initializer: object, shape: object) -> bool:
     """Whether an initializer, passed beside this shape, is the initial value itself."""
     if initializer is None:
         return False
     return not callable(initializer) or (not _is_full(shape) and takes_none(initializer))
 
 
-def shape_of_constant(name: str, shape: Any) -> InitializerError:
+def shape_of_constant(name: str, shape: object) -> InitializerError:
     """Compose TF1's error for a shape that is given beside an initial value."""
     return InitializerError(
         f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
@@ -256,13 +256,13 @@ def shape_of_constant(name: str, shape: Any) -> InitializerError:
     )
 
 
-def _is_full(shape: Any) -> bool:
+def _is_full(shape: object) -> bool:
     if isinstance(shape, Iterable) and _rank(shape):
         return all(dimension is not None for dimension in shape)
     return shape is not None
 
 
-def _completed(name: str, shape: Any, own: tuple[int, ...]) -> tuple[int, ...]:
+def _completed(name: str, shape: object, own: tuple[int, ...]) -> tuple[int, ...]:
     """The initial value's own shape, if it is one that was asked for."""
     if shape is not None and not _fits(_dimensions(name, shape), own):
         raise ShapeMismatchError(
@@ -292,7 +292,7 @@ def _check_dtype_of_value(name: str, asked: Any, value: Any, found: initializers
         )
 
 
-def _other_dtype(name: str, found: Any, asked: Any) -> DtypeMismatchError:
+def _other_dtype(name: str, found: object, asked: Any) -> DtypeMismatchError:
     return DtypeMismatchError(
         f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{asked}' don't "
         "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
@@ -300,7 +300,7 @@ def _other_dtype(name: str, found: Any, asked: Any) -> DtypeMismatchError:
     )
 
 
-def _of_no_arguments(name: str, shape: Any, asked: Any, function: Any) -> NoArguments:
+def _of_no_arguments(name: str, shape: object, asked: Any, function: Any) -> NoArguments:
     if _is_full(shape):
         raise InitializerError(
             f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
@@ -383,7 +383,7 @@ def normalize_dtype(name: str, dtype: Any) -> Any:
     return wanted
 
 
-def shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
+def shape_and_dtype(name: str, value: object) -> tuple[tuple[int, ...], Any]:
     """The shape and dtype of a variable's value, or of its spec.
 
     Raises:
@@ -399,7 +399,9 @@ def shape_and_dtype(name: str, value: Any) -> tuple[tuple[int, ...], Any]:
     )
 
 
-def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[Any], str]) -> None:
+def check_found(
+    name: str, shape: object, dtype: object, found: object, hint: Callable[[Any], str]
+) -> None:
     """Raise if a variable is asked for with another shape or dtype than it has.
 
     Args:
@@ -433,7 +435,7 @@ def check_found(name: str, shape: Any, dtype: Any, found: Any, hint: Callable[[A
 _INT = frozenset({int})
 
 
-def _dimensions(name: str, shape: Any) -> tuple[Any, ...]:
+def _dimensions(name: str, shape: object) -> tuple[Any, ...]:
     """A shape in which dimensions may be None; those that aren't are looked at."""
     asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
     normalize_shape(name, tuple(d for d in asked if d is not None))
@@ -444,11 +446,11 @@ def _fits(asked: tuple[Any, ...], found: tuple[int, ...]) -> bool:
     return len(asked) == len(found) and all(a in (None, f) for a, f in zip(asked, found))
 
 
-def _rank(shape: Any) -> int:
+def _rank(shape: object) -> int:
     return getattr(shape, "ndim", 1)  # an array of no dimensions is iterable, until one tries
 
 
-def _constant(name: str, value: Any) -> initializers.constant:
+def _constant(name: str, value: object) -> initializers.constant:
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         raise InitializerError(
             f"The initial value of variable {name!r} is traced, but initial values can't depend on "

@@ -121,7 +121,7 @@ def read_rules(
     return sorted(rules, key=lambda rule: rule.rank)
 
 
-def check_map(assignment_map: Any) -> None:
+def check_map(assignment_map: object) -> None:
     """Refuse what can't be a map.
 
     Raises:
@@ -146,7 +146,7 @@ def check_map(assignment_map: Any) -> None:
         )
 
 
-def _is_right_side(right: Any) -> bool:
+def _is_right_side(right: object) -> bool:
     if isinstance(right, tuple):
         return (
             bool(right)

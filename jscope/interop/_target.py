@@ -156,7 +156,7 @@ def assign(
     return Assignment(rules, wanted, lost, twice)
 
 
-def has_value(leaf: Any) -> bool:
+def has_value(leaf: object) -> bool:
     """Whether a leaf can be kept: an array, not what stands for one."""
     if isinstance(leaf, jax.Array):
         return not leaf.is_deleted()

@@ -61,7 +61,7 @@ def from_state_dict(tree: VarTree, state: Mapping[str, Any]) -> VarTree:
 _ABSENT = object()
 
 
-def _found(state: Mapping[str, Any], name: str, value: Any) -> Any:
+def _found(state: Mapping[str, Any], name: str, value: object) -> Any:
     """What a state has for a variable: under its whole name, or nested."""
     found: Any = state
     for key in [name] if name in state else name.split("/"):

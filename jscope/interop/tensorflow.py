@@ -218,7 +218,7 @@ def _scopes(stacks: Iterable[str]) -> tuple[str, ...]:
     return tuple(stacks)
 
 
-def _check(target: Any, missing: str, unexpected: str, key: Any) -> None:
+def _check(target: object, missing: str, unexpected: str, key: object) -> None:
     for argument, value, known in (
         ("missing", missing, ("error", "keep", "init")),
         ("unexpected", unexpected, ("error", "ignore")),

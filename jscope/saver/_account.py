@@ -101,14 +101,14 @@ def account(
     return f"{count}:\n  " + "\n  ".join(lines) + "\n" + "\n".join(advice)
 
 
-def signature(leaf: Any) -> tuple[tuple[int, ...], str]:
+def signature(leaf: object) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of a leaf as an entry has them."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), dtype_name(leaf.dtype)
     return (), python_dtype(leaf) or f"python {type(leaf).__name__}"
 
 
-def stands_for_python(leaf: Any, entry: Entry) -> bool:
+def stands_for_python(leaf: object, entry: Entry) -> bool:
     """Whether a leaf is the abstract value of a Python number of the type that is saved."""
     if not isinstance(leaf, jax.ShapeDtypeStruct) or leaf.shape != ():
         return False
@@ -132,7 +132,7 @@ def _converts(saved: str, asked: str) -> bool:
     return 0 <= _kind(saved) <= _kind(asked)
 
 
-def _changes(name: str, leaf: Any, entry: Entry, policy: Policy) -> list[str]:
+def _changes(name: str, leaf: object, entry: Entry, policy: Policy) -> list[str]:
     """What is different between a leaf and the saved value of its name, and counts."""
     if stands_for_python(leaf, entry):
         return []
@@ -157,7 +157,7 @@ def _may_be_reshaped(
     return name in policy.reshape
 
 
-def _transposing(name: str, leaf: Any, entry: Entry, policy: Policy) -> str | None:
+def _transposing(name: str, leaf: object, entry: Entry, policy: Policy) -> str | None:
     """How to transpose the saved value to the leaf's shape, if that may be what is wanted."""
     shape, _ = signature(leaf)
     may_be_reshaped = _may_be_reshaped(name, shape, entry.shape, policy)

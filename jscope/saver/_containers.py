@@ -62,7 +62,7 @@ class Containers:
         return tree
 
 
-def describe(tree: Any) -> Any:
+def describe(tree: object) -> Any:
     """The description of a pytree, in which None is a leaf."""
     if isinstance(tree, VarTree) and jax.tree_util.all_leaves(tree.values()):
         return {"VarTree": len(tree)}  # without a look at each of perhaps thousands

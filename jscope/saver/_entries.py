@@ -126,7 +126,7 @@ class Entry:
         return 0 if self.place == INDEX else self.stored_size * AS_THEY_ARE[self.stored_dtype]
 
     @classmethod
-    def from_json(cls, value: Any) -> "Entry":
+    def from_json(cls, value: object) -> "Entry":
         """The inverse of `to_json`.
 
         Raises:

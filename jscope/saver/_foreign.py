@@ -134,7 +134,7 @@ class _FlaxValues(dict[str, Any]):
         self.paths: dict[str, tuple[str, ...]] = {}
 
 
-def _is_value(value: Any) -> bool:
+def _is_value(value: object) -> bool:
     if hasattr(value, "dtype"):
         return value.dtype.kind in "OSU" or dtype_name(value.dtype) in KNOWN
     return python_dtype(value) is not None
@@ -191,7 +191,7 @@ class FileSource:
         """As `Source.close`."""
 
 
-def _has_strings(variable: Any) -> bool:
+def _has_strings(variable: object) -> bool:
     return hasattr(variable, "dtype") and variable.dtype.kind in "OSU"
 
 

@@ -160,7 +160,7 @@ def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
     )
 
 
-def _values(value: Any) -> dict[str, Any]:
+def _values(value: object) -> dict[str, Any]:
     """The members of entries by name."""
     values = _members.mapping(value)
     try:
@@ -170,11 +170,11 @@ def _values(value: Any) -> dict[str, Any]:
     return values
 
 
-def _files_told(value: Any) -> dict[str, tuple[int, int | None]]:
+def _files_told(value: object) -> dict[str, tuple[int, int | None]]:
     return {name: _file(told) for name, told in _members.mapping(value).items()}
 
 
-def _file(value: Any) -> tuple[int, int | None]:
+def _file(value: object) -> tuple[int, int | None]:
     size, crc = _members.sequence(value, 2)
     if _members.whole_number(size) <= SMALL_FILE:
         return size, _members.whole_number(crc, 1 << 32)
@@ -283,7 +283,7 @@ def _files(directory: Path) -> dict[str, tuple[int, int | None]]:
     }
 
 
-def _cut(members: Any) -> str:
+def _cut(members: object) -> str:
     """The members of an entry, or as many as a line holds."""
     try:
         return repr(members)[:300]

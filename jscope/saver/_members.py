@@ -33,19 +33,19 @@ def member(members: Mapping[str, Any], name: str, read: Callable[[Any], T]) -> T
         raise ValueError(f"its {name!r}: {error}") from None
 
 
-def step(value: Any) -> int:
+def step(value: object) -> int:
     """A step: a whole number that can name a directory."""
     return whole_number(value, _MOST_STEPS)
 
 
-def whole_number(value: Any, below: int = _END) -> int:
+def whole_number(value: object, below: int = _END) -> int:
     """A whole number of at least 0 and below a bound."""
     if type(value) is not int or not 0 <= value < below:
         raise _is_not(value, "a whole number in range")
     return value
 
 
-def whole_numbers(value: Any) -> tuple[int, ...]:
+def whole_numbers(value: object) -> tuple[int, ...]:
     """A list of whole numbers, one for each axis of an array."""
     if type(value) is not list or len(value) > _MOST_AXES:
         raise _is_not(value, f"a list of at most {_MOST_AXES} numbers")
@@ -66,35 +66,35 @@ def seconds(value: Any) -> float:
     return float(value)
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """A string."""
     if type(value) is not str:
         raise _is_not(value, "a string")
     return value
 
 
-def save_id(value: Any) -> str:
+def save_id(value: object) -> str:
     """What a save is called by: hexadecimal digits."""
     if type(value) is not str or not _SAVE_ID.fullmatch(value):
         raise _is_not(value, "the id of a save")
     return value
 
 
-def flag(value: Any) -> bool:
+def flag(value: object) -> bool:
     """True or false."""
     if type(value) is not bool:
         raise _is_not(value, "true or false")
     return value
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def mapping(value: object) -> dict[str, Any]:
     """An object."""
     if type(value) is not dict:
         raise _is_not(value, "an object")
     return value
 
 
-def sequence(value: Any, length: int | None = None) -> list[Any]:
+def sequence(value: object, length: int | None = None) -> list[Any]:
     """A list, of a length if one is given."""
     if type(value) is not list or length not in (None, len(value)):
         raise _is_not(value, "a list" if length is None else f"a list of {length}")
@@ -106,12 +106,12 @@ def numbers_to_json(numbers: Mapping[str, float]) -> dict[str, float | str]:
     return {name: n if math.isfinite(n) else str(n) for name, n in numbers.items()}
 
 
-def numbers_from_json(value: Any) -> dict[str, float]:
+def numbers_from_json(value: object) -> dict[str, float]:
     """The inverse of `numbers_to_json`."""
     return {name: _number(number) for name, number in mapping(value).items()}
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value as a message shows it: ``repr`` of all of it may be long, or fail if it is deep."""
     return reprlib.repr(value)
 
@@ -127,5 +127,5 @@ def _number(value: Any) -> float:
     raise _is_not(value, "a number")
 
 
-def _is_not(value: Any, what: str) -> ValueError:
+def _is_not(value: object, what: str) -> ValueError:
     return ValueError(f"{short(value)} is not {what}")

@@ -23,7 +23,7 @@ _ADVICE = (
 )
 
 
-def check_metadata(metadata: Any) -> Any:
+def check_metadata(metadata: object) -> Any:
     """A copy of the metadata, as it will be read.
 
     Raises:
@@ -47,7 +47,7 @@ def check_metadata(metadata: Any) -> Any:
     return copy
 
 
-def _of_python(value: Any) -> Any:
+def _of_python(value: object) -> Any:
     """The same with NumPy's numbers, and arrays without axes, as Python's."""
     if isinstance(value, dict):
         return {key: _of_python(member) for key, member in value.items()}
@@ -65,7 +65,7 @@ def _of_python(value: Any) -> Any:
     return value
 
 
-def _not_held(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+def _not_held(value: object, where: str) -> Iterator[tuple[str, Any]]:
     """Where JSON can't hold something, and what that is."""
     if isinstance(value, dict):
         for key, member in value.items():
@@ -80,7 +80,7 @@ def _not_held(value: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield where, value
 
 
-def _changes(before: Any, after: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, str, Any]]:
     """What JSON would change: in words, where it is, and what is there."""
     if isinstance(before, dict) and type(after) is dict:
         for key, member in before.items():
@@ -97,7 +97,7 @@ def _changes(before: Any, after: Any, where: str) -> Iterator[tuple[str, str, An
         yield f"{where} {kinds}", where, before
 
 
-def _instead(where: str, value: Any) -> str:
+def _instead(where: str, value: object) -> str:
     """What to write in the place of a value, such as ``: list(metadata['a'])``."""
     if isinstance(value, enum.Enum):
         return f": {where}.value"

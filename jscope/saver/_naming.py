@@ -20,14 +20,14 @@ from .._errors import CheckpointValueError, listed
 from .._tree.vartree import VarTree, leaf_name
 
 
-def as_pytree(tree: Any) -> Any:
+def as_pytree(tree: object) -> Any:
     """A pytree as it is; a mapping that JAX doesn't know as a `VarTree`."""
     if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
         return VarTree(tree)
     return tree
 
 
-def flatten(tree: Any, what: str) -> tuple[list[tuple[str, Any]], Any]:
+def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
     """The leaves of a pytree by name, and the structure that `jax.tree.unflatten` takes.
 
     Args:

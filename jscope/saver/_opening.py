@@ -172,7 +172,7 @@ class SavedVariable:
         """
         return self._read(whole(self._entry.stored_shape))
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: object) -> Any:
         """A part of an array, as NumPy's indexing gives it.
 
         Only the saved chunks are read that the part lies in, if it is cut by numbers and slices;
@@ -238,7 +238,7 @@ def _box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:
     return tuple(box for box, _ in axes), tuple(inside for _, inside in axes)
 
 
-def _is_number(part: Any) -> bool:
+def _is_number(part: object) -> bool:
     return isinstance(part, int | np.integer) and not isinstance(part, bool)
 
 

@@ -157,7 +157,7 @@ _SEQUENCE = 1
 _PLACE = re.compile("[0-9]{1,18}", re.ASCII)
 
 
-def _leaves(members: Any) -> list[tuple[tuple[str | int, ...], str]]:
+def _leaves(members: object) -> list[tuple[tuple[str | int, ...], str]]:
     """The path to each leaf, and what it is."""
     tree = member(mapping(members), "tree_metadata", mapping)
     return [_leaf(mapping(value)) for value in tree.values()]
@@ -168,7 +168,7 @@ def _leaf(members: dict[str, Any]) -> tuple[tuple[str | int, ...], str]:
     return path, member(member(members, "value_metadata", mapping), "value_type", text)
 
 
-def _key(value: Any) -> str | int:
+def _key(value: object) -> str | int:
     part = mapping(value)
     key = member(part, "key", lambda key: str(key) if type(key) is int else text(key))
     if part.get("key_type") != _SEQUENCE:
@@ -197,7 +197,7 @@ def _check_names(directory: Path, leaves: list[tuple[str, ...]]) -> None:
             )
 
 
-def _python_entry(value: Any) -> Entry:
+def _python_entry(value: object) -> Entry:
     dtype = str(python_dtype(value))
     return Entry((), dtype, (), dtype, INDEX, value=python_text(value))
 
@@ -228,7 +228,7 @@ def _key_impls(directory: Path) -> dict[str, str]:
     return found
 
 
-def _impls(members: Any) -> dict[str, str]:
+def _impls(members: object) -> dict[str, str]:
     found = {}
     for array in sequence(mapping(members).get("array_metadatas", [])):
         metadata = member(mapping(array), "array_metadata", mapping)

@@ -38,7 +38,7 @@ class NotPlacedError(Exception):
         self.error = error
 
 
-def regions(leaf: Any, entry: Entry) -> list[Box]:
+def regions(leaf: object, entry: Entry) -> list[Box]:
     """Which boxes of the stored array this process needs."""
     sharding = sharding_of(leaf)
     as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
@@ -96,7 +96,7 @@ def _elements(entry: Entry, data: Array) -> Array:
     return data if entry.is_as_it_is else data.view(np.dtype(entry.dtype))
 
 
-def sharding_of(leaf: Any) -> Sharding | None:
+def sharding_of(leaf: object) -> Sharding | None:
     """The sharding that a leaf is committed to, if it is."""
     if isinstance(leaf, jax.Array) and not leaf.committed:
         # Restored to be uncommitted too: a committed array can't meet one of other devices.
@@ -105,7 +105,7 @@ def sharding_of(leaf: Any) -> Sharding | None:
     return sharding if isinstance(sharding, Sharding) else None
 
 
-def _device_of(leaf: Any) -> contextlib.AbstractContextManager[Any]:
+def _device_of(leaf: object) -> contextlib.AbstractContextManager[Any]:
     """Where new arrays go that are not committed: to the device where the leaf is."""
     if isinstance(leaf, jax.Array):
         device: contextlib.AbstractContextManager[Any] = jax.default_device(
@@ -115,7 +115,7 @@ def _device_of(leaf: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _as_python(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any:
+def _as_python(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]) -> Any:
     if is_python(entry.dtype):
         value = python_value(entry.dtype, entry.value)
     else:
@@ -158,7 +158,7 @@ def _keys(
     return keys if sharding is None else jax.device_put(keys, sharding)
 
 
-def _on_devices(leaf: Any, shape: tuple[int, ...], values: Mapping[Box, Array]) -> jax.Array:
+def _on_devices(leaf: object, shape: tuple[int, ...], values: Mapping[Box, Array]) -> jax.Array:
     sharding = sharding_of(leaf)
     placed: jax.Array
     if sharding is None or len(sharding.device_set) == 1:

@@ -40,7 +40,7 @@ _READ: dict[str, Callable[[str], Any]] = {
 PYTHON_DTYPES = frozenset(_PREFIX + name for name in _READ)
 
 
-def python_dtype(value: Any) -> str | None:
+def python_dtype(value: object) -> str | None:
     """What stands for the dtype of a value that is no array; None if it can't be stored.
 
     A type derived from these, an enumeration's member say, is not one of them.
@@ -50,7 +50,7 @@ def python_dtype(value: Any) -> str | None:
     return _PREFIX + ("None" if value is None else type(value).__name__)
 
 
-def python_text(value: Any) -> str:
+def python_text(value: object) -> str:
     """A value for which `python_dtype` is not None, as text."""
     return _WRITE[type(value)](value)
 

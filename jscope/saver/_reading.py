@@ -79,7 +79,7 @@ def read(
     under_way: deque[tuple[_Leaf, Unit, Callable[[], None]]] = deque()
     bytes_under_way = 0
 
-    def finish(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> None:
+    def finish(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]) -> None:
         try:
             values[name] = place(name, leaf, entry, boxes)
         except TreeMismatchError as error:
@@ -137,7 +137,7 @@ def read_box(source: Source, name: str, box: Box, *, verify: bool) -> Any:
     return on_host(entry, data)
 
 
-def _memory(leaf: Any, entry: Entry) -> dict[Box, Array]:
+def _memory(leaf: object, entry: Entry) -> dict[Box, Array]:
     """Memory for what this process needs of a stored array."""
     if is_python(entry.dtype):
         return {}

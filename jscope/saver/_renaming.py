@@ -28,7 +28,7 @@ NewNames: TypeAlias = str | tuple[str, ...]
 Rename: TypeAlias = Mapping[str, NewNames] | Callable[[str], NewNames]
 
 
-def check_rename(rename: Any) -> None:
+def check_rename(rename: object) -> None:
     """Refuse what can't be a renaming, before any checkpoint is opened.
 
     Raises:
@@ -108,7 +108,7 @@ def kept_for_averages(saved: Collection[str], rename: Rename | None) -> frozense
     )
 
 
-def _are_names(new: Any) -> bool:
+def _are_names(new: object) -> bool:
     return isinstance(new, str) or (
         isinstance(new, tuple) and bool(new) and all(isinstance(name, str) for name in new)
     )

@@ -110,7 +110,7 @@ class _Wanted(NamedTuple):
     policy: Policy
 
 
-def _wanted(request: Request, mesh: Any) -> _Wanted:
+def _wanted(request: Request, mesh: object) -> _Wanted:
     target = take_apart(request.target, mesh, request.rules)
     chosen = selected(target, request.select, ALL_IN_TARGET)
     chosen &= selected(target, _names(request.var_list), ALL_IN_VAR_LIST)
@@ -324,7 +324,9 @@ def _check_kept(absent: Collection[str], target: Target) -> None:
     )
 
 
-def _initial_values(target: Target, found: _Read, mesh: Any, request: Request) -> Mapping[str, Any]:
+def _initial_values(
+    target: Target, found: _Read, mesh: object, request: Request
+) -> Mapping[str, Any]:
     only = dict.fromkeys(found.plan.initialised)
     given = {name: value for name, value in found.values.items() if name not in only}
     return VarTree(

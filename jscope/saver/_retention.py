@@ -38,7 +38,7 @@ class Retention:
         }
 
     @classmethod
-    def of(cls, max_to_keep: Any, hours: Any, best: Any) -> "Retention":
+    def of(cls, max_to_keep: Any, hours: object, best: object) -> "Retention":
         """The rule, from what a Saver was given.
 
         Raises:

@@ -147,7 +147,7 @@ class Saver(Saving):
 
     def restore(
         self,
-        target: Any = None,
+        target: object = None,
         step: int | str | os.PathLike[str] | None = None,
         select: Selector | None = None,
         rename: Rename | None = None,

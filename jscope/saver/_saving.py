@@ -52,11 +52,11 @@ class Saving(Turns):
 
     def save(
         self,
-        tree: Any,
+        tree: object,
         step: int,
         *,
         metrics: Mapping[str, float] | None = None,
-        metadata: Any = None,
+        metadata: object = None,
         overwrite: bool = False,
         portable: bool = False,
     ) -> Path:
@@ -91,11 +91,11 @@ class Saving(Turns):
 
     def save_async(
         self,
-        tree: Any,
+        tree: object,
         step: int,
         *,
         metrics: Mapping[str, float] | None = None,
-        metadata: Any = None,
+        metadata: object = None,
         overwrite: bool = False,
         portable: bool = False,
     ) -> PendingSave:
@@ -154,10 +154,10 @@ class Saving(Turns):
 
     def _begin(
         self,
-        tree: Any,
+        tree: object,
         step: int,
         metrics: Mapping[str, float] | None,
-        metadata: Any,
+        metadata: object,
         overwrite: bool,
         portable: bool,
         *,
@@ -190,7 +190,7 @@ class Saving(Turns):
 
         return begin(requested)
 
-    def _save_at_last(self, tree: Any, step: int, **options: Any) -> None:
+    def _save_at_last(self, tree: object, step: int, **options: Any) -> None:
         """Save unless that is done, and whatever became of an earlier save."""
         with self._lock:
             failure = None

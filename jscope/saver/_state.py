@@ -144,7 +144,7 @@ def _state(members: Mapping[str, Any]) -> State:
     return State(records, until)
 
 
-def _known(value: Any) -> Record:
+def _known(value: object) -> Record:
     members = _members.mapping(value)
     return Record(
         step=member(members, "step", _members.step),

@@ -58,7 +58,7 @@ def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]
             written.mkdir()
             packer = Packer(written / FILE_NAME)
 
-        def write(name: str, value: Any) -> None:
+        def write(name: str, value: object) -> None:
             entry, arrays = store([(name, value)], _ALL_PACKED)
             entries[name] = entry[name]
             if name in arrays:

@@ -157,11 +157,11 @@ def check_shardings(named: Sequence[tuple[str, Any]]) -> None:
         )
 
 
-def _leaves(value: Any) -> list[Any]:
+def _leaves(value: object) -> list[Any]:
     return jax.tree.leaves(value, is_leaf=lambda x: x is None)
 
 
-def _is_known(leaf: Any) -> bool:
+def _is_known(leaf: object) -> bool:
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return python_dtype(leaf) is not None
     try:
@@ -171,12 +171,12 @@ def _is_known(leaf: Any) -> bool:
     return True
 
 
-def _is_placeless(leaf: Any) -> bool:
+def _is_placeless(leaf: object) -> bool:
     mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
     return isinstance(mesh, jax.sharding.AbstractMesh)
 
 
-def without_value(leaf: Any) -> bool:
+def without_value(leaf: object) -> bool:
     """Whether a leaf can't be kept: it is abstract, or its buffer is gone."""
     if isinstance(leaf, jax.Array):
         return leaf.is_deleted()

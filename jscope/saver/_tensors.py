@@ -146,7 +146,7 @@ class Tensors:
         return _tensorstore().Context(pool)
 
 
-def _codecs(told: Any) -> set[str]:
+def _codecs(told: object) -> set[str]:
     """The names of all codecs that stand in a specification, at any depth."""
     if isinstance(told, dict):
         own = {str(codec.get("name")) for codec in told.get("codecs", ())}

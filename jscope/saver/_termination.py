@@ -21,7 +21,7 @@ class Termination:
         self.signum: int | None = None
         self._save = save
 
-    def __call__(self, tree: Any, step: int, **options: Any) -> None:
+    def __call__(self, tree: object, step: int, **options: Any) -> None:
         """Say where the program is: after ``step``, with ``tree``.
 
         Nothing happens until a signal has come. Then the tree is saved, unless this step is
@@ -53,7 +53,7 @@ def terminating(
     termination = Termination(save)
     earlier = {number: signal.getsignal(number) for number in signals}
 
-    def take_note(signum: int, frame: Any) -> None:
+    def take_note(signum: int, frame: object) -> None:
         termination.signum = signum
         signal.signal(signum, earlier[signal.Signals(signum)])
 

@@ -178,10 +178,10 @@ def _is_packed(array: Array, layout: Layout) -> bool:
     return is_here and array.nbytes <= layout.packs_up_to
 
 
-def _as_bytes(leaf: Any) -> Array:
+def _as_bytes(leaf: object) -> Array:
     """The same bits as ``uint8``, one element to a byte, as NumPy has these dtypes."""
 
-    def to_bytes(array: Any) -> np.ndarray[Any, Any]:
+    def to_bytes(array: object) -> np.ndarray[Any, Any]:
         # A copy: order="C" alone would give a view of what the caller may change.
         return np.array(array, order="C").view(np.uint8)
 
@@ -207,7 +207,7 @@ def _portable_problem(leaf: Any) -> str | None:
     return None
 
 
-def _problem(leaf: Any) -> str | None:
+def _problem(leaf: object) -> str | None:
     if isinstance(leaf, jax.core.Tracer):
         return f"is a tracer, {leaf.aval.str_short()}: call save outside of jit, grad and vmap"
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -222,7 +222,7 @@ def _problem(leaf: Any) -> str | None:
     return _unknown(leaf)
 
 
-def _unknown(leaf: Any) -> str | None:
+def _unknown(leaf: object) -> str | None:
     """What is said of a leaf of no kind that a Saver knows."""
     if python_dtype(leaf) is not None or isinstance(leaf, jax.ShapeDtypeStruct):
         return None

@@ -17,7 +17,7 @@ VarList: TypeAlias = Mapping[str, str] | Collection[Selector]
 ALL_IN_VAR_LIST = "Leave var_list= out of Saver for all variables."
 
 
-def check_var_list(var_list: Any) -> VarList | None:
+def check_var_list(var_list: object) -> VarList | None:
     """The list or dict, as it was given.
 
     Raises:

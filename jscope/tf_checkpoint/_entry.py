@@ -191,7 +191,7 @@ def _within(box: Sequence[slice], outer: Sequence[slice]) -> tuple[slice, ...]:
     )
 
 
-def _enclosing(index: Any, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Any]:
+def _enclosing(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Any]:
     """A box that has all that an index asks for, and the index to apply to it.
 
     Integers, slices and an ellipsis are narrowed; for any other index the box is all.
@@ -220,5 +220,5 @@ def _enclosing(index: Any, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], A
     return tuple(box), tuple(then)
 
 
-def _is_integer(item: Any) -> bool:
+def _is_integer(item: object) -> bool:
     return isinstance(item, (int, np.integer)) and not isinstance(item, bool)

@@ -56,7 +56,7 @@ class Part:
         return tuple(box)
 
 
-def as_array(name: str, value: Any) -> tuple[NDArray[Any], int]:
+def as_array(name: str, value: object) -> tuple[NDArray[Any], int]:
     """A value as a contiguous array of this machine's byte order, and the number of its dtype.
 
     Strings become ``bytes``.

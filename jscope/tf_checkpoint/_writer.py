@@ -120,7 +120,7 @@ class Writer:
         finally:
             self._close()
 
-    def add(self, name: str, value: Any, *, shard: int = 0) -> None:
+    def add(self, name: str, value: object, *, shard: int = 0) -> None:
         """Write a tensor, or a part of one.
 
         Args:

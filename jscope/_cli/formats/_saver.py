@@ -74,7 +74,7 @@ def _reading(saved: Any) -> Callable[[], Array]:
     return lambda: _as_array(saved.read())
 
 
-def _as_array(value: Any) -> Array:
+def _as_array(value: object) -> Array:
     """An array of NumPy; keys as their data, text as bytes."""
     import jax
 
