@@ -413,8 +413,9 @@ def dropout(
     """In training, zero with probability ``rate``, else ``x / (1 - rate)``; otherwise ``x``.
 
     Args:
-        scope: Has the random stream, if training. Two dropouts in one scope need names, and
-            one in a loop over time a scope with the time folded in.
+        scope: Has the random stream, if training. Two dropouts in one scope need names. A scan
+            over time, and a `jax.vmap` or a scan over examples, draw the same mask for each step
+            or example, unless its index is folded in: ``scope.fold(i)``.
         x: Any shape.
         training: Static.
         rate: In [0, 1), static.
