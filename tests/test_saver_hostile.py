@@ -31,8 +31,9 @@ from jscope.saver import Saver, _contents, _entries, _members, _source
 SECRET = "a secret".ljust(4321)
 # What a checkpoint of some hundred bytes may take: JAX's and TensorStore's threads, once.
 MEMORY = 1 << 30
-# One mutation in so many: TensorStore opens an array in a millisecond. 1 makes all.
-STRIDES = {"packed": 2, "large": 7, "compressed": 7, "portable": 7}
+# One mutation in so many: TensorStore opens an array in a millisecond. 1 makes all; these have no
+# divisor in common with the number of mutations of a member, so that each kind is made.
+STRIDES = {"packed": 5, "large": 11, "compressed": 11, "portable": 11}
 
 
 @contextlib.contextmanager
@@ -86,8 +87,8 @@ def test_an_index_with_any_member_replaced_gives_correct_data_or_one_error(
     mutations = itertools.islice(own.mutations(members, names), 0, None, STRIDES[layout])
     total, problems = problems_of(directory, file, mutations, expected, own.READS, secret)
     assert not problems, "\n".join(problems)
-    assert total["read"] > 500
-    assert total["refused"] > 1000
+    assert total["read"] > 300
+    assert total["refused"] > 900
 
 
 def test_the_command_gives_correct_data_or_one_error_for_any_index(tmp_path, outside):

@@ -122,6 +122,9 @@ class OwnSource:
     def _claim(self, name: str, file: str, begin: int, end: int) -> None:
         """Refuse two arrays of the same bytes: all of them could be larger than all files."""
         claims = self._claims.setdefault(file, [])
+        if not claims or claims[-1][1] <= begin:
+            claims.append((begin, end, name))
+            return
         at = bisect.bisect(claims, (begin,))
         for other_begin, other_end, other in claims[max(0, at - 1) : at + 1]:
             if other == name:
