@@ -8,7 +8,6 @@ Tests that need TensorFlow skip without it. Where ``JSCOPE_TENSORFLOW=required``
 
 import importlib.util
 import os
-import sys
 
 # Some tests start other processes, and on an accelerator two can't both take all of it.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -29,21 +28,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("local", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """Who forks processes whose file operations can be made to fail; see `saver_faults`."""
-    from saver_faults.client import serving
-    from saver_faults.injector import compiler
-
-    if compiler() is None or sys.platform != "linux":
-        missing = "breaking file operations needs Linux and a C compiler, such as gcc"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with serving(tmp_path_factory.mktemp("server") / "errors") as server:
-        yield server
 
 
 def pytest_configure() -> None:

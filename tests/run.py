@@ -31,7 +31,7 @@ ALL_TESTS = [
     *("--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),
 ]
 ORBAX_TESTS = [
-    f"tests/test_saver{part}.py"
+    f"tests/checkpoint/test_saver{part}.py"
     for part in ("", "_async", "_contents", "_foreign", "_orbax", "_reading")
 ]
 # A minute of each; its docstring says how to run it for hours.

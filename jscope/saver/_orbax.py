@@ -4,7 +4,8 @@ Orbax does what it does well, moving large and sharded arrays to disk in paralle
 processes of a program; names, steps and commit are jscope's. What is used of it are ``save_async``
 and ``Context`` of the v1 API, and its barriers. Reading needs TensorStore alone: see `_tensors`.
 
-What the rest of the Saver may rely on (tried with 0.12.8; ``tests/test_saver_orbax.py`` holds it):
+What the rest of the Saver may rely on (tried with 0.12.8; held by
+``tests/checkpoint/test_saver_orbax.py``):
 
 * **A flat dict of numbers has no aliases.** Orbax calls an array by its keys joined with ``.``,
   so ``{"a.b": x, "a": {"b": y}}`` would be saved as one array, without a word. It drops a trailing

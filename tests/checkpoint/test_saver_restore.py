@@ -23,22 +23,6 @@ from jscope.saver._renaming import rename_saved
 from jscope.saver._target import asked_for
 
 
-@pytest.fixture
-def saver(tmp_path):
-    with js.Saver(tmp_path) as saver:
-        yield saver
-
-
-@pytest.fixture
-def tree():
-    return js.VarTree(
-        {
-            "enc": {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16)},
-            "head/w": jnp.arange(4, dtype=jnp.int32),
-        }
-    )
-
-
 def zeros_like(tree):
     return jax.tree.map(jnp.zeros_like, tree)
 

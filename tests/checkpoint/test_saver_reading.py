@@ -27,12 +27,6 @@ from jscope.saver._source import OwnSource
 
 
 @pytest.fixture
-def saver(tmp_path):
-    with js.Saver(tmp_path) as saver:
-        yield saver
-
-
-@pytest.fixture
 def orbax(monkeypatch):
     """Nothing is packed."""
     monkeypatch.setattr(_packing, "LIMIT", 0)

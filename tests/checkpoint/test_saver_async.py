@@ -15,22 +15,6 @@ import jscope as js
 from jscope.saver import Saver, _disk, _pending
 
 
-@pytest.fixture
-def saver(tmp_path):
-    with Saver(tmp_path) as saver:
-        yield saver
-
-
-@pytest.fixture
-def tree():
-    return js.VarTree(
-        {
-            "enc": {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16)},
-            "head/w": jnp.arange(4, dtype=jnp.int32),
-        }
-    )
-
-
 def failing(*arguments):
     raise OSError(28, "No space left on device")
 

@@ -22,12 +22,6 @@ import jscope as js
 from jscope.saver import Saver, _index, _packing
 
 
-@pytest.fixture
-def saver(tmp_path):
-    with Saver(tmp_path) as saver:
-        yield saver
-
-
 def saved(path):
     return _index.read_index(path, None)
 

@@ -23,7 +23,7 @@ from jscope.tf_checkpoint._files import File
 from jscope.tf_checkpoint._span import Span, field, message, signed, varint_bytes
 from jscope.tf_checkpoint._table import Table
 
-GOLDEN = Path(__file__).parent / "golden" / "tf"
+GOLDEN = Path(__file__).parents[1] / "golden" / "tf"
 
 
 def values_in(shards):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
+RUN = Path(__file__).parents[2] / "benchmarks" / "run.py"
 
 absent = [name for name in ("haiku", "equinox") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(

@@ -18,12 +18,6 @@ from jscope.saver import Saver, _orbax, _packing
 
 
 @pytest.fixture
-def saver(tmp_path):
-    with Saver(tmp_path) as saver:
-        yield saver
-
-
-@pytest.fixture
 def nothing_packed(monkeypatch):
     """All arrays go to Orbax."""
     monkeypatch.setattr(_packing, "LIMIT", 0)

@@ -2,7 +2,7 @@
 
 More random programs, by one command:
 
-    JSCOPE_TWIN_PROGRAMS=20000 python -m pytest tests/test_twin_tensorflow.py -k random
+    JSCOPE_TWIN_PROGRAMS=20000 python -m pytest tests/scope/test_twin_tensorflow.py -k random
 """
 
 import os
@@ -20,7 +20,7 @@ from twin import deviations, jscope_, outcome, programs, random_programs, tensor
 PROGRAMS = programs.load()
 DEVIATIONS = deviations.load()
 
-PAGE = Path(__file__).parent.parent / "docs" / "from_tf1.md"
+PAGE = Path(__file__).parents[2] / "docs" / "from_tf1.md"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

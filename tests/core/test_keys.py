@@ -21,7 +21,7 @@ from jscope._keys import (
     variable_key,
 )
 
-VECTORS = json.loads(pathlib.Path(__file__).with_name("key_vectors.json").read_text())
+VECTORS = json.loads((pathlib.Path(__file__).parents[1] / "key_vectors.json").read_text())
 NAMES = VECTORS["names"]
 WORD = 2**32
 

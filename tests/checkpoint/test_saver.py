@@ -15,13 +15,7 @@ from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, numpy_dtype, raw
 
 import jscope as js
 from jscope._tree.vartree import from_values, structure_of
-from jscope.saver import Saver, _packing, _restoring
-
-
-@pytest.fixture
-def saver(tmp_path):
-    with Saver(tmp_path) as saver:
-        yield saver
+from jscope.saver import _packing, _restoring
 
 
 @pytest.fixture
@@ -44,16 +38,6 @@ def leaves_orbax_behind(test):
     ):
         test = pytest.mark.filterwarnings(ignored)(test)
     return pytest.mark.usefixtures("collected")(test)
-
-
-@pytest.fixture
-def tree():
-    return js.VarTree(
-        {
-            "enc": {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16)},
-            "head/w": jnp.arange(4, dtype=jnp.int32),
-        }
-    )
 
 
 # What comes back.

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _sealed
-
-
-@pytest.fixture
-def saver(tmp_path):
-    with Saver(tmp_path) as saver:
-        yield saver
+from jscope.saver import _sealed
 
 
 def crc32c(data):

@@ -1,7 +1,14 @@
 import importlib.util
+from pathlib import Path
 
-import conftest
 import pytest
+
+# By its path, since other folders have a conftest.py too.
+_spec = importlib.util.spec_from_file_location(
+    "strict_conftest", Path(__file__).parents[1] / "conftest.py"
+)
+conftest = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(conftest)
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -9,23 +9,6 @@ import pytest
 import jscope as js
 from jscope.saver import Saver, _committing, _orbax, _packing, _writing
 
-
-@pytest.fixture
-def saver(tmp_path):
-    with Saver(tmp_path) as saver:
-        yield saver
-
-
-@pytest.fixture
-def tree():
-    return js.VarTree(
-        {
-            "enc": {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16)},
-            "head/w": jnp.arange(4, dtype=jnp.int32),
-        }
-    )
-
-
 # Failures of writing.
 
 

@@ -1,7 +1,7 @@
 """Several processes that save together: what each does, and what becomes of it if one fails.
 
 The processes are threads here, each with a number of its own, so that any of them can fail at any
-place; two real ones are in ``test_saver_together.py``.
+place; two real ones are in ``test_saver_two_processes.py``.
 """
 
 import json

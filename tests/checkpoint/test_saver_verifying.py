@@ -17,13 +17,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import jscope as js
 from jscope.saver import Saver, _packing, _progress, _sealed
 
-
-@pytest.fixture
-def saver(tmp_path):
-    with Saver(tmp_path) as saver:
-        yield saver
-
-
 TREE = {"a": np.arange(5.0), "b": np.ones(3, np.int8), "n": 3}
 
 

@@ -25,7 +25,7 @@ import pytest
 import jscope
 from jscope._cli._app import run as run_command
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("docs/*.md")))]
 MODULES = sorted(m.name for m in pkgutil.walk_packages(jscope.__path__, "jscope."))

@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 
 from jscope import tf_checkpoint
 
-HERE = Path(__file__).parent.parent / "examples" / "porting"
+HERE = Path(__file__).parents[2] / "examples" / "porting"
 
 
 def example(name):
