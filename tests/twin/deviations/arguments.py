@@ -14,9 +14,9 @@ from . import both, deviates, texts
 
 @deviates(
     "`caching_device`, `use_resource`, `synchronization`, `aggregation`",
-    tf="say how a variable is read and updated on devices",
-    js="errors, which say what takes their place",
-    why="a variable is an array; where it is, its sharding says",
+    tf="specify how a variable is read and updated on devices",
+    js="errors, which name the replacement",
+    why="a variable is an array; its sharding specifies its placement",
 )
 def refused_arguments():
     said = {
@@ -32,8 +32,8 @@ def refused_arguments():
 
 @deviates(
     "a partitioner",
-    tf="`f(shape, dtype)` cuts a variable into `w/part_0`, `w/part_1`, ...",
-    js="`f(name, shape, dtype)` says how it is sharded; it is one array, `w`",
+    tf="`f(shape, dtype)` divides a variable into `w/part_0`, `w/part_1`, ...",
+    js="`f(name, shape, dtype)` specifies how it is sharded; it is one array, `w`",
     why="arrays are sharded over a mesh, and keep their names",
 )
 def partitioners():
@@ -54,9 +54,9 @@ def partitioners():
 
 @deviates(
     "an initializer without arguments, and a dtype",
-    tf="the dtype is not looked at",
+    tf="the dtype is ignored",
     js="it must be the value's",
-    why="nothing is ignored that was said",
+    why="no argument is ignored",
 )
 def no_arguments_and_a_dtype():
     def program(t):
@@ -70,7 +70,7 @@ def no_arguments_and_a_dtype():
 @deviates(
     '`trainable_variables("foo")`',
     tf="a regular expression: finds `foo_1/w` too",
-    js="a scope: finds `foo/...`; a compiled regular expression is one",
+    js="a scope: finds `foo/...`; a compiled regular expression is matched",
     why="a scope's name is not a pattern",
 )
 def filters():
@@ -95,7 +95,7 @@ def filters():
     "`init.constant(v)` without a shape",
     tf="an error",
     js="the value's own shape and dtype",
-    why="they are known",
+    why="both are known from the value",
 )
 def constants_without_a_shape():
     def program(t):
@@ -109,8 +109,8 @@ def constants_without_a_shape():
 @deviates(
     "an initializer's class",
     tf="is instantiated",
-    js="an error, with the call to write",
-    why="what one passes is what one gets",
+    js="an error that contains the call to write",
+    why="arguments are not converted",
 )
 def classes_of_initializers():
     with tf.Graph().as_default():
@@ -121,7 +121,7 @@ def classes_of_initializers():
 
 @deviates(
     "`validate_shape=False`",
-    tf="allows an initial value of unknown shape; a shape is checked when sharing all the same",
+    tf="allows an initial value of unknown shape; the shape is still checked when sharing",
     js="the shape isn't checked when sharing",
     why="all shapes are known when JAX traces",
 )
@@ -140,8 +140,8 @@ def unvalidated_shapes():
 @deviates(
     "norms, in constraints",
     tf="1e-7 is added to them",
-    js="what satisfies a constraint is not changed",
-    why="weights inside of a bound shrank with each step",
+    js="a value that satisfies a constraint is not changed",
+    why="weights within a bound shrank with each step",
 )
 def norms():
     value = np.array([[0.5], [0.0]], np.float32)

@@ -10,8 +10,8 @@ from . import both, deviates, texts
 @deviates(
     "a custom getter that doesn't pass `reuse` on",
     tf="gets or creates",
-    js="the scope's `reuse` holds",
-    why="sharing is said, never inferred",
+    js="the scope's `reuse` applies",
+    why="sharing is explicit, never inferred",
 )
 def getters_and_reuse():
     def forgetful(getter, name, shape=None, **others):
@@ -29,10 +29,10 @@ def getters_and_reuse():
 
 
 @deviates(
-    "the dtype that a custom getter gets, where nobody named one",
+    "the dtype that a custom getter gets, if none was specified",
     tf="float32",
     js="None",
-    why="as when sharing: what nobody said is not checked",
+    why="as when sharing: a dtype that was not specified is not checked",
 )
 def getters_and_dtypes():
     def program(t):
@@ -49,10 +49,10 @@ def getters_and_dtypes():
 
 
 @deviates(
-    "a custom getter that asks for a variable elsewhere",
+    "a custom getter that requests a variable outside its scope",
     tf="gets it",
-    js="an error: it may ask for what is below its scope",
-    why="a scope holds what is below it, and nothing else goes into a transform",
+    js="an error: it may only request names below its scope",
+    why="only the variables below a scope are passed to a transform",
 )
 def getters_and_places():
     def elsewhere(getter, name, **arguments):
@@ -69,8 +69,8 @@ def getters_and_places():
 
 @deviates(
     "a variable creator",
-    tf="makes the variable, from `initial_value`",
-    js="makes its specification, from `initializer` and `shape`; a bound scope has no use for it",
+    tf="creates the variable, from `initial_value`",
+    js="creates its spec, from `initializer` and `shape`; a bound scope doesn't call it",
     why="variables are created when a model is declared",
 )
 def creators():
@@ -90,8 +90,8 @@ def creators():
 
 @deviates(
     "a variable creator that changes the name",
-    tf="the variable has that name, and is still found by the old one",
-    js="an error: a custom getter can do it",
+    tf="the variable has the new name, and is still found by the old one",
+    js="an error: use a custom getter",
     why="a look-up runs no creator, and would not find the variable",
 )
 def creators_and_names():

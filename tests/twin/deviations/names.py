@@ -12,7 +12,7 @@ from . import both, deviates, texts
     "`W` beside `w`",
     tf="`W` becomes `W_1`: names of operations are unique regardless of case",
     js="two variables",
-    why="how one layer is spelled changed another's key in checkpoints",
+    why="the case of one layer's name changed another's name in checkpoints",
 )
 def case():
     def program(t):
@@ -28,7 +28,7 @@ def case():
     'a scope `"a/"`, or `""` in a scope',
     tf="variables `a//w`",
     js="an error",
-    why="an accident of joining strings",
+    why="in TF1 it is a side effect of joining strings",
 )
 def empty_components():
     def program(t):
@@ -55,7 +55,7 @@ def empty_components():
     'the root, as `variable_scope("", ...)`',
     tf="is entered",
     js="an error: write `scope.variable_scope(scope, ...)`",
-    why="inside a transform every scope begins a new path, and the root can't be told from others",
+    why="inside a transform every scope begins a new path, so the root can't be recognized",
 )
 def the_root_by_name():
     def program(t):
@@ -69,9 +69,9 @@ def the_root_by_name():
 
 @deviates(
     "`get_variable(None)`",
-    tf="makes a variable `Variable`",
+    tf="creates a variable `Variable`",
     js="an error",
-    why="an accident",
+    why="a name is required",
 )
 def no_name():
     def program(t):
@@ -84,9 +84,9 @@ def no_name():
 
 @deviates(
     "a scope `_a` at the root",
-    tf="is refused when it is entered",
-    js="is refused when it creates a variable",
-    why="a scope doesn't know what it will be given to: `_a` is legal below the root",
+    tf="is an error when it is entered",
+    js="is an error when it creates a variable",
+    why="a scope may be passed on before it is used: `_a` is legal below the root",
 )
 def an_illegal_scope():
     def program(t):
@@ -104,7 +104,7 @@ def an_illegal_scope():
 @deviates(
     "`tf.Variable(name=...)` twice",
     tf="`v` and `v_1`",
-    js="there is `get_variable` alone, and a second `v` is an error",
+    js="only `get_variable` exists, and a second `v` is an error",
     why="parameters were duplicated by mistake",
 )
 def names_made_unique():

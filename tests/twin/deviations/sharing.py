@@ -11,7 +11,7 @@ from . import both, deviates, texts
 
 
 @deviates(
-    "sharing a variable without saying a dtype",
+    "sharing a variable without specifying a dtype",
     tf="it must be float32",
     js="the dtype is not checked",
     why="an int32 variable was shared only where `dtype=` was repeated",
@@ -34,7 +34,7 @@ def dtype_unsaid():
     "sharing a variable with an initial value of another shape",
     tf="the value is ignored",
     js="an error",
-    why="it is a contradiction",
+    why="the value contradicts the variable",
 )
 def value_of_another_shape():
     def program(t):
@@ -52,7 +52,7 @@ def value_of_another_shape():
     "`reuse=True`, before the variable is created",
     tf="an error",
     js="an error while declaring; a bound scope has all variables from the beginning",
-    why="applying a model creates nothing, so order doesn't count",
+    why="applying a model creates nothing, so the order doesn't matter",
 )
 def reuse_before_creation():
     def program(t):
@@ -72,7 +72,7 @@ def reuse_before_creation():
 
 @deviates(
     "a default name, when the model runs again",
-    tf="goes on counting, at the root: `conv`, then `conv_1`",
+    tf="continues counting, at the root: `conv`, then `conv_1`",
     js="`conv` each time: counting begins with the scope that the model is given",
     why="a model applied twice is the same model",
 )
@@ -95,7 +95,7 @@ def default_names_again():
 
 @deviates(
     "a default name in `jax.jit` and other transforms",
-    tf="there are none",
+    tf="has no transforms",
     js="an error",
     why="JAX runs a body once for equal calls, which would silently share one name",
 )

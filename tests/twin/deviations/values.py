@@ -16,9 +16,9 @@ from . import both, deviates, texts
 
 @deviates(
     "`reuse_variables()`, `set_initializer(f)` and the like",
-    tf="change the scope, for all who hold it",
-    js="give another scope",
-    why="what a scope means doesn't depend on who had it before",
+    tf="change the scope, for all code that uses it",
+    js="return another scope",
+    why="a scope doesn't depend on the code that used it before",
 )
 def setters():
     def program(t):
@@ -32,9 +32,9 @@ def setters():
 
 
 @deviates(
-    "scopes that are not left in order",
+    "scopes that are not exited in order",
     tf="`Improper nesting of variable_scope.`",
-    js="nothing is left: `with` changes nothing",
+    js="no effect: `with` changes nothing on exit",
     why="there is no current scope",
 )
 def nesting():
@@ -75,7 +75,7 @@ def order_of_creation():
 
 @deviates(
     "`np.float64` and `np.int64` values",
-    tf="make float64 and int64 variables",
+    tf="create float64 and int64 variables",
     js="float32 and int32, unless `jax_enable_x64` is on",
     why="JAX's rule for all arrays",
 )
@@ -91,8 +91,8 @@ def wide_values():
 
 @deviates(
     "Python's numbers as values, with `jax_enable_x64`",
-    tf="make int32, float32 and complex128 variables; `4` with `dtype=int64` is an error",
-    js="int64, float64 and complex128, or what `dtype=` says of 32 and 64 bits",
+    tf="create int32, float32 and complex128 variables; `4` with `dtype=int64` is an error",
+    js="int64, float64 and complex128, or the `dtype=` of 32 or 64 bits",
     why="JAX's rule; without x64 they are int32, float32 and complex64",
 )
 def numbers_of_python():
@@ -115,7 +115,7 @@ def numbers_of_python():
 @deviates(
     "another thread",
     tf="begins at the root",
-    js="has the scope that it is given",
+    js="has the scope that you pass to it",
     why="there is no current scope",
 )
 def threads():
@@ -156,7 +156,7 @@ def assigned_out_of_range():
 @deviates(
     "a traced index out of range, in `scatter_*`",
     tf="an error on CPUs, dropped on GPUs",
-    js="dropped; an index that is known is an error",
+    js="dropped; a concrete index is an error",
     why="a compiled program can't raise",
 )
 def scattered_out_of_range():
@@ -175,8 +175,8 @@ def scattered_out_of_range():
 @deviates(
     "a restore that fails: one shape of several differs",
     tf="may have assigned the others",
-    js="all differences are in one error, and nothing was restored",
-    why="half a checkpoint is no model",
+    js="all differences are in one error, and nothing is restored",
+    why="a partly restored model gives wrong results",
 )
 def restored_in_part():
     with tempfile.TemporaryDirectory() as folder:
@@ -198,10 +198,10 @@ def restored_in_part():
 
 
 @deviates(
-    "moving averages that are made in a scope",
-    tf="the scope's name is in front of theirs",
+    "moving averages that are created in a scope",
+    tf="the scope's name is a prefix of theirs",
     js="`w`'s average is `w/ExponentialMovingAverage`",
-    why="what a checkpoint holds doesn't depend on where training is written",
+    why="names in a checkpoint don't depend on the scope of the training code",
 )
 def averages_in_scopes():
     with tf.Graph().as_default():
