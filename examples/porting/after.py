@@ -10,7 +10,7 @@ import optax
 import jscope as js
 from jscope import initializers as init
 from jscope import layers
-from jscope.interop import tensorflow
+from jscope.interop import tensorflow  # its checkpoints, not TF
 
 # 1. Layers.
 
