@@ -16,7 +16,7 @@ SENTENCES = [
     ("creating", r"Variable (\S+) does not exist, or was not created with"),
     ("always", r"share variable (\S+), but specified shape (\(.*?\)) and found shape (\(.*?\))\."),
     ("always", r"share variable (\S+), but specified dtype (\w+) and found dtype (\w+)"),
-    ("always", r"reuse=\w+ cannot be used without a name_or_scope"),
+    ("always", r"reuse=[\w.]+ cannot be used without a name_or_scope"),
     ("always", r"If default_name is None then name_or_scope is required"),
     ("always", r"The reuse parameter must be True or False or None"),
     ("always", r"name_or_scope must be a string or"),
