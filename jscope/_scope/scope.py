@@ -1036,8 +1036,10 @@ def _merge(trees: tuple[Mapping[str, Any], ...]) -> VarTree:
 
 
 def _flatten(scope: Scope) -> tuple[tuple[Any, ...], Bound | Declaring]:
-    context = scope._requesting()
-    return scope._current_leaves(), context if context.loose is None else context.static()
+    usage, context, leaves = scope._usage, scope._context, scope._leaves
+    if usage is not None and not (usage.updates is None and usage.records is None):
+        context, leaves = scope._requesting(), scope._current_leaves()
+    return leaves, context if context.loose is None else context.static()
 
 
 def _flatten_with_keys(
