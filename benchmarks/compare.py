@@ -9,12 +9,14 @@ old within a round. The table has the median ratio and the interval that holds t
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,26 +111,26 @@ def work() -> int:
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     print(json.dumps(js.__file__), flush=True)
-    calls = contenders()
-    for line in sys.stdin:
-        question = json.loads(line)
-        if not question:
-            print(json.dumps(list(calls)), flush=True)
-            continue
-        name, repetitions = question
-        run = _timing.repeated(calls[name])
-        print(
-            json.dumps(_timing.one_by_one(functools.partial(run, repetitions), 1)[0] / repetitions),
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        calls = contenders(folder)
+        for line in sys.stdin:
+            question = json.loads(line)
+            if question:
+                name, repetitions = question
+                run = functools.partial(_timing.repeated(calls[name]), repetitions)
+                answer: object = _timing.one_by_one(run, 1)[0] / repetitions
+            else:
+                answer = list(calls)
+            print(json.dumps(answer), flush=True)
     return 0
 
 
-def contenders() -> dict[str, Callable[[], object]]:
-    """What jscope does in these parts: trees, calls, tracing, blocks, declaring, stacks."""
+def contenders(folder: str) -> dict[str, Callable[[], object]]:
+    """What jscope does in these parts: trees, calls, tracing, blocks, declaring, stacks, saving."""
     import blocks
     import jax
     import jax.numpy as jnp
+    import numpy as np
     from contenders import abstract, example
     from declaring import declaring
     from gpt import scopes
@@ -150,6 +152,10 @@ def contenders() -> dict[str, Callable[[], object]]:
     step = sgd(lambda tree, *args: scopes.scanned(js.Scope(tree), *args), small)
     structure = jax.tree.structure(tree)
     leaves = jax.tree.leaves(tree)
+    small_arrays = js.VarTree({f"a/{i}": np.full(1024, i, np.float32) for i in range(2000)})
+    saver = js.Saver(folder, max_to_keep=1)
+    steps = itertools.count()
+    saver.save(small_arrays, next(steps))
     return {
         "trees: tree to tree": functools.partial(jax.jit(lambda tree: tree), tree),
         "trees: flatten": lambda: jax.tree_util.tree_flatten(tree),
@@ -163,6 +169,8 @@ def contenders() -> dict[str, Callable[[], object]]:
         "blocks: traced only": traced,
         "declaring: 48 blocks": declaring(scopes, config),
         "stacks: a step": call(step, initial(small)),
+        "saving: 2,000 x 4 KB": lambda: saver.save(small_arrays, next(steps)),
+        "saving: restore 2,000 x 4 KB": lambda: saver.restore(small_arrays),
     }
 
 

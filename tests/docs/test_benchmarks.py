@@ -63,6 +63,24 @@ def test_one_command_measures_every_contender_and_writes_json(tmp_path):
     assert "Equinox module" in shown
 
 
+def test_two_checkouts_are_compared_in_pairs():
+    compare, checkout = RUN.with_name("compare.py"), RUN.parent.parent
+    command = [sys.executable, compare, checkout, "--only", "calls", "--rounds", "3"]
+    for limit, status in (("1000", 0), ("0", 1)):
+        done = subprocess.run(
+            [*command, "--limit", limit], check=False, stdout=subprocess.PIPE, text=True
+        )
+        assert done.returncode == status
+        title, *rows = done.stdout.splitlines()
+        assert title.split()[:4] == ["contender", "new", "old", "ratio"]
+        assert [row[:18].rstrip() for row in rows] == [
+            "calls: Scope",
+            "calls: Scope, rngs",
+            "calls: look up",
+        ]
+        assert all(("above the limit" in row) == bool(status) for row in rows)
+
+
 def test_scopes_in_transforms_are_measured(tmp_path):
     path = tmp_path / "results.json"
     names = ("calls", "blocks", "stacks", "planning", "matrix")
