@@ -92,7 +92,7 @@ def test_names_in_a_collection_select(declared):
 
 
 def test_collections_are_shown_if_any_was_named(declared):
-    assert "asked  collections" in repr(declared)
+    assert "uses  collections" in repr(declared)
     assert re.search(r"trunk/w .* 1  variables, wanted", repr(declared))
     assert "collections" not in repr(js.declare(lambda s: s.get_variable("w", 2))())
 

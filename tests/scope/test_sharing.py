@@ -194,7 +194,7 @@ def test_sharing_creates_a_weight_once():
     declared = js.declare(model)(X)
     variables = declared.init(KEY)
     assert variables.nbytes == 9 * 4
-    assert "asked\ntied/w  (3, 3)  float32  yes                 9   36 B      5" in repr(declared)
+    assert "uses\ntied/w  (3, 3)  float32  yes                 9   36 B     5" in repr(declared)
     w = variables["tied/w"]
     np.testing.assert_allclose(
         model(js.Scope(variables), X), functools.reduce(jnp.matmul, [w] * 5, X), rtol=1e-5
