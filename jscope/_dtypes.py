@@ -1,7 +1,7 @@
 """Which numbers a dtype can hold: Python's order of kinds, and arrays from one dtype to another.
 
 A conversion goes from bool to integers to floating-point to complex numbers, or stays within one
-of these kinds; never back. Which values the new dtype can hold:
+of these kinds; never back. The values that the new dtype can hold:
 
 * **From bool or an integer**: those that it has exactly. 257 is not a value of bfloat16, nor 0 one
   of float8_e8m0fnu.
@@ -52,7 +52,7 @@ FLOATS = _SMALL_FLOATS | {"float16", "float32", "float64"}
 COMPLEX = frozenset(["complex64", "complex128"])
 _KINDS = (frozenset(["bool"]), INTEGERS, FLOATS, COMPLEX)
 
-# Elements that are converted at once: what is computed beside the result stays in the cache.
+# Elements that are converted at once: temporary arrays of this size stay in the cache.
 _AT_ONCE = 1 << 16
 
 # What JAX makes of Python's numbers with `jax_enable_x64`, and without.
@@ -222,7 +222,7 @@ def _wide(dtype: np.dtype[Any]) -> Any:
     """A dtype of NumPy that Python's numbers go through, which has all values of this one."""
     if dtype.name in FLOATS:
         return np.float64
-    # A number that is too large for either is no number of the dtype.
+    # A number that is too large for either is not a number of the dtype.
     return object if dtype.itemsize == 8 else np.int64
 
 
@@ -288,20 +288,20 @@ def _floating(dtype: np.dtype[Any]) -> _Floating:
 
 
 def _not_exact(numbers: Array, floating: _Floating) -> Array | None:
-    """Which integers are no floating-point numbers of a dtype."""
+    """Which integers are not exactly a floating-point number of a dtype."""
     largest = max(-int(numbers.min()), int(numbers.max()))
     if floating.has_zero and largest <= min(2**floating.precision, floating.largest):
-        return None  # as nearly always, and found out in a tenth of the time
+        return None  # the common case, in a tenth of the time
     size = np.abs(numbers) if numbers.dtype.kind == "O" else _sizes(numbers)
     last_digit = size & -size
-    # An exact one is its last digit, times a number of at most so many digits.
+    # An exact one is its last set bit times a number of at most `precision` bits.
     is_long = (size >> floating.precision >= last_digit) & (size != 0)
     is_lost: Array = is_long | (size > math.floor(floating.largest))
     return is_lost if floating.has_zero else is_lost | (numbers <= 0)
 
 
 def _sizes(integers: Array) -> Array:
-    """Their absolute values; that of the least int64 is none of int64."""
+    """Their absolute values; that of the least int64 does not fit in int64."""
     if integers.dtype.kind == "u":
         return integers.astype(np.uint64)
     wide = integers.astype(np.int64)

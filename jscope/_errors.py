@@ -6,8 +6,8 @@ where it has one (``ValueError`` for a variable that is missing or exists alread
 
 Each survives pickling. Messages name the variable, show what was requested and what was
 found, and end with the line to write instead; they are composed where they are raised,
-from facts that only that place knows. A line that the command ``jscope`` must not print,
-since it is Python and the command has options of its own, is given apart, as the ``hint``.
+where the facts are known. A line of Python that the command ``jscope`` must not print, since the
+command has options of its own, is kept apart, as the ``hint``.
 """
 
 import difflib
@@ -45,15 +45,15 @@ class MissingVariableError(JscopeError, KeyError, ValueError):
 
 
 class VariableExistsError(JscopeError, ValueError):
-    """A name was created twice, and sharing it was not said."""
+    """A name was created twice, and sharing was not requested."""
 
 
 class ShapeMismatchError(JscopeError, ValueError):
-    """A variable has another shape than was asked for, or than a value has."""
+    """A variable has another shape than was requested, or than a value has."""
 
 
 class DtypeMismatchError(JscopeError, TypeError, ValueError):
-    """A variable has another dtype than was asked for, or than a value has."""
+    """A variable has another dtype than was requested, or than a value has."""
 
 
 class TreeMismatchError(JscopeError, ValueError):
@@ -81,7 +81,7 @@ class ConcreteValueError(JscopeError, TypeError, IndexError):
 
 
 class UnboundAxisError(JscopeError, NameError):
-    """A model that uses a mapped axis which isn't there."""
+    """A model that uses a mapped axis which is not bound."""
 
 
 class BranchError(JscopeError, TypeError):
@@ -93,11 +93,11 @@ class InitializerError(JscopeError, ValueError, TypeError):
 
 
 class RegularizerError(JscopeError, ValueError, TypeError):
-    """A regularizer with a scale that isn't one, or for a value that it can't measure."""
+    """A regularizer with an invalid scale, or for a value of a dtype that has no norm."""
 
 
 class ConstraintError(JscopeError, ValueError, TypeError):
-    """A constraint that changes a value's shape or dtype, or is no function."""
+    """A constraint that changes a value's shape or dtype, or is not a function."""
 
 
 class CollectionError(JscopeError, ValueError, TypeError):
@@ -105,11 +105,11 @@ class CollectionError(JscopeError, ValueError, TypeError):
 
 
 class GetterError(JscopeError, ValueError, TypeError):
-    """A custom getter or creator that is no function, or that gives what it can't."""
+    """A custom getter or creator that is not a function, or that returns a wrong result."""
 
 
 class ShardingError(JscopeError, ValueError):
-    """A sharding that a variable or a mesh can't have, or a partitioner that can't be."""
+    """A sharding that does not fit a variable or a mesh, or an invalid partitioner."""
 
 
 class InitializerCycleError(InitializerError):
@@ -139,7 +139,7 @@ class LimitReachedError(JscopeError, IndexError, ValueError):
 class CheckpointError(JscopeError, OSError, ValueError):
     """A checkpoint that can't be written or read.
 
-    TF: ``ValueError`` for a path that is no checkpoint, and for a state file that names none.
+    TF: ``ValueError`` for a path that is not a checkpoint, and for a state file that names none.
     """
 
 
@@ -148,11 +148,11 @@ class CheckpointValueError(JscopeError, TypeError, ValueError):
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """No checkpoint at this place or step."""
+    """No checkpoint at this path or step."""
 
 
 class CheckpointExistsError(CheckpointError, FileExistsError):
-    """The step is saved already, and overwriting it was not said."""
+    """The step is saved already, and overwriting was not requested."""
 
 
 class TrainableWarning(UserWarning):
@@ -160,7 +160,7 @@ class TrainableWarning(UserWarning):
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint is not what it should be, and the call went on without it."""
+    """A checkpoint is damaged or missing, and the call continued without it."""
 
 
 def near(name: object, known: Collection[str]) -> str:

@@ -1,14 +1,14 @@
 """From a variable's name to its PRNG key: one rule, pinned by test vectors.
 
-Version 1 of the rule. A name has two 32-bit **words**, and
+Version 1 of the rule. A name has a **name hash** of two 32-bit words, and
 
-    key(root, name) = fold_in(fold_in(root, w0), w1)        (w0, w1) = words(name).
+    key(root, name) = fold_in(fold_in(root, w0), w1)        (w0, w1) = hash(name).
 
-The words of a name are found component by component, so that the words of ``a/b/c``
-follow from those of ``a/b`` without the strings, also where those are traced:
+The hash of a name is computed component by component, so that the hash of ``a/b/c``
+follows from that of ``a/b`` without the strings, also where that is traced:
 
-    words("")    = first(SHA-256("jscope.names.1"))
-    words(p/c)   = mix(words(p), first(SHA-256(c)))
+    hash("")    = first(SHA-256("jscope.names.1"))
+    hash(p/c)   = mix(hash(p), first(SHA-256(c)))
 
 where ``first`` reads the first eight bytes as two little-endian 32-bit words. ``mix`` is
 the exclusive or of its arguments, sent through a Feistel network of four rounds on 32-bit
@@ -19,12 +19,12 @@ halves; its round function is MurmurHash3's finalizer of the half plus a round c
 
 For a fixed parent ``mix`` is a bijection of the component's hash, so siblings collide only
 if their SHA-256 prefixes do. Two words, not one: at 32 bits, one model in a hundred with
-10,000 variables has twins.
+10,000 variables has two variables of equal hash.
 
 The slices of a stack ``layers`` are named ``layers/0``, ``layers/1``, ... A random key that
 is drawn from a stream, `draw_words`, follows the same rule from the stream's root key.
 
-A key depends on the root key and the name, and on nothing else: not on other variables,
+A key depends on the root key and the name only: not on other variables,
 the order of creation, jit, remat, a mesh, or where a transform's boundary lies.
 
 Sources: SHA-256, FIPS 180-4; the finalizer, Appleby's MurmurHash3 (2011); the network, Luby
@@ -57,7 +57,7 @@ _ROUND_CONSTANTS = tuple(np.uint32(c) for c in (0x9E3779B9, 0x3C6EF372, 0xDAA66D
 def component_words(component: str) -> UInt32[np.ndarray, "2"]:
     """The first eight bytes of the SHA-256 of a string, as two little-endian words."""
     words = np.frombuffer(hashlib.sha256(component.encode()).digest()[:8], "<u4")
-    # frombuffer's own array can't be written to, and neither can this one, which is cached.
+    # Read-only, as frombuffer's own array is, since it is cached.
     return words.astype(np.uint32, copy=False)
 
 
@@ -66,15 +66,15 @@ _INTEGER_WORDS = component_words(f"jscope.fold.{RULE_VERSION}")
 
 
 def mix(words: Words, component: Words) -> Words:
-    """The words of a child from its parent's and its component's; NumPy or traced."""
-    # Compiled, which is one equation of a model's trace instead of fifty.
+    """The name hash of a child from its parent's and its component's; NumPy or traced."""
+    # Compiled: one equation of a model's trace instead of fifty.
     numpy = isinstance(words, np.ndarray) and isinstance(component, np.ndarray)
     result: Words = (_mix if numpy else _compiled_mix)(words, component)
     return result
 
 
 def _mix(words: Words, component: Words) -> Words:
-    if words.ndim > component.ndim:  # JAX may be told to refuse arrays of different ranks
+    if words.ndim > component.ndim:  # JAX can be configured to refuse arrays of different ranks
         component = component.reshape((1,) * (words.ndim - component.ndim) + component.shape)
     # Slices, not items: NumPy warns of overflow in scalars, not in arrays.
     mixed = words ^ component
@@ -90,7 +90,7 @@ _compiled_mix = jax.jit(_mix)
 
 
 def words_of(names: Sequence[str]) -> UInt32[np.ndarray, "n 2"]:
-    """The two words of each name, counted from the root; ``""`` is the root itself."""
+    """The name hash of each name, counted from the root; ``""`` is the root itself."""
     parts = [name.split("/") if name else [] for name in names]
     words = np.tile(ROOT_WORDS, (len(parts), 1))
     for depth in range(max(map(len, parts), default=0)):
@@ -102,12 +102,12 @@ def words_of(names: Sequence[str]) -> UInt32[np.ndarray, "n 2"]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def name_words(name: str) -> UInt32[np.ndarray, "2"]:
-    """The two words of one name; see `words_of`."""
+    """The name hash of one name; see `words_of`."""
     return _below(ROOT_WORDS.tobytes(), name) if name else ROOT_WORDS
 
 
 def below(words: Words, name: str) -> Words:
-    """The words of ``name`` below a scope, from the scope's; NumPy or traced."""
+    """The name hash of ``name`` below a scope, from the scope's; NumPy or traced."""
     if isinstance(words, np.ndarray) and words.ndim == 1:
         return _below(words.tobytes(), name)
     for component in name.split("/"):
@@ -126,7 +126,7 @@ def _below(words: bytes, name: str) -> UInt32[np.ndarray, "2"]:
 
 
 def slices(words: Words, length: int) -> Words:
-    """The words of a stack's slices ``0``, ``1``, ... from the stack's: ``(..., length, 2)``."""
+    """The name hashes of a stack's slices, from the stack's: ``(..., length, 2)``."""
     return mix(words[..., None, :], _indices(length))
 
 
@@ -136,7 +136,7 @@ def _indices(length: int) -> UInt32[np.ndarray, "n 2"]:
 
 
 def stack_words(name: str, stack: Sequence[tuple[str, int]]) -> UInt32[np.ndarray, "*stack 2"]:
-    """The words of the slices of a variable: of ``layers/3/w`` for slice 3 of ``layers/w``.
+    """The name hashes of the slices of a variable: of ``layers/3/w`` for slice 3 of ``layers/w``.
 
     Args:
         name: The variable's whole name, without indices.
@@ -151,7 +151,7 @@ def stack_words(name: str, stack: Sequence[tuple[str, int]]) -> UInt32[np.ndarra
 
 
 def draw_words(words: Words, stream: str, name: str | None) -> Words:
-    """The words of a draw in a scope: of ``<scope>/rng:<stream>``, or of ``name`` below that.
+    """The name hash of a draw in a scope: of ``<scope>/rng:<stream>``, or of ``name`` below that.
 
     No variable has such a name, so no draw has a variable's key.
     """
@@ -160,7 +160,7 @@ def draw_words(words: Words, stream: str, name: str | None) -> Words:
 
 
 def fold_integer(words: Words, i: int | Array) -> Words:
-    """The words of a scope into which a 64-bit integer is folded, traced or not.
+    """The name hash of a scope into which a 64-bit integer is folded, traced or not.
 
     An integer is the component ``first(SHA-256("jscope.fold.1")) ^ (i mod 2^32, i >> 32)``.
     """
@@ -174,8 +174,8 @@ def fold_integer(words: Words, i: int | Array) -> Words:
 
 
 def fold_words(root: Array, words: Words) -> Array:
-    """``fold_in(fold_in(root, w0), w1)``; under `jax.vmap` too, whatever the implementation."""
-    # unsafe_rbg folds a batch otherwise than its members.
+    """``fold_in(fold_in(root, w0), w1)``; under `jax.vmap` too, for any implementation of keys."""
+    # unsafe_rbg folds a batch of keys differently from single keys.
     in_turn = jax.random.key_impl(root) == "unsafe_rbg"
     folded: Array = (_fold_in_turn if in_turn else _fold)(root, words)
     return folded
@@ -206,7 +206,7 @@ def check_key(key: object) -> Array:
     """Return ``key`` if it is one PRNG key, or say what to write.
 
     Raises:
-        KeyArgumentError: If it is a number, several keys, or no key at all.
+        KeyArgumentError: If it is a number, several keys, or not a key.
     """
     found = f"got {key!r}" if isinstance(key, int) else f"got {type(key).__name__}"
     if isinstance(key, jax.Array | np.ndarray):
@@ -218,7 +218,7 @@ def check_key(key: object) -> Array:
         found = f"got an array of shape {key.shape} and dtype {key.dtype}"
         if typed:
             found += "; for several models at once, write jax.vmap(declared.init)(keys)"
-    seed = key if type(key) is int else 0  # True is no seed
+    seed = key if type(key) is int else 0  # True is not a seed
     raise KeyArgumentError(f"One PRNG key is needed, {found}. Write jax.random.key({seed}).")
 
 

@@ -1,7 +1,7 @@
-"""Paths that callers give: those of this machine's file systems, and none of another place.
+"""Paths that callers give: those of this machine's file systems, and no URLs of others.
 
-Every public function that takes the path of a checkpoint asks `local` or `absolute` before it does
-anything else, so that what is a URL for one of them is one for all.
+Every public function that takes the path of a checkpoint calls `local` or `absolute` before
+anything else, so that all of them treat the same strings as URLs.
 
 ===========================================  ===================================================
 ``runs/a``, ``/runs/a``                      a path, as it is; `absolute` expands ``~``
@@ -19,7 +19,7 @@ from pathlib import Path
 from ._errors import CheckpointValueError
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//?)(?=(.*))", re.DOTALL)
-# A directory here may be called "exp:"; that of a known store is a URL which lost a slash.
+# A local directory may be called "exp:"; a known store's scheme is a URL which lost a slash.
 _SCHEMES = re.compile(
     "abfss?|adl|az|dbfs|file|ftp|gc?s|hdfs|hf|https?|memory|oss|r2|s3[an]?|scp|sftp|ssh|viewfs|"
     "wasbs?|webhdfs",
@@ -35,7 +35,7 @@ def local(path: str | os.PathLike[str]) -> str:
     '/runs/a'
 
     Raises:
-        CheckpointValueError: If it is a URL of another place, or no text.
+        CheckpointValueError: If it is a URL of another machine or store, or not a string.
     """
     text = path if isinstance(path, str) else getattr(path, "__fspath__", lambda: None)()
     if not isinstance(text, str):
@@ -53,7 +53,7 @@ def local(path: str | os.PathLike[str]) -> str:
     raise CheckpointValueError(
         f"{text!r} is not on this machine: this version of jscope reads and writes local file "
         f"systems only, mounted ones too, and not {scheme}://. Copy the checkpoint to a local "
-        "directory and give that one; what is to be there is written here first and copied then. "
+        "directory and pass that path; to write there, write to a local directory and copy it. "
         f"A local path that looks like a URL is written {os.path.abspath(text)!r}."
     )
 

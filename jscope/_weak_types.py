@@ -1,8 +1,8 @@
 """JAX's weak types, for arrays that take the place of others.
 
 ``jnp.asarray(1.0)``, a step counter that began as a number of Python, and what a jitted function
-makes of one are weakly typed: their dtype gives way to another operand's. It is part of what JAX
-compares when it looks for a trace, so that an array which lost it causes one trace more.
+makes of one are weakly typed: their dtype gives way to another operand's. Weak types are part of
+the key of JAX's cache of traces, so an array that lost its weak type causes one more trace.
 """
 
 import jax

@@ -4,7 +4,7 @@ r"""Keras's constraints: ``f(value) -> value``, applied after each update of an 
     params = declared.apply_constraints(optax.apply_updates(params, updates))
 
 Any such function is a constraint. The ones here are immutable, compare and hash by their
-parameters, and print as what one would type. What satisfies one is not changed, not by a bit.
+parameters, and print as the call that makes them. A value that satisfies one keeps all its bits.
 
 A norm is $\|w\| = \sqrt{\sum_i w_i^2}$ along ``axis``: with the default 0, that of each column of a
 matrix ``(inputs, outputs)``, which are the weights into one unit. Of a kernel ``(height, width,
@@ -68,7 +68,7 @@ class unit_norm:
            [0.8, 0. ]], dtype=float32)
 
     Source:
-        ``tf.keras.constraints.unit_norm``; the difference stands above.
+        ``tf.keras.constraints.unit_norm``; the difference is described above.
     """
 
     axis: int | tuple[int, ...] = 0
@@ -90,14 +90,14 @@ class max_norm:
         axis: The axis, or axes, along which the norm is taken.
 
     Raises:
-        ConstraintError: As `unit_norm`, and if ``max_value`` is negative or no finite number.
+        ConstraintError: As `unit_norm`, and if ``max_value`` is negative or not a finite number.
 
     >>> max_norm(1.0)(jnp.array([[3.0, 0.1], [4.0, 0.1]]))
     Array([[0.6, 0.1],
            [0.8, 0.1]], dtype=float32)
 
     Source:
-        ``tf.keras.constraints.max_norm``; the difference stands above.
+        ``tf.keras.constraints.max_norm``; the difference is described above.
     """
 
     max_value: float = 2.0
@@ -129,7 +129,7 @@ class min_max_norm:
         ConstraintError: As `unit_norm`, and if a number is out of range.
 
     Source:
-        ``tf.keras.constraints.min_max_norm``; the difference stands above.
+        ``tf.keras.constraints.min_max_norm``; the difference is described above.
     """
 
     min_value: float = 0.0

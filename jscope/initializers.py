@@ -9,18 +9,18 @@ called with their parameters first, except `zeros` and `ones`, which need none.
 Facts that hold for all of them, and that other files rely on:
 
 * **They are values.** They are immutable, compare and hash by their parameters (arrays by
-  content), print as what one would type, and pickle. Variables with equal initializers form
+  content), print as the call that makes them, and pickle. Variables with equal initializers form
   one compile group.
 * **They are pure.** The array is a function of key, shape and dtype, which are static except
   the key (typed or ``uint32``, of any implementation). They trace under any transform.
 * **Nothing is cast silently.** A dtype that can't hold the values is an `InitializerError`.
 * **Half precision is drawn in float32 and rounded.** JAX draws bfloat16 normals from 128
   distinct values, none beyond 2.9 standard deviations.
-* **What knows its shape says so.** A `KnownShape` can be created without passing a shape.
+* **A `KnownShape` has a shape.** A variable with one is created without passing a shape.
 
-Against TF: there is no ``seed`` (the variable's name and the key take its place), and no
+Against TF: there is no ``seed`` (the variable's name and the key replace it), and no
 ``dtype`` in constructors (the variable's is passed; called by hand, the default is float32).
-TF's ``partition_info`` has no counterpart: a variable is initialised whole, however sharded.
+TF's ``partition_info`` has no counterpart: a variable is initialized whole, however sharded.
 """
 # ruff: noqa: N801  # The classes are what users call; `random_normal` is TF's name.
 
@@ -82,7 +82,7 @@ _Dtype = np.dtype[Any]
 
 
 class Initializer(Protocol):
-    """What initialises a variable: any function of key, shape and dtype that gives an array."""
+    """What initializes a variable: any function of key, shape and dtype that gives an array."""
 
     def __call__(self, key: Array, shape: _Shape, dtype: Any, /) -> Array: ...
 
@@ -90,7 +90,7 @@ class Initializer(Protocol):
 class KnownShape(abc.ABC):
     """An initializer that knows the shape of its value, and the dtype it has by itself.
 
-    ``get_variable`` uses both where it is given neither; `constant` says when it is otherwise.
+    ``get_variable`` uses both where it is given neither; `constant` has an exception.
     The dtype follows JAX's rules: a Python or NumPy integer is int32, and a Python float float32,
     unless x64 is enabled.
     """
@@ -98,15 +98,15 @@ class KnownShape(abc.ABC):
     @property
     @abc.abstractmethod
     def shape(self) -> _Shape:
-        """The shape that the variable has when none is asked for."""
+        """The shape that the variable has when none is requested."""
 
     @property
     @abc.abstractmethod
     def dtype(self) -> _Dtype:
-        """The dtype that the variable has when none is asked for."""
+        """The dtype that the variable has when none is requested."""
 
 
-# 1. The same value everywhere, or a value written down.
+# 1. The same value everywhere, or a literal value.
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,11 +155,11 @@ ones = _Everywhere("ones", 1)
 
 @dataclass(frozen=True, repr=False)
 class constant(KnownShape):
-    """A value written down: a number, or numbers that fill the variable row by row.
+    """A literal value: a number, or numbers that fill the variable row by row.
 
-    If there are fewer numbers than elements, the last one is repeated. Where no shape is asked
-    for, a number has shape ``()``, a list or an array its own, and the dtype is the value's.
-    Where one is, the variable is float32 unless a dtype is asked for, as any other is.
+    If there are fewer numbers than elements, the last one is repeated. Where no shape is
+    requested, a number has shape ``()``, a list or an array its own, and the dtype is the value's.
+    Where one is, the variable is float32 unless a dtype is requested, as any other is.
 
     Args:
         value: A number or bool, a list or tuple of them, nested or not, or an array. It is
@@ -228,7 +228,7 @@ def fill(value: complex) -> constant:
 
     Source:
         ``tf.fill``, whose ``dims`` are the variable's shape here. Difference: ``tf.fill([2], 7)``
-        is int32; a variable of a shape is float32 unless a dtype is asked for.
+        is int32; a variable of a shape is float32 unless a dtype is requested.
     """
     filled = constant(value)
     if filled.shape:
@@ -405,7 +405,7 @@ class random_uniform(_Floats):
     Source:
         ``tf.random_uniform_initializer``, over ``jax.random.uniform`` and ``randint``
         (``jax.nn.initializers.uniform`` has no lower bound). Differences: TF knows int32 and
-        int64 only; it swaps swapped bounds of floats; and both libraries now and then round a
+        int64 only; it swaps swapped bounds of floats; and both libraries sometimes round a
         float up to ``maxval``.
     """
 
@@ -900,7 +900,7 @@ class identity(_Gain):
         return jnp.eye(*shape, dtype=dtype) * self.gain
 
 
-# 5. The value of another variable; the value of a variable about which nothing is said.
+# 5. The value of another variable; the default.
 
 
 @dataclass(frozen=True)
@@ -949,7 +949,7 @@ def initialized_value(
 
     Source:
         ``tf.Variable.initialized_value``. One difference: in TF the other variable may have
-        been assigned to before this one is initialised; here it is always the initial value.
+        been assigned to before this one is initialized; here it is always the initial value.
     """
     return InitializedValue(name, function)
 
@@ -977,10 +977,12 @@ def default(dtype: DTypeLike, name: str = "of unknown name") -> Initializer:
     )
 
 
-_default_of_floats = functools.cache(glorot_uniform)  # checking its parameters takes its time
+_default_of_floats = functools.cache(
+    glorot_uniform
+)  # built once, since checking its parameters takes time
 
 
-# What the initializers share.
+# Shared by the initializers.
 
 
 def _store(self: object, **fields: Any) -> None:
@@ -990,7 +992,7 @@ def _store(self: object, **fields: Any) -> None:
 
 
 def _number(self: object, name: str) -> int | float:
-    """The parameter ``name`` as a finite Python number, or say that it isn't one."""
+    """The parameter ``name`` as a finite Python number, or raise."""
     value = given = getattr(self, name)
     if getattr(given, "ndim", None) == 0 and not isinstance(given, jax.core.Tracer):
         value = given.item()
@@ -1037,7 +1039,7 @@ def _store_array(self: constant | categorical, name: str) -> None:
 
 
 def _array_text(array: np.ndarray[Any, Any]) -> str:
-    """What one would type for a small array; of a large one, dtype and shape."""
+    """The Python that makes a small array; of a large one, dtype and shape."""
     if array.size > 10:
         return f"<{array.dtype} array of shape {array.shape}>"
     if array.dtype in (np.bool_, np.int64, np.float64, np.complex128):
@@ -1048,7 +1050,7 @@ def _array_text(array: np.ndarray[Any, Any]) -> str:
 def _hold(
     self: KnownShape, values: np.ndarray[Any, Any], wanted: DTypeLike
 ) -> np.ndarray[Any, Any]:
-    """The values in another dtype, rounded at most, or say that it can't hold them."""
+    """The values in another dtype, rounded at most, or raise if it can't hold them."""
     dtype = np.dtype(wanted)
     if can_convert(values.dtype, dtype):
         with np.errstate(all="ignore"):
@@ -1060,8 +1062,8 @@ def _hold(
         if held:
             return result
     raise InitializerError(
-        f"{self!r} has {values.dtype} values that {dtype} can't hold. Write other values, or ask "
-        "for another dtype."
+        f"{self!r} has {values.dtype} values that {dtype} can't hold. Write other values, or "
+        "request another dtype."
     )
 
 

@@ -1,4 +1,4 @@
-"""A dozen layers as plain functions: enough to start, short enough to copy.
+"""Common layers as plain functions, short enough to copy and change.
 
 Each is ``layer(scope, x, *, hyperparameters)``, by the contract that any layer keeps: it creates
 its variables by name in the scope it is given, and chooses no name for that scope. Arguments and
@@ -6,13 +6,13 @@ variables are called as TF1 calls them where TF1 has the layer. Channels come la
 
 Facts that hold for all of them:
 
-* **Variables have the scope's dtype**, float32 unless it says another, and are cast to that of
-  ``x``, in which the layer computes; statistics of normalisations are at least float32. (TF1
+* **Variables have the scope's dtype**, float32 by default, and are cast to that of
+  ``x``, in which the layer computes; statistics of normalizations are at least float32. (TF1
   creates variables in the dtype of ``x``.)
-* **Default initialisers are the scope's**: Glorot uniform, as in TF1, unless it says another.
-* **What decides a shape is static.** A traced hyperparameter is an error that says so.
+* **Default initializers are the scope's**: Glorot uniform, as in TF1, by default.
+* **What decides a shape is static.** A traced hyperparameter is an error.
 
-Whoever wants more uses Flax's layers inside a scope, as `docs/layers.md` shows.
+For other layers, use Flax's inside a scope, as `docs/layers.md` shows.
 """
 
 import operator
@@ -256,7 +256,7 @@ def embedding(
     return rows
 
 
-# Normalisation.
+# Normalization.
 
 
 def layer_norm(
@@ -276,10 +276,10 @@ def layer_norm(
     Args:
         scope: Holds ``gamma`` if ``scale`` and ``beta`` if ``center``, of the axes' sizes.
         x: Any shape.
-        axis: The axis, or axes, to normalise over.
+        axis: The axis, or axes, to normalize over.
 
     Source: ``tf.keras.layers.LayerNormalization``. (``tf.contrib.layers.layer_norm`` has the same
-        variables, normalises over all axes but the first, and adds 1e-12.)
+        variables, normalizes over all axes but the first, and adds 1e-12.)
     """
     _static(axis=axis, center=center, scale=scale)
     axes = _axes(axis, x)
@@ -307,7 +307,7 @@ def rms_norm(
     Args:
         scope: Holds ``gamma``, of the axes' sizes.
         x: Any shape.
-        axis: The axis, or axes, to normalise over.
+        axis: The axis, or axes, to normalize over.
 
     Source: Zhang and Sennrich, *Root Mean Square Layer Normalization*, 2019.
     """
@@ -363,8 +363,8 @@ def batch_norm(
     Raises:
         ScopeError: In training, outside `js.with_updates`.
 
-    Source: ``tf.layers.batch_normalization``. Differences: ``training`` must be said; nobody can
-        forget ``UPDATE_OPS``; the moving variance is that of the batch, divided by n, also where
+    Source: ``tf.layers.batch_normalization``. Differences: ``training`` is required; there are no
+        ``UPDATE_OPS`` to run; the moving variance is that of the batch, divided by n, also where
         TF's fused kernel would divide by n - 1.
     """
     _static(training=training, axis=axis, center=center, scale=scale)
@@ -421,13 +421,13 @@ def dropout(
         rate: In [0, 1), static.
         noise_shape: The shape of the random draws, which is broadcast; default: that of ``x``.
         stream: The name of the random stream.
-        name: Tells several draws in one scope apart.
+        name: Distinguishes several draws in one scope.
 
     Raises:
         MissingStreamError: In training, if the scope has no such stream.
         RandomStreamError: If a dropout in this scope would draw the same key.
 
-    Source: ``tf.layers.dropout``. Difference: ``training`` must be said.
+    Source: ``tf.layers.dropout``. Difference: ``training`` is required.
     """
     _static(training=training, rate=rate)
     if not 0 <= rate < 1:
@@ -487,7 +487,7 @@ def multi_head_attention(
         is_causal: Whether a position attends only to itself and what is before it.
         cache_length: The number of positions that the cache holds.
         dropout_rate: Of the weights, in training. The random stream is ``"dropout"``.
-        training: Static; must be said with a ``dropout_rate``.
+        training: Static; required with a ``dropout_rate``.
 
     Returns:
         Of the shape of ``x``. Positions that the cache has no room for are NaN where the index is
@@ -504,12 +504,12 @@ def multi_head_attention(
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     if num_heads % kv_heads:
         raise ShapeMismatchError(
-            f"multi_head_attention in the scope {scope._path!r}: num_kv_heads={kv_heads} is no "
-            f"divisor of num_heads={num_heads}."
+            f"multi_head_attention in the scope {scope._path!r}: num_kv_heads={kv_heads} is not "
+            f"a divisor of num_heads={num_heads}."
         )
     if dropout_rate and training is None:
         raise TypeError(
-            f"multi_head_attention in the scope {scope._path!r} has a dropout_rate, so say "
+            f"multi_head_attention in the scope {scope._path!r} has a dropout_rate, so write "
             "training=True or training=False."
         )
 
@@ -534,7 +534,7 @@ def multi_head_attention(
                 "to the sequence itself, in its order; leave out memory= and mask=."
             )
         key, value, mask, fits = _cached(scope, key, value, cache_length)
-        is_causal = False  # the mask says it
+        is_causal = False  # the mask has it
     if dropout_rate and training:
         weights = _weights(query, key, bias, mask, is_causal)
         weights = dropout(scope, weights, rate=dropout_rate, training=training, name="weights")
@@ -752,7 +752,7 @@ def _window(
     return window, window if strides is None else (1, *_sizes(strides, axes), 1)
 
 
-# What they share.
+# Shared by the layers.
 
 
 def _static(**hyperparameters: Any) -> None:
@@ -760,7 +760,7 @@ def _static(**hyperparameters: Any) -> None:
         if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
             raise TypeError(
                 f"`{name}` is traced, but it decides what is computed, so it must be known before. "
-                f"Bind it outside the transform, functools.partial(layer, {name}=...), or say "
+                f"Bind it outside the transform, functools.partial(layer, {name}=...), or write "
                 f"jax.jit(..., static_argnames={name!r})."
             )
 

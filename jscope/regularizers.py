@@ -3,7 +3,7 @@ r"""TensorFlow 1's regularizers: ``f(value) -> scalar``, one term of a loss for 
     scope.get_variable("w", (784, 10), regularizer=regularizers.l2(1e-4))
 
 Any such function is a regularizer. The ones here are immutable, compare and hash by
-their parameters, and print as what one would type.
+their parameters, and print as the call that makes them.
 
 The scalar has the dtype of the value (for complex numbers, of their real part). It is
 computed in float32 at least: the sum of squares of a million ones is above the largest float16, but
@@ -52,14 +52,14 @@ class l1:
         scale: Weight in the loss; a number, not negative.
 
     Raises:
-        RegularizerError: If the scale is negative or no finite number; and on the call, if the
+        RegularizerError: If the scale is negative or not a finite number; and on the call, if the
             value isn't of a floating or complex dtype.
 
     >>> l1(0.5)(jnp.array([1.0, -2.0]))
     Array(1.5, dtype=float32)
 
     Source:
-        ``tf.contrib.layers.l1_regularizer``, TensorFlow 1.15; the differences stand above.
+        ``tf.contrib.layers.l1_regularizer``, TensorFlow 1.15; the differences are listed above.
     """
 
     scale: float

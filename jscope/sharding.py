@@ -1,15 +1,15 @@
 """How variables are laid out over a mesh: partitioners, rules, and the check that they fit.
 
-There are three places to say it, and the later one wins:
+A spec may come from three places, and the later one wins:
 
-1. a **partitioner** of a scope, ``f(name, shape, dtype) -> PartitionSpec or None``, asked for each
+1. a **partitioner** of a scope, ``f(name, shape, dtype) -> PartitionSpec or None``, called for each
    variable that is created below the scope: ``scope.variable_scope("body", partitioner=f)``;
 2. the variable itself: ``scope.get_variable("w", shape, sharding=PartitionSpec(None, "model"))``;
 3. **rules**, where a declared model meets a mesh: ``declared.init(key, mesh=mesh, rules=[("**/w",
    PartitionSpec(None, "model"))])``. The first rule that picks a variable decides.
 
-A spec is that of one slice of a stack; the stack's own axes stay whole. What nobody speaks of
-is replicated. Nothing here moves data: `Declaration.shardings` turns names into
+A spec is that of one slice of a stack; the stack's own axes stay whole. A variable without
+a spec is replicated. This file moves no data: `Declaration.shardings` turns names into
 `jax.sharding.NamedSharding`, and `Declaration.init` gives each device its own shard.
 """
 
@@ -206,11 +206,11 @@ def min_max_variable_partitioner(
     return _MinMax(axis, mesh_axis, max_partitions, min_slice_size)
 
 
-# From what was said to what a mesh holds.
+# From specs to shardings over a mesh.
 
 
 def check_spec(name: str, spec: object, shape: Sequence[int]) -> PartitionSpec | None:
-    """A spec that may be one for a slice of this shape, on whatever mesh.
+    """A spec that is valid for a slice of this shape, on some mesh.
 
     Raises:
         ShardingError: If it isn't a spec, or has more parts than the slice has axes.
@@ -247,10 +247,10 @@ def specs_by_rules(
                 f"A rule is a pair (selector, PartitionSpec), got {rule!r}. `rules` is a list of "
                 "them: rules=[('**/w', PartitionSpec(None, 'model'))]."
             )
-        selector, said = rule
+        selector, given = rule
         for name in matching(specs, selector, hint="Leave the rule out.") - decided:
             spec = specs[name]
-            here = said(name, spec.slice_shape, spec.dtype) if callable(said) else said
+            here = given(name, spec.slice_shape, spec.dtype) if callable(given) else given
             found[name] = check_spec(name, here, spec.slice_shape)
             decided.add(name)
     return found
@@ -265,22 +265,22 @@ def named_shardings(
         SelectorError: If a rule's selector picks nothing.
         ShardingError: If specs don't fit the mesh or the shapes; all are listed.
     """
-    said = specs_by_rules(specs, rules)
+    given = specs_by_rules(specs, rules)
     problems = [
         f"  {name!r}: {problem}"
         for name, spec in specs.items()
-        for problem in _problems(said[name] or PartitionSpec(), spec, mesh)
+        for problem in _problems(given[name] or PartitionSpec(), spec, mesh)
     ]
     if problems:
         sizes = ", ".join(f"{axis!r}: {size}" for axis, size in mesh.shape.items())
         raise ShardingError(
-            f"{len(problems)} sharding{'s' * (len(problems) > 1)} can't be had on the mesh "
+            f"{len(problems)} sharding{'s' * (len(problems) > 1)} can't be used on the mesh "
             f"{{{sizes}}}:\n" + "\n".join(problems),
-            "\nSay another spec with rules=[(selector, PartitionSpec(...))], or use another mesh.",
+            "\nGive another spec with rules=[(selector, PartitionSpec(...))], or use another mesh.",
         )
     return {
         name: NamedSharding(
-            mesh, PartitionSpec(*(None,) * len(spec.stack), *(said[name] or PartitionSpec()))
+            mesh, PartitionSpec(*(None,) * len(spec.stack), *(given[name] or PartitionSpec()))
         )
         for name, spec in specs.items()
     }
@@ -322,17 +322,17 @@ def abstract_mesh(mesh: AnyMesh | Mapping[str, int]) -> AbstractMesh:
     return AbstractMesh(tuple(mesh.values()), tuple(mesh))
 
 
-def _problems(said: PartitionSpec, spec: VariableSpec, mesh: AnyMesh) -> Iterator[str]:
+def _problems(given: PartitionSpec, spec: VariableSpec, mesh: AnyMesh) -> Iterator[str]:
     shape = spec.slice_shape
-    parts = [part if isinstance(part, tuple) else (part,) for part in said]
+    parts = [part if isinstance(part, tuple) else (part,) for part in given]
     axes = [axis for part in parts for axis in part if axis is not None]
     strange = [axis for axis in axes if axis not in mesh.shape]
     if strange:
-        yield f"{said} names {strange[0]!r}, which is no axis of the mesh"
+        yield f"{given} names {strange[0]!r}, which is not an axis of the mesh"
         return
     twice = sorted({axis for axis in axes if axes.count(axis) > 1})
     if twice:
-        yield f"{said} names the axis {twice[0]!r} twice"
+        yield f"{given} names the axis {twice[0]!r} twice"
     for i, part in enumerate(parts):
         shards = math.prod(mesh.shape[axis] for axis in part if axis is not None)
         if shape[i] % shards:

@@ -1,7 +1,7 @@
 """`Declaration`: all that is known of a model's variables, beside their values.
 
-All metadata of variables lives here; it is never boxed around arrays nor part of a tree's
-structure, so a restored tree, a gradient and a tree of parameters are one type with one
+All metadata of variables is kept here; arrays have no wrapper, and a tree's structure has no
+metadata, so a restored tree, a gradient and a tree of parameters are one type with one
 structure.
 """
 
@@ -44,7 +44,7 @@ class Declaration(Mapping[str, VariableSpec]):
     """What a model declared: an ordered mapping from name to `VariableSpec`.
 
     Prints as a table, with the number of times that each variable was requested: sharing
-    across a transform's boundary can't be detected, but here it can be seen.
+    across a transform's boundary can't be detected, but the table shows it.
     """
 
     __slots__ = ("_specs", "_times")
@@ -102,8 +102,8 @@ class Declaration(Mapping[str, VariableSpec]):
         Args:
             mesh: A mesh, with or without devices.
             rules: Pairs of a selector and a `jax.sharding.PartitionSpec`, or a partitioner, or
-                None. The first rule that picks a variable decides, before what the model's
-                code says. What nobody speaks of is replicated.
+                None. The first rule that picks a variable decides, before the model's
+                code. A variable without a spec is replicated.
 
         Raises:
             SelectorError: If a rule's selector picks nothing.
@@ -117,7 +117,7 @@ class Declaration(Mapping[str, VariableSpec]):
             return named_shardings(self._specs, mesh, rules)
         if rules:
             raise ShardingError(
-                "`rules` say how variables are laid out over a mesh, and there is none. Pass "
+                "`rules` lay variables out over a mesh, and there is no mesh. Pass "
                 "mesh=jax.make_mesh((2, 4), ('data', 'model'))."
             )
         return {}
@@ -165,18 +165,18 @@ class Declaration(Mapping[str, VariableSpec]):
         """Initial values: of a whole model, of what a tree lacks, or of a selection.
 
         The value of a variable is ``initializer(fold_in(fold_in(key, w0), w1), shape, dtype)``
-        where ``(w0, w1)`` are the words of its name (`docs/design.md`, "Keys"). It depends on
-        nothing else: the same bits come out alone, with others, in any order, and under jit.
+        where ``(w0, w1)`` is the hash of its name (`docs/design.md`, "Keys"). It depends on
+        nothing else: the bits are the same alone, with others, in any order, and under jit.
 
         Args:
             key: The root key.
             given: Values to keep. Without ``only``, variables that are not given are
-                initialised.
-            only: A selector of declared names: exactly these are initialised, given or not
+                initialized.
+            only: A selector of declared names: exactly these are initialized, given or not
                 (TF: ``variables_initializer([...])``); the result has these and ``given``.
             donate_given: Whether the result may hold the given arrays themselves. By default
-                they are copied, so that donating the result to a jitted step leaves ``given``
-                alone.
+                they are copied, so that the result can be donated to a jitted step, and ``given``
+                stays valid.
             mesh: Lay the result out over this mesh; each device computes its own shard only.
                 By default the mesh of `jax.set_mesh`, if there is one.
             rules: As for `shardings`.
@@ -197,8 +197,8 @@ class Declaration(Mapping[str, VariableSpec]):
         abstract = [name for name, v in kept.items() if isinstance(v, jax.ShapeDtypeStruct)]
         if abstract:
             raise TreeMismatchError(
-                f"`given` has a ShapeDtypeStruct, which is no value, at {listed(abstract)}. "
-                "Leave out what shall be initialised."
+                f"`given` has a ShapeDtypeStruct, which is not a value, at {listed(abstract)}. "
+                "Leave out the variables to initialize."
             )
         if only is None:
             names = [name for name in self._specs if name not in kept]
@@ -227,7 +227,7 @@ class Declaration(Mapping[str, VariableSpec]):
                 all such are listed.
         """
         tree = as_tree(tree)
-        self._check_known(tree, "whether it is trainable")
+        self._check_known(tree, "trainable flag")
         params, state = partition(tree, self.trainable, allow_empty=True)
         without = {n: self._specs[n].dtype for n in params if not _has_gradient(self._specs[n])}
         if without:
@@ -238,7 +238,7 @@ class Declaration(Mapping[str, VariableSpec]):
         unknown = [name for name in tree if name not in self._specs]
         if unknown:
             raise SelectorError(
-                f"Of what isn't declared, nobody can tell {what}: "
+                f"The tree has variables that are not declared, so their {what} is unknown: "
                 f"{listed(unknown)} ({near(unknown[0], self._specs)}). js.drop it first."
             )
 
@@ -282,7 +282,7 @@ class Declaration(Mapping[str, VariableSpec]):
                 regular expression, matched from the beginning.
 
         Returns:
-            Names; none if nobody named the collection.
+            Names; none if no variable is in the collection.
 
         Source: ``tf.get_collection``. Difference: a string is a scope, not an expression.
         """
@@ -353,10 +353,10 @@ class Declaration(Mapping[str, VariableSpec]):
             ConstraintError: If a constraint changes a value's shape or dtype.
 
         Source: ``constraint=`` of ``tf.get_variable``, which TF1's optimizers apply after each
-            step. Difference: nothing calls it for you.
+            step. Difference: your training step calls it.
         """
         tree = as_tree(tree)
-        self._check_known(tree, "its constraint")
+        self._check_known(tree, "constraint")
         changed = {
             name: _constrained(name, spec, tree[name])
             for name, spec in self._specs.items()
@@ -386,7 +386,8 @@ def _copy(value: object) -> Array:
     return value.copy() if isinstance(value, jax.Array) else jnp.array(value, copy=True)
 
 
-# What a spec says of one slice of a stack, applied to values. A variable in no stack is a slice.
+# Functions of a spec, for one slice of a stack, applied to values. A variable in no stack is a
+# slice.
 
 
 def _loss(name: str, spec: VariableSpec, value: object) -> Array | None:

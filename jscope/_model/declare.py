@@ -52,7 +52,7 @@ def declare(
         axis_sizes: The mapped axes that the model's own collectives use, such as `jax.lax.pmean`
             or `jax.lax.all_gather`, and their sizes: ``{"batch": 8}``. They are those of the
             `jax.shard_map` or `jax.vmap` around the program; axes of transforms in the model, and
-            ``axis_name=`` of `layers.batch_norm`, need not be said.
+            ``axis_name=`` of `layers.batch_norm`, need not be given.
 
     Returns:
         A function of the model's other arguments that returns a `Declaration`. JAX and NumPy
@@ -61,11 +61,11 @@ def declare(
         concrete, bind it with `functools.partial`; to trace a number, pass ``jnp.float32(v)``.
 
     Raises:
-        TypeError: If the model is not callable, or ``axis_sizes`` are no sizes of axes.
+        TypeError: If the model is not callable, or ``axis_sizes`` are not sizes of axes.
         ValueError: If a size of an axis is less than 1.
         ConcreteValueError: From a call, if the model needs a value, as ``int(x)`` does.
         UnboundAxisError: From a call, if the model uses an axis that is not in ``axis_sizes``.
-        Whatever the model and `Scope.get_variable` raise.
+        Any error of the model and of `Scope.get_variable`.
     """
     if not callable(model):
         raise TypeError(f"js.declare needs a model, a callable; got {model!r}.")
@@ -102,13 +102,13 @@ def init(
 ) -> Callable[Concatenate[Array, P], VarTree]:
     """Initial values of a model: ``init(model)(key, ...)`` is ``declare(model)(...).init(key)``.
 
-    Under ``jax.jit`` it is one graph, in which the model itself leaves no trace.
+    Under ``jax.jit`` it is one graph, which contains the initializers only, not the model.
 
     Args:
         model: ``model(scope, *args, **kwargs)``.
-        inline: Run the model once with these very arguments, and give each variable its
-            initial value where it is first asked for. Then initial values may depend on what
-            the model computes (ActNorm, weight normalisation by data); the others are the
+        inline: Run the model once with these arguments, and give each variable its
+            initial value where it is first requested. Then initial values may depend on what
+            the model computes (ActNorm, weight normalization by data); the others are the
             same, bit for bit. Variables can't be created inside transforms.
         axis_sizes: As for `declare`. Not with ``inline``, which uses the axes that there are:
             call it in the function that is passed to `jax.shard_map` or `jax.vmap`.
@@ -123,8 +123,8 @@ def init(
     declaring = declare(model, axis_sizes=axis_sizes)
     if inline and axis_sizes is not None:
         raise TypeError(
-            f"js.init(model, inline=True, axis_sizes={axis_sizes!r}) can't be: it computes with "
-            f"what the mapped axes hold, not with their sizes alone. {_WHERE_THE_AXIS_IS}"
+            f"js.init(model, inline=True, axis_sizes={axis_sizes!r}) is not possible: "
+            f"it needs the values along mapped axes, not their sizes alone. {_WHERE_THE_AXIS_IS}"
         )
 
     def initialized(key: Array, /, *args: P.args, **kwargs: P.kwargs) -> VarTree:
@@ -168,7 +168,7 @@ def _is_traced(leaf: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Computed(KnownShape):
-    """An initial value that is traced: of the very trace in which the model runs."""
+    """An initial value that is traced: of the trace in which the model runs."""
 
     value: Array
 
@@ -181,7 +181,7 @@ class Computed(KnownShape):
         return self.value.dtype
 
     def __call__(self, key: object, shape: object, dtype: object = None) -> Array:
-        del key, shape, dtype  # whoever calls it compares them with what it gives
+        del key, shape, dtype  # the caller compares them with the result
         return self.value
 
 
@@ -199,7 +199,7 @@ class InlineRecorder(Recorder):
     def value(self, name: str, seen: jax.ShapeDtypeStruct) -> Array:
         """A variable's value; a new one's initial value.
 
-        It is all of it: creation inside a transform fails, so no scope sees a slice or a shard.
+        It is whole: creation inside a transform fails, so no scope sees a slice or a shard.
         """
         if name not in self.values:
             if trace_state() != self._trace:
@@ -207,7 +207,7 @@ class InlineRecorder(Recorder):
                     f"Variable {name!r} would be created inside {transform_around()}. With "
                     "inline=True initial values are computed where the model runs, and a value "
                     "computed inside a transform can't leave it. Call the function without the "
-                    "transform while initialising, ask for the variable before the transform, or "
+                    "transform while initializing, request the variable before the transform, or "
                     "write js.init(model) if no initial value depends on data."
                 )
             self.values[name] = initialize(self.specs(), [name], self._key, self.values)[name]

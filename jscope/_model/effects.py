@@ -1,9 +1,9 @@
-"""What a model returns beside its result: new values of variables, and records.
+"""Results of a model beside its return value: new values of variables, and records.
 
 A model is pure: `Scope.assign` and `Scope.record` write to a `Ledger`, which lives for one call
 of the function that `with_updates` or `with_records` makes, and whose contents that call
-returns. A ledger takes values only in the trace in which the call began; inside a transform
-the same functions are written in the body, and their results returned from it:
+returns. A ledger takes values only in the trace in which the call began; inside a transform,
+write the same functions in the body, and return their results from it:
 
     def body(x, layer):
         x, updates = js.with_updates(block)(layer, x)
@@ -110,7 +110,7 @@ def with_records(
     Raises:
         SelectorError: If the selector matches no record.
         ScopeError: If it matches a record that is made in the body of a transform, from which it
-            can't come out. Write ``js.with_records`` in the body, and return what it gives.
+            can't be returned. Write ``js.with_records`` in the body, and return what it gives.
     """
     _check_callable(model, "with_records")
 
@@ -153,14 +153,14 @@ def branches_explained() -> Iterator[None]:
         raise explained from error
 
 
-# As JAX 0.10 to 0.12 words it; if that changes, its own error is what is raised.
+# The text of JAX 0.10 to 0.12; if it changes, JAX's own error is raised.
 _BRANCHES = re.compile(
     r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
     r"a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\) but (.*?) output at path "
     r"[^ ]* is a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\), so",
     re.DOTALL,
 )
-# Of unequal numbers of variables, which of them differ is all that it says.
+# For unequal numbers of variables it names those that differ, and nothing else.
 _OF_UNEQUAL_NUMBERS = re.compile(
     r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
     r"a <class '[^']*VarTree'> with \d+ child(?:ren)? but [^\n]*? is a <class '[^']*VarTree'> with "
@@ -184,7 +184,7 @@ def _of_branches(text: str) -> BranchError | None:
     which = " and ".join(f"{listed(sorted(names))} {by}" for names, by in sides if names)
     return BranchError(
         f"The branches of jax.lax.{transform} assign different variables: {which}. "
-        "JAX wants results of one structure from all. Write for each branch "
+        "JAX requires results of one structure from all. Write for each branch "
         f"js.with_updates(branch, always={sorted(here ^ there)!r}), which returns these variables' "
         "values whether it assigns them or not."
     )

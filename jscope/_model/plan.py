@@ -1,8 +1,8 @@
-"""What a training step will hold on each device, computed from a declaration and a mesh's shape.
+"""What a training step holds on each device, computed from a declaration and a mesh's shape.
 
 Nothing is allocated and no device is needed: shapes are divided by the mesh, and the
-optimizer's state is `jax.eval_shape` of its ``init``. What a step needs for activations, and
-what XLA adds, is not in it.
+optimizer's state is `jax.eval_shape` of its ``init``. Activations and XLA's own buffers are not
+counted.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ _SHOWN = 10  # rows of a printed table of variables
 
 
 class Optimizer(Protocol):
-    """What has an ``init`` from parameters to a state, such as Optax's transformations."""
+    """An object with an ``init`` from parameters to a state, such as Optax's transformations."""
 
     @property
     def init(self) -> Any: ...

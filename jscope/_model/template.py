@@ -1,8 +1,8 @@
 """Templates: a function bound to a name, whose calls share their variables.
 
-A template holds no variables and no scope. Which scope its first call in a run opened is known
-to the lineage of the scopes of that run, and is forgotten with it; so one template serves any
-number of models, declarations and applications.
+A template holds no variables and no scope. The usage tracker of a run's scopes records which scope
+the template's first call opened; so one template serves any number of models, declarations and
+applications.
 
 Source: ``tf.make_template``, TensorFlow 1.15, ``python/ops/template.py``.
 """
@@ -57,7 +57,7 @@ def make_template(
 
     Returns:
         ``template(scope, *args, **kwargs)``. The first call with a scope of a run decides where
-        the variables are; later ones, with whatever scope of this run, share them. A run is what
+        the variables are; later ones, with any scope of this run, share them. A run is what
         one root scope begins: one declaration, or one ``js.Scope(tree)``.
 
     Raises:
@@ -75,8 +75,8 @@ def make_template(
         raise ValueError("name cannot be None.")
     if create_scope_now_ is True:
         raise ScopeError(
-            f"make_template({name_!r}, ...) was passed create_scope_now_=True. There is no scope "
-            "now: write create_scope_now_=scope, the one in which the template's shall be opened."
+            f"make_template({name_!r}, ...) was passed create_scope_now_=True. There is no "
+            "current scope: write create_scope_now_=scope, in which the template's scope is opened."
         )
     func = functools.partial(func_, **kwargs) if kwargs else func_
     unique = None if unique_name_ is None else check(unique_name_)
@@ -88,7 +88,7 @@ def make_template(
 
 @dataclass
 class _Entered:
-    """The scope of a template in one run; not as a Scope, whose lineage refers to this."""
+    """The scope of a template in one run; not as a Scope, whose usage tracker refers to this."""
 
     context: Bound | Declaring
     leaves: tuple[Any, ...]
@@ -98,7 +98,7 @@ class _Entered:
 
 
 class Template(Generic[R]):
-    """What `make_template` makes. Compared by identity; holds no state."""
+    """The result of `make_template`. Compared by identity; holds no state."""
 
     # With a `__dict__`, for the function's own name and signature.
     __slots__ = ("__dict__", "__weakref__", "_getter", "_site", "_unique_name", "func", "name")

@@ -1,8 +1,8 @@
-"""Running a model on abstract values, and what JAX says of it, in the words of the model.
+"""Running a model on abstract values, and JAX's errors in terms of the model.
 
-JAX names a traced function and its arguments in its errors, so the model's are what it is told.
-Two of these errors get one of ours around them: a model that needs a value where there are
-shapes and dtypes only, and a model that uses a mapped axis which isn't there.
+JAX names a traced function and its arguments in its errors, so it is given the model's names. Two
+of these errors are wrapped in jscope's: a model that needs a value where there are shapes and
+dtypes only, and a model that uses a mapped axis which is not bound.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ def run_abstractly(
 
     Args:
         run: Calls the model.
-        model: The model, for its name and its place in the user's code.
-        names: What the arrays are called.
+        model: The model, for its name and its line in the user's code.
+        names: The names of the arrays.
         arrays: What is traced.
         axis_sizes: Mapped axes and their sizes; none by default.
 
@@ -45,7 +45,7 @@ def run_abstractly(
     named_like(run, model)
     run.__signature__ = _Named(names)  # type: ignore[attr-defined]
     cure = (
-        "Say which axes there will be, and how long they are: "
+        "Give the axes and their sizes: "
         "js.declare({model}, axis_sizes={{{axis!r}: 8}})(...), and so for js.init."
     )
     with with_axes_explained(model, cure), with_values_explained(model):
@@ -97,7 +97,7 @@ _AXIS_SIZES = "`axis_sizes` maps the names of axes to their sizes, such as {'b':
 
 
 def argument_names(model: Any, args: Any, kwargs: object) -> list[str]:
-    """What the leaves of a model's arguments are called: ``x``, ``batch['image']``.
+    """The names of the leaves of a model's arguments: ``x``, ``batch['image']``.
 
     Args:
         model: ``model(scope, *args, **kwargs)``.
@@ -134,7 +134,7 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 
 @contextlib.contextmanager
 def with_values_explained(model: object) -> Iterator[None]:
-    """Raise an error of ours where JAX finds that a model that is declared needs a value."""
+    """Raise jscope's error where JAX finds that a model that is declared needs a value."""
     try:
         yield
     except JscopeError:
@@ -148,11 +148,11 @@ def with_values_explained(model: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def with_axes_explained(model: object, cure: str) -> Iterator[None]:
-    """Raise an error of ours where JAX finds that a mapped axis isn't there.
+    """Raise jscope's error where JAX finds that a mapped axis is not bound.
 
     Args:
         model: The model.
-        cure: What to write instead, with the places ``{model}`` and ``{axis}``.
+        cure: What to write instead, with the fields ``{model}`` and ``{axis}``.
     """
     try:
         yield
@@ -161,7 +161,7 @@ def with_axes_explained(model: object, cure: str) -> Iterator[None]:
         if isinstance(error, JscopeError) or found is None:
             raise
         raise UnboundAxisError(
-            f"{_where(model)} uses the mapped axis {found[1]!r}, which is not there, at\n"
+            f"{_where(model)} uses the mapped axis {found[1]!r}, which is not bound, at\n"
             f"{last_site(error)}\n{cure.format(model=name_of(model), axis=found[1])}"
         ) from error
 
@@ -181,14 +181,14 @@ def _arguments_needed(model: object, error: Exception) -> str | None:
 
 _SOMETHING = "something that it computes"
 
-# As JAX 0.10 to 0.12 words it; where that changes, JAX's own error is what is raised.
+# The text of JAX 0.10 to 0.12; if it changes, JAX's own error is raised.
 _UNBOUND = re.compile(r"unbound axis name:? ([^\s.]+)")
 _ORIGIN = re.compile(r"while tracing the function (.+?) for \w+\. ", re.DOTALL)
 _DEPENDS = re.compile(r"depends on the values? of the arguments? (.+?)\.(?=\s|$)", re.DOTALL)
 
 
 def _where(model: object) -> str:
-    """A model's name and place, as JAX writes them."""
+    """A model's name and line, as JAX writes them."""
     plain = plain_function(model)
     code = getattr(plain, "__code__", None)
     if code is None:

@@ -16,7 +16,7 @@ _COPIED = ("__module__", "__doc__")
 
 
 def plain_function(function: Any) -> Any:
-    """What has the code: the function in partials, in wrappers, or of an object's ``__call__``."""
+    """The function that has the code, inside partials and wrappers, or an object's ``__call__``."""
     while not hasattr(function, "__code__"):
         if isinstance(function, functools.partial):
             function = function.func

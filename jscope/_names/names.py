@@ -46,7 +46,7 @@ def check(name: str) -> str:
             component, or a leading or trailing ``/``; or has a character outside the
             alphabet (the message shows the character and its position).
     """
-    # Not cached as a whole: what is no string need not be hashable.
+    # Not cached as a whole: a value that is not a string need not be hashable.
     if not isinstance(name, str):
         raise VariableNameError(
             f"A variable name must be a string, got {name!r} of type {type(name).__name__}."

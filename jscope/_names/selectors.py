@@ -10,14 +10,14 @@ A **selector** is one of
 * a compiled regular expression, searched for in the name (anchor it with ``^`` and ``$``);
 * a predicate ``(name, value) -> bool``;
 * a mapping, such as another tree or a declaration: exactly its names;
-* a list, tuple or set of selectors: whatever one of them picks.
+* a list, tuple or set of selectors: all names that any of them picks.
 
 A selector that matches nothing, alone or within a collection, is an error that offers near
-names, and so is a mapping's name that the tree does not have: a typing error must not
-become an untrained layer. ``allow_empty=True`` says that nothing is fine too; a function
-that takes it for its caller gives `ALLOW` as the error's hint.
+names, and so is a mapping's name that the tree does not have: otherwise a misspelled selector
+would leave a layer untrained. ``allow_empty=True`` allows an empty result; a function that passes
+on its caller's ``allow_empty`` gives `ALLOW` as the error's hint.
 
-Names are matched in any mapping from names to whatever, such as the index of a checkpoint, so
+Names are matched in any mapping from names to any values, such as the index of a checkpoint, so
 this file needs no JAX.
 """
 
@@ -40,7 +40,7 @@ def matching(
     """The names that a selector picks; every part of it must pick one, unless ``allow_empty``.
 
     Args:
-        tree: From names to values, of which only predicates see anything.
+        tree: From names to values; only predicates read the values.
         selector: The selector.
         allow_empty: Whether it may pick nothing.
         hint: What the caller's caller can write if that is meant.
@@ -180,7 +180,7 @@ def with_near_names(absent: list[str], tree: Mapping[str, Any]) -> str:
 
 
 def not_there(known: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Which of ``names`` are no known name, no scope of one, and not the root."""
+    """Which of ``names`` are neither a known name, nor a scope of one, nor the root."""
     there = {""}
     for name in known:
         while name not in there:

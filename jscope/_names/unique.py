@@ -2,13 +2,13 @@
 
 TF1 counts, in one table of the graph, how often each scope was opened; it forgets what is below
 a scope when the scope is left, and what was opened in a scope entered by its object when that is
-left. Here nothing is left, and there is no table: each Scope object knows what was opened
-through it, and through which scope it was opened itself. That gives TF's names:
+left. Here scopes are values that are never left, and there is no table: each Scope object records
+which scopes were opened through it, and through which scope it was opened. That gives TF's names:
 
-* A scope that is opened by name takes along what is known of names below it. What is opened in
-  it is known to it alone; so when the name is opened again, counting begins anew.
-* A scope that is entered by its object starts with all that is known of names below it, and the
-  scopes it was entered from learn nothing from it.
+* A scope that is opened by name starts with the recorded names below it. What is opened in it is
+  recorded in it alone; so when the name is opened again, counting begins anew.
+* A scope that is entered by its object starts with all recorded names below it. What is opened in
+  it is not recorded in the scopes from which it was entered.
 
 ``scope / name`` opens nothing: only `variable_scope` counts, at the call.
 
@@ -43,7 +43,7 @@ class Openings:
         self._path = path
         self._outer = outer
         self._names = set(names)
-        self._deep = names  # those that another scope may take along
+        self._deep = names  # those with which another scope may start
         self._apart = apart
 
     def open(self, name: str) -> "Openings":
@@ -81,7 +81,7 @@ class Openings:
         return Openings(path, self, known, apart=True)
 
     def _outward(self, path: str) -> Iterator["Openings"]:
-        """Whatever may know of scopes below a path."""
+        """All records that may have scopes below a path."""
         each: Openings | None = self
         while each is not None:
             yield each

@@ -3,19 +3,19 @@
 TF1's variable operations, as functions of an immutable tree: each returns a new `VarTree`
 and changes nothing. Under ``jax.jit(step, donate_argnums=...)`` XLA updates in place.
 
-What holds for all of them:
+Rules that hold for all of them:
 
 * **Nothing is broadcast or cast silently.** Values have the variable's shape and dtype.
   Only Python numbers, and scalars of JAX's weak types, which are the same after a trace,
   take the variable's dtype, if it is of their kind and holds them.
 * **A name that is missing is an error.** Only `get_variable` with a key creates.
 * **Indices out of range** are an error where the indices are concrete. Traced indices
-  can't be looked at: an update whose index is out of range is dropped, and the others are
+  can't be checked: an update whose index is out of range is dropped, and the others are
   applied. Negative indices are out of range: TF doesn't count from the end.
 * **Every transform works**: the trees, the values and the updates may be traced, and
-  gradients flow through all of them.
+  all of them are differentiable.
 
-Checking concrete indices waits for their computation; pass them traced where that counts.
+Checking concrete indices waits for their computation; pass traced ones to avoid that.
 """
 
 import warnings
@@ -88,7 +88,7 @@ def get_variable(
         key: PRNG key to create with; without one, a variable is only looked up.
 
     Returns:
-        ``(value, tree)``. If the variable exists, the tree is the very tree that was given; the
+        ``(value, tree)``. If the variable exists, the tree is the same object; the
         value is JAX's array if the tree holds NumPy's.
 
     Raises:
@@ -168,7 +168,7 @@ def assign(tree: Mapping[str, Any], name: str, value: Value) -> VarTree:
             Python number; a list of Python numbers takes the variable's dtype as well.
 
     Returns:
-        A new tree, whose arrays share no buffer on account of this, so that it can be donated.
+        A new tree that can be donated: the new value shares no buffer with ``value``.
 
     Raises:
         MissingVariableError: If there is no such variable.
@@ -204,7 +204,7 @@ def assign_add(tree: Mapping[str, Any], name: str, value: Value) -> VarTree:
     Raises:
         MissingVariableError: If there is no such variable.
         ShapeMismatchError: If the value has another shape; nothing is broadcast.
-        DtypeMismatchError: As `assign`, and if the variable is no number (bools, PRNG keys).
+        DtypeMismatchError: As `assign`, and if the variable is not a number (bools, PRNG keys).
 
     Source:
         ``tf.assign_add``, which doesn't broadcast either.
@@ -269,7 +269,7 @@ def count_up_to(tree: Mapping[str, Any], name: str, limit: int) -> tuple[Array, 
     return counter, variable.replaced(jnp.where(counter < last, counter + 1, counter))
 
 
-# What the operations share: finding a variable, and reading a value.
+# Shared by the operations: finding a variable, and reading a value.
 
 ANY: tuple[Any, ...] = ()
 NUMBERS: tuple[Any, ...] = (jnp.number,)
@@ -278,7 +278,7 @@ REAL: tuple[Any, ...] = (jnp.integer, jnp.floating)
 
 @dataclass(frozen=True, eq=False)
 class Variable:
-    """The variable that an operation is about, with the facts that its checks need."""
+    """The variable of an operation, with the facts that its checks need."""
 
     tree: VarTree
     name: str
@@ -304,7 +304,7 @@ class Variable:
 
     def scattered(self, combine: Combine, at: tuple[Array, ...], updates: Array) -> VarTree:
         """The tree with the updates combined into the value."""
-        if not at[0].size or 0 in self.shape:  # what XLA has no gather for
+        if not at[0].size or 0 in self.shape:  # XLA has no gather for these
             return self.replaced(self.array())
         return self.replaced(combine(self.array(), at, updates))
 
@@ -327,17 +327,19 @@ def find(
             f"js.{operation} needs {which}; variable {name!r} has dtype {dtype}. Compute the value "
             f"and write js.assign(tree, {name!r}, value)."
         )
-    # NumPy's int64 or float64, say from a checkpoint.
+    # NumPy's int64 or float64, such as from a checkpoint.
     _request.normalize_dtype(name, dtype)
     return Variable(variables, name, operation, value, shape, dtype)
 
 
-def checked_value(variable: Variable, value: Any, asked: tuple[int, ...] | None = None) -> Array:
-    """What the user passed, as a JAX array of the variable's dtype.
+def checked_value(
+    variable: Variable, value: Any, requested: tuple[int, ...] | None = None
+) -> Array:
+    """The value that the user passed, as a JAX array of the variable's dtype.
 
-    Of the variable's shape; or, for updates, of the shape ``asked`` or a scalar.
+    Of the variable's shape; or, for updates, of the shape ``requested`` or a scalar.
     """
-    what = "value" if asked is None else "updates"
+    what = "value" if requested is None else "updates"
     if not hasattr(value, "dtype"):
         value = _number(variable, value, what)
     elif getattr(value, "weak_type", False) and value.shape == ():
@@ -349,11 +351,11 @@ def checked_value(variable: Variable, value: Any, asked: tuple[int, ...] | None 
             f"Variable {variable.name!r} has dtype {variable.dtype}, the {what} has dtype "
             f"{value.dtype}. Nothing is cast silently{write}."
         )
-    if asked is None and value.shape != variable.shape:
+    if requested is None and value.shape != variable.shape:
         raise ShapeMismatchError(_value_shape_text(variable, value.shape))
-    if asked is not None and value.shape not in (asked, ()):
-        raise updates_shape_error(variable, value.shape, asked)
-    # A copy of what is NumPy's: the caller may change it, and JAX may share its memory.
+    if requested is not None and value.shape not in (requested, ()):
+        raise updates_shape_error(variable, value.shape, requested)
+    # NumPy arrays are copied: the caller may change them, and JAX may share their memory.
     return jnp.array(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -419,20 +421,20 @@ def _value_shape_text(variable: Variable, shape: tuple[int, ...]) -> str:
     )
 
 
-def _broadcast_text(what: str, shape: tuple[int, ...], asked: tuple[int, ...]) -> str:
+def _broadcast_text(what: str, shape: tuple[int, ...], requested: tuple[int, ...]) -> str:
     """The line that broadcasts, if there is one."""
     try:
-        is_possible = np.broadcast_shapes(shape, asked) == asked
+        is_possible = np.broadcast_shapes(shape, requested) == requested
     except ValueError:
         return ""
-    return f": write jnp.broadcast_to({what}, {asked}) if that is meant" if is_possible else ""
+    return f": write jnp.broadcast_to({what}, {requested}) if that is meant" if is_possible else ""
 
 
 def updates_shape_error(
-    variable: Variable, shape: tuple[int, ...], asked: tuple[int, ...]
+    variable: Variable, shape: tuple[int, ...], requested: tuple[int, ...]
 ) -> ShapeMismatchError:
     return ShapeMismatchError(
-        f"Variable {variable.name!r} of shape {variable.shape} needs updates of shape {asked} for "
-        f"these indices, got shape {shape}. js.{variable.operation} doesn't broadcast"
-        f"{_broadcast_text('updates', shape, asked)}."
+        f"Variable {variable.name!r} of shape {variable.shape} needs updates of shape {requested} "
+        f"for these indices, got shape {shape}. js.{variable.operation} doesn't broadcast"
+        f"{_broadcast_text('updates', shape, requested)}."
     )

@@ -2,7 +2,7 @@ r"""Moving averages of variables, by TF1's names: `ExponentialMovingAverage`.
 
 The averages are a `VarTree` of their own, in which ``w``'s is called
 ``w/ExponentialMovingAverage``, as in TF1's checkpoints. So ``params | state | averages`` is one
-tree to save, and an old checkpoint's averages are found.
+tree to save, and the averages of TF1 checkpoints are found.
 
 The arithmetic is TF's, $a \leftarrow a - (a - x)(1 - d)$, with $1 - d$ taken in float32. Optax's
 ``incremental_update`` computes $d\,a + (1 - d)\,x$. In float32 that is the same but for
@@ -55,7 +55,7 @@ class ExponentialMovingAverage:
         num_updates: TF1's; an error says that it is an argument of `apply`.
         zero_debias: Averages begin at zero, and what `average` shows is divided by
             $1 - d^t$ ([Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980), section 3). For
-            what has no initial value, such as a loss. It keeps two more variables for each
+            values without an initial value, such as a loss. It keeps two more variables for each
             average, ``<average>/biased`` and ``<average>/local_step``.
         name: The last component of the averages' names.
 
@@ -97,7 +97,7 @@ class ExponentialMovingAverage:
         """The first averages: the values themselves, or zeros with ``zero_debias``.
 
         Args:
-            tree: What shall be averaged, such as the parameters.
+            tree: The values to average, such as the parameters.
 
         Returns:
             A tree of the averages, which shares no buffer with ``tree``.

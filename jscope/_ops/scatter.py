@@ -1,6 +1,6 @@
 """TF1's scatter operations: rows, elements and slices of a variable, by their indices.
 
-What `_ops.assign` says of all operations holds for these.
+The rules of `_ops.assign` hold for these too.
 """
 
 import functools
@@ -266,7 +266,7 @@ def _with_batch_coordinates(last: Any) -> Any:
 
 
 def _indices(name: str, indices: Any, operation: str) -> Any:
-    """Indices as an array, NumPy's if they are concrete; or say that they are no integers."""
+    """Indices as an array, NumPy's if they are concrete; or raise if they are not integers."""
     if not hasattr(indices, "dtype"):
         traced = any(isinstance(i, jax.core.Tracer) for i in jax.tree.leaves(indices))
         empty = isinstance(indices, list) and not jax.tree.leaves(indices)
@@ -300,8 +300,8 @@ def _scatter_rows(
         )
     if isinstance(rows, np.ndarray):
         _check_rows(name, rows, variable.shape[0])
-    asked = rows.shape + variable.shape[1:]
-    new = jnp.broadcast_to(checked_value(variable, updates, asked), asked)
+    requested = rows.shape + variable.shape[1:]
+    new = jnp.broadcast_to(checked_value(variable, updates, requested), requested)
     new = new.reshape((rows.size, *variable.shape[1:]))
     # Concrete indices are in range by now, so narrowing int64 to int32 loses nothing.
     return variable.scattered(combine, (jnp.asarray(rows).reshape(-1),), new)
@@ -328,10 +328,10 @@ def _scatter_places(
         _check_places(name, places, variable.shape)
     depth = places.shape[-1]
     slices = variable.shape[depth:]
-    asked = places.shape[:-1] + slices
-    new = checked_value(variable, updates, asked)
-    if new.shape != asked:
-        raise updates_shape_error(variable, new.shape, asked)
+    requested = places.shape[:-1] + slices
+    new = checked_value(variable, updates, requested)
+    if new.shape != requested:
+        raise updates_shape_error(variable, new.shape, requested)
     count = math.prod(places.shape[:-1])
     at = tuple(jnp.asarray(places[..., axis]).reshape(-1) for axis in range(depth))
     return variable.scattered(combine, at, new.reshape((count, *slices)))
@@ -369,7 +369,7 @@ def _from_the_end(index: Any) -> str:
 
 
 # Combining: (variable, coordinates, updates) -> variable, where updates out of range are
-# dropped. JAX's scatters do that if told not to count negative indices from the end.
+# dropped. JAX's scatters do that with ``wrap_negative_indices=False``.
 
 _DROP: dict[str, Any] = {"mode": "drop", "wrap_negative_indices": False}
 

@@ -1,17 +1,17 @@
 """The context of a bound scope: it looks variables up in the values it was given.
 
 The static part of a bound scope, `Fixed`, is interned and compared by identity. It holds the
-relative names and what can change a result or a decision, and no more. ``layer_0`` and
-``layer_47`` of equal blocks have the same one, so JAX traces them once. They have not if a custom
+relative names and the facts that can change a result or a decision, and nothing else. ``layer_0``
+and ``layer_47`` of equal blocks have the same one, so JAX traces them once. They differ if a custom
 getter can read their names (`_scope.getters`), or if records are selected by name. Interning is
 weak and locked; JAX's caches hold static parts until `jax.clear_caches`.
 
-The path and the names of the whole tree ride along outside equality, for error messages; no
-decision may use them. Defaults that can't change a look-up are creation-only (``loose``): they
-stay behind at a transform's boundary.
+The path and the names of the whole tree are stored outside equality, for error messages; no
+decision may use them. Defaults that can't change a look-up are creation-only: they are dropped at
+a transform's boundary.
 
 The leaves of a bound scope are its variables' values in the order of their names and, with
-random streams or in a stack, its words (`_scope.context`) and the streams' keys.
+random streams or in a stack, its name hash (`_scope.context`) and the streams' keys.
 """
 
 import threading
@@ -94,7 +94,7 @@ class Fixed:
                 records=None if records is None else records.child(name),
             )
             found = (child, where)
-            if structure.names:  # else anyone's guesses would pile up here
+            if structure.names:  # else every name that a caller tries would be kept here
                 self._children[name] = found
         return found
 
@@ -106,7 +106,7 @@ class Fixed:
             path: `Scope.name`, by which added getters know the scope.
         """
         reuse, dtype = changes.get("reuse", self.reuse), changes.get("dtype", self.dtype)
-        if "getters" in changes:  # which may be new ones in each call, and would pile up
+        if "getters" in changes:  # which may be new objects in each call, and would all be kept
             getters = self.getters + changes["getters"]
             path = path_for(changes["getters"], path, self.getter_path)
             return self.other(reuse=reuse, dtype=dtype, getters=getters, getter_path=path)
@@ -133,7 +133,7 @@ _FACTS = (
 )
 
 _fixed: "weakref.WeakValueDictionary[tuple[Any, ...], Fixed]" = weakref.WeakValueDictionary()
-# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+# Reentrant, since the garbage collector may run any object's __del__ while it is held.
 _fixed_lock = threading.RLock()
 
 
@@ -155,7 +155,7 @@ def intern(
         dtype: The dtype that was named for look-ups that name none, or None.
         getters: Custom getters, outermost first.
         streams: The names of the random streams.
-        has_words: Whether words are among the leaves (`_scope.context`).
+        has_words: Whether a name hash is among the leaves (`_scope.context`).
         getter_path: The path by which getters know the scope, if one of them reads names.
         records: The records that are requested, where the scope has crossed a boundary.
     """
@@ -172,7 +172,7 @@ def intern(
         return fixed
 
 
-_LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that are not loose
+_LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that are not creation-only
 
 ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not a legal name
 
@@ -186,13 +186,15 @@ class Bound:
         "model(js.Scope(tree), ...)."
     )
 
-    __slots__ = ("fixed", "loose", "path", "root")
+    __slots__ = ("creation_only", "fixed", "path", "root")
 
-    def __init__(self, fixed: Fixed, path: str, root: Structure, loose: Defaults | None = None):
+    def __init__(
+        self, fixed: Fixed, path: str, root: Structure, creation_only: Defaults | None = None
+    ):
         self.fixed = fixed
         self.path = path
         self.root = root
-        self.loose = loose
+        self.creation_only = creation_only
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bound) and self.fixed is other.fixed
@@ -206,7 +208,7 @@ class Bound:
 
     @property
     def creators(self) -> tuple[Creator, ...]:
-        return () if self.loose is None else self.loose.creators
+        return () if self.creation_only is None else self.creation_only.creators
 
     @property
     def getters(self) -> tuple[CustomGetter, ...]:
@@ -222,8 +224,8 @@ class Bound:
 
     @property
     def defaults(self) -> Defaults:
-        if self.loose is not None:
-            return self.loose
+        if self.creation_only is not None:
+            return self.creation_only
         fixed = self.fixed
         return Defaults(reuse=fixed.reuse, dtype=fixed.dtype, getters=fixed.getters)
 
@@ -234,8 +236,8 @@ class Bound:
 
     def child(self, name: str, leaves: Leaves) -> tuple["Bound", Leaves]:
         fixed, where = self.fixed.child(name)
-        loose = None if self.loose is None else self.loose.inherited
-        context = Bound(fixed, below(self.path, name), self.root, loose)
+        creation_only = None if self.creation_only is None else self.creation_only.inherited
+        context = Bound(fixed, below(self.path, name), self.root, creation_only)
         if not fixed.has_words:
             return context, leaves[where]
         words, *keys = leaves[len(self.fixed.structure.names) :]
@@ -266,27 +268,27 @@ class Bound:
     def with_defaults(self, changes: Mapping[str, Any], name: str) -> "Bound":
         if not changes:
             return self
-        fixed, loose = self.fixed.changed(changes, name), self.loose
-        if loose is not None or not _LOOKUP.issuperset(changes):
-            loose = self.defaults.changed(changes)
-            # An initial value has a dtype of its own, whatever the scope's.
-            has_own = is_value(loose.initializer, None)
-            fixed = fixed.changed({"dtype": None if has_own else loose.dtype}, None)
-        return Bound(fixed, self.path, self.root, loose)
+        fixed, creation_only = self.fixed.changed(changes, name), self.creation_only
+        if creation_only is not None or not _LOOKUP.issuperset(changes):
+            creation_only = self.defaults.changed(changes)
+            # An initial value has its own dtype; the scope's doesn't apply.
+            has_own = is_value(creation_only.initializer, None)
+            fixed = fixed.changed({"dtype": None if has_own else creation_only.dtype}, None)
+        return Bound(fixed, self.path, self.root, creation_only)
 
     def requesting(self, records: RequestedRecords) -> "Bound":
-        return Bound(self.fixed.other(records=records), self.path, self.root, self.loose)
+        return Bound(self.fixed.other(records=records), self.path, self.root, self.creation_only)
 
     def with_values(self, tree: VarTree, leaves: Leaves) -> tuple["Bound", Leaves]:
         structure = structure_of(tree)
         whole = tuple(below(self.path, name) for name in structure.names)
         root = intern_structure(whole) if self.path else structure
-        context = Bound(self.fixed.other(structure=structure), self.path, root, self.loose)
+        context = Bound(self.fixed.other(structure=structure), self.path, root, self.creation_only)
         return context, (*values_of(tree), *leaves[len(self.fixed.structure.names) :])
 
     def without_constraint(self) -> "Bound":
-        loose = None if self.loose is None else self.loose.inherited
-        return Bound(self.fixed, self.path, self.root, loose)
+        creation_only = None if self.creation_only is None else self.creation_only.inherited
+        return Bound(self.fixed, self.path, self.root, creation_only)
 
     # Variables.
 
@@ -340,9 +342,9 @@ class Bound:
         if unknown:
             raise ScopeError(
                 f"Which variables of the scope {self.path!r} are trainable, its values don't say. "
-                "A bound scope knows it of what was asked for through its root, outside transforms "
-                f"and without creators; here not of {listed(unknown)}. Take the names from the "
-                f"declaration: declared.trainable_variables({self.path!r})."
+                "A bound scope knows this of variables requested through its root, outside "
+                f"transforms and without creators; here not of {listed(unknown)}. Take them from "
+                f"the declaration: declared.trainable_variables({self.path!r})."
             )
         return tuple(inside(self.path, usage.trained()))
 
@@ -368,7 +370,7 @@ class Bound:
 
     def static(self) -> "Bound":
         """What crosses a transform's boundary."""
-        return self if self.loose is None else Bound(self.fixed, self.path, self.root)
+        return self if self.creation_only is None else Bound(self.fixed, self.path, self.root)
 
     def names(self) -> tuple[str, ...]:
         """The names of the leaves that are variables, which come first."""
@@ -431,7 +433,7 @@ def _check_lengths(
             else "Write the length with which the tree was made"
         )
         raise ShapeMismatchError(
-            f"The scope {scope!r} was asked for as a stack of {length}, but {len(uneven)} of its "
+            f"The scope {scope!r} was requested as a stack of {length}, but {len(uneven)} of its "
             f"{len(names)} variables don't have {length} slices along axis {axis}: {found}. {hint}."
         )
 
@@ -444,6 +446,6 @@ def _other_settings() -> str:
             "it with in_specs=(scope.specs(function, P()), ...), at declaration too."
         )
     return (
-        "The tree holds one and the code asks for the other; the tree may come from a model with "
+        "The tree holds one and the code requests the other; the tree may come from a model with "
         f"other settings. js.declare(model)(...).check(tree) lists all differences.{inside}"
     )

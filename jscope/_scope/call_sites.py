@@ -1,7 +1,7 @@
-"""Where in the user's code something was asked for, for error messages.
+"""Where in the user's code something was requested, for error messages.
 
-Every look-up of a variable notes its place, so a place is kept as code objects and
-instructions; finding the line waits until an error needs it.
+Every look-up of a variable records its call site, so a call site is kept as code objects and
+instructions; the line is computed when an error needs it.
 """
 
 import functools
@@ -53,8 +53,8 @@ def last_site(error: BaseException) -> str:
     return site_text(site)
 
 
-# JAX's functions as they appear on the stack while they trace a user's function. A name that
-# JAX changes costs a message its transform's name, and nothing else.
+# JAX's functions as they appear on the stack while they trace a user's function. If JAX
+# renames one, a message lacks the transform's name.
 _TRANSFORMS = {
     "associative_scan": "jax.lax.associative_scan",
     "checkpoint.<locals>.fun_remat": "jax.checkpoint",
@@ -113,7 +113,7 @@ _TAKING = frozenset(
 
 
 def in_transform() -> bool:
-    """Whether JAX runs the caller, as far as the call that takes what is assigned there."""
+    """Whether JAX runs the caller, up to the call that collects its assignments."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         owner = _owner(frame.f_globals.get("__name__", ""))

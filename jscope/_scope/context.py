@@ -1,13 +1,13 @@
-"""What a scope asks of its context, which is bound to values or declares.
+"""The interface of a scope's context, which is bound to values or declares.
 
-A context is the static part of a scope: where it is, and what holds there. `Bound` and `Declaring`
-implement all of `ScopeContext`, so nothing asks which of the two it has. Methods take the scope's
-leaves, which JAX sees, beside it.
+A context is the static part of a scope: its path, defaults and variables' names. `Bound` and
+`Declaring` implement all of `ScopeContext`, so callers never distinguish them. Methods take the
+scope's leaves, which JAX sees, beside it.
 
-A scope below a stack carries **words**, a ``uint32`` array of shape ``(*lengths, 2)`` with one
-leading axis for each stack that is not sliced yet. `jax.lax.scan` and `jax.vmap` slice it with
-the variables, so its rank tells whether they have. With random streams the words are those of
-the scope's path (`_keys`); else they are zeros and are not read.
+A scope below a stack carries a **name hash**, a ``uint32`` array of shape ``(*lengths, 2)`` with
+one leading axis for each stack that is not sliced yet. `jax.lax.scan` and `jax.vmap` slice it with
+the variables, so its rank shows whether they have. With random streams it is the hash of the
+scope's path (`_keys`); else it is zeros and is not read.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -30,7 +30,7 @@ Leaves: TypeAlias = tuple[Any, ...]
 
 
 class ScopeContext(Protocol):
-    """Where a scope is and what holds there.
+    """The path of a scope, its defaults and its variables' names.
 
     Attributes:
         path: The whole path; no result may depend on it.
@@ -86,22 +86,22 @@ class ScopeContext(Protocol):
     def is_foreign(self, other: "ScopeContext") -> str | None:
         """Why a scope can't be entered from here, in words, or None."""
 
-    # Variables. What is found has a shape and a dtype, those that the scope sees.
+    # Variables. A found variable has the shape and dtype that the scope sees.
 
     def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
-        """The request with the scope's defaults, and the default dtype if it isn't in there."""
+        """The request with the scope's defaults, and the default dtype if the request has none."""
 
     def find(self, name: str, whole: str, leaves: Leaves) -> Any:
-        """What there is under a name, or None."""
+        """The variable of a name, or None."""
 
     def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> Any:
         """A new variable, in the form of `find`; or the error that there is none."""
 
     def value(self, found: Any) -> Any:
-        """The value of what was found or created."""
+        """The value of a found or created variable."""
 
     def origin(self, found: Any) -> str:
-        """Where the shape and dtype of what was found come from, for an error."""
+        """Where the shape and dtype of a found variable come from, for an error."""
 
     def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
         """The value of a variable that exists."""
@@ -133,7 +133,7 @@ class ScopeContext(Protocol):
         """JAX's keys of the leaves."""
 
     def summary(self) -> str:
-        """What there is below, in words."""
+        """A summary of the variables below, for printing."""
 
 
 def unsliced(words: Any) -> int:
@@ -142,7 +142,7 @@ def unsliced(words: Any) -> int:
 
 
 def zero_words(words: Any, length: int) -> Array:
-    """Words that nobody reads, for a stack below a scope with these words, or with None."""
+    """A placeholder name hash, never read, for a stack in a scope with this hash, or with None."""
     lead = () if words is None else tuple(words.shape[:-1])
     # JAX's, not NumPy's: users may index the leaves of a stack with traced integers.
     return jnp.zeros((*lead, length, 2), jnp.uint32)
@@ -151,8 +151,8 @@ def zero_words(words: Any, length: int) -> Array:
 def not_sliced(scope: str, what: str) -> ScopeError:
     """Compose the error for using a stack as if it were one of its slices."""
     return ScopeError(
-        f"{what} was asked for in the scope {scope!r}, which is in a stack that is not sliced. "
-        "Pass the stack to a transform over its first axis, and ask in the body: "
+        f"{what} was requested in the scope {scope!r}, which is in a stack that is not sliced. "
+        "Pass the stack to a transform over its first axis, and request it in the body: "
         "jax.lax.scan(lambda x, layer: (block(layer, x), None), x, scope.stacked(name, length)), "
         "or jax.vmap(block, in_axes=(0, None))(scope.stacked(name, length), x). To read a whole "
         "stacked variable, write scope['name/of/variable'] in the scope around the stack."
@@ -162,7 +162,7 @@ def not_sliced(scope: str, what: str) -> ScopeError:
 def not_there(
     scope: str, name: str, below: Collection[str], everywhere: Collection[str]
 ) -> MissingVariableError:
-    """Compose what is missing; what is below the scope is the better hint, if there is any."""
+    """Compose the error for a missing variable; names below the scope come first as hints."""
     if any(known.startswith(name + "/") or known.endswith("/" + name) for known in below):
         return missing_variable(name, below, scope)
     return missing_variable(join(scope, name), everywhere)

@@ -1,17 +1,17 @@
 """The context of a declaring scope: it records what is requested, and answers with abstract values.
 
 Its static part is (run, path, stack, defaults). JAX's hash of a structure ignores static parts,
-so a few bits of their hash are spelled as empty children, ``None`` or ``()``; otherwise every
-path would fall in one bucket of JAX's caches. Defaults are compared by identity, since they may be
+so a few bits of their hash are encoded as empty children, ``None`` or ``()``; otherwise every
+path would share one bucket of JAX's caches. Defaults are compared by identity, since they may be
 arrays. Scopes find the run's `Recorder` through a `Run`, which refers to it weakly, so that a
 scope, or a JAX cache that keeps a scope's structure, keeps no model alive; a scope that outlives
-its run finds nothing, and says so.
+its run raises an error.
 
-The only leaf of a declaring scope is its words, in a stack: what `jax.lax.scan` and `jax.vmap`
-slice. It has no variables as leaves; code that looks at them uses trees, or `Scope.specs`. A slice
+The only leaf of a declaring scope is its name hash, in a stack: `jax.lax.scan` and `jax.vmap`
+slice it. It has no variables as leaves; code that needs them uses trees, or `Scope.specs`. A slice
 of a stack lacks the leading dimensions that are the lengths of its stacks.
 
-Inside `jax.shard_map` shapes are those of one shard. What the transform's specs say of a declaring
+Inside `jax.shard_map` shapes are those of one shard. The transform's specs of a declaring
 scope's variables can't be known; `Scope.specs` records it. Where it was not recorded, variables are
 taken to be replicated, as with ``P()``; if they are not, applying the model finds other shapes than
 were declared.
@@ -52,7 +52,7 @@ from .getters import Creator, CustomGetter, composed, path_for
 from .usage import RequestedRecords, Usage
 
 
-class ToldSpecs(NamedTuple):
+class RecordedSpecs(NamedTuple):
     """How a scope is sharded where it is passed to a transform.
 
     ``function`` takes the names of variables relative to ``scope``, and their shapes behind
@@ -83,12 +83,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self._told: dict[str, ToldSpecs] = {}
-        # Reentrant: what creates a variable may be the user's function, which may ask for another.
+        self._specs: dict[str, RecordedSpecs] = {}
+        # Reentrant: a user's creator, which runs while it is held, may request another variable.
         self._lock = threading.RLock()
 
     def create(self, name: str, site: Site, spec: Callable[[], VariableSpec]) -> "Entry":
-        """A variable's entry, which is new unless another thread was faster."""
+        """A variable's entry: a new one, or the one that another thread has just added."""
         with self._lock:
             if name not in self.entries:
                 self.entries[name] = Entry(spec(), site)
@@ -104,29 +104,29 @@ class Recorder:
 
     def accepted(self, name: str, initializer: object) -> Any:
         """The initializer of a new variable, if it can wait until the trace is over."""
-        if callable(initializer):  # a traced initial value has an error of its own
+        if callable(initializer):  # a traced initial value has its own error
             check_untraced(name, initializer)
         return initializer
 
     def draw(self, scope: str, stream: str, name: str | None) -> Array:
-        """A random key: an abstract one, whatever streams there will be."""
+        """An abstract random key, of any stream."""
         return jax.random.key(0)
 
-    def tell_specs(self, told: "ToldSpecs") -> None:
+    def record_specs(self, specs: "RecordedSpecs") -> None:
         """Record how the variables below a scope are sharded where it is passed to a transform."""
-        self._told[told.scope] = told
+        self._specs[specs.scope] = specs
 
-    def specs_told(self, name: str) -> "ToldSpecs | None":
-        """What was told of the innermost scope around a variable of which anything was told."""
+    def specs_of(self, name: str) -> "RecordedSpecs | None":
+        """The recorded specs of the innermost scope around a variable that has any."""
         scope = name
         while scope:
             scope = scope.rpartition("/")[0]
-            if scope in self._told:
-                return self._told[scope]
+            if scope in self._specs:
+                return self._specs[scope]
         return None
 
     def created(self, name: str) -> VariableSpec | None:
-        """The variable's facts, if it has been created; doesn't count as asking for it."""
+        """The variable's facts, if it has been created; doesn't count as a request."""
         entry = self.entries.get(name)
         return None if entry is None else entry.spec
 
@@ -135,7 +135,7 @@ class Recorder:
         return {name: entry.spec for name, entry in self.entries.items()}
 
     def times(self) -> dict[str, int]:
-        """How often each variable was asked for."""
+        """How often each variable was requested."""
         return {name: entry.uses for name, entry in self.entries.items()}
 
 
@@ -148,7 +148,7 @@ class Run:
         self._recorder = weakref.ref(recorder)
 
     def recorder(self, path: str) -> Recorder:
-        """The recorder, or an error that the run is over; ``path`` is the asking scope's."""
+        """The recorder, or an error that the run is over; ``path`` is the requesting scope's."""
         recorder = self._recorder()
         if recorder is None:
             raise ScopeError(
@@ -159,11 +159,11 @@ class Run:
         return recorder
 
 
-# What one scope sees of a variable.
+# A variable as one scope sees it.
 
 
 def slice_of(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruct:
-    """What a slice of these stacks sees of a variable.
+    """A variable as a slice of these stacks sees it.
 
     Raises:
         ShapeMismatchError: If the variable doesn't begin with the stacks' lengths.
@@ -171,9 +171,9 @@ def slice_of(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruc
     lengths = tuple(length for _, length in stack)
     if spec.shape[: len(lengths)] != lengths:
         raise ShapeMismatchError(
-            f"Variable {name} has shape {spec.shape}, but is asked for in a slice of "
+            f"Variable {name} has shape {spec.shape}, but is requested in a slice of "
             + " in ".join(f"the stack {scope!r} of {length}" for scope, length in stack[::-1])
-            + ". All that is asked for in a stack has its length as the first dimension."
+            + ". Every variable of a stack has its length as the first dimension."
         )
     return jax.ShapeDtypeStruct(spec.shape[len(lengths) :], spec.dtype)
 
@@ -181,7 +181,7 @@ def slice_of(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruc
 def seen_in_shard(
     name: str, whole: jax.ShapeDtypeStruct, recorder: Recorder
 ) -> jax.ShapeDtypeStruct:
-    """What one shard sees of a variable inside `jax.shard_map`; elsewhere all of it."""
+    """A variable as one shard sees it inside `jax.shard_map`; elsewhere all of it."""
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.manual_axes:
         return whole
@@ -191,7 +191,7 @@ def seen_in_shard(
         i = uneven[0]
         raise ShapeMismatchError(
             f"Variable {name!r} of shape {whole.shape} can't be cut into {shards[i]} shards along "
-            f"axis {i}: {whole.shape[i]} / {shards[i]} is no integer."
+            f"axis {i}: {whole.shape[i]} / {shards[i]} is not an integer."
         )
     shape = tuple(size // n for size, n in zip(whole.shape, shards, strict=True))
     return jax.ShapeDtypeStruct(shape, whole.dtype)
@@ -203,17 +203,17 @@ def shape_of_all_shards(
     """The shape of a variable that is created inside `jax.shard_map`, from that of one shard.
 
     Raises:
-        ShapeMismatchError: If the variable's sharding was said, but not that of its scope.
+        ShapeMismatchError: If the variable's sharding was given, but not that of its scope.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.manual_axes:
         return tuple(one.shape)
-    if recorder.specs_told(name) is None and any(_manual(part, mesh) for part in sharding or ()):
+    if recorder.specs_of(name) is None and any(_manual(part, mesh) for part in sharding or ()):
         raise ShapeMismatchError(
             f"Variable {name!r} with sharding={sharding} is created inside jax.shard_map over "
             f"{mesh.manual_axes}, where {one.shape} may be the shape of one shard or of all. Pass "
             "the scope with in_specs=(scope.specs(lambda name, value: spec, PartitionSpec()), ...),"
-            " which says so at declaration and at application; or create the variable outside."
+            " which gives the sharding to both runs of the model; or create the variable outside."
         )
     shards = _shards(name, one, recorder, mesh)
     return tuple(size * n for size, n in zip(one.shape, shards, strict=True))
@@ -222,13 +222,13 @@ def shape_of_all_shards(
 def _shards(
     name: str, value: jax.ShapeDtypeStruct, recorder: Recorder, mesh: Any
 ) -> tuple[int, ...]:
-    """Along each axis, the number of shards that `Scope.specs` told; 1 where it didn't."""
-    told = recorder.specs_told(name)
-    if told is None:
+    """Along each axis, the number of shards that `Scope.specs` recorded; 1 by default."""
+    specs = recorder.specs_of(name)
+    if specs is None:
         return (1,) * len(value.shape)
-    whole = jax.ShapeDtypeStruct((*told.lengths, *value.shape), value.dtype)
-    spec = tuple(told.function(name[len(told.scope) + 1 :] if told.scope else name, whole))
-    of_stack, of_slice = spec[: len(told.lengths)], spec[len(told.lengths) :]
+    whole = jax.ShapeDtypeStruct((*specs.lengths, *value.shape), value.dtype)
+    spec = tuple(specs.function(name[len(specs.scope) + 1 :] if specs.scope else name, whole))
+    of_stack, of_slice = spec[: len(specs.lengths)], spec[len(specs.lengths) :]
     if len(of_slice) > len(value.shape) or any(_manual(part, mesh) for part in of_stack):
         raise ShapeMismatchError(
             f"scope.specs gives {spec} for variable {name!r} of shape {whole.shape}: it must have "
@@ -272,7 +272,7 @@ def create(
     def make(name: str, **arguments: Any) -> VariableSpec:
         if name != whole:
             raise GetterError(
-                f"The creator of variable {whole!r} wants to create {name!r}. A creator can't "
+                f"The creator of variable {whole!r} requested the name {name!r}. A creator can't "
                 "change a name, since look-ups don't run it; a custom getter can."
             )
         return _spec(whole, VariableRequest(request.name, **arguments), stack, recorder)
@@ -345,7 +345,7 @@ def _like_source(
     stack: Stack,
     recorder: Recorder,
 ) -> tuple[Any, Any]:
-    """The shape and dtype of a variable that starts as another one, where not said."""
+    """The shape and dtype of a variable that starts as another one, where not given."""
     for name in outward(whole, initializer.name):
         source = recorder.created(name)
         if source is not None:
@@ -356,7 +356,7 @@ def _like_source(
                 like.shape if shape is None else shape,
                 like.dtype if dtype is None else dtype,
             )
-    return shape, dtype  # created later, so it must be said
+    return shape, dtype  # created later, so it must be given
 
 
 # The context.
@@ -388,7 +388,7 @@ _HALVES = [tuple(None if n >> i & 1 else () for i in range(_HALF)) for n in rang
 class Declaring:
     """The context of a declaring scope; see the top of this file."""
 
-    loose = None  # nothing stays behind at a transform's boundary
+    creation_only = None  # all defaults cross a transform's boundary
     second_use = "A loop over layers needs a scope for each: scope / f'layer_{i}'."
 
     __slots__ = ("bits", "defaults", "path", "records", "run", "stack")
@@ -532,7 +532,7 @@ class Declaring:
     def _seen(
         self, whole: str, spec: VariableSpec, stack: Stack, recorder: Recorder
     ) -> jax.ShapeDtypeStruct:
-        """What a slice of these stacks, and inside `jax.shard_map` a shard, sees of a variable."""
+        """A variable as a slice of these stacks, and inside `jax.shard_map` a shard, sees it."""
         if stack:
             whole_slice = slice_of(whole, spec, stack)
         else:
@@ -587,7 +587,7 @@ class Declaring:
 
     def with_leaves(self, function: Any, rest: Any, leaves: Leaves) -> Leaves:
         lengths = tuple(self._words(leaves).shape[:-1]) if self.stack else ()
-        self.run.recorder(self.path).tell_specs(ToldSpecs(self.path, lengths, function))
+        self.run.recorder(self.path).record_specs(RecordedSpecs(self.path, lengths, function))
         return self.bits + (rest,) * (len(leaves) - _HASH_BITS)
 
     def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:

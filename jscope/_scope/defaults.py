@@ -1,12 +1,12 @@
-"""What a scope gives to the variables asked for in it: the arguments of `variable_scope`.
+"""What a scope gives to the variables requested in it: the arguments of `variable_scope`.
 
-A default that is None is inherited, and can't be unset; `js.no_regularizer` stops a regularizer.
+A default of None is inherited, and can't be unset; `js.no_regularizer` stops a regularizer.
 True and `AUTO_REUSE` can't be undone, each can be replaced by the other. Custom getters and
-creators compose. A constraint is for what is asked for in this very scope, not below it: TF1
-hands on all others, but not the constraint, and a model that is ported keeps its meaning.
+creators compose. A constraint is for variables requested in this scope itself, not below it, as in
+TF1, where all other defaults are inherited.
 
-Only reuse, dtype and getters can change what a look-up gives. The rest is `loose`: a bound scope
-has it for whoever reads it, and loses it at a transform's boundary.
+Only reuse, dtype and getters can change what a look-up gives. The others are creation-only: a
+bound scope keeps them as attributes, and loses them at a transform's boundary.
 """
 
 import functools
@@ -34,7 +34,7 @@ class Defaults:
     partitioner: Partitioner | None = None
     dtype: Any = None
     getters: tuple[CustomGetter, ...] = ()  # outermost first
-    getters_from: str | None = None  # declaring: the scope from which they are told names
+    getters_from: str | None = None  # declaring: the scope to which their names are relative
     creators: tuple[Creator, ...] = ()  # outermost first
     constraint: Constraint | None = None
 
@@ -58,7 +58,7 @@ class Defaults:
         return every if any(map(reads_names, self.getters)) else by_value(every)
 
     def fill(self, request: VariableRequest) -> VariableRequest:
-        """A request with these where nothing was given; reuse apart."""
+        """A request with these where nothing was given, except reuse."""
         if request.is_filled or self.are_none:
             return request
 
@@ -100,13 +100,13 @@ def read(
     dtype: object,
     constraint: object,
 ) -> dict[str, Any]:
-    """The arguments of a `variable_scope`: those that are said, checked.
+    """The arguments of a `variable_scope`: those that are given, checked.
 
     Args:
         scope: The scope that is entered, for messages.
         others: As of `Scope.variable_scope`.
     """
-    # By identity: 1 and numpy.True_ equal True, but are not it where reuse is looked at.
+    # By identity: 1 and numpy.True_ equal True, but the checks of reuse compare identity.
     if not (reuse is None or reuse is False or reuse is True or reuse is AUTO_REUSE):
         raise ValueError(
             f"The reuse parameter must be True or False or None or js.AUTO_REUSE, got {reuse!r}."
@@ -117,14 +117,14 @@ def read(
         raise ConstraintError(
             f"The `constraint` argument must be a callable f(value) -> value, got {constraint!r}."
         )
-    said: dict[str, Any] = {
+    given: dict[str, Any] = {
         "reuse": reuse or None,
         "initializer": initializer,
         "regularizer": regularizer,
         "partitioner": partitioner,
         "constraint": constraint,
     }
-    changes = {key: value for key, value in said.items() if value is not None}
+    changes = {key: value for key, value in given.items() if value is not None}
     if custom_getter is not None:
         changes["getters"] = (check_getter(custom_getter),)
     if dtype is not None:

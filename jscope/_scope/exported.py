@@ -1,6 +1,6 @@
 """The static part of a scope as bytes: how `jax.export` writes functions that take scopes.
 
-Such a function is of JAX alone where it is read: it was traced, and needs no model. So the bytes
+Such a function was traced, so reading it needs JAX alone and no model. The bytes
 hold what makes two scopes equal, by which JAX compares arguments with those of the export: JSON
 of the names, the streams, reuse and dtype; and the path, for messages.
 """
@@ -23,7 +23,7 @@ def to_bytes(context: Bound | Declaring) -> bytes:
     """The context of a bound scope.
 
     Raises:
-        ScopeError: If it holds functions, or declares.
+        ScopeError: If it holds functions, or is declaring.
     """
     if not isinstance(context, Bound):
         raise ScopeError(

@@ -1,18 +1,18 @@
-"""Custom getters and creators: functions of the user's between a request and its variable.
+"""Custom getters and creators: the user's functions between a request and its variable.
 
 A **getter**, ``f(getter, name, **arguments)``, stands between each `get_variable` and its result,
-at declaration and at application alike: it may ask for other variables, and return any value.
+at declaration and at application alike: it may request other variables, and return any value.
 A **creator**, ``f(next_creator, **arguments)``, stands between a request and the creation of a
 variable, so it runs only where a model is declared.
 
 Both compose, the inner scope's first. Getters can change a look-up, so they are part of what JAX
 compares of a scope: by identity, bound methods by their object and function, `functools.partial`
-by its function and arguments. A lambda made in each call is another getter each time, and traces
-anew; one at module level isn't.
+by its function and arguments. A lambda made in each call is another getter each time, and causes
+a new trace; one at module level isn't.
 
-A getter can read names. So a scope with getters is compared by its path, too, and equal blocks are
-traced once each; unless its getters are all marked by `by_value`, which get no more of a name than
-the body of a block knows.
+A getter can read names. So a scope with getters is also compared by its path, and equal blocks are
+traced once each; unless all its getters are marked by `by_value`: these get names relative to the
+requesting scope.
 """
 
 import enum
@@ -32,7 +32,7 @@ def check_getter(getter: Any) -> CustomGetter:
     """The getter, if it can be called.
 
     Raises:
-        GetterError: In TF's words.
+        GetterError: With TF's text.
     """
     if not callable(getter):
         raise GetterError(
@@ -43,7 +43,7 @@ def check_getter(getter: Any) -> CustomGetter:
 
 
 class _ByValue:
-    """What `by_value` makes."""
+    """The result of `by_value`."""
 
     __slots__ = ("getter",)
 
@@ -58,11 +58,11 @@ class _ByValue:
 
 
 def by_value(getter: CustomGetter, /) -> CustomGetter:
-    """Mark a custom getter to which only the variable's value matters, not where it is.
+    """Mark a custom getter that depends on the variable's value only, not on its path.
 
-    Such are casts, noise, and a stop-gradient of all variables. It gets names relative to the
+    Examples are casts, noise, and a stop-gradient of all variables. It gets names relative to the
     scope that requests the variable: ``"w"``, where other getters of scopes get ``"layer_3/w"``.
-    So nothing that it can read differs between equal blocks, and JAX traces them once:
+    So its arguments are the same in equal blocks, and JAX traces them once:
 
     >>> @js.by_value
     ... def bfloat16(getter, name, **arguments):
@@ -91,19 +91,19 @@ def reads_names(getter: CustomGetter) -> bool:
 
 
 def path_for(added: Iterable[CustomGetter], path: str | None, known: str | None) -> str | None:
-    """The path by which the getters of a scope know it, when it gets more of them.
+    """The path by which the getters of a scope know it, after more getters are added.
 
     Args:
         added: The new ones.
         path: By which these know it: from the root, or, if they are given in the body of a
-            transform, from its boundary, since the body knows no more.
+            transform, from its boundary.
         known: By which those that it had know it, or None if none of them reads names.
     """
     return path if known is None and any(map(reads_names, added)) else known
 
 
 def identities(getters: Iterable[CustomGetter]) -> tuple[Hashable, ...]:
-    """What getters are compared by."""
+    """The identity by which getters are compared."""
     return tuple(map(_identity, getters))
 
 
@@ -178,17 +178,17 @@ def _with_name(
 
 
 def relative(scope: str, name: Any) -> str:
-    """A name that a getter asks for, relative to the scope where it was called.
+    """A name that a getter requests, relative to the scope where it was called.
 
     Raises:
-        ScopeError: If it isn't below the scope, which has no values from elsewhere.
+        ScopeError: If it isn't below the scope, which has no values from outside.
     """
     if not scope:
         return name  # type: ignore[no-any-return]  # which get_variable checks
     if not (isinstance(name, str) and name.startswith(scope + "/")):
         raise ScopeError(
-            f"A custom getter that was called in the scope {scope!r} asked for {name!r}, which is "
-            f"not below. A scope has only the variables below it: ask for {scope + '/...'!r}, or "
+            f"A custom getter that was called in the scope {scope!r} requested {name!r}, which is "
+            f"not below. A scope has only the variables below it: request {scope + '/...'!r}, or "
             "read the variable outside and pass its value."
         )
     return name[len(scope) + 1 :]

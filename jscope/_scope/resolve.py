@@ -6,7 +6,7 @@
 | True | shared | error |
 | `AUTO_REUSE` | shared | created, while declaring |
 
-The same steps in the same order while declaring and while applying; what differs is in the context.
+Declaring and applying take the same steps in the same order; the context has what differs.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from .usage import Usage
 def resolve(context: ScopeContext, leaves: Leaves, request: VariableRequest, usage: Usage) -> Any:
     """The value of the variable that is requested; while declaring, it is created.
 
-    A request that fails leaves nothing behind in the usage, so that a corrected one isn't a second
+    A request that fails is removed from the usage tracker, so that a corrected one isn't a second
     use.
 
     Raises:
@@ -56,5 +56,5 @@ def _exists_already(name: str, first: Site, second: Site, hint: str) -> Variable
     return VariableExistsError(
         f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
         f"reuse=js.AUTO_REUSE in variable_scope, or scope.shared(...)? {hint}\n"
-        f"Originally defined at:\n{site_text(first)}\nAsked for again at:\n{site_text(second)}"
+        f"Originally defined at:\n{site_text(first)}\nRequested again at:\n{site_text(second)}"
     )

@@ -1,20 +1,19 @@
 """Scope: a cursor into a tree of variables, given to a model as its first argument.
 
 A scope is **bound** to values, or **declaring**. Bound, it looks variables up and never
-creates any. Declaring, it records what is requested and answers with abstract values. A
-model cannot tell the two apart, and needn't.
+creates any. Declaring, it records requests and returns abstract values. The model is the same
+for both.
 
 A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoint`,
-`jax.lax.scan`, ... take it as an argument. What makes that right:
+`jax.lax.scan`, ... take it as an argument. Rules that this relies on:
 
-1. **The static part is the context**, `Bound` or `Declaring`; each file says what is in it.
+1. **The static part is the context**, `Bound` or `Declaring`; each file documents its fields.
    Nothing in a static part may hold an array, which would go stale.
-2. **The leaves are the variables' values**, then words and random keys if there are any.
-3. **The usage tracker is not part of the pytree.** What was requested, drawn, assigned and
-   recorded is known along ``/`` and forgotten at a transform's boundary (`_scope.usage`); but that
-   records are requested is known behind it.
-4. **Unflattening stores what it is given and looks at nothing**: JAX passes sentinels.
-   Flattening computes nothing.
+2. **The leaves are the variables' values**, then a name hash and random keys if there are any.
+3. **The usage tracker is not part of the pytree.** It is shared along ``/`` and dropped
+   at a transform's boundary (`_scope.usage`); only the request for records crosses it.
+4. **Unflattening stores its arguments unchecked**: JAX passes sentinels. Flattening computes
+   nothing.
 """
 
 import inspect
@@ -66,10 +65,10 @@ def _of_local_variables(get_variable: Callable[P, Array]) -> Callable[P, Array]:
     signature = inspect.signature(get_variable)
 
     def get_local_variable(*args: P.args, **kwargs: P.kwargs) -> Array:
-        """`get_variable` of what is not part of the model, such as a metric's counter.
+        """`get_variable` of a variable that is not part of the model, such as a metric's counter.
 
         It is in the collection ``"local_variables"`` instead of ``"variables"``, and never
-        trainable, whatever is passed. All arguments are those of `get_variable`.
+        trainable, also if ``trainable=True`` is passed. All arguments are those of `get_variable`.
 
         Source: ``tf.get_local_variable``.
         """
@@ -103,7 +102,7 @@ class Scope:
         tree: A tree of variables, or another mapping of names to values.
         more: Further trees, such as the state beside the parameters; all names must differ.
         rngs: The root keys of random streams: a mapping such as ``{"dropout": key}``, or one
-            key for whatever stream is asked for.
+            key for all streams.
 
     **Exported functions.** `jax.export` writes functions that take scopes, except scopes with
     custom getters. To read one in another process, use ``js.Scope`` there once before
@@ -137,9 +136,9 @@ class Scope:
     def name(self) -> str:
         """The path from the root scope, or from the last transform's boundary; ``""`` there.
 
-        The same while declaring as while applying. Behind a boundary nothing tells where the scope
-        hangs: JAX traces a body once for all scopes of equal structure. What `jax.tree.map` and
-        other pytree functions rebuild has passed a boundary, too.
+        The same while declaring as while applying. Behind a boundary the scope's path
+        from the root is unknown: JAX traces a body once for all scopes of equal structure. A scope
+        that `jax.tree.map` or another pytree function rebuilt has passed a boundary, too.
         """
         usage = self._usage
         if usage is None:
@@ -155,8 +154,8 @@ class Scope:
         """
         return self._context.path
 
-    # What `variable_scope` said. Behind a transform's boundary a bound scope has lost what can't
-    # change a look-up: initializer, regularizer, partitioner and constraint are None there.
+    # The defaults of `variable_scope`. Behind a transform's boundary a bound scope has lost those
+    # that are creation-only: initializer, regularizer, partitioner and constraint are None there.
 
     @property
     def reuse(self) -> Reuse:
@@ -186,7 +185,7 @@ class Scope:
 
     @property
     def constraint(self) -> Constraint | None:
-        """The constraint of what is asked for in this very scope, or None."""
+        """The constraint of variables requested in this scope itself, or None."""
         return self._context.defaults.constraint
 
     @property
@@ -278,12 +277,12 @@ class Scope:
 
         Args:
             name_or_scope: A name, relative to this scope; or a scope, which is entered where it
-                is: its name, reuse and defaults are its own, whatever this scope's are.
+                is: its name, reuse and defaults are its own, not this scope's.
             default_name: The name if ``name_or_scope`` is None, made unique: ``d``, ``d_1``, ...
-                TF's rules of counting: `_names.unique`.
+                TF's rules for counting: `_names.unique`.
             initializer: Default for `get_variable`.
             regularizer: Default for `get_variable`; `js.no_regularizer` stops inheritance.
-            partitioner: ``f(name, shape, dtype) -> PartitionSpec``, asked for each variable
+            partitioner: ``f(name, shape, dtype) -> PartitionSpec``, called for each variable
                 that is created without ``sharding``; see `js.sharding`.
             custom_getter: ``f(getter, name, **arguments)``, called in place of each
                 `get_variable`, at declaration and at application. ``getter(name, **arguments)``
@@ -295,17 +294,17 @@ class Scope:
             reuse: True: variables must exist; `AUTO_REUSE`: get or create. Inherited, it
                 can't be undone: False means the same as None.
             dtype: Default for `get_variable`.
-            constraint: Default for `get_variable` in this very scope; it is not inherited.
+            constraint: Default for `get_variable` in this scope itself; it is not inherited.
             values: With ``caching_device``, ``use_resource`` and ``auxiliary_name_scope``:
-                TF1's; an error says what takes their context.
+                TF1's; an error names what replaces them.
 
         Raises:
             TypeError: If neither a name nor a scope is given.
             ScopeError: If the scope is another tree's or another declaration's; if ``reuse`` is
-                given with a default name alone; or if a default name is asked for in a
+                given with a default name alone; or if a default name is requested in a
                 transform.
             VariableNameError: If the name isn't legal.
-            ValueError, DtypeMismatchError, ConstraintError, GetterError: If a default is none.
+            ValueError, DtypeMismatchError, ConstraintError, GetterError: If a default is invalid.
 
         Source: ``tf.variable_scope``, its arguments in its order. Differences: a scope is a
             value and nothing is entered; names can't be empty; a partitioner gives how a variable
@@ -370,7 +369,7 @@ class Scope:
         check(default_name)
         if not self._begun().runs_once():
             raise ScopeError(
-                f"The default name {default_name!r} was asked for in the scope {self._path!r} "
+                f"The default name {default_name!r} was requested in the scope {self._path!r} "
                 f"{elsewhere()}. JAX may run a body once for two calls, which would "
                 "then share what should get a name of its own. Write scope.variable_scope("
                 f"{default_name!r}), or enter the scope outside and pass it to the transform."
@@ -389,10 +388,10 @@ class Scope:
         return self._at(context, self._leaves, self._begun(), self._openings())
 
     def variable_creator_scope(self, variable_creator: Creator) -> Self:
-        """This scope, in which new variables are made by a function of yours.
+        """This scope, in which your function makes new variables.
 
-        Creators run only where a model is declared, so they can decide how a variable begins and
-        what is declared of it, but not what a look-up gives; for that, there are custom getters.
+        Creators run only where a model is declared, so they can change the initial value and
+        what is declared of a variable, but not the result of a look-up; custom getters can.
 
         >>> def frozen(next_creator, **arguments):
         ...     return next_creator(**arguments | {"trainable": False})
@@ -404,11 +403,11 @@ class Scope:
                 ``name``, the whole one, ``shape``, ``dtype``, ``initializer``, ``regularizer``,
                 ``trainable``, ``collections``, ``partitioner``, ``constraint`` and ``sharding``,
                 the scope's defaults included. ``next_creator(**arguments)`` is that of the scope
-                around, or makes the variable. What `get_variable` named, it may not change.
+                around, or makes the variable. It may not change what `get_variable` specified.
 
         Raises:
             GetterError: If it isn't callable; and when a variable is created, if it gives no
-                `VariableSpec`, or wants another name.
+                `VariableSpec`, or requests another name.
 
         Source: ``tf.variable_creator_scope``. Differences: the value begins with
             ``initializer`` and ``shape``, where TF has ``initial_value``; a spec is returned,
@@ -423,7 +422,7 @@ class Scope:
         return self._at(context, self._leaves, self._begun(), self._openings())
 
     def shared(self, name: str) -> Self:
-        """The scope ``name`` below this one, in which asking twice means sharing.
+        """The scope ``name`` below this one, in which a second request shares the variable.
 
         Short for ``variable_scope(name, reuse=AUTO_REUSE)``.
         """
@@ -498,27 +497,27 @@ class Scope:
             shape: The variable's shape; left out if ``initializer`` is a value. While
                 applying a model, or sharing, None fits any shape, and a None in it any dimension.
             dtype: The variable's dtype. Default: the value's if ``initializer`` is one, else the
-                scope's, or float32. While applying a model, or sharing, a dtype that nobody
-                named isn't checked.
+                scope's, or float32. While applying a model, or sharing, a dtype that is
+                not given isn't checked.
             initializer: ``f(key, shape, dtype) -> array``; or the initial value itself, or a
                 function of no arguments that gives it. Default: the scope's, or Glorot uniform
                 for floats and zeros for integers and bools.
             regularizer: ``f(value) -> scalar`` for `Declaration.regularization_loss`.
                 Default: the scope's.
-            trainable: Whether an optimizer should update it. Default: True, as in TF1, whatever the
-                dtype: say False for a counter.
+            trainable: Whether an optimizer should update it. Default: True, as in TF1, for any
+                dtype: pass False for a counter.
             collections: The keys under which `Declaration.collection` finds it. Default:
                 ``["variables"]``. A trainable variable is in ``"trainable_variables"`` too.
-            partitioner: ``f(name, shape, dtype) -> PartitionSpec``, asked if ``sharding`` is not
-                said. Default: the scope's.
+            partitioner: ``f(name, shape, dtype) -> PartitionSpec``, called if ``sharding`` is not
+                given. Default: the scope's.
             validate_shape: Whether the shape is compared with that of a variable that exists.
             custom_getter: Stands between this request and its result, in place of the scope's;
                 see `variable_scope`. It gets `Scope.name` and ``name`` in one: the name relative
                 to the last transform's boundary.
             constraint: ``f(value) -> value`` for `Declaration.apply_constraints`. Default: that
-                of this very scope.
+                of this scope itself.
             caching_device: With ``use_resource``, ``synchronization`` and ``aggregation``: TF1's;
-                an error says what takes their context.
+                an error names what replaces them.
             sharding: How `Declaration.init` shards it over a mesh. Not TF1's.
 
         Returns:
@@ -527,7 +526,7 @@ class Scope:
 
         Raises:
             MissingVariableError: If it doesn't exist: in a bound scope, or with ``reuse=True``.
-            VariableExistsError: If it was asked for already, and sharing was not said.
+            VariableExistsError: If it was requested already, and sharing was not requested.
             ShapeMismatchError: If it has another shape.
             DtypeMismatchError: If it has another dtype than was named.
             InitializerError: If the initial value doesn't fit.
@@ -579,7 +578,7 @@ class Scope:
         value: Array = resolve(self._context, self._leaves, request, usage)
         if usage.updates is not None:
             value = self._written(request.name, value)
-        # Asked here, on the way of every look-up: the call would cost more than the question.
+        # Inlined, since every look-up passes here: a call would cost more than the check.
         return jax_value(value) if isinstance(value, NUMPY_TYPES) else value
 
     def _through(
@@ -610,7 +609,7 @@ class Scope:
         *,
         sharding: PartitionSpec | None = None,
     ) -> Array:
-        """What custom getters end in: a variable of this scope, the scope's defaults apart."""
+        """The innermost getter: a variable of this scope, without the scope's defaults."""
         if not (caching_device is use_resource is synchronization is aggregation is None):
             raise refused(
                 f"getter({name!r})",
@@ -656,8 +655,8 @@ class Scope:
         """Those of `variables` that are trainable, in order of creation.
 
         Raises:
-            ScopeError: If a bound scope doesn't know: values don't say which of them are
-                trainable. It knows it of what was asked for through its root scope, so all below
+            ScopeError: If a bound scope doesn't know: values don't record which of them are
+                trainable. It knows this of variables requested through its root scope, so all below
                 must have been. `Declaration.trainable_variables` always knows.
 
         Source: ``tf.VariableScope.trainable_variables``.
@@ -673,7 +672,7 @@ class Scope:
     def rng(self, stream: str, name: str | None = None) -> Array:
         """A random key: the stream's root key, folded with this scope's path.
 
-        The key is ``fold_in(fold_in(root, w0), w1)``, where ``(w0, w1)`` are the words of the
+        The key is ``fold_in(fold_in(root, w0), w1)``, where ``(w0, w1)`` is the hash of the
         name ``<scope>/rng:<stream>``, or ``<scope>/rng:<stream>/<name>`` (`docs/design.md`,
         "Keys"). So it is the same under any transform, in a stack or an unrolled loop.
 
@@ -682,11 +681,11 @@ class Scope:
 
         Args:
             stream: Which stream, such as ``"dropout"``.
-            name: Tells several draws from one stream in one scope apart. In loops over time,
+            name: Distinguishes several draws from one stream in one scope. In loops over time,
                 draw from `fold` instead.
 
         Returns:
-            A key of the root key's kind; while declaring, an abstract one, whatever the stream.
+            A key of the root key's kind; while declaring, an abstract one.
 
         Raises:
             MissingStreamError: If the scope has no such stream.
@@ -738,7 +737,7 @@ class Scope:
         context, leaves = self._context.folded(integer, self._leaves)
         return self._at(context, leaves, self._begun().folded(concrete), self._openings())
 
-    # What a model writes: TF1's operations on variables, and records. Each operation checks and
+    # Writes of a model: TF1's operations on variables, and records. Each operation checks and
     # computes like the function of the same name in `_ops`, on one variable, returns the new value,
     # and enters it in the ledger of `js.with_updates`.
 
@@ -892,13 +891,13 @@ class Scope:
         ...     return block(inner.with_values(tree), x)
 
         Args:
-            tree: Values by names relative to this scope. While declaring they are ignored: what
-                the scope is used for is declared as ever.
+            tree: Values by names relative to this scope. While declaring they are ignored:
+                variables are declared as usual.
 
         Returns:
-            A scope at the same context, with the same defaults and random keys, in which nothing
-            was requested or drawn so far. What is assigned or recorded in it has its own
-            `js.with_updates` and `js.with_records`: those around don't see it.
+            A scope of the same path, defaults and random keys, in which nothing
+            was requested or drawn so far. Assignments and records in it belong to
+            `js.with_updates` and `js.with_records` inside: those around don't get them.
 
         Raises:
             TypeError: If ``tree`` is not a mapping.
@@ -913,7 +912,7 @@ class Scope:
         return from_flat({name: self._written(name, value) for name, value in values})
 
     def _requesting(self) -> Bound | Declaring:
-        """The context, which knows where it leaves its usage that records are requested."""
+        """The context; where it leaves its usage tracker, it has the request for records."""
         ledger = None if self._usage is None else self._usage.open_records()
         if ledger is None:
             return self._context
@@ -923,8 +922,8 @@ class Scope:
         """Specs in the shape of this scope: an ``in_specs`` of `jax.shard_map`, an ``in_axes``.
 
         A bound scope has its variables as leaves, a declaring one has not; this fits both. It
-        also tells a declaration how variables that are created inside `jax.shard_map`, where
-        shapes are those of one shard, are sharded.
+        also records, for a declaration, the sharding of variables that are created inside
+        `jax.shard_map`, where shapes are those of one shard.
 
         Args:
             function: ``f(name, value)`` gives the spec of a variable; the name is relative to
@@ -942,7 +941,7 @@ class Scope:
         return self._at(self._context, self._leaves, self._begun(), self._openings())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        del memo  # what a scope refers to is immutable, or shared among scopes on purpose
+        del memo  # all that a scope refers to is immutable, or shared among scopes on purpose
         return self.__copy__()
 
     def __reduce__(self) -> NoReturn:
@@ -994,7 +993,7 @@ def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> Sc
 
 
 def declaring_scope(recorder: Recorder) -> Scope:
-    """The root scope of a declaration, which takes assignments and forgets them."""
+    """The root scope of a declaration, which accepts assignments and discards them."""
     context, leaves = declaring_root(recorder)
     return with_ledgers(_make(context, leaves, Usage()), Ledger(), None)
 
@@ -1039,7 +1038,7 @@ def _flatten(scope: Scope) -> tuple[tuple[Any, ...], Bound | Declaring]:
     usage, context, leaves = scope._usage, scope._context, scope._leaves
     if usage is not None and not (usage.updates is None and usage.records is None):
         context, leaves = scope._requesting(), scope._current_leaves()
-    return leaves, context if context.loose is None else context.static()
+    return leaves, context if context.creation_only is None else context.static()
 
 
 def _flatten_with_keys(

@@ -1,4 +1,4 @@
-"""What scopes that descend from one another share, and what JAX must never see.
+"""The usage tracker: state that related scopes share outside the pytree.
 
 A usage tracker begins at a root scope, or where JAX unflattens a scope, and is shared along ``/``.
 It is not part of the pytree: what crosses a transform's boundary begins a new one. It holds
@@ -7,15 +7,15 @@ It is not part of the pytree: what crosses a transform's boundary begins a new o
   requesting one name, or drawing one stream, twice in one tracker and one trace is a second
   use. JAX may run a body again in another trace, or not at all, so uses in different traces
   are never compared;
-* which of these names were first requested as not trainable, or such that it can't be told;
+* which of these names were first requested as not trainable, or with unknown trainability;
 * the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
   these. A ledger takes values only in the trace in which it was opened: a value of an inner
   trace would leak. Where records are requested, that alone crosses a transform's boundary
   (`RequestedRecords`), so that a record made behind it is an error and isn't lost;
 * the scopes of templates (`_model.template`);
 * the path of the scope where it began, to which names are relative (`Scope.name`);
-* the trace in which the root scope was made. JAX runs the body of any other trace as often as it
-  likes, so what depends on the number of runs, such as default names, is refused there.
+* the trace in which the root scope was made. JAX may run the body of any other trace any number of
+  times, so default names, which depend on the number of runs, are refused there.
 
 Trace states are opaque, are compared with ``==`` and hold weak references only.
 """
@@ -58,7 +58,7 @@ class RequestedRecords:
         object.__setattr__(self, "_identity", None if self.selector is None else same)
 
     def child(self, name: str) -> Self:
-        """What the scope ``name`` below knows."""
+        """That of the scope ``name`` below."""
         if self.selector is None:
             return self
         return replace(self, scope=below(self.scope, name))
@@ -82,7 +82,7 @@ class Ledger:
     def __init__(self) -> None:
         self.trace = trace_state()
         self.entries: dict[str, Any] = {}
-        # What was offered in other traces: names to shapes and dtypes.
+        # Records made in other traces: names to shapes and dtypes.
         self.out_of_reach: dict[str, Any] = {}
         self.is_open = True
 
@@ -91,7 +91,7 @@ class Ledger:
         return self.is_open and trace_state() == self.trace
 
     def close(self) -> None:
-        """Take nothing more; what it holds stays as it is."""
+        """Accept no more values; those it holds stay."""
         self.is_open = False
 
 
@@ -149,7 +149,7 @@ class Usage:
         self._trace = None if at_boundary else trace_state()
 
     def runs_once(self) -> bool:
-        """Whether the present trace is that of the root scope, which JAX runs no other time."""
+        """Whether the present trace is that of the root scope, which JAX runs once."""
         return not self.at_boundary and trace_state() == self._trace
 
     def is_of_other_root(self, other: "Usage") -> bool:
@@ -157,7 +157,7 @@ class Usage:
         return not (self.at_boundary or other.at_boundary or self._uses is other._uses)
 
     def knows_of(self, name: str) -> bool:
-        """Whether it is known of a variable if it is trainable."""
+        """Whether a variable's trainability is known."""
         return (
             not self.at_boundary and bool(self._uses.get(name)) and self._untrained.get(name, True)
         )
@@ -172,7 +172,7 @@ class Usage:
         Args:
             name: The whole name.
             site: Where it is requested.
-            trained: Whether the variable is trainable; None if that can't be told.
+            trained: Whether the variable is trainable; None if that is unknown.
         """
         if trained is not True and not self._uses.get(name):  # when sharing, it is as created
             self._untrained[name] = trained is False
@@ -194,7 +194,7 @@ class Usage:
         return ledger
 
     def anew(self) -> "Usage":
-        """A tracker for other values of the same scope, of which nothing is used so far."""
+        """A tracker for other values of the same scope, without any use so far."""
         other = Usage(self.boundary, at_boundary=self.at_boundary)
         other._trace = self._trace
         return other
@@ -221,7 +221,7 @@ class Usage:
 
 _Uses = dict[Any, list[tuple[Any, Site]]]
 
-# A scope kept by a long-running program is used in trace after trace; older ones go.
+# A scope kept by a long-running program is used in trace after trace; older ones are dropped.
 _MOST_TRACES = 8
 
 

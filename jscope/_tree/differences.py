@@ -1,4 +1,4 @@
-"""Comparing what is expected with what is there: names, shapes and dtypes, all at once."""
+"""Comparing expected with found variables: names, shapes and dtypes, all at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class Differences:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All of them."""
+        """All differences."""
         return self.missing + self.unexpected + self.changed
 
     def without_unexpected(self) -> tuple[str, ...]:
-        """Those of the variables that are expected."""
+        """The differences of expected variables."""
         return self.missing + self.changed
 
 
@@ -97,7 +97,7 @@ def transposing(found: Sequence[int], wanted: Sequence[int]) -> str | None:
     >>> transposing((64, 32, 3, 3), (3, 3, 32, 64))  # a kernel of PyTorch, and one of JAX
     '.transpose(2, 3, 1, 0)'
 
-    Axes of equal lengths can't be told apart: here they stay in order. Axes of length 1 don't
+    Axes of equal lengths can't be distinguished: they stay in order. Axes of length 1 don't
     count, since an array is the same in any order of them.
 
     Args:

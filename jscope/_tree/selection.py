@@ -142,10 +142,10 @@ def rename(
     sources: dict[str, list[str]] = {}
     for name in tree:
         sources.setdefault(check(new_name(name)), []).append(name)
-    twins = [f"{listed(old)} -> {new!r}" for new, old in sources.items() if len(old) > 1]
-    if twins:
+    duplicates = [f"{listed(old)} -> {new!r}" for new, old in sources.items() if len(old) > 1]
+    if duplicates:
         raise NameCollisionError(
-            f"Variables would get one name: {'; '.join(twins)}. Rename or js.drop one of each."
+            f"Variables would get one name: {'; '.join(duplicates)}. Rename or js.drop one of each."
         )
     return from_flat({new: tree[old] for new, (old,) in sources.items()})
 

@@ -2,8 +2,8 @@
 
 A loop over ``scope / f"layers/{i}"`` makes ``layers/0/w``, ``layers/1/w``, ...; a stack,
 ``scope.stacked("layers", n)``, makes ``layers/w`` with a leading axis of length n. `stack` and
-`unstack` move trees between the two, and whatever is shaped like them: gradients, the state of
-an optimizer, masks, abstract values.
+`unstack` convert trees between the two, and other pytrees of their structure: gradients, the state
+of an optimizer, masks, abstract values.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +34,8 @@ def stack(tree: T, scope: str, *, axis: int = 0) -> T:
 
     Args:
         tree: A tree or mapping of variables, or a pytree with such trees inside, such as an
-            Optax state. A value that is no array, such as a mask's, must be the same in each
-            slice, and then stands for all.
+            Optax state. A value that is not an array, such as a mask's, must be the same in each
+            slice, and is kept once.
         scope: The whole name of the scope whose children 0, 1, ... are the slices.
         axis: Where the new axis goes. For a stack in stacks that are stacked already, their
             number: ``js.stack(js.stack(tree, "a"), "a/b", axis=1)``.
@@ -60,10 +60,10 @@ def unstack(tree: T, scope: str, *, axis: int = 0, length: int | None = None) ->
     ['b', 'layers/0/w', 'layers/1/w']
 
     Args:
-        tree: As for `stack`. A value that is no array is repeated.
+        tree: As for `stack`. A value that is not an array is repeated.
         scope: The whole name of the stack's scope.
         axis: The axis that counts the slices.
-        length: The number of slices; needed only if no array says it.
+        length: The number of slices; needed only if there is no array.
 
     Returns:
         A new tree of the same kind, whose values share no buffer with the old one's.
@@ -122,7 +122,7 @@ def _holds_trees(tree: object) -> bool:
 
 
 def _trees_in(tree: object) -> list[tuple[str, VarTree]]:
-    """The trees of variables in a pytree, with their places; a mapping is one itself."""
+    """The trees of variables in a pytree, with their paths; a mapping is one itself."""
     if isinstance(tree, VarTree) or (isinstance(tree, Mapping) and not _holds_trees(tree)):
         return [("", as_tree(tree))]
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_tree)
@@ -130,7 +130,7 @@ def _trees_in(tree: object) -> list[tuple[str, VarTree]]:
 
 
 def _below(tree: VarTree, scope: str) -> dict[str, str]:
-    """The names below a scope, and what they are called from there."""
+    """The names below a scope, and the names relative to it."""
     start = len(scope) + 1
     return {name: name[start:] for name in tree if name.startswith(scope + "/")}
 
@@ -181,7 +181,7 @@ def _uneven(names: Sequence[str], values: Sequence[Any], axis: int) -> Iterator[
         for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(value), strict=True):
             if not _is_array(one) and not _is_array(other):
                 if other != one:
-                    yield f"{name!r} is {other!r} and {names[0]!r} is {one!r}, which are no arrays"
+                    yield f"{name!r} is {other!r} and {names[0]!r} is {one!r}, which are not arrays"
             elif signature(other) != signature(one):
                 yield f"{name!r} is {signature(other)} and {names[0]!r} is {signature(one)}"
             elif value is first and not -len(one.shape) - 1 <= axis <= len(one.shape):
@@ -217,7 +217,7 @@ def _lengths(tree: VarTree, scope: str, axis: int) -> Iterator[int]:
 def _unstacked(tree: VarTree, scope: str, axis: int, length: int | None) -> Converted:
     problems = []
     if length is None:
-        problems.append("no array says how many slices there are; say length=...")
+        problems.append("no array has the number of slices; write length=...")
     slices = {}
     for name, rest in _below(tree, scope).items():
         leaves, structure = jax.tree.flatten(tree[name])
@@ -262,7 +262,7 @@ def _has_axis(leaf: Any, axis: int) -> bool:
 
 
 def _spec(leaf: jax.ShapeDtypeStruct) -> list[Any] | None:
-    """How each axis of an abstract value is sharded, if that is said."""
+    """How each axis of an abstract value is sharded, if that is given."""
     if not isinstance(leaf.sharding, NamedSharding):
         return None
     return [*leaf.sharding.spec, *(None,) * (len(leaf.shape) - len(leaf.sharding.spec))]

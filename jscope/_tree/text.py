@@ -1,4 +1,4 @@
-"""Rows to text: the one way jscope prints tables. Knows nothing of variables."""
+"""Tables and sizes as text."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def table(
 
 
 def bytes_text(count: int) -> str:
-    """A number of bytes for people: ``512 B``, ``1.5 KiB``, ``2.0 GiB``."""
+    """A number of bytes, readable: ``512 B``, ``1.5 KiB``, ``2.0 GiB``."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if round(size, 1) < 1024:  # not 1024.0 KiB, but 1.0 MiB

@@ -1,20 +1,20 @@
 """VarTree: the immutable container of variables, from names to values.
 
 A tree is flat: it maps whole names (``"encoder/w"``) to values, sorted by name. Scopes are
-no objects in it, only common prefixes, so a name may be at once a variable and a scope
+not objects in it, only common prefixes, so a name may be at once a variable and a scope
 (``w`` and ``w/Adam``), as in many TF1 checkpoints.
 
 Facts that other files rely on:
 
 * **One pytree node.** JAX flattens a tree to the tuple of its values, which is kept as it
-  is: flattening costs what flattening a tuple costs, whatever the number of variables.
+  is: flattening costs what flattening a tuple costs, for any number of variables.
 * **Key paths are names**: leaf ``w`` of scope ``a`` has the path ``DictKey("a/w")``, so
-  `jax.tree_util` and JAX's own errors speak of variables.
+  `jax.tree_util` and JAX's own errors name variables.
 * **Structures are interned.** All trees with the same names share one `Structure`, found
   in a weak dictionary under a lock, so that comparing two structures is comparing two
   addresses. JAX's caches hold structures until `jax.clear_caches`; nothing else does.
-* **Unflattening looks at nothing.** JAX passes sentinels, ``None`` and specs; whatever it
-  passes is stored.
+* **Unflattening checks nothing.** JAX passes sentinels, ``None`` and specs; any value is
+  stored as it is.
 * **A scope is a slice.** The variables below ``a/`` stand together, in the same order as
   without the prefix, so cutting a scope out is slicing the tuple of values.
 """
@@ -59,7 +59,7 @@ class Structure:
             cut = len(scope) + 1
             below = intern_structure(tuple(name[cut:] for name in self.names[where]))
             found = (below, where)
-            if below.names:  # else anyone's guesses would pile up here
+            if below.names:  # else every name that a caller tries would be kept here
                 self._slices[scope] = found
         return found
 
@@ -79,7 +79,7 @@ class Structure:
 _structures: "weakref.WeakValueDictionary[tuple[str, ...], Structure]" = (
     weakref.WeakValueDictionary()
 )
-# Reentrant, since the garbage collector may run anyone's __del__ while it is held.
+# Reentrant, since the garbage collector may run any object's __del__ while it is held.
 _structures_lock = threading.RLock()
 
 
@@ -100,7 +100,7 @@ class HasTree(Protocol):
 class VarTree(Mapping[str, Any]):
     """An immutable mapping from variable names to values, and one JAX pytree.
 
-    Values are whatever belongs to a variable: arrays, `jax.ShapeDtypeStruct`, NumPy arrays,
+    Values are arrays, `jax.ShapeDtypeStruct`, NumPy arrays,
     typed PRNG keys, masks and labels, or pytrees, as long as no two leaves get one name.
 
     >>> tree = VarTree({"encoder": {"w": np.ones((2, 3)), "b": np.zeros(3)}, "step": np.int32(7)})
@@ -121,9 +121,9 @@ class VarTree(Mapping[str, Any]):
 
     **Equality.** ``a == b`` is True if both are trees with the same names whose values are
     equal to the last bit: same dtype, shape and bytes, so that NaN equals itself and 0.0
-    differs from -0.0. What is no array must be of the same type and equal. Where the values
-    live and how they are sharded does not count, nor whether NumPy or JAX holds them. A tree
-    is not hashable, and traced values can't be compared.
+    differs from -0.0. Values that are not arrays must be of the same type and equal. Devices and
+    shardings are not compared, nor whether NumPy or JAX holds the values. A tree is not
+    hashable, and traced values can't be compared.
 
     **Exported functions.** `jax.export` writes trees by name. To read such a function in
     another process, use this class there once (``js.VarTree``) before
@@ -162,7 +162,7 @@ class VarTree(Mapping[str, Any]):
 
     def get(self, name: str, default: object = None) -> Any:
         """The value of a variable, or ``default`` if there is none."""
-        # Mapping's own would compose an error, near names and all, to throw it away.
+        # Mapping's own would compose an error with near names, and discard it.
         position = self._structure.position(name)
         return default if position is None else self._values[position]
 
@@ -346,9 +346,9 @@ def missing_variable(name: object, known: Collection[str], scope: str = "") -> M
     """Compose the error for a name that is not among ``known``.
 
     Args:
-        name: What was asked for, relative to ``scope``.
+        name: What was requested, relative to ``scope``.
         known: The names there are, relative to ``scope``.
-        scope: Where they hang, for the message.
+        scope: The scope that holds them, for the message.
     """
     if not isinstance(name, str):
         return MissingVariableError(f"Variables are found by name, got {name!r}.")
@@ -373,7 +373,7 @@ NUMPY_TYPES = (np.ndarray, np.generic)
 
 
 def jax_value(value: object) -> Any:
-    """A value as models get it: JAX's array of what NumPy holds; anything else as it is."""
+    """A value as models get it: JAX's array of a NumPy value; any other value as it is."""
     if not isinstance(value, NUMPY_TYPES):
         return value
     # V: ml_dtypes' own; not strings, objects, dates, nor records, which JAX can't have.
@@ -394,18 +394,18 @@ def describe(value: object) -> tuple[str, str, str]:
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
-    """A key path as a name: the variable's, and its leaf's place if the value is a pytree."""
+    """A key path as a name: the variable's, and its leaf's path if the value is a pytree."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def value_bytes(leaf: object) -> int:
-    """The bytes of an array, or 0 for what is none or has no known shape."""
+    """The bytes of an array; 0 if it is not an array, or has no known shape."""
     return _elements(leaf) * int(leaf.dtype.itemsize) if hasattr(leaf, "dtype") else 0
 
 
 def _elements(leaf: object) -> int:
     shape = getattr(leaf, "shape", (0,))
-    # Under jax.export a shape may have symbolic dimensions, which are no numbers.
+    # Under jax.export a shape may have symbolic dimensions, which are not numbers.
     known = all(isinstance(length, int | np.integer) for length in shape)
     return int(math.prod(shape)) if known else 0
 
@@ -427,18 +427,18 @@ def _check_leaf_names(tree: VarTree) -> None:
     for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name = leaf_name(path)
         seen[name] = seen.get(name, 0) + 1
-    twins = [name for name, count in seen.items() if count > 1]
-    if twins:
+    duplicates = [name for name, count in seen.items() if count > 1]
+    if duplicates:
         raise NameCollisionError(
-            f"Two leaves would get one name: {listed(twins)}. A value that is a pytree has leaves "
-            "named by their place in it, and another variable has that name."
+            f"Two leaves would get one name: {listed(duplicates)}. A value that is a pytree has "
+            "leaves named by their path in it, and another variable has that name."
         )
 
 
 def missing_scope(scope: str, tree: VarTree) -> MissingVariableError:
-    """Compose the error: what is no scope, and which scopes are near."""
+    """Compose the error: what is not a scope, and which scopes are near."""
     scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
-    what = "is a variable, not a scope" if scope in tree else "is no scope"
+    what = "is a variable, not a scope" if scope in tree else "is not a scope"
     known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"
     return MissingVariableError(f"{scope!r} {what} of this tree ({known}).")
 

@@ -1,7 +1,7 @@
 """What a callable may use when it is called: its closure, defaults, bound arguments, attributes.
 
 Two questions are answered by walking through these: whether an initializer holds a traced value,
-which would fail after the trace with JAX's words for a leaked tracer, far from its cause; and
+which would fail after the trace with JAX's error for a leaked tracer, far from its cause; and
 whether two callables compute the same, so that one compiled program serves both.
 """
 
@@ -46,7 +46,7 @@ def check_untraced(name: str, initializer: object) -> None:
     if held is not None:
         raise InitializerError(
             f"The initializer of variable {name!r} depends on a traced value ({held}). Initial "
-            "values are computed by js.init, when the model's trace is over. If they shall depend "
+            "values are computed by js.init, when the model's trace is over. If they are to depend "
             "on what the model computes, write js.init(model, inline=True); else compute the "
             "value outside the model, or assign it afterwards."
         )

@@ -1,8 +1,8 @@
-"""Collections: keys under which variables are found again, and the filter by scope.
+"""Collections: keys under which variables are found, and the filter by scope.
 
 A variable is in the collections that its `get_variable` names, in ``"variables"`` if it names
 none, and in ``"trainable_variables"`` if it is trainable. What is named is declared with the
-variable (`VariableSpec`); nothing is global, and nothing is boxed around values.
+variable (`VariableSpec`); there is no global state, and values have no wrapper.
 
 Source: ``tf.GraphKeys``, ``tf.get_collection``, TensorFlow 1.15. One difference: ``scope="a"`` is
 ``a`` and ``a/...``, where TF's ``re.match("a", ...)`` finds ``a_1/...`` too.
@@ -50,13 +50,13 @@ def check_collections(name: str, collections: object) -> tuple[str, ...]:
 
 
 def in_scope(names: Iterable[str], scope: str | re.Pattern[str] | None) -> tuple[str, ...]:
-    """The names that a filter lets through.
+    """The names that a filter keeps.
 
     Args:
         names: Whole names.
         scope: A scope's name: the names below it, and its own. Or a compiled regular
             expression, which is matched from the beginning, as TF matches all. ``""`` and None
-            let all through.
+            keep all.
     """
     if scope is None or scope == "":
         return tuple(names)

@@ -1,14 +1,14 @@
-"""From an initializer to an array: what initialising one variable means.
+"""From an initializer to an array: what initializing one variable means.
 
 `run` calls the initializer that `_variables.request` has read. Facts that other files rely on:
 
-* **An initializer runs compiled, never op by op**, whoever asks: XLA fuses, and an eager
+* **An initializer runs compiled, never op by op**, on every route: XLA fuses, and an eager
   call differs in the last bit of a quarter of the values.
 * **One program per (initializer, shape, dtype).** The key is folded inside the program and
-  the two words of the name are an argument, so two hundred equal layers compile once.
+  the name hash is an argument, so two hundred equal layers compile once.
 * **A barrier stands behind each value.** Under a user's jit XLA would fuse the initializer
-  with its consumer, which then sees other bits (2e-3 of them apart in bfloat16).
-* **What is written down is not compiled.** A literal of 100 MB in a program takes its time
+  with its consumer, which changes bits (2e-3 of them apart in bfloat16).
+* **A literal value is not compiled.** A literal of 100 MB in a program takes its time
   to compile, and JAX's cache would keep it.
 * **Errors name the variable**, also those of initializers, which don't know it.
 """
@@ -58,7 +58,7 @@ def run(
         name: The variable's whole name, for messages.
         initializer: ``f(key, shape, dtype)``.
         root: The root key, as `_keys.check_key` gives it.
-        words: The two words of the name, `_keys.name_words`; of a stack those of its slices,
+        words: The name hash, `_keys.name_words`; for a stack those of its slices,
             ``(*lengths, 2)``.
         shape: Of one slice, as `normalize` gives it.
         dtype: As `normalize` gives it.
@@ -69,7 +69,7 @@ def run(
         A new array that shares its buffer with no other.
 
     Raises:
-        InitializerError: If the initializer gives something else than was asked for.
+        InitializerError: If the result is not of the requested shape and dtype.
     """
     with _named(name):
         if isinstance(initializer, KnownShape):
@@ -84,7 +84,7 @@ def run(
 def checked(
     name: str, initializer: Initializer, key: Array, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
-    """What the initializer gives for this very key, not compiled, for use in larger programs.
+    """The initializer's value for this key, not compiled, for use in larger programs.
 
     Raises:
         InitializerError: As `run`.
@@ -135,7 +135,7 @@ def derive(
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(sharding: NamedSharding | None) -> Any:
-    """What computes initial values, as compiled programs whose results are sharded so."""
+    """The functions that compute initial values, compiled, with results of this sharding."""
     compute = functools.partial(_values, sharding=sharding)
     return jax.jit(compute, static_argnums=(0, 3, 4), out_shardings=sharding)
 
@@ -158,10 +158,10 @@ def _values(
 
 
 def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...]) -> Array:
-    """One value after another: ``one`` of each pair of words, along the words' other axes.
+    """One value after another: ``one`` of each name hash, along the other axes of ``words``.
 
-    Barriers keep XLA from folding the words into constants, and the loop from fusing with
-    what consumes it; both would change bits.
+    Barriers keep XLA from folding the hashes into constants, and from fusing the loop with
+    its consumer; both would change bits.
     """
     flat = _behind_barrier(jnp.asarray(words).reshape((-1, 2)))
     values: Array = lax.map(one, flat)
@@ -173,7 +173,7 @@ def placed(compute: Callable[..., Array], sharding: NamedSharding | None, *array
     if sharding is None:
         return compute(*arrays)
     if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
-        # Under an explicit mesh a new array is whole on each device, unless it says otherwise.
+        # Under an explicit mesh a new array is whole on each device, unless its sharding is given.
         sharded: Any = jax.sharding.auto_axes(compute, out_sharding=sharding)(*arrays)
     else:
         sharded = lax.with_sharding_constraint(compute(*arrays), for_computing(sharding))
@@ -196,7 +196,7 @@ def for_computing(sharding: NamedSharding) -> NamedSharding:
 
 
 def put(value: Array, sharding: NamedSharding | None) -> Array:
-    """A value that is there already, sharded."""
+    """An existing value, sharded."""
     if sharding is None:
         return value
     if isinstance(value, jax.core.Tracer):
@@ -245,15 +245,15 @@ def _checked(initializer: Any, key: Array, shape: tuple[int, ...], dtype: np.dty
 def _fitting(
     initializer: object, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
-    asked = f"was asked for shape {shape} and dtype {dtype}"
+    called = f"was called for shape {shape} and dtype {dtype}"
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         hint = " It makes initializers: call it with its parameters first." * callable(value)
         raise InitializerError(
-            f"{initializer!r} {asked}, and gave no array but {type(value).__name__}.{hint}"
+            f"{initializer!r} {called}, and returned {type(value).__name__}, not an array.{hint}"
         )
     if value.shape != shape or value.dtype != dtype:
         raise InitializerError(
-            f"{initializer!r} {asked}, and gave shape {value.shape} and dtype {value.dtype}. "
+            f"{initializer!r} {called}, and returned shape {value.shape} and dtype {value.dtype}. "
             "Nothing is reshaped or cast: an initializer must use the shape and dtype it is passed."
         )
     # Not weakly typed, as jnp.full(shape, 0.5) is: the first update would trace a step again.
@@ -262,11 +262,11 @@ def _fitting(
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Put the variable's name into the errors of its initializer."""
+    """Add the variable's name to the errors of its initializer."""
     try:
         yield
     except InitializerError as error:
         raise InitializerError(f"Variable {name!r}: {error}") from error
     except Exception as error:
-        error.add_note(f"(While variable {name!r} was initialised.)")
+        error.add_note(f"(While variable {name!r} was initialized.)")
         raise

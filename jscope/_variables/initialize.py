@@ -1,20 +1,20 @@
-"""From specs to values: initialising many variables, by groups of equal ones.
+"""From specs to values: initializing many variables, by groups of equal ones.
 
-Only initialisers run, never the model. A group is the variables of equal (initialiser,
+Only initializers run, never the model. A group is the variables of equal (initializer,
 shape, dtype); each group compiles one program, so compile time does not grow with depth.
 There are two routes to the same bits:
 
 * Called outside any trace, each variable is one call of its group's compiled program with
-  the two words of its name as an argument. (Tried: one loop over the group to a stacked
+  its name hash as an argument. (Tried: one loop over the group to a stacked
   array, then taking it apart by a compiled slice per variable. As many calls, twice the
   memory, no faster.)
-* Under a user's jit, each group is one ``lax.map`` over the words, so the graph doesn't
+* Under a user's jit, each group is one ``lax.map`` over the name hashes, so the graph doesn't
   grow with depth either (slice by slice it would: XLA would inline each). Barriers keep
-  XLA from folding the words into constants and from fusing the initialiser with its
+  XLA from folding the hashes into constants and from fusing the initializer with its
   consumer, both of which change bits.
 
-A stack is a loop over its slices' words in either route, behind the same barriers, and has the
-values of its slices as if they were variables of their own. Where shardings are given, each
+A stack is a loop over its slices' name hashes in either route, behind the same barriers, and has
+the values of its slices as if they were variables of their own. Where shardings are given, each
 device computes its own shard: the loop and the draws are partitioned by XLA, and nothing is
 communicated (threefry; the generator of rbg runs whole on each device, then is cut).
 
@@ -57,7 +57,7 @@ def initialize(
         names: Those whose values are wanted.
         key: The root key.
         given: Values that exist, on which initial values of other variables may depend.
-        shardings: How variables are sharded, where that is said.
+        shardings: How variables are sharded, where that is given.
 
     Raises:
         InitializerCycleError: If initial values depend on each other in a circle.
@@ -113,7 +113,7 @@ def _in_graph(
     sharding: NamedSharding | None,
 ) -> list[Array]:
     if isinstance(spec.initializer, KnownShape):
-        # A literal: there is nothing to draw in a loop.
+        # A literal: nothing is drawn.
         return _one_by_one(spec, members, words, key, sharding)
 
     def one(key: Array, words: Words) -> Array:

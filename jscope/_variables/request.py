@@ -5,7 +5,7 @@ that creates once, so that what follows need not look at them again: a shape is 
 dtype one that JAX has under its present settings, an initializer a function
 ``f(key, shape, dtype)``. `check_found` compares them with a variable that exists.
 
-Arguments of TF1 that mean nothing here are refused, with what takes their place.
+Arguments of TF1 that have no meaning in JAX are refused; the error names what replaces them.
 
 An initializer may take no arguments: ``initializer=lambda: table()``. Such a function gives the
 initial value itself, so the variable has that value's shape and dtype, and none may be requested
@@ -45,7 +45,7 @@ class VariableRequest:
 
     Attributes:
         reuse: None is the scope's.
-        is_filled: Whether the scope's defaults are in it already, so that None is none.
+        is_filled: Whether the scope's defaults are in it already, so that None means none.
     """
 
     name: str
@@ -110,14 +110,14 @@ _FOR_GETTERS = tuple(
 
 @dataclass(frozen=True)
 class NoArguments:
-    """A function of no arguments, as an initializer; and what its value is like."""
+    """A function of no arguments, as an initializer; and its value's shape and dtype."""
 
     function: Callable[[], Any]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     def __call__(self, key: object, shape: object, dtype: object = None) -> Array:
-        del key, shape, dtype  # whoever calls it compares them with what it gives
+        del key, shape, dtype  # the caller compares them with the result
         value = self.function()
         return jnp.asarray(value, self.dtype if is_python(value) else None)
 
@@ -127,7 +127,7 @@ class NoArguments:
 
 def takes_none(initializer: object) -> bool:
     """Whether something can be called without arguments, to give an initial value."""
-    if isinstance(initializer, types.FunctionType):  # nearly all that isn't jscope's
+    if isinstance(initializer, types.FunctionType):  # nearly all other initializers
         defaults = initializer.__defaults__ or ()
         keywords = initializer.__kwdefaults__ or {}
         code = initializer.__code__
@@ -136,14 +136,14 @@ def takes_none(initializer: object) -> bool:
         return False
     try:
         parameters = inspect.signature(initializer).parameters.values()
-    except (TypeError, ValueError):  # a builtin that doesn't say
+    except (TypeError, ValueError):  # a builtin without a signature
         return False
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return all(p.default is not p.empty or p.kind in several for p in parameters)
 
 
 def takes_any(initializer: Callable[..., Any]) -> bool:
-    """Whether what can be called without arguments may as well be called with key, shape, dtype."""
+    """Whether a callable of no arguments also takes key, shape and dtype."""
     try:
         inspect.signature(initializer).bind(None, None, None)
     except TypeError:
@@ -151,13 +151,13 @@ def takes_any(initializer: Callable[..., Any]) -> bool:
     return True
 
 
-def no_arguments(name: str, function: Callable[[], Any], asked: Any = None) -> NoArguments:
+def no_arguments(name: str, function: Callable[[], Any], requested: Any = None) -> NoArguments:
     """The function as an initializer; runs it once, abstractly.
 
-    If it gives Python's numbers, they have the dtype that is asked for, where they can.
+    If it gives Python's numbers, they get the requested dtype, if it is one of theirs.
 
     Raises:
-        InitializerError: If it gives no array.
+        InitializerError: If it doesn't return an array.
     """
     has_dtype = True
 
@@ -174,12 +174,12 @@ def no_arguments(name: str, function: Callable[[], Any], asked: Any = None) -> N
             f"Variable {name!r}: The initializer passed is not valid. It should be a callable with "
             f"no arguments that gives an array, but {function!r} raised {error}"
         ) from error
-    takes = asked is not None and not has_dtype and asked in widths(like.dtype)
-    return NoArguments(function, like.shape, asked if takes else like.dtype)
+    takes = requested is not None and not has_dtype and requested in widths(like.dtype)
+    return NoArguments(function, like.shape, requested if takes else like.dtype)
 
 
 class Wanted(NamedTuple):
-    """What a variable shall be: the three arguments of `get_variable`, read."""
+    """What a variable is to be: three arguments of `get_variable`, normalized."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -187,7 +187,7 @@ class Wanted(NamedTuple):
 
     @property
     def slice_shape(self) -> tuple[int, ...]:
-        """The shape: this is no stack."""
+        """The shape, since this is not a stack."""
         return self.shape
 
 
@@ -198,9 +198,9 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
         name: The variable's whole name, for messages.
         shape: An int, a sequence of ints, or None if the initializer knows it; then a dimension
             may be None too.
-        dtype: What JAX takes for a dtype; None is the dtype of a value written down, else
-            float32. `initializers.constant` that fills a given shape is no value, as in TF.
-            Python's numbers are int32 and float32 where that is asked for, as in TF, also
+        dtype: What JAX takes for a dtype; None is the dtype of a literal value, else
+            float32. `initializers.constant` that fills a given shape is not a value, as in TF.
+            Python's numbers are int32 and float32 where that is requested, as in TF, also
             with x64.
         initializer: ``f(key, shape, dtype)``; or a number, a list or an array, the initial
             value itself, or a function of no arguments that gives it; or None for TF1's default
@@ -215,19 +215,19 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
         ShapeMismatchError: If the shape isn't one.
         DtypeMismatchError: If the dtype isn't one, or another than the value's.
     """
-    asked = None if dtype is None else normalize_dtype(name, dtype)
+    requested = None if dtype is None else normalize_dtype(name, dtype)
     if initializer is not None and not callable(initializer):
         value, initializer = initializer, _constant(name, initializer)
         if shape is not None:
             raise shape_of_constant(name, shape)
-        _check_dtype_of_value(name, asked, value, initializer)
+        _check_dtype_of_value(name, requested, value, initializer)
     _check_called(name, initializer)
     if takes_none(initializer) and not (_is_full(shape) and takes_any(initializer)):
-        initializer = _of_no_arguments(name, shape, asked, initializer)
+        initializer = _of_no_arguments(name, shape, requested, initializer)
     known = isinstance(initializer, KnownShape | NoArguments)
-    if asked is None:
+    if requested is None:
         fills = isinstance(initializer, initializers.constant) and _is_full(shape)
-        asked = initializer.dtype if known and not fills else np.dtype(np.float32)
+        requested = initializer.dtype if known and not fills else np.dtype(np.float32)
     if shape is None and not known:
         passed = "" if initializer is None else "The initializer passed is not valid by itself. "
         raise InitializerError(
@@ -235,10 +235,10 @@ def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
             f"be specified. Write get_variable(..., shape=()) for a scalar, or another shape."
         )
     if initializer is None:
-        initializer = initializers.default(asked, name)
+        initializer = initializers.default(requested, name)
     if known and not _is_full(shape):
         shape = _completed(name, shape, initializer.shape)
-    return Wanted(normalize_shape(name, shape), asked, initializer)
+    return Wanted(normalize_shape(name, shape), requested, initializer)
 
 
 def is_value(initializer: object, shape: object) -> bool:
@@ -263,7 +263,7 @@ def _is_full(shape: object) -> bool:
 
 
 def _completed(name: str, shape: object, own: tuple[int, ...]) -> tuple[int, ...]:
-    """The initial value's own shape, if it is one that was asked for."""
+    """The initial value's own shape, if it is one that was requested."""
     if shape is not None and not _fits(_dimensions(name, shape), own):
         raise ShapeMismatchError(
             f"Shape of a new variable ({name}) must be fully defined, or fit its initial value's "
@@ -272,48 +272,50 @@ def _completed(name: str, shape: object, own: tuple[int, ...]) -> tuple[int, ...
     return own
 
 
-def _check_dtype_of_value(name: str, asked: Any, value: Any, found: initializers.constant) -> None:
-    """Raise if a value that is written down has another dtype than is asked for.
+def _check_dtype_of_value(
+    name: str, requested: Any, value: Any, found: initializers.constant
+) -> None:
+    """Raise if a literal value has another dtype than requested.
 
     Python's numbers have no dtype, and may have that of either setting of `jax_enable_x64`.
     """
-    if asked is None:
+    if requested is None:
         return
     if not is_python(value):
-        if asked != found.dtype:
-            raise _other_dtype(name, found.dtype, asked)
-    elif asked not in widths(found.value.dtype):
-        raise _other_dtype(name, found.dtype, asked)
-    elif asked.kind == "i" and not np.array_equal(found.value.astype(asked), found.value):
+        if requested != found.dtype:
+            raise _other_dtype(name, found.dtype, requested)
+    elif requested not in widths(found.value.dtype):
+        raise _other_dtype(name, found.dtype, requested)
+    elif requested.kind == "i" and not np.array_equal(found.value.astype(requested), found.value):
         raise DtypeMismatchError(
             f"Variable {name!r}: Initializer type '{found.value.dtype}' and explicit dtype "
-            f"'{asked}' don't match: {asked} can't hold {value!r}. Write dtype=jnp.int64, with "
-            "jax.config.update('jax_enable_x64', True)."
+            f"'{requested}' don't match: {requested} can't hold {value!r}. Write dtype=jnp.int64, "
+            "with jax.config.update('jax_enable_x64', True)."
         )
 
 
-def _other_dtype(name: str, found: object, asked: Any) -> DtypeMismatchError:
+def _other_dtype(name: str, found: object, requested: Any) -> DtypeMismatchError:
     return DtypeMismatchError(
-        f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{asked}' don't "
+        f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{requested}' don't "
         "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
-        f"{asked.name!r})."
+        f"{requested.name!r})."
     )
 
 
-def _of_no_arguments(name: str, shape: object, asked: Any, function: Any) -> NoArguments:
+def _of_no_arguments(name: str, shape: object, requested: Any, function: Any) -> NoArguments:
     if _is_full(shape):
         raise InitializerError(
             f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
             f"it first; if it gives the initial value itself, leave shape={shape!r} out."
         )
-    initializer = no_arguments(name, function, asked)
-    if asked is not None and asked != initializer.dtype:
-        raise _other_dtype(name, initializer.dtype, asked)
+    initializer = no_arguments(name, function, requested)
+    if requested is not None and requested != initializer.dtype:
+        raise _other_dtype(name, initializer.dtype, requested)
     return initializer
 
 
 def known_shape(initializer: Any) -> tuple[int, ...] | None:
-    """The shape of an initial value that is written down; None for all other initializers."""
+    """The shape of a literal initial value; None for all other initializers."""
     if isinstance(initializer, KnownShape):
         return initializer.shape
     if initializer is None or callable(initializer):
@@ -325,9 +327,9 @@ def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
     """A shape as a tuple of ints; 5 is ``(5,)``.
 
     Raises:
-        ShapeMismatchError: If a dimension is traced, unknown, negative or no integer.
+        ShapeMismatchError: If a dimension is traced, unknown, negative or not an integer.
     """
-    if type(shape) is tuple:  # what nearly every request passes
+    if type(shape) is tuple:  # the common case
         for dimension in shape:
             if type(dimension) is not int or dimension < 0:
                 break
@@ -361,7 +363,7 @@ def normalize_dtype(name: str, dtype: Any) -> Any:
     """A dtype as NumPy's, if JAX has it under its present settings.
 
     Raises:
-        DtypeMismatchError: If it is no dtype, or a 64-bit one while x64 is not enabled.
+        DtypeMismatchError: If it is not a dtype, or a 64-bit one while x64 is not enabled.
     """
     try:
         if jnp.issubdtype(dtype, jax.dtypes.extended):
@@ -377,7 +379,7 @@ def normalize_dtype(name: str, dtype: Any) -> Any:
         return has  # Python's types are JAX's defaults: jnp.zeros(3, float) is float32.
     if has != wanted:
         raise DtypeMismatchError(
-            f"Variable {name!r} is asked for as {wanted}, which JAX has only with "
+            f"Variable {name!r} is requested as {wanted}, which JAX has only with "
             f"jax.config.update('jax_enable_x64', True). Enable it, or write dtype=jnp.{has}."
         )
     return wanted
@@ -402,27 +404,27 @@ def shape_and_dtype(name: str, value: object) -> tuple[tuple[int, ...], Any]:
 def check_found(
     name: str, shape: object, dtype: object, found: object, hint: Callable[[Any], str]
 ) -> None:
-    """Raise if a variable is asked for with another shape or dtype than it has.
+    """Raise if a variable is requested with another shape or dtype than it has.
 
     Args:
         name: The variable's whole name.
-        shape: The shape asked for, as a user writes it; None fits any, and a None in it any
+        shape: The shape requested, as a user writes it; None fits any, and a None in it any
             dimension.
-        dtype: The dtype asked for, as `normalize_dtype` gives it; None fits any.
+        dtype: The dtype requested, as `normalize_dtype` gives it; None fits any.
         found: The variable's value or spec.
         hint: Composes from ``found`` what to do about it, for the message.
 
     Raises:
-        ShapeMismatchError: In TF's words.
-        DtypeMismatchError: In TF's words.
+        ShapeMismatchError: With TF's text.
+        DtypeMismatchError: With TF's text.
     """
     found_shape, found_dtype = shape_and_dtype(name, found)
     plain = type(shape) is tuple and _INT.issuperset(map(type, shape))
-    if shape is not None and not (plain and shape == found_shape):  # else as nearly always
-        asked = _dimensions(name, shape)
-        if not _fits(asked, found_shape):
+    if shape is not None and not (plain and shape == found_shape):  # a match is the common case
+        requested = _dimensions(name, shape)
+        if not _fits(requested, found_shape):
             raise ShapeMismatchError(
-                f"Trying to share variable {name}, but specified shape {asked} and found shape "
+                f"Trying to share variable {name}, but specified shape {requested} and found shape "
                 f"{found_shape}. {hint(found)}"
             )
     if dtype is not None and dtype != found_dtype:
@@ -436,18 +438,18 @@ _INT = frozenset({int})
 
 
 def _dimensions(name: str, shape: object) -> tuple[Any, ...]:
-    """A shape in which dimensions may be None; those that aren't are looked at."""
-    asked = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
-    normalize_shape(name, tuple(d for d in asked if d is not None))
-    return asked
+    """A shape in which dimensions may be None; the others are checked."""
+    requested = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+    normalize_shape(name, tuple(d for d in requested if d is not None))
+    return requested
 
 
-def _fits(asked: tuple[Any, ...], found: tuple[int, ...]) -> bool:
-    return len(asked) == len(found) and all(a in (None, f) for a, f in zip(asked, found))
+def _fits(requested: tuple[Any, ...], found: tuple[int, ...]) -> bool:
+    return len(requested) == len(found) and all(a in (None, f) for a, f in zip(requested, found))
 
 
 def _rank(shape: object) -> int:
-    return getattr(shape, "ndim", 1)  # an array of no dimensions is iterable, until one tries
+    return getattr(shape, "ndim", 1)  # an array of no dimensions has __iter__, which raises
 
 
 def _constant(name: str, value: object) -> initializers.constant:
@@ -455,7 +457,7 @@ def _constant(name: str, value: object) -> initializers.constant:
         raise InitializerError(
             f"The initial value of variable {name!r} is traced, but initial values can't depend on "
             f"traced values: {value!r}. Compute it outside the model, or assign it afterwards; if "
-            "it shall depend on what the model computes, write js.init(model, inline=True)."
+            "it is to depend on what the model computes, write js.init(model, inline=True)."
         )
     try:
         return initializers.constant(value)
@@ -479,23 +481,21 @@ def _check_called(name: str, initializer: Any) -> None:
         )
 
 
-# Arguments of TF1 that mean nothing here.
+# Arguments of TF1 that have no meaning in JAX.
 
 
 _INSTEAD = {
-    "aggregation": (
-        "gradients are averaged where the step says so, by jax.lax.pmean or by jit over a mesh"
-    ),
+    "aggregation": ("the training step averages gradients, by jax.lax.pmean or by jit over a mesh"),
     "auxiliary_name_scope": (
         "a scope names variables only; operations get names from `with jax.named_scope(name):`"
     ),
     "caching_device": (
-        "XLA places reads itself; where a variable lives, sharding= or rules= of "
-        "declared.init(key, mesh=mesh) say"
+        "XLA places reads itself; sharding=, or rules= of declared.init(key, mesh=mesh), places "
+        "variables"
     ),
     "synchronization": (
-        "there are no replicas that differ: sharding= says how a variable is laid out, and what "
-        "is not trained says trainable=False"
+        "there are no replicas that differ: sharding= lays a variable out, and trainable=False "
+        "marks what is not trained"
     ),
     "use_resource": (
         "all variables are values, which read as resource variables do: what was assigned before"

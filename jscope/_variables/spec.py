@@ -1,4 +1,4 @@
-"""What is declared of a variable, and the words that requests for one are made of."""
+"""What is declared of a variable, and the types of the arguments of a request."""
 
 import enum
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class VariableSpec:
         trainable: Whether an optimizer should update it.
         regularizer: ``f(value) -> scalar`` or None.
         constraint: ``f(value) -> value`` or None, for `Declaration.apply_constraints`.
-        sharding: How one slice is sharded over a mesh; None where nobody said.
+        sharding: How one slice is sharded over a mesh; None if not given.
         collections: The collections that were named for it, for `Declaration.collection`.
         stack: ``(scope, length)`` of each stack around it, outermost first. The shape begins
             with these lengths; initializer, regularizer, constraint and sharding are those of

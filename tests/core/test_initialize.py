@@ -470,7 +470,7 @@ def test_given_that_does_not_fit_is_listed_at_once():
     ):
         declared.init(KEY, given={"layer_0/w": 1.0})
     with pytest.raises(
-        TreeMismatchError, match="has a ShapeDtypeStruct, which is no value, at 'lay"
+        TreeMismatchError, match="has a ShapeDtypeStruct, which is not a value, at 'lay"
     ):
         declared.init(KEY, given=js.select(declared.abstract(), "layer_0/w"))
 
@@ -587,11 +587,11 @@ def test_a_wrong_initializer_is_named():
 
     for wrap in (lambda f: f, jax.jit):
         for wrong in (lambda k, s, d: jnp.ones(3), lambda k, s, d: jnp.ones(s, jnp.int32)):
-            with pytest.raises(InitializerError, match=r"Variable 'a/w': .* was asked for shape"):
+            with pytest.raises(InitializerError, match=r"Variable 'a/w': .* was called for shape"):
                 wrap(js.declare(model)(wrong).init)(KEY)
     with pytest.raises(TypeError, match="positional argument") as caught:
         js.init(model)(KEY, lambda key: 0)
-    assert caught.value.__notes__[-1] == "(While variable 'a/w' was initialised.)"
+    assert caught.value.__notes__[-1] == "(While variable 'a/w' was initialized.)"
 
 
 # Purity.

@@ -291,22 +291,22 @@ WRONG_ARGUMENTS = [
     (
         {"shape": 2, "initializer": jax.nn.initializers.he_normal},
         js.InitializerError,
-        "gave no array but function. It makes initializers: call it",
+        "returned function, not an array. It makes initializers: call it",
     ),
     (
         {"shape": 2, "initializer": lambda *_: None},
         js.InitializerError,
-        "gave no array but NoneType.",
+        "returned NoneType, not an array.",
     ),
     (
         {"shape": 2, "initializer": lambda *_: jnp.ones(3)},
         js.InitializerError,
-        "was asked for shape (2,) and dtype float32, and gave shape (3,) and dtype float32.",
+        "was called for shape (2,) and dtype float32, and returned shape (3,) and dtype float32.",
     ),
     (
         {"shape": 2, "initializer": lambda *_: np.ones(2)},
         js.InitializerError,
-        "and gave shape (2,) and dtype float64. Nothing is reshaped or cast",
+        "and returned shape (2,) and dtype float64. Nothing is reshaped or cast",
     ),
     ({"shape": 2, "initializer": init.identity()}, js.InitializerError, "only be used for 2D"),
 ]
@@ -342,7 +342,7 @@ def test_an_error_of_the_initializer_itself_gets_a_note():
 
     with pytest.raises(ZeroDivisionError) as caught:
         js.get_variable({}, "a/w", 2, initializer=broken, key=KEY)
-    assert "(While variable 'a/w' was initialised.)" in caught.value.__notes__
+    assert "(While variable 'a/w' was initialized.)" in caught.value.__notes__
 
 
 def test_x64_dtypes_exist_where_jax_has_them():
@@ -443,7 +443,7 @@ def test_an_initialized_value_must_exist_and_fit():
         js.MissingVariableError, "The initial value of 'a/c' is that of 'w'", "Create that variable"
     ):
         js.get_variable({}, "a/c", 2, initializer=init.initialized_value("w"), key=KEY)
-    with fails(js.InitializerError, "Variable 'c'", "and gave shape (3,)"):
+    with fails(js.InitializerError, "Variable 'c'", "and returned shape (3,)"):
         js.get_variable(
             {"w": jnp.ones(3)}, "c", (2,), initializer=init.initialized_value("w"), key=KEY
         )
@@ -626,7 +626,7 @@ def test_a_numpy_value_is_copied():
 def test_numpy_s_64_bit_variables_are_not_cut_silently():
     tree = js.VarTree({"step": np.int64(2**40)})
     for operation in [js.assign_add, js.count_up_to]:
-        with fails(js.DtypeMismatchError, "'step' is asked for as int64", "jax_enable_x64"):
+        with fails(js.DtypeMismatchError, "'step' is requested as int64", "jax_enable_x64"):
             operation(tree, "step", 1)
     with jax.enable_x64(True):
         assert js.assign_add(tree, "step", 1)["step"] == 2**40 + 1

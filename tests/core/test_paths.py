@@ -89,7 +89,7 @@ def test_a_url_is_refused_before_anything_is_read_or_written(empty, function, pa
     assert str(raised.value) == (
         f"{str(path)!r} is not on this machine: this version of jscope reads and writes local file "
         f"systems only, mounted ones too, and not {scheme}://. Copy the checkpoint to a local "
-        "directory and give that one; what is to be there is written here first and copied then. "
+        "directory and pass that path; to write there, write to a local directory and copy it. "
         f"A local path that looks like a URL is written {os.path.abspath(path)!r}."
     )
 

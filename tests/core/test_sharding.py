@@ -71,12 +71,12 @@ def test_all_that_does_not_fit_is_listed_with_the_arithmetic():
     with pytest.raises(js.ShardingError) as caught:
         js.declare(misfits)().shardings(MESH)
     assert str(caught.value) == (
-        "4 shardings can't be had on the mesh {'data': 2, 'model': 4}:\n"
+        "4 shardings can't be used on the mesh {'data': 2, 'model': 4}:\n"
         "  'a': axis 1 of (6, 10) can't be cut over 'model': 10 / 4 = 2.5\n"
         "  'c': axis 1 of (4, 12) can't be cut over 'data' x 'model': 12 / 8 = 1.5\n"
-        "  'd': P('stage',) names 'stage', which is no axis of the mesh\n"
+        "  'd': P('stage',) names 'stage', which is not an axis of the mesh\n"
         "  'e': P('data', 'data') names the axis 'data' twice\n"
-        "Say another spec with rules=[(selector, PartitionSpec(...))], or use another mesh."
+        "Give another spec with rules=[(selector, PartitionSpec(...))], or use another mesh."
     )
 
 

@@ -167,9 +167,9 @@ def test_masks_say_the_same_of_all_slices():
         js.stack(js.mask(SLICES, "enc/layers/1/w"), "enc/layers")
     assert str(caught.value) == (
         "'enc/layers' can't be stacked, in 1 place:\n"
-        "  'enc/layers/1/w' is True and 'enc/layers/0/w' is False, which are no arrays"
+        "  'enc/layers/1/w' is True and 'enc/layers/0/w' is False, which are not arrays"
     )
-    with pytest.raises(js.TreeMismatchError, match="no array says how many slices"):
+    with pytest.raises(js.TreeMismatchError, match="no array has the number of slices"):
         js.unstack(js.mask(STACK, "enc/**"), "enc/layers")
 
 
@@ -249,9 +249,9 @@ def test_values_that_are_pytrees():
 
 @pytest.mark.parametrize("function", [js.stack, js.unstack])
 def test_a_scope_that_is_not_there_is_an_error_with_near_names(function):
-    with pytest.raises(js.MissingVariableError, match=r"'enc/layer' is no scope .*'enc/layers'"):
+    with pytest.raises(js.MissingVariableError, match=r"'enc/layer' is not a scope .*'enc/layers'"):
         function(SLICES, "enc/layer")
-    with pytest.raises(js.MissingVariableError, match="'enc/layer' is no scope"):
+    with pytest.raises(js.MissingVariableError, match="'enc/layer' is not a scope"):
         function((SLICES, STACK), "enc/layer")
     with pytest.raises(js.VariableNameError):
         function(SLICES, "enc//layers")

@@ -210,7 +210,7 @@ def test_a_missing_variable_is_told_what_is_near(tree, name, message):
 @pytest.mark.parametrize(
     ("scope", "message"),
     [
-        ("en", "'en' is no scope of this tree (close names: 'enc')."),
+        ("en", "'en' is not a scope of this tree (close names: 'enc')."),
         ("enc/w", "'enc/w' is a variable, not a scope of this tree (close names: 'enc')."),
     ],
 )

@@ -247,7 +247,7 @@ def test_wrong_getters(mode):
     ):
         with pytest.raises(ValueError, match="Passed a custom_getter which is not callable: 3"):
             run(model)
-    with pytest.raises(js.ScopeError, match=r"called in the scope 'a' asked for 'w', which is not"):
+    with pytest.raises(js.ScopeError, match=r"called in the scope 'a' requested 'w', which is not"):
         run(lambda scope: (scope / "a").get_variable("w", 2, custom_getter=elsewhere))
     with pytest.raises(js.VariableNameError, match="must be a string, got 3"):
         run(lambda scope: scope.get_variable("w", 2, custom_getter=lambda getter, **_: getter(3)))
@@ -545,7 +545,7 @@ def test_wrong_creators():
         run(3)
     with pytest.raises(js.GetterError, match="The creator of variable 'w' gave None, not a Var"):
         run(lambda next_creator, **arguments: None)
-    with pytest.raises(js.GetterError, match=r"'w' wants to create 'v'\. A creator can't change a"):
+    with pytest.raises(js.GetterError, match=r"'w' requested the name 'v'\. A creator can't"):
         run(renaming)
 
 

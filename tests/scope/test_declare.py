@@ -273,7 +273,7 @@ def test_defaults_are_tf_s():
         (DtypeMismatchError, "Initializer type 'int32' and explicit dtype 'float32'", ("w",), {
             "initializer": 3, "dtype": "float32"}),
         (DtypeMismatchError, "dtype of variable 'w' must be one of JAX's", ("w", jnp.int8, 2), {}),
-        (DtypeMismatchError, "'w' is asked for as float64", ("w", 2, "float64"), {}),
+        (DtypeMismatchError, "'w' is requested as float64", ("w", 2, "float64"), {}),
         (ShapeMismatchError, "Dimension -1 must be >= 0", ("w", (2, -1)), {}),
         (ShapeMismatchError, "must be fully defined", ("w", (None, 2)), {}),
         (ShapeMismatchError, "must be an int or a sequence of ints", ("w", (2.5,)), {}),

@@ -94,7 +94,7 @@ def test_creation_inside_a_transform_is_an_error_that_says_why(name, transform):
         js.init(lambda s, x: transform(actnorm)(s / "a", x), inline=True)(KEY, X)
     text = str(caught.value)
     assert f"shift' would be created inside {name}. With inline=True" in text
-    assert "Call the function without the transform while initialising" in text
+    assert "Call the function without the transform while initializing" in text
 
 
 def test_what_was_created_outside_may_be_read_inside_a_transform():

@@ -325,7 +325,7 @@ def test_weights_of_attention_drop_out():
     assert 3.5 < float(kept.mean()) < 4.5
     assert len(np.unique(np.round(kept))) > 4
     close(attend(js.Scope(v), x, training=False), x)
-    with pytest.raises(TypeError, match="has a dropout_rate, so say training=True"):
+    with pytest.raises(TypeError, match="has a dropout_rate, so write training=True"):
         attend(js.Scope(v), x)
 
 
@@ -478,7 +478,7 @@ def test_an_embedding_out_of_range_is_nan_and_the_table_reads_out():
             bind(layers.multi_head_attention, num_heads=4, head_size=1, num_kv_heads=3),
             jnp.ones((1, 4, 4)),
             js.ShapeMismatchError,
-            "num_kv_heads=3 is no divisor of num_heads=4",
+            "num_kv_heads=3 is not a divisor of num_heads=4",
         ),
         (
             bind(layers.layer_norm, axis=2),

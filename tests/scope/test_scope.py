@@ -254,7 +254,7 @@ def test_a_dtype_is_one_of_jax(tree):
         scope.get_variable("step", dtype="floot32")
     with pytest.raises(DtypeMismatchError, match=r"dtype of variable 'enc/\*\*' must be one"):
         scope.variable_scope("enc", dtype="floot32")
-    with pytest.raises(DtypeMismatchError, match=r"'step' is asked for as int64.*jax_enable_x64"):
+    with pytest.raises(DtypeMismatchError, match=r"'step' is requested as int64.*jax_enable_x64"):
         js.Scope(tree).get_variable("step", dtype="int64")
 
 

@@ -93,7 +93,7 @@ def test_asking_twice_names_the_variable_and_both_places(mode):
         "Variable a/w already exists, disallowed. Did you mean to set reuse=True or "
         "reuse=js.AUTO_REUSE in variable_scope, or scope.shared(...)?"
     )
-    first, second = message.split("Originally defined at:\n")[1].split("Asked for again at:\n")
+    first, second = message.split("Originally defined at:\n")[1].split("Requested again at:\n")
     lines = [f.__code__.co_firstlineno + 1 for f in (first_place, second_place)]
     assert f"test_sharing.py:{lines[0]}, in first_place" in first.splitlines()[0]
     assert f"test_sharing.py:{lines[1]}, in second_place" in second.splitlines()[0]

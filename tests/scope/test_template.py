@@ -132,7 +132,7 @@ def test_the_scope_may_be_opened_before_the_first_call():
         return layer(scope, other(scope, layer(scope / "b", x)))
 
     assert js.declare(model)(X)._times == {"a/layer/w": 2, "a/layer_1/w": 1}
-    with pytest.raises(js.ScopeError, match="no scope now: write create_scope_now_=scope"):
+    with pytest.raises(js.ScopeError, match="no current scope: write create_scope_now_=scope"):
         js.make_template("layer", dense, create_scope_now_=True)
 
 

@@ -130,7 +130,7 @@ def test_a_default_name_in_a_transform_is_an_error_that_says_what_to_write(how, 
     transform = {"checkpoint": "jax.checkpoint", "scan": "jax.lax.scan"}.get(how, "jax.jit")
     with pytest.raises(js.ScopeError) as caught:
         js.declare(model)(X) if mode == "declared" else model(js.Scope({"d/w": X}), X)
-    assert f"The default name 'd' was asked for in the scope {'a' if 'below' in how else ''!r}" in (
+    assert f"The default name 'd' was requested in the scope {'a' if 'below' in how else ''!r}" in (
         str(caught.value)
     )
     assert f"inside {transform}. JAX may run a body once for two calls" in str(caught.value)

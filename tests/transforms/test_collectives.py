@@ -237,5 +237,7 @@ def test_axis_sizes_that_are_none_are_refused(make, sizes, kind, text):
 
 
 def test_an_inline_init_takes_no_sizes_of_axes():
-    with pytest.raises(TypeError, match=r"axis_sizes={'b': 8}\) can't be.*where the axis is"):
+    with pytest.raises(
+        TypeError, match=r"axis_sizes={'b': 8}\) is not possible.*where the axis is"
+    ):
         js.init(network, inline=True, axis_sizes={"b": 8})

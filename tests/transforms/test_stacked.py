@@ -147,7 +147,7 @@ def test_stacks_are_shared_like_other_scopes():
     assert js.declare(model)(X)["m/layers/w"].shape == (4, 3, 3)
     with pytest.raises(js.ShapeMismatchError) as caught:
         js.declare(lambda s, x: scanned(s, scanned(s, x), length=5))(X)
-    assert "Variable layers/w has shape (4, 3, 3), but is asked for in a slice of" in str(
+    assert "Variable layers/w has shape (4, 3, 3), but is requested in a slice of" in str(
         caught.value
     )
     assert "the stack 'layers' of 5" in str(caught.value)
@@ -193,7 +193,7 @@ def test_slices_that_the_tree_lacks_are_all_listed():
     with pytest.raises(js.ShapeMismatchError) as caught:
         scanned(js.Scope(tree), X)
     assert str(caught.value) == (
-        "The scope 'layers' was asked for as a stack of 4, but 2 of its 3 variables don't have 4 "
+        "The scope 'layers' was requested as a stack of 4, but 2 of its 3 variables don't have 4 "
         "slices along axis 0: 'layers/b' (3,), 'layers/s' (). Write the length with which the "
         "tree was made."
     )

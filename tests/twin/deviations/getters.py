@@ -64,7 +64,7 @@ def getters_and_places():
 
     theirs, ours, _ = both(program)
     assert theirs.names == ["b/w"]
-    assert "asked for 'b/w', which is not below" in texts(ours)[0]
+    assert "requested 'b/w', which is not below" in texts(ours)[0]
 
 
 @deviates(
@@ -106,7 +106,7 @@ def creators_and_names():
     theirs, ours, _ = both(program)
     assert theirs.names == ["v"]
     assert theirs.asked == {"v": 2}
-    assert "The creator of variable 'a/w' wants to create 'v'" in texts(ours)[0]
+    assert "The creator of variable 'a/w' requested the name 'v'" in texts(ours)[0]
 
 
 @deviates(

@@ -103,5 +103,5 @@ def default_names_in_transforms():
     def model(scope):
         return jax.jit(lambda s: s.variable_scope(None, "conv").get_variable("w", (2,)))(scope)
 
-    with pytest.raises(js.ScopeError, match="The default name 'conv' was asked for in the scope"):
+    with pytest.raises(js.ScopeError, match="The default name 'conv' was requested in the scope"):
         js.declare(model)()
