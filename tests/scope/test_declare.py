@@ -524,7 +524,9 @@ def test_split_gives_the_trainable_and_the_rest(declared):
     assert js.select(variables, declared.trainable) == params
     some = js.select(variables, "layer_0/w")
     assert declared.split(some) == (some, js.VarTree())
-    with pytest.raises(SelectorError, match=r"whether it is trainable: 'new' \(no close.*js\.drop"):
+    with pytest.raises(
+        SelectorError, match=r"trainable flag is unknown: 'new' \(no close.*js\.drop"
+    ):
         declared.split(variables | {"new": 1})
 
 
