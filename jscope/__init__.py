@@ -143,7 +143,7 @@ def __getattr__(name: str) -> Any:
     module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
     value = globals()[name] = getattr(module, name)
     if "flax.serialization" in sys.modules:
-        importlib.import_module(".interop.flax", __name__)  # which tells Flax what a VarTree is
+        importlib.import_module(".interop.flax", __name__)  # which registers VarTree with Flax
     return value
 
 

@@ -164,7 +164,7 @@ class CheckpointWarning(UserWarning):
 
 
 def near(name: object, known: Collection[str]) -> str:
-    """Say which known names look like ``name``: ``close names: 'enc/kernel'``."""
+    """Known names that look like ``name``, as text: ``close names: 'enc/kernel'``."""
     close = difflib.get_close_matches(str(name), known, n=3)
     if close:
         return f"close names: {', '.join(map(repr, close))}"

@@ -203,7 +203,7 @@ def variable_key(root: Array, name: str) -> Array:
 
 
 def check_key(key: object) -> Array:
-    """Return ``key`` if it is one PRNG key, or say what to write.
+    """Return ``key`` if it is one PRNG key, or raise.
 
     Raises:
         KeyArgumentError: If it is a number, several keys, or not a key.

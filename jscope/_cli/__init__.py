@@ -11,7 +11,7 @@ import sys
 
 
 def main() -> int:
-    """The entry point: run the command that ``sys.argv`` says, and return its exit status."""
+    """The entry point: run the command of ``sys.argv``, and return its exit status."""
     try:
         import click  # noqa: F401
     except ImportError:

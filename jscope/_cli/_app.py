@@ -1,6 +1,6 @@
 """The group of commands, and the boundary at which errors become a line and a hint.
 
-Of jscope's errors their facts are printed, not their hints: those are Python. Where a command has
+Of jscope's errors the facts are printed, not the hints, which are Python. Where a command has
 an option instead, it raises a `CommandError` that names it.
 
 Exit status: 0; 1 if ``diff`` finds a difference or ``verify`` damage; 2 for errors.
@@ -46,7 +46,7 @@ def app() -> None:
     .npz file.
 
     SELECTOR is a glob by components: * within one, ** across, as in 'encoder/**/w'; or re: and
-    a regular expression, as in 're:/(w|b)$'. Quote it, so that the shell leaves it alone.
+    a regular expression, as in 're:/(w|b)$'. Quote it, so that the shell doesn't expand it.
     """
 
 
@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
     except CommandError as error:
         return _fail(str(error), error.hint)
     except BrokenPipeError:
-        # Whoever read the output, such as head, has enough. Python would say so once more at exit.
+        # The reader of the output, such as head, has closed it; Python would report it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except JscopeError as error:

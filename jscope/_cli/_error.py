@@ -1,4 +1,4 @@
-"""`CommandError`: what a command can't do, for `_app` to print."""
+"""`CommandError`: an error of a command, for `_app` to print."""
 
 
 class CommandError(Exception):

@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common."""
+"""Shared arguments of the commands."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +37,7 @@ def selector(text: str) -> Selector:
     try:
         return re.compile(text[3:])
     except re.error as error:
-        raise CommandError(f"{text!r} is no regular expression: {error}") from None
+        raise CommandError(f"{text!r} is not a regular expression: {error}") from None
 
 
 def chosen(variables: Mapping[str, Variable], selectors: Iterable[str]) -> dict[str, Variable]:

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, if a person watches it."""
+"""A progress bar on standard error, if it is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ _WORTH_A_BAR = 64 << 20  # bytes; less is done before a bar is drawn
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many bytes of ``total`` are done; the body calls what it is given with each part."""
+    """Show how many bytes of ``total`` are done; the body reports each part."""
     if not sys.stderr.isatty() or total < _WORTH_A_BAR:
         yield lambda count: None
         return

@@ -1,4 +1,4 @@
-"""Statistics of an array, whatever its dtype, in bounded memory.
+"""Statistics of an array of any dtype, in bounded memory.
 
 All is computed in float64, `_CHUNK` elements at a time; of complex numbers, their magnitudes.
 """
@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    r"""What is known of the values of an array.
+    r"""The statistics of an array.
 
     ``minimum``, ``maximum``, ``mean`` and ``std`` (of the whole, $\sqrt{\sum (x - \bar x)^2 / n}$)
     are of the finite values, and NaN if there are none; so is ``norm``, $\sqrt{\sum x^2}$.
@@ -66,7 +66,7 @@ def _statistics(array: Array, bins: int) -> Statistics:
         finite = both
     if not finite:
         minimum = maximum = mean = norm = squares = np.nan
-    is_whole = array.dtype.kind in "iu" and finite  # float64 doesn't tell all of them apart
+    is_whole = array.dtype.kind in "iu" and finite  # float64 doesn't distinguish all of them
     return Statistics(
         finite,
         zeros,

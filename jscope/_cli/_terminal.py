@@ -1,6 +1,6 @@
 """Tables and text for a terminal, or plain for a file or another program.
 
-On a terminal, names are folded at ``/`` to fit its width, and Rich sets the colours. Elsewhere, and
+On a terminal, names are folded at ``/`` to fit its width, and Rich sets the colors. Elsewhere, and
 if it is very long, a table is plain text, one line a row. Without a terminal Rich isn't loaded.
 JSON is the same everywhere.
 """
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def is_terminal() -> bool:
-    """Whether a person reads along; ``FORCE_COLOR`` says so too, as Rich has it."""
+    """Whether standard output is a terminal; ``FORCE_COLOR`` sets it too, as in Rich."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
 

@@ -31,7 +31,7 @@ from .formats._protocol import Array, Variable
 )
 @_options.checkpoint("src")
 @_options.checkpoint("dst")
-@click.option("--to", "format", type=click.Choice(NAMES), help="The format, if DST doesn't tell.")
+@click.option("--to", "format", type=click.Choice(NAMES), help="The format, if not that of DST.")
 @click.option("--select", metavar="SELECTOR", multiple=True, help="Take these only.")
 @click.option("--drop", metavar="SELECTOR", multiple=True, help="Leave these out.")
 @click.option("--rename", metavar="OLD=NEW", multiple=True, help="Call a variable or scope so.")
@@ -52,8 +52,8 @@ def command(
     format = format or format_of(dst)
     if format is None:
         raise CommandError(
-            f"{dst!r} doesn't say which format it is to be",
-            "end it with .ckpt, .safetensors, .npz or a step as in runs/bert/1000, or say --to "
+            f"{dst!r} doesn't show the format",
+            "end it with .ckpt, .safetensors, .npz or a step as in runs/bert/1000, or write --to "
             + "|".join(NAMES),
         )
     variables = _options.chosen(source.variables, select)
@@ -63,7 +63,7 @@ def command(
     keys = [name for name, variable in variables.items() if variable.kind.startswith("key<")]
     if keys:
         raise CommandError(
-            f"{listed(keys)}: PRNG keys, which only jscope.Saver stores as what they are",
+            f"{listed(keys)}: PRNG keys, which only jscope.Saver stores as keys",
             " ".join(f"--drop {name!r}" for name in keys[:3]),
         )
     variables = _options.with_new_names(variables, _options.renames(rename))
@@ -102,7 +102,7 @@ def _floating(name: str) -> np.dtype[Any]:
     except TypeError:
         pass
     hint = "float32, float16, bfloat16, float8_e4m3fn, ..."
-    raise CommandError(f"--dtype {name!r} is no floating-point dtype", hint)
+    raise CommandError(f"--dtype {name!r} is not a floating-point dtype", hint)
 
 
 def _is_floating(dtype: np.dtype[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""``jscope diff``: what differs between two checkpoints, of whatever formats."""
+"""``jscope diff``: the differences between two checkpoints, of any formats."""
 
 import math
 from typing import NamedTuple
@@ -52,7 +52,7 @@ _STYLES = {"missing": "red", "extra": "green", "shape": "yellow", "dtype": "yell
     "--rtol",
     type=click.FloatRange(0),
     default=0.0,
-    help="Relative differences up to this are none.",
+    help="Relative differences up to this are ignored.",
 )
 @_options.as_json
 def command(
@@ -121,7 +121,7 @@ def largest_relative_difference(a: Array, b: Array) -> float:
     flat_a, flat_b = a.reshape(-1), b.reshape(-1)
     for start in range(0, flat_a.size, _CHUNK):
         x, y = flat_a[start : start + _CHUNK], flat_b[start : start + _CHUNK]
-        # Whole numbers of 64 bits are not told apart by float64, so compared as they are.
+        # float64 doesn't distinguish all integers of 64 bits, so they are compared as they are.
         differ = x != y if x.dtype == y.dtype else _wide(x) != _wide(y)
         x, y = _wide(x[differ]), _wide(y[differ])
         with np.errstate(invalid="ignore"):

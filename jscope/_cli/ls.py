@@ -1,4 +1,4 @@
-"""``jscope ls``: which variables a checkpoint has."""
+"""``jscope ls``: the variables of a checkpoint."""
 
 from collections.abc import Iterable, Mapping
 

@@ -50,7 +50,7 @@ def command(
     optimizer: str | None,
     as_json: bool,
 ) -> None:
-    """Say what a training step holds on each device. Nothing is allocated; no device is needed.
+    """Print what a training step holds on each device. Nothing is allocated; no device is needed.
 
     MODEL is a declaration, a function without arguments that returns one, or a model, whose
     arguments are given by --input and --set.
@@ -58,7 +58,7 @@ def command(
     axes = _axes(mesh)
     try:
         declared = _declaration(model, inputs, settings)
-    except JscopeError as error:  # The module is Python, and so the hint is for whoever wrote it.
+    except JscopeError as error:  # The module is Python, and so is the hint, for its author.
         raise CommandError(f"{model!r} can't be declared: {error}") from error
     plan = _plan(declared, axes, rule, optimizer)
     parts = {
@@ -152,7 +152,8 @@ def _axes(text: str) -> dict[str, int]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\w+)\s*=\s*([1-9]\d*)\s*", part)
         if not found:
-            raise CommandError(f"--mesh {text!r}: {part!r} is no axis", "--mesh data=16,model=8")
+            hint = "--mesh data=16,model=8"
+            raise CommandError(f"--mesh {text!r}: {part!r} is not an axis", hint)
         axes[found[1]] = int(found[2])
     return axes
 
@@ -178,13 +179,13 @@ def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> A
     arguments = [_input(spec) for spec in inputs]
     keywords = dict(_setting(setting) for setting in settings)
     if not callable(found):
-        raise CommandError(f"{text!r} is a {type(found).__name__}, no declaration and no model")
+        raise CommandError(f"{text!r} is a {type(found).__name__}, not a declaration or a model")
     if not arguments and not keywords and not _needed(found):
         result = found()
         if isinstance(result, Declaration):
             return result
         raise CommandError(
-            f"{text}() returned a {type(result).__name__}, no declaration",
+            f"{text}() returned a {type(result).__name__}, not a declaration",
             "return js.declare(model)(...)",
         )
     try:
@@ -199,7 +200,7 @@ def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> A
 
 
 def _needed(function: Callable[..., Any]) -> list[str]:
-    """The arguments that a function can't do without."""
+    """The required arguments of a function."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
         name
@@ -211,7 +212,8 @@ def _needed(function: Callable[..., Any]) -> list[str]:
 def _optimizer(text: str) -> Any:
     found = _load(text)
     if not hasattr(found, "init"):
-        raise CommandError(f"{text!r} has no init: it is a {type(found).__name__}, no optimizer")
+        kind = type(found).__name__
+        raise CommandError(f"{text!r} has no init: it is a {kind}, not an optimizer")
     return found
 
 
@@ -243,7 +245,7 @@ def _input(text: str) -> Any:
             return jax.ShapeDtypeStruct(shape, jnp.dtype(found[1]))
     except TypeError:
         pass
-    raise CommandError(f"--input {text!r} is no dtype and shape", "--input 'float32[32,784]'")
+    raise CommandError(f"--input {text!r} is not a dtype and shape", "--input 'float32[32,784]'")
 
 
 def _setting(text: str) -> tuple[str, Any]:

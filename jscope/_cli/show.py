@@ -132,5 +132,5 @@ def _values_text(array: Array) -> str:
 
 
 def _readable(value: object) -> Any:
-    """A string, cut if it is long; bytes that are no UTF-8 as they are."""
+    """A string, cut if it is long; bytes that are not UTF-8 as they are."""
     return value[:80] + b"..." if isinstance(value, bytes) and len(value) > 80 else value

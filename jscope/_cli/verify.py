@@ -21,7 +21,7 @@ from .formats._protocol import Checkpoint
 def command(ckpt: str, as_json: bool) -> int:
     """Read all of a checkpoint and compare every checksum. Exit status 1 if it is damaged.
 
-    A safetensors file has no checksums: that it is whole, and can be read, is all to be said.
+    A safetensors file has no checksums: the command checks that it is whole and can be read.
     """
     damaged: dict[str, str] = {}
     opened = _opened(ckpt, damaged)
@@ -49,7 +49,7 @@ def command(ckpt: str, as_json: bool) -> int:
 
 
 def _opened(ckpt: str, damaged: dict[str, str]) -> Checkpoint | None:
-    """The checkpoint; None, and noted, if it can't even be opened."""
+    """The checkpoint; None, and recorded, if it can't be opened."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CheckpointWarning)
         try:
@@ -82,10 +82,10 @@ def _say(opened: Checkpoint | None, damaged: dict[str, str], nbytes: int) -> Non
     count = len(opened.variables)
     how = f"{opened.checksum} of each" if opened.checksum else "no checksums"
     if damaged:
-        sound = count - len(damaged.keys() & opened.variables.keys())
-        result = (f"{sound:,} of {count:,} variables are sound", "bold red")
+        intact = count - len(damaged.keys() & opened.variables.keys())
+        result = (f"{intact:,} of {count:,} variables are intact", "bold red")
     else:
-        what = "sound" if opened.checksum else "readable"
+        what = "intact" if opened.checksum else "readable"
         variables = f"{count:,} variable{'s' * (count != 1)}"
         result = (f"{variables}, {bytes_text(nbytes)}: all {what}", "bold green")
     say(result, f"   {opened.format}, {how}")

@@ -17,7 +17,7 @@ class Entry:
         shape: Its shape.
         dtype: NumPy's or ml_dtypes' dtype.
         nbytes: The bytes that it takes in memory.
-        read: Reads it: one array of its own, checked against whatever checksum the file has.
+        read: Reads it as a new array, checked against the file's checksum if it has one.
     """
 
     shape: tuple[int, ...]
@@ -27,7 +27,7 @@ class Entry:
 
 
 class Signature(Protocol):
-    """Whatever has a shape and a dtype: an entry, or an array."""
+    """An object with a shape and a dtype: an entry, or an array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

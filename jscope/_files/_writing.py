@@ -1,8 +1,8 @@
 """A new file that appears whole or not at all, and never in place of another.
 
-The bytes go to a temporary file beside it, which is flushed to disk, linked to the name that was
-asked for, and unlinked. A link, unlike a rename, fails where that name is taken, also by who
-was faster.
+The bytes go to a temporary file beside it, which is flushed to disk, linked to the requested
+name, and unlinked. A link, unlike a rename, fails where that name is taken, also by a concurrent
+process.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 r"""npz files: a zip archive of NumPy's own ``.npy`` files, one for each array.
 
 The member of array ``enc/w`` is ``enc/w.npy``. Each has the CRC-32 of its bytes in the archive,
-checked by every read. What NumPy's format leaves open is decided here:
+checked by every read. Choices that NumPy's format leaves open:
 
 * **ml_dtypes** (bfloat16, float8, int4, ...): NumPy would write bfloat16 as ``V2``, two bytes
   without a meaning. Here it is a structured dtype of one field, named after the dtype and as wide:
@@ -63,16 +63,16 @@ def open_file(path: Path) -> dict[str, Entry]:
                     raise ValueError(f"it has two members {member.filename!r}")
                 if suffix == ".npy":
                     entries[name] = _entry(path, archive, member)
-                else:  # not ours, unless its name is damaged, which opening it would tell
+                else:  # not an array's, unless its name is damaged, which opening it would show
                     archive.open(member).close()
             return entries
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
     except _DAMAGE as error:
-        raise CheckpointError(f"{path} is no npz file, or damaged: {error}.") from error
+        raise CheckpointError(f"{path} is not an npz file, or damaged: {error}.") from error
 
 
-# What zipfile and NumPy raise for bytes that are not what they should be.
+# The errors of zipfile and NumPy for damaged bytes.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError,
     KeyError, OverflowError, MemoryError, SyntaxError, UnicodeError,
@@ -84,15 +84,15 @@ def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
     file.seek(-12 - len(archive.comment), os.SEEK_END)
     count = int.from_bytes(file.read(2), "little")
     found = len(archive.infolist())
-    if count not in (found, 0xFFFF):  # the latter if there are more than it can say
-        raise ValueError(f"it says that it has {count} members, and lists {found}")
+    if count not in (found, 0xFFFF):  # the latter if there are more than it can record
+        raise ValueError(f"its end records {count} members, and it lists {found}")
 
 
 def _check_size(file: IO[bytes], member: zipfile.ZipInfo) -> None:
-    """Refuse a member that is said to have more bytes than its part of the archive can hold."""
+    """Refuse a member whose recorded size is more bytes than its part of the archive can hold."""
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_DEFLATED}.get(member.compress_type)
     if most is None:
-        raise ValueError(f"member {member.filename!r} is compressed as NumPy compresses none")
+        raise ValueError(f"member {member.filename!r} is not compressed as by NumPy")
     size = os.fstat(file.fileno()).st_size - member.header_offset
     if not 0 <= member.file_size <= most * member.compress_size <= most * size:
         raise ValueError(
@@ -121,7 +121,7 @@ def _npy_header(
         raise ValueError(f"member {member.filename!r} has version {version} of NumPy's format")
     try:
         shape, is_fortran, stored = read(file)
-    except Exception as error:  # the header is Python: NumPy's parser raises whatever it meets
+    except Exception as error:  # the header is Python: NumPy's parser may raise any error
         raise ValueError(f"member {member.filename!r} has no header of NumPy's: {error}") from error
     meant = _meant(stored, member)
     size = math.prod(shape) * stored.itemsize

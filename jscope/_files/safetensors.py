@@ -8,13 +8,13 @@ The format, all integers little-endian::
               "__metadata__": {string: string}                                   optional
 
 Offsets count from the beginning of the data; end - begin is the size by shape and dtype. The
-tensors cover the data without holes or overlaps, in whatever order, as C-ordered elements. There
-is no checksum. The codes of dtypes are in `_CODES`; ``F4`` and the ``F6``, which pack elements
+tensors cover the data without holes or overlaps, in any order, as C-ordered elements. There is
+no checksum. The codes of dtypes are in `_CODES`; ``F4`` and the ``F6``, which pack elements
 across bytes, have none in NumPy and are refused.
 
 `open_file` reads the header alone and checks every number in it against the file's size before
-anything is allocated. The tensors that `Writer` writes stand by falling size of element, then by
-name, as the library's own do, so that all are aligned.
+anything is allocated. `Writer` sorts tensors by falling size of element, then by name, as the
+library does, so that all are aligned.
 
 Source: https://github.com/huggingface/safetensors, README "Format" and
 ``safetensors/src/tensor.rs`` (0.8). Their library's NumPy side reads no bfloat16 and writes a whole
@@ -105,7 +105,7 @@ def _header(path: Path, text: bytes) -> dict[str, Any]:
     try:
         header = json.loads(text, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"its header is no JSON: {error}") from error
+        raise _damaged(path, f"its header is not JSON: {error}") from error
     return dict(header)  # it begins with a brace
 
 
@@ -162,11 +162,11 @@ def _read(
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{path} is no safetensors file, or damaged: {what}.")
+    return CheckpointError(f"{path} is not a safetensors file, or damaged: {what}.")
 
 
 class Writer:
-    """Writes tensors, in whatever order, to a new file; leaving ``with`` lets it appear.
+    """Writes tensors, in any order, to a new file; leaving ``with`` lets it appear.
 
     Args:
         path: The new file.

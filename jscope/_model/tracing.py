@@ -167,7 +167,7 @@ def with_axes_explained(model: object, cure: str) -> Iterator[None]:
 
 
 def _arguments_needed(model: object, error: Exception) -> str | None:
-    """Whose values a model needs, or None if the error says something else."""
+    """Whose values a model needs, or None if it is another error."""
     text = str(error)
     origin = _ORIGIN.search(text)
     if origin is None:

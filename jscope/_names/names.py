@@ -39,7 +39,7 @@ _ALPHABET = "letters, digits, '_', '.', '-' and '/' between components"
 
 
 def check(name: str) -> str:
-    """Return ``name``, which may be relative to a scope, or say what is wrong with it.
+    """Return ``name``, which may be relative to a scope, or raise.
 
     Raises:
         VariableNameError: If it is not a string; is empty; has an empty, ``.`` or ``..``
@@ -55,7 +55,7 @@ def check(name: str) -> str:
 
 
 def check_root(name: str) -> str:
-    """Return ``name``, counted from the root, or say what is wrong with it.
+    """Return ``name``, counted from the root, or raise.
 
     Raises:
         VariableNameError: As `check`, and if the first character is ``_`` or ``-``.

@@ -73,7 +73,7 @@ def _of_local_variables(get_variable: Callable[P, Array]) -> Callable[P, Array]:
         Source: ``tf.get_local_variable``.
         """
         call = signature.bind(*args, **kwargs)
-        keys = call.arguments.get("collections")  # what is not a list gets its error below
+        keys = call.arguments.get("collections")  # a value that is not a list raises below
         if keys is None or isinstance(keys, list | tuple | set | frozenset):
             keys = (*(keys or ()), GraphKeys.LOCAL_VARIABLES)
         call.arguments |= {"trainable": False, "collections": keys}

@@ -436,7 +436,7 @@ def _check_leaf_names(tree: VarTree) -> None:
 
 
 def missing_scope(scope: str, tree: VarTree) -> MissingVariableError:
-    """Compose the error: what is not a scope, and which scopes are near."""
+    """Compose the error for a name that is not a scope, with near scopes."""
     scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
     what = "is a variable, not a scope" if scope in tree else "is not a scope"
     known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"

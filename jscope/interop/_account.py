@@ -17,7 +17,7 @@ _MOST_COMPARED = 5000
 
 
 class Policy(NamedTuple):
-    """Which differences are none; see `tensorflow.restore`."""
+    """Which differences are allowed; see `tensorflow.restore`."""
 
     missing: str = "error"
     unexpected: str = "error"
@@ -34,16 +34,16 @@ def account(
     """Compose what is different, and what to write; None if nothing that counts is.
 
     Args:
-        target: What is restored into.
+        target: The target of the restore.
         named: The checkpoint.
         assignment: What is to be read for it.
         made: What functions made of values that were read for them, by variable and place.
-        policy: Which differences are none.
+        policy: Which differences are allowed.
     """
     problems = [
         *problems_of(assignment.rules, named.entries, target.places),
         *(
-            f"rule: {name!r} is given by {one!r} and by {other!r}; say which: {{{one!r}: {name!r}}}"
+            f"rule: {name!r} is given by {one!r} and by {other!r}; write one: {{{one!r}: {name!r}}}"
             for name, (one, other) in assignment.twice.items()
         ),
     ]

@@ -11,7 +11,7 @@ decides:
 * a **regular expression** to a template, as `re.Pattern.fullmatch` and `re.Match.expand` have
   it, whole names to whole names; the earlier one in the map is the more specific.
 
-A rule *speaks of* the variables of the tree that its right side could name: a name, what is below
+A rule *covers* the variables of the tree that its right side could name: a name, what is below
 a scope, or below the part of a template before its first group.
 """
 
@@ -58,10 +58,10 @@ class Rule:
         rank: The smaller one is the more specific.
         through: Its functions, if it has some.
         matches: Matches the checkpoint's names that it is about.
-        target: What the tree calls such a name.
-        matches_target: Matches the tree's names that it is about; None if it can't be turned round.
-        source: What the checkpoint calls such a name.
-        speaks_of: Matches the tree's names that its right side could be.
+        target: The tree's name for such a name.
+        matches_target: Matches the tree's names that it is about; None if it can't be inverted.
+        source: The checkpoint's name for such a name.
+        covers: Matches the tree's names that its right side could be.
     """
 
     left: str
@@ -72,17 +72,17 @@ class Rule:
     target: _Spell
     matches_target: re.Pattern[str] | None
     source: _Spell
-    speaks_of: re.Pattern[str]
+    covers: re.Pattern[str]
 
     def pairs(self, sources: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """The checkpoint's names that match, and what the tree calls them."""
+        """The checkpoint's names that match, with the tree's names for them."""
         for name in sources:
             match = self.matches.fullmatch(name)
             if match:
                 yield name, self.target(match)
 
     def source_of(self, target: str) -> str | None:
-        """What the checkpoint calls a variable of the tree; None if this rule doesn't say."""
+        """The checkpoint's name for a variable of the tree; None if this rule has none."""
         match = self.matches_target.fullmatch(target) if self.matches_target else None
         return self.source(match) if match else None
 
@@ -93,7 +93,7 @@ def read_rules(
     """The rules of a map, the most specific first.
 
     Args:
-        assignment_map: The map. A slash at the end says that a scope is meant; without one, a
+        assignment_map: The map. A slash at the end marks a scope; without one, a
             name is meant if there is such a variable, else a scope.
         sources: The names in the checkpoint.
         targets: The names in the tree, those of slices included.
@@ -165,7 +165,7 @@ def problems_of(
     for rule in rules:
         sides = (
             (rule.left, rule.matches, sources, "in the checkpoint"),
-            (rule.right, rule.speaks_of, targets, "in the target"),
+            (rule.right, rule.covers, targets, "in the target"),
         )
         for side, pattern, names, where in sides:
             if not any(map(pattern.fullmatch, names)):
@@ -219,7 +219,7 @@ def _pattern(left: str, right: str, kind: int, through: Through | None) -> Rule:
         target=spelling(right),
         matches_target=theirs,
         source=spelling(left),
-        speaks_of=theirs,
+        covers=theirs,
     )
 
 
@@ -239,5 +239,5 @@ def _template(left: re.Pattern[str], right: str, order: int, through: Through | 
         target=expand,
         matches_target=None,
         source=expand,
-        speaks_of=could_be,
+        covers=could_be,
     )

@@ -1,4 +1,4 @@
-"""What a checkpoint's variables are called, and which of them are read for what."""
+"""The names of a checkpoint's variables, and which variable is read for which name."""
 
 import os
 import re
@@ -34,7 +34,7 @@ class Named:
         entries: The variables that can be in a tree, by name: strings, which no array of JAX
             holds, are left out.
         read_from: The key of each name.
-        aliases: Other ways to say a name.
+        aliases: Other spellings of a name.
     """
 
     path: str

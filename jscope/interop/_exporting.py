@@ -1,4 +1,4 @@
-"""From a tree to a checkpoint's names and values: assignment rules, turned round."""
+"""From a tree to a checkpoint's names and values: assignment rules, inverted."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -80,7 +80,7 @@ def _is_strange(leaf: Any) -> bool:
 
 
 def _nameless(name: str, rules: Sequence[Rule]) -> str:
-    if any(rule.speaks_of.fullmatch(name) for rule in rules):
-        return f"{name!r} is spoken of by a regular expression only, which can't be turned round"
+    if any(rule.covers.fullmatch(name) for rule in rules):
+        return f"{name!r} is matched by a regular expression only, which can't be inverted"
     rights = listed([rule.right for rule in rules], most=5)
-    return f"{name!r} is not spoken of by the map, whose right sides are {rights}"
+    return f"{name!r} is not matched by the map, whose right sides are {rights}"

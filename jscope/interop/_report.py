@@ -1,4 +1,4 @@
-"""What a restore did, variable by variable."""
+"""The report of a restore, variable by variable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from .._tree.text import table
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What a restore did. Prints as a table.
+    """The report of a restore. Prints as a table.
 
     Attributes:
         path: The checkpoint.
@@ -17,7 +17,7 @@ class Report:
         kept: The target's names that kept their values.
         initialised: The target's names that got a declaration's initial values.
         unused: The checkpoint's names that were not read.
-        changed: What became of values on the way, such as ``"float32 -> bfloat16"``.
+        changed: Conversions of values, such as ``"float32 -> bfloat16"``.
     """
 
     path: str

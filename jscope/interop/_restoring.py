@@ -1,7 +1,7 @@
-"""Reading what is assigned to a target: whole, or one error before anything is returned.
+"""Reading the variables that are assigned to a target: all of them, or one error.
 
-Names, shapes and dtypes are compared before values are read. Only what goes through a function
-is read for that, since only the function knows what it makes of it.
+Names, shapes and dtypes are compared before values are read. Only values that go through a
+function are read for that, since their new shapes and dtypes are the function's.
 """
 
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ def _fresh(
     if fresh and not can_init:
         what = "a declaration" if target.declared is not None else "abstract there"
         raise CheckpointValueError(
-            f"{len(fresh)} variables would be left without a value, since no rule speaks of them "
+            f"{len(fresh)} variables would be left without a value, since no rule matches them "
             f"and the target is {what}: {listed(fresh)}. Write key=jax.random.key(0) for a "
             "declaration's initial values, or restore into a tree that has values, as "
             "declared.init(key) gives it."
@@ -133,7 +133,7 @@ def _value(
 def _changes(
     target: Target, named: Named, read: Mapping[str, Mapping[Place, Piece]]
 ) -> dict[str, str]:
-    """What became of values on the way, by variable."""
+    """Conversions of values, by variable."""
     changes = {}
     for name, pieces in read.items():
         piece = next(iter(pieces.values()))

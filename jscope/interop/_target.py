@@ -1,4 +1,4 @@
-"""What is restored into, and which of its variables each rule fills."""
+"""The target of a restore, and which of its variables each rule fills."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -21,11 +21,11 @@ Place = tuple[int, ...]  # of a slice in its stack; () is the whole
 
 @dataclass(frozen=True)
 class Target:
-    """What is restored into.
+    """The target of a restore.
 
     Attributes:
-        leaves: Its values, or what stands for them, by name.
-        places: From each name, those of slices included, to its variable and the place in it.
+        leaves: Its values, or their specs, by name.
+        places: From each name, those of slices included, to its variable and the index in it.
         slices: From each variable in a stack to the names of its slices, by place.
         declared: The declaration, if it is one.
     """
@@ -50,7 +50,7 @@ class Assignment:
 
     Attributes:
         rules: The rules, the most specific first.
-        wanted: The variables that are asked for, each with what its places are read from.
+        wanted: The variables that are requested, each with the sources of its slices.
         lost: From the checkpoint's names to the target's, for those that rules are about but
             that the target has no variable for.
         twice: The target's names that two rules give, none of them more specific, with a name
@@ -72,7 +72,7 @@ def take_apart(target: Any, stacks: Collection[str], mesh: Any, rules: Any) -> T
     """The variables of a target, and the names of their slices.
 
     Raises:
-        CheckpointValueError: If a value is no array, or ``stacks`` or a sharding can't be.
+        CheckpointValueError: If a value is not an array, or ``stacks`` or a sharding is invalid.
     """
     wrong = [scope for scope in stacks if not isinstance(scope, str)]
     if wrong:
@@ -85,7 +85,7 @@ def take_apart(target: Any, stacks: Collection[str], mesh: Any, rules: Any) -> T
     strange = [n for n, v in tree.items() if not (hasattr(v, "shape") and hasattr(v, "dtype"))]
     if strange:
         raise CheckpointValueError(
-            f"A TensorFlow checkpoint holds arrays, and these of the target are none: "
+            f"A TensorFlow checkpoint holds arrays, and these of the target are not: "
             f"{listed(strange)}. Leave them out: js.drop(target, ...)."
         )
     check_shardings(list(tree.items()))
@@ -141,23 +141,23 @@ def assign(
     for name, (rule, source) in given.items():
         variable, place = target.places[name]
         pieces.setdefault(variable, {})[place] = Piece(source, rule.through)
-    spoken = {
+    covered = {
         variable
         for name, (variable, _) in target.places.items()
-        if any(rule.speaks_of.fullmatch(name) for rule in rules)
+        if any(rule.covers.fullmatch(name) for rule in rules)
     }
     lost = {source: name for source, name in lost.items() if source not in used}
     if select is not None:
         selectable = target.leaves if target.declared is None else target.declared
-        spoken &= matching(selectable, select, hint="Leave select= out to restore all variables.")
+        covered &= matching(selectable, select, hint="Leave select= out to restore all variables.")
         meant = asked_for(dict.fromkeys(lost.values()), select)
         lost = {source: name for source, name in lost.items() if name in meant}
-    wanted = {name: pieces.get(name, {}) for name in target.leaves if name in spoken}
+    wanted = {name: pieces.get(name, {}) for name in target.leaves if name in covered}
     return Assignment(rules, wanted, lost, twice)
 
 
 def has_value(leaf: object) -> bool:
-    """Whether a leaf can be kept: an array, not what stands for one."""
+    """Whether a leaf can be kept: an array, not a spec."""
     if isinstance(leaf, jax.Array):
         return not leaf.is_deleted()
     return isinstance(leaf, np.ndarray | np.generic)

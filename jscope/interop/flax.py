@@ -15,8 +15,8 @@ scope, there is no nested dict; then the keys are whole names. Both are read.
 
 It is done without this line if Flax is loaded when one of jscope's names is first used.
 
-Source: `flax.serialization`. As with its dicts, names must be there, more may be; shapes and
-dtypes are not compared: `declared.check(state.params)` does that.
+Source: `flax.serialization`. As with its dicts, all names must be there, and more are allowed;
+shapes and dtypes are not compared: `declared.check(state.params)` does that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ from .._tree.vartree import VarTree, from_values, structure_of
 
 
 def to_state_dict(tree: VarTree) -> dict[str, Any]:
-    """A tree as nested dicts of what Flax makes of its values."""
+    """A tree as nested dicts of its values in Flax's form."""
     try:
         nested = tree.to_nested()
     except NestingError:

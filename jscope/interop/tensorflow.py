@@ -56,7 +56,7 @@ def load(
             files; as for `tf_checkpoint.open`.
         select: Which variables to read; the others cost nothing.
         drop: Which to leave out; it may match nothing. `SLOTS` are optimizers' slots.
-        rename: From each name to the tree's; for names that are no legal names in jscope.
+        rename: From each name to the tree's; for names that are not legal in jscope.
         averages: The name that a ``tf.train.ExponentialMovingAverage`` has, by default
             ``"ExponentialMovingAverage"``: a variable ``w`` is read from its average
             ``w/ExponentialMovingAverage``, if it has one.
@@ -121,7 +121,7 @@ def restore(
     ...     "bert_model.ckpt",
     ...     {"bert/": "encoder/", "bert/encoder/layer_*/": "encoder/layers/*/"},
     ...     drop=tensorflow.SLOTS,
-    ...     key=jax.random.key(0),  # initial values for what the map does not speak of
+    ...     key=jax.random.key(0),  # initial values for variables that the map does not name
     ... )
 
     The map's entries go from the checkpoint's names to the target's:
@@ -140,8 +140,8 @@ def restore(
     specific decides: a name, then the longer right side, then the first regular expression.
 
     Each variable below a scope on the right must be there in the checkpoint, and each below a
-    scope on the left in the target; all differences are in one error. What the map does not
-    speak of keeps its values.
+    scope on the left in the target; all differences are in one error. Variables that the
+    map does not name keep their values.
 
     **Stacks.** What `Scope.stacked` declares is one variable with a leading axis in the target,
     and one for each slice in the checkpoint. The slices' names are those that `jscope.unstack`
@@ -152,12 +152,12 @@ def restore(
             dtypes, and where each array is to be.
         path: As for `load`.
         assignment_map: The map; by default all variables, under their own names.
-        select: Which variables of the target to restore; the others keep their values, and what
-            it would not pick in the checkpoint is no difference.
+        select: Which variables of the target to restore; the others keep their values, and
+            names of the checkpoint that it would not pick are not compared.
         drop: Which of the checkpoint's variables to leave out, as for `load`.
         averages: As for `load`.
         stacks: The scopes of a tree that are stacks; a declaration knows its own.
-        missing: What becomes of a variable that the checkpoint lacks: ``"error"``, ``"keep"`` its
+        missing: What to do about a variable that the checkpoint lacks: ``"error"``, ``"keep"`` its
             value, or ``"init"`` by the declaration.
         unexpected: What is done about variables that only the checkpoint has: ``"error"``, or
             ``"ignore"``.
@@ -176,7 +176,7 @@ def restore(
     Raises:
         TreeMismatchError: If names, shapes or dtypes differ, a rule is about nothing, or a dtype
             can't hold a value.
-        CheckpointValueError: If an argument can't be, or a variable would have no value.
+        CheckpointValueError: If an argument is invalid, or a variable would have no value.
         SelectorError: If ``select`` matches nothing.
         CheckpointError: If the checkpoint is not there, or damaged.
 
@@ -213,7 +213,7 @@ def restore(
 
 
 def _scopes(stacks: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(stacks, str):  # its letters are not meant
+    if isinstance(stacks, str):  # a string is iterable, by letters
         raise CheckpointValueError(f"`stacks` are several names: write stacks=[{stacks!r}].")
     return tuple(stacks)
 
@@ -263,7 +263,7 @@ def export(
         tree: A tree of values.
         path: The prefix of the new files; see `tf_checkpoint.write`.
         assignment_map: As for `restore`, from the checkpoint's names to the tree's: here it is
-            read from right to left. Each variable must be spoken of, and not by a regular
+            read from right to left. Each variable must be named, and not by a regular
             expression alone; a `Through` needs its inverse.
         stacks: The scopes that are stacks; they are written slice by slice.
         write_state: Whether to make this the latest in the file ``checkpoint`` of its folder.

@@ -1,4 +1,4 @@
-"""Comparing a target with what is saved: every difference, in one message, before any is read.
+"""Comparing a target with a checkpoint: every difference, in one message, before reading arrays.
 
 A leaf of the target takes the saved value of its name if that fits:
 
@@ -12,7 +12,7 @@ With ``convert`` the dtype may differ, or the Python type, in the direction of b
 floating, complex; integers go to other integers if each value is exact; keys are never
 converted. With ``reshape`` the shape may differ, if the number of elements does not; but a shape
 that is the other one with its axes in another order is an error unless the variable is named: the
-value was most probably transposed, and would be other weights if its elements kept their order.
+value was most probably transposed, and reshaping would mix up its elements.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ _MOST_COMPARED = 5000
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Which differences are none.
+    """Which differences are allowed.
 
     Attributes:
         missing: What is done about names that only the target has: ``"error"``, ``"keep"`` or
@@ -62,14 +62,14 @@ def account(
     saved_as: Mapping[str, str] = types.MappingProxyType({}),
     opened: Callable[[str], str] = lambda name: f"saver.open()[{name!r}]",
 ) -> str | None:
-    """Compose what is different, what is the likely cause and what to write, or None.
+    """Compose the differences, the likely cause and the line to write; or None.
 
     Args:
         wanted: The target's leaves that are to be filled, by name.
         entries: What is saved, by the target's names.
-        unexpected: The names that only the checkpoint has, and that were asked for.
-        policy: Which differences are none.
-        saved_as: The saved names that were asked for, where they are other than the target's.
+        unexpected: The names that only the checkpoint has, and that were requested.
+        policy: Which differences are allowed.
+        saved_as: The saved names that were requested, where they are other than the target's.
         opened: The Python that opens the saved value of a name.
     """
     missing = [name for name in wanted if name not in entries and policy.missing == "error"]
@@ -128,12 +128,12 @@ def _kind(dtype: str) -> int:
     return -1 if dtype.startswith("key<") else number_kind(np.dtype(dtype))
 
 
-def _converts(saved: str, asked: str) -> bool:
-    return 0 <= _kind(saved) <= _kind(asked)
+def _converts(saved: str, requested: str) -> bool:
+    return 0 <= _kind(saved) <= _kind(requested)
 
 
 def _changes(name: str, leaf: object, entry: Entry, policy: Policy) -> list[str]:
-    """What is different between a leaf and the saved value of its name, and counts."""
+    """The differences between a leaf and the saved value of its name that are not allowed."""
     if stands_for_python(leaf, entry):
         return []
     shape, dtype = signature(leaf)
@@ -158,7 +158,7 @@ def _may_be_reshaped(
 
 
 def _transposing(name: str, leaf: object, entry: Entry, policy: Policy) -> str | None:
-    """How to transpose the saved value to the leaf's shape, if that may be what is wanted."""
+    """How to transpose the saved value to the leaf's shape, if that may be the cause."""
     shape, _ = signature(leaf)
     may_be_reshaped = _may_be_reshaped(name, shape, entry.shape, policy)
     return None if may_be_reshaped else transposing(entry.shape, shape)
@@ -195,7 +195,7 @@ def _advice(
     entries: Mapping[str, Entry],
     count: int,
 ) -> str:
-    """The likely cause, and what to write."""
+    """The likely cause, and the line to write."""
     if missing and len(missing) == count:
         for rename in (
             _scope_in_front(unexpected, missing, lambda scope: {scope: ""}),
@@ -216,7 +216,7 @@ def _advice(
     if changed and not missing and not unexpected:
         return _advice_on_changes(changed, entries)
     return (
-        "Nothing is cast, reshaped or renamed unless asked for. Names: rename={saved: name}, "
+        "Nothing is cast, reshaped or renamed unless requested. Names: rename={saved: name}, "
         "missing='keep' or 'init', unexpected='ignore', or a part by select=; dtypes: convert=True."
     )
 
@@ -226,10 +226,10 @@ def _advice_on_changes(changed: Mapping[str, Any], entries: Mapping[str, Entry])
     shapes_agree = all(shape == entry.shape for (shape, _), entry in pairs)
     dtypes_agree = all(dtype == entry.dtype for (_, dtype), entry in pairs)
     if shapes_agree and all(_converts(entry.dtype, dtype) for (_, dtype), entry in pairs):
-        return "Nothing is cast unless asked for: write convert=True for the target's dtypes."
+        return "Nothing is cast unless requested: write convert=True for the target's dtypes."
     if dtypes_agree and all(math.prod(s) == math.prod(e.shape) for (s, _), e in pairs):
         return (
-            "Nothing is reshaped unless asked for: write Saver(..., reshape=True) for the target's "
+            "Nothing is reshaped unless requested: write Saver(..., reshape=True) for the target's "
             "shapes."
         )
     return (
@@ -243,11 +243,11 @@ def _advice_on_transposed(
 ) -> str:
     name, python = next(iter(transposed.items()))
     text = (
-        "Values of other libraries are often transposed; reshaped they would be other weights. "
+        "Values of other libraries are often transposed; reshaping would mix up their elements. "
         f"Read them: {opened(name)}.read(){python}, and restore the others by select=."
     )
     if policy.reshape:
-        text += f" Or name what is only of another shape: Saver(..., reshape=[{name!r}])."
+        text += f" Or name those that only have another shape: Saver(..., reshape=[{name!r}])."
     return text
 
 

@@ -1,8 +1,8 @@
-"""What the processes of a program must give alike to a save, compared before any of it is written.
+"""Arguments of a save that must be equal in all processes, compared before writing.
 
-Each process tells the others a digest of each argument. If two differ, all of them tell the
-argument itself, and all raise one and the same error. What differs in the bytes of values is found
-when they have been written: see `_snapshot.merge`.
+Each process sends the others a digest of each argument. If two differ, all of them send the
+argument itself, and all raise the same error. Differences in the bytes of values are found when
+they have been written: see `_snapshot.merge`.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from .._errors import CheckpointValueError, listed
 from . import _processes
 from ._entries import Entry
 
-# How much of an argument is shown.
+# Characters of an argument in a message.
 _SHOWN = 200
 
 
@@ -35,13 +35,13 @@ class Agreement:
         texts = self._texts | {"": json.dumps(self._signatures, sort_keys=True)}
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
-    def check(self, told: Sequence[Mapping[str, str]]) -> None:
-        """Compare what all processes told, this one's among it.
+    def check(self, all_digests: Sequence[Mapping[str, str]]) -> None:
+        """Compare the digests of all processes, this one's included.
 
         Raises:
             CheckpointValueError: If two differ; the same in all processes.
         """
-        differing = [name for name in told[0] if len({digests[name] for digests in told}) > 1]
+        differing = [name for name in all_digests[0] if len({of[name] for of in all_digests}) > 1]
         if not differing:
             return
         mine = json.dumps([self._signatures if "" in differing else {}, self._texts])
@@ -55,14 +55,14 @@ class Agreement:
             raise different_values(_differing([found for found, _ in all_of_them]), problems)
         raise CheckpointValueError(
             f"The processes gave different arguments, and nothing was written: "
-            f"{'; '.join(problems)}. All processes call with the same arguments. Make them of "
-            "what all have, such as the program's configuration; what differs by process goes "
-            "into the tree, as a sharded jax.Array."
+            f"{'; '.join(problems)}. All processes must pass the same arguments. Take them "
+            "from the program's configuration; values that differ by process go into the tree, "
+            "as a sharded jax.Array."
         )
 
 
 def signature(entry: Entry) -> str:
-    """What an entry tells of its value beside the bytes: dtype, shape, and what is no array."""
+    """An entry without the bytes: dtype, shape, and the text of a value that is not an array."""
     return f"{entry.dtype}{list(entry.shape)} {entry.value or ''}"
 
 
@@ -70,8 +70,8 @@ def different_values(names: Sequence[str], more: Sequence[str] = ()) -> Checkpoi
     """Compose the error: which values differ between the processes, and what else."""
     also = f" Also, {'; '.join(more)}." if more else ""
     return CheckpointValueError(
-        f"The processes were given different values: {listed(names)}. What is no sharded "
-        f"jax.Array must be the same in all of them.{also}"
+        f"The processes were given different values: {listed(names)}. A value that is not a "
+        f"sharded jax.Array must be the same in all of them.{also}"
     )
 
 

@@ -2,8 +2,8 @@
 
 An array is needed in *regions*, one per shard of the target, and was saved in *chunks*, one per
 shard of what was saved, each with a checksum. A checksum needs all of its chunk, and so does
-whatever reads one from disk; so chunks are what is read, straight into the region that holds
-one, or aside, and from there into each region that meets it.
+any reader from disk; so whole chunks are read, straight into the region that holds one, or into
+other memory, and from there into each region that meets it.
 """
 
 import math
@@ -19,10 +19,10 @@ Array: TypeAlias = np.ndarray[Any, Any]
 # The start and stop along each axis; slices can't be hashed before Python 3.12.
 Box: TypeAlias = tuple[tuple[int, int], ...]
 
-# What XLA wants of memory that it uses as it is, without a copy.
+# The alignment of memory that XLA uses without a copy.
 _ALIGNMENT = 64
-# From here on memory is the system's pages, given back at once. The allocator would keep some of
-# what was read aside, between what stays.
+# From this size on memory is the system's pages, which are returned at once. The allocator would
+# keep some of the temporary memory, between results.
 _OWN_PAGES = 1 << 20
 
 
@@ -64,7 +64,7 @@ def lengths(box: Box) -> tuple[int, ...]:
 
 
 def aligned(shape: Sequence[int], dtype: Any) -> Array:
-    """New memory for an array, beginning where XLA can use it as it is."""
+    """New memory for an array, aligned so that XLA can use it without a copy."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size >= _OWN_PAGES:
@@ -81,7 +81,7 @@ def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Uni
 
     Args:
         regions: Boxes of the stored array, and memory for each.
-        chunks: What the array consists of; nothing, if no checksum is to be looked at.
+        chunks: What the array consists of; nothing, if no checksum is to be compared.
     """
     if not chunks:
         yield from (Unit(box, memory, None) for box, memory in regions.items())
@@ -110,6 +110,6 @@ def _view(array: Array, index: tuple[slice, ...]) -> Array:
 
 
 def _common(a: Box, b: Box) -> Box | None:
-    """What two boxes share, or None. Boxes of no axes share everything."""
+    """The intersection of two boxes, or None. Boxes of no axes share everything."""
     common = tuple((max(x[0], y[0]), min(x[1], y[1])) for x, y in zip(a, b, strict=True))
     return common if all(start < stop for start, stop in common) else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._entries import Chunk
 
-# The library holds Python's global lock while it computes: half a millisecond for this much.
+# The library holds Python's global lock while it computes: half a millisecond for this size.
 _AT_ONCE = 8 << 20
 
 

@@ -1,16 +1,17 @@
-"""The moment at which what was written becomes a checkpoint, and what is removed after it.
+"""Commit: written files become a checkpoint, and evicted ones are removed after it.
 
-1. The new state file is written, into the workplace, as it will be. It and everything that was
-   written before are flushed to disk: each file, each directory.
-2. It is opened there as a reader opens it, by its index, and all that the index names is found.
+1. The new state file is written into the staging directory. It and everything that was written
+   before are flushed to disk: each file, each directory.
+2. The checkpoint is opened there as a reader opens it, by its index, and all that the index names
+   must be there.
 3. One rename gives the new directory its step's name; or, if the step is there already, one
-   exchange of the two directories. One more puts the state file in its place. The parent is
-   flushed. Now it is saved, and not before.
-4. What the retention evicts is moved to the workplace, and that is removed.
+   exchange of the two directories. One more replaces the state file. The parent is flushed.
+   Only then is the step saved.
+4. Evicted checkpoints are moved to the staging directory, which is removed.
 
-A process that dies leaves the old or the new, whenever it dies: before 3. the old, with a workplace
-that the next Saver removes; after it the new. An evicted checkpoint is out of the state file before
-it is touched, and out of its place, whole, before the first of its files is removed.
+A process that crashes leaves the old or the new checkpoint: before 3. the old one, with a stale
+staging directory that the next Saver removes; after it the new one. An evicted checkpoint is
+removed from the state file first, then moved as a whole, before the first of its files is removed.
 """
 
 import contextlib
@@ -25,31 +26,31 @@ from ._index import FILE_NAME, Index, read_save_id, write_index
 from ._listing import all_replaced, checkpoints, replaced
 from ._retention import Retention
 from ._source import check_readable
+from ._staging import Staging, is_staging, taken
 from ._state import FILE_NAME as STATE_FILE
 from ._state import Record, read_state, write_state
-from ._workplace import Workplace, is_workplace, taken
 
 
 def commit(
     written: Path,
     index: Index,
-    workplace: Workplace,
+    staging: Staging,
     directory: Path,
     *,
     overwrite: bool,
     retention: Retention,
     now: float,
 ) -> None:
-    """Make what was written in a workplace the checkpoint of its step.
+    """Make a directory in a staging directory the checkpoint of its step.
 
     Args:
-        written: A directory in the workplace that has all files but the index.
+        written: A directory in the staging directory that has all files but the index.
         index: The index.
-        workplace: The workplace.
+        staging: The staging directory.
         directory: Where the checkpoints are.
-        overwrite: Whether it may take the place of another.
-        retention: What is kept beside it.
-        now: Where the hours of the retention begin, if they have not yet.
+        overwrite: Whether it may replace another.
+        retention: The rule for the checkpoints beside it.
+        now: When the hours of the retention begin, if they have not yet.
 
     Raises:
         CheckpointExistsError: If the step was saved meanwhile, and is not to be overwritten.
@@ -57,7 +58,7 @@ def commit(
     """
     write_index(written, index)
     _read_back(written, index, directory)
-    state_file = workplace.path / "state"
+    state_file = staging.path / "state"
     with locked(directory):
         check_place(directory / str(index.step), index.step, overwrite)
         steps = checkpoints(directory)
@@ -65,8 +66,8 @@ def commit(
         state, going = retention.apply(read_state(directory, steps, newest), now)
         write_state(state_file, state)
         flush_all(written, state_file)
-        _put_in_place(written, state_file, index, workplace, directory)
-        _evict([steps[record.step] for record in going], workplace, directory)
+        _put_in_place(written, state_file, index, staging, directory)
+        _evict([steps[record.step] for record in going], staging, directory)
 
 
 def _read_back(written: Path, index: Index, directory: Path) -> None:
@@ -74,16 +75,16 @@ def _read_back(written: Path, index: Index, directory: Path) -> None:
         check_readable(written, index)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"Step {index.step} was not saved to {directory}: what was written can't be read back. "
-            f"No other step was replaced or removed. {error}"
+            f"Step {index.step} was not saved to {directory}: the written files can't be read "
+            f"back. No other step was replaced or removed. {error}"
         ) from error
 
 
 def check_place(path: Path, step: int, overwrite: bool) -> None:
-    """Refuse a step whose place is taken.
+    """Refuse a step whose path exists.
 
     Raises:
-        CheckpointExistsError: If there is something that may not be overwritten.
+        CheckpointExistsError: If there is a file or directory that may not be overwritten.
     """
     if not os.path.lexists(path):
         return
@@ -101,36 +102,36 @@ def check_place(path: Path, step: int, overwrite: bool) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove the workplaces of the dead, and put back what they were about to replace."""
+    """Remove stale staging directories, and put back the checkpoints that were moved there."""
     names = os.listdir(directory) if directory.is_dir() else []
-    for workplace in [directory / name for name in names if is_workplace(name)]:
-        with taken(workplace) as is_ours:
+    for staging in [directory / name for name in names if is_staging(name)]:
+        with taken(staging) as is_ours:
             if is_ours:
-                for step, old in all_replaced(workplace).items():
+                for step, old in all_replaced(staging).items():
                     if not os.path.lexists(directory / str(step)):
                         os.rename(old, directory / str(step))
                         flush(directory)
-                remove(workplace)
+                remove(staging)
 
 
 def _put_in_place(
-    written: Path, state_file: Path, index: Index, workplace: Workplace, directory: Path
+    written: Path, state_file: Path, index: Index, staging: Staging, directory: Path
 ) -> None:
     step, path = index.step, directory / str(index.step)
-    # What is told to have failed must not be there, and what it was to replace must.
+    # If this raises, the new checkpoint must not be there, and the old one must.
     with contextlib.ExitStack() as undo:
         if path.exists() and exchange(written, path):
             undo.callback(exchange, written, path)
         else:
             if path.exists():
-                old = replaced(workplace.path, step)
+                old = replaced(staging.path, step)
                 os.rename(path, old)
                 undo.callback(os.rename, old, path)
-                flush(workplace.path)
+                flush(staging.path)
             try:
                 os.rename(written, path)
             except OSError:
-                # Whoever else saves here was faster, where directories can't be locked.
+                # Another process saved the step meanwhile, where directories can't be locked.
                 check_place(path, step, overwrite=False)
                 raise
             undo.callback(os.rename, path, written)
@@ -141,16 +142,16 @@ def _put_in_place(
         undo.pop_all()
 
 
-def _evict(paths: Sequence[Path], workplace: Workplace, directory: Path) -> None:
+def _evict(paths: Sequence[Path], staging: Staging, directory: Path) -> None:
     try:
         for path in paths:
-            # Unless somebody else has removed it meanwhile.
+            # Unless another process has removed it meanwhile.
             with contextlib.suppress(FileNotFoundError):
-                os.rename(path, workplace.path / f"evicted-{path.name}")
+                os.rename(path, staging.path / f"evicted-{path.name}")
         if paths:
             flush(directory)
     except OSError as error:
-        # All is saved and written down; the next save finds what is too much.
+        # The step is saved and recorded; the next save evicts the checkpoint.
         warnings.warn(
             f"A checkpoint in {directory} could not be evicted: {error}",
             CheckpointWarning,

@@ -1,4 +1,4 @@
-"""The containers of a saved pytree, as JSON and back: what the names of its leaves don't tell.
+"""The containers of a saved pytree, as JSON and back: the structure that leaf names don't have.
 
 A description is one of
 
@@ -14,7 +14,7 @@ A description is one of
 ``{"VarTree": {name: child}}`` a `VarTree` whose values are pytrees
 =============================  ================================================================
 
-Code is never named, so a class of the user's comes back as a dict.
+Classes are never named, so an object of a user's class comes back as a dict.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ from .._tree.vartree import VarTree, from_flat
 
 Item = tuple[str, Any]
 
-# What reading a description meets that isn't one.
+# The errors of reading a text that is not a description.
 _DAMAGE = (KeyError, TypeError, AttributeError, StopIteration, RecursionError, OverflowError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Containers:
-    """What is to be made of a checkpoint's values.
+    """The containers for a checkpoint's values.
 
     Attributes:
         description: See the first lines of this file.
@@ -65,7 +65,7 @@ class Containers:
 def describe(tree: object) -> Any:
     """The description of a pytree, in which None is a leaf."""
     if isinstance(tree, VarTree) and jax.tree_util.all_leaves(tree.values()):
-        return {"VarTree": len(tree)}  # without a look at each of perhaps thousands
+        return {"VarTree": len(tree)}  # without iterating over them
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
     return _described(structure, [path for path, _ in leaves], 0)
 
@@ -74,7 +74,7 @@ def of_paths(paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Any])
     """Nested dicts and lists, from the path to each leaf.
 
     Args:
-        paths: From names to paths; a whole number is a place in a list.
+        paths: From names to paths; a whole number is an index in a list.
         empty: Those of these names that stand for a container without leaves, and that.
 
     Raises:
@@ -132,7 +132,7 @@ def _described(structure: Any, paths: Sequence[Any], depth: int) -> Any:
     known = keys if kind is dict else getattr(kind, "_fields", None)
     if known is not None and all(type(key) is str for key in known):
         return {"dict": dict(zip(known, nodes, strict=True))}
-    # One without leaves has no path, so that nothing tells what it is called.
+    # A container without leaves has no path, so its name is unknown.
     named = {
         jax.tree_util.keystr(child[0][depth : depth + 1], simple=True): node
         for child, node in zip(below, nodes, strict=True)

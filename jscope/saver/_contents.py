@@ -1,11 +1,11 @@
-"""What is in a checkpoint's directory, and the only way in which its files are opened.
+"""The contents of a checkpoint's directory, and the only way in which its files are opened.
 
-A checkpoint may come from anyone, and what its index says is compared with what is here before
-anything is opened or allocated. Names that an index gives are looked up in the `Contents`; none is
-ever a path. So nothing outside the directory is opened, and nothing is told of it.
+A checkpoint may come from an untrusted source, so its index is compared with the directory before
+anything is opened or allocated. Names of an index are looked up in the `Contents`; none is ever a
+path. So nothing outside the directory is opened.
 
-Only regular files count. A symbolic link is not followed, wherever it leads: a link can name any
-file of the machine. The directory itself may be one, as a step on another disk is.
+Only regular files count. Symbolic links are not followed: a link can name any file
+of the machine. The directory itself may be a link, such as to a step on another disk.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What is in a directory, at any depth.
+    """The files in a directory, at any depth.
 
     Attributes:
         directory: The directory.
@@ -72,10 +72,10 @@ class Contents:
 
 
 def contents(directory: Path) -> Contents:
-    """Look at a directory.
+    """List a directory.
 
     Raises:
-        OSError: If it can't be listed. What is removed meanwhile is not there.
+        OSError: If it can't be listed. Files that are removed meanwhile are left out.
     """
     sizes: dict[str, int] = {}
     others = set()
@@ -130,7 +130,7 @@ def read_file(path: Path, most: int | None = None) -> bytes:
 
 
 def not_regular(name: str) -> str:
-    """Compose why a file is not read."""
+    """Compose the error for a file that is not read."""
     return (
         f"{name} is not a regular file, and links in a checkpoint are not followed: copy the "
         "checkpoint with its files, as cp -rL does"

@@ -70,7 +70,7 @@ def _in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange what two names stand for, in one step; False if this system can't."""
+    """Exchange two names in one step; False if this system can't."""
     rename = _renameat2()
     if rename is None:
         return False
@@ -95,11 +95,11 @@ def _renameat2() -> Any:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other threads and processes that do the same out, where the file system can."""
+    """Exclude other threads and processes that lock the same, where the file system can."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        # Network file systems don't lock directories. What is done under this lock is written
-        # so that two at once lose no checkpoint.
+        # Network file systems don't lock directories. The code under this lock loses no
+        # checkpoint if two processes run it at once.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -115,7 +115,7 @@ def failing_as(what: str) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        # TensorStore's messages go on for pages; all of it is in the cause.
+        # TensorStore's messages have hundreds of lines; the whole text is in the cause.
         first = str(error).partition("\n")[0]
         raise CheckpointError(f"{what}: {type(error).__name__}: {first[:500]}") from error
 
@@ -131,5 +131,5 @@ def size_of(root: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory and all that is in it, as far as that goes."""
+    """Remove a directory and its contents, as far as possible."""
     shutil.rmtree(path, ignore_errors=True)

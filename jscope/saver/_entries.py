@@ -1,8 +1,8 @@
-"""What the index says of one saved value; the specification is in `_index`.
+"""One saved value in the index; the specification is in `_index`.
 
-`Entry.from_json` takes nothing that contradicts itself: an entry that it returns has a dtype of the
+`Entry.from_json` refuses contradictions: an entry that it returns has a dtype of the
 format, a stored array that follows from the value's shape and dtype, and chunks that cover it.
-Whether the bytes are there as well is what `_source` compares, before it allocates anything.
+`_source` checks that the bytes are there as well, before it allocates anything.
 """
 
 import dataclasses
@@ -60,16 +60,16 @@ class Entry:
 
     Attributes:
         shape: The shape of the value.
-        dtype: The name of its dtype, such as ``"bfloat16"``, of keys ``"key<fry>"``, of what is
-            no array ``"python int"``.
+        dtype: The name of its dtype, such as ``"bfloat16"``, of keys ``"key<fry>"``, of a
+            value that is not an array ``"python int"``.
         stored_shape: The shape of the array whose bytes are on disk.
         stored_dtype: The name of that array's dtype.
-        place: Where its bytes are: in ``packed.bin``, among Orbax's arrays, or nowhere but here.
+        place: The location of its bytes: ``packed.bin``, Orbax's arrays, or the index only.
         offset: Where they begin in ``packed.bin``.
-        key: What Orbax calls the stored array.
+        key: Orbax's name for the stored array.
         chunks: Boxes that cover the stored array, each element once; one, if it was not sharded.
         key_impl: For PRNG keys the name of their implementation, such as ``"threefry2x32"``.
-        value: What is no array, as text.
+        value: A value that is not an array, as text.
     """
 
     shape: tuple[int, ...]
@@ -100,7 +100,7 @@ class Entry:
         return covered == (0 if self.place == INDEX else self.stored_size)
 
     def to_json(self) -> dict[str, Any]:
-        """The members that stand in the index: those that are not their default."""
+        """The members in the index: those that are not their default."""
         members: dict[str, Any] = {"shape": self.shape, "dtype": self.dtype, "place": self.place}
         if self.stored_shape != self.shape:
             members["stored_shape"] = self.stored_shape
@@ -122,7 +122,7 @@ class Entry:
 
     @property
     def stored_nbytes(self) -> int:
-        """The bytes of the stored array; of what is in the index only, none."""
+        """The bytes of the stored array; 0 for a value in the index only."""
         return 0 if self.place == INDEX else self.stored_size * AS_THEY_ARE[self.stored_dtype]
 
     @classmethod
@@ -165,20 +165,20 @@ class Entry:
         return entry
 
     def _check(self) -> None:
-        """Compare what the members say of each other."""
+        """Check that the members agree with each other."""
         if self.dtype in PYTHON_DTYPES:
             fits = (self.shape, self.stored_shape, self.place) == ((), (), INDEX)
             fits = fits and self.stored_dtype == self.dtype and self.key_impl is None
         else:
             fits = self.value is None and self._is_stored_well()
-            # Orbax refuses an array without elements, so that nothing has bytes but the others.
+            # Orbax refuses an array without elements, so it has no bytes.
             fits = fits and (self.stored_size > 0) == (self.place != INDEX)
         if not fits:
             stored = f"{short(self.stored_dtype)} {self.stored_shape}"
             raise ValueError(f"{short(self.dtype)} {self.shape} is not stored as {stored}")
 
     def _is_stored_well(self) -> bool:
-        """Whether the stored array is what `_values` makes of such a value."""
+        """Whether the stored array is that of `_values` for such a value."""
         itemsize = AS_THEY_ARE.get(self.stored_dtype)
         if itemsize is None:
             return False

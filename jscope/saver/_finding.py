@@ -1,8 +1,8 @@
 """Finding checkpoints: the newest one that can be loaded, and opening one.
 
-A step is *sound* if its index is, and its other files have the sizes, and small ones the
-checksums, that stand there. Others may save, replace and remove steps meanwhile, so what was
-found may be gone a moment later; `has_changed` tells that from damage.
+A step is *intact* if its index is, and its other files have the sizes, and small ones the
+checksums, of the index. Other processes may save, replace and remove steps meanwhile, so a found
+step may be gone later; `has_changed` distinguishes that from damage.
 """
 
 import os
@@ -18,18 +18,18 @@ from ._listing import checkpoints, committed_steps, has_index, path_of
 from ._source import OwnSource, Source
 from ._state import remembered
 
-# How often a directory is listed anew because the steps in it are gone. A writer would have to
-# remove them faster than an index is read, every time.
+# How often a directory is listed again because the listed steps are gone. A writer would have to
+# remove them faster than an index is read, each time.
 _ATTEMPTS = 100
 
 
 def newest_step(directory: Path) -> int | None:
-    """The newest sound step, or None if nothing is saved.
+    """The newest intact step, or None if nothing is saved.
 
     Warns of each newer one, which is damaged.
 
     Raises:
-        CheckpointError: If something is saved, and nothing of it is sound.
+        CheckpointError: If steps are saved, and none of them is intact.
         OSError: If the directory can't be listed.
     """
     found = _newest(directory)
@@ -37,7 +37,7 @@ def newest_step(directory: Path) -> int | None:
 
 
 def newest_path(directory: Path) -> Path | None:
-    """Where the newest checkpoint is, of jscope or else of another library; None if none is.
+    """The path of the newest checkpoint, of jscope or else another library; None if there is none.
 
     Raises:
         CheckpointError: As `newest_step`.
@@ -56,7 +56,7 @@ def newest_path(directory: Path) -> Path | None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path is a checkpoint, not a directory of them; sound or not."""
+    """Whether a path is a checkpoint, not a directory of them; intact or not."""
     own = has_index(path)
     return own or (is_foreign(path) and not has_tensorflows(path))
 
@@ -65,8 +65,8 @@ def open_checkpoint(directory: Path, step: int | str | os.PathLike[str] | None) 
     """Open a checkpoint for reading.
 
     Args:
-        directory: That of a Saver; or what another library wrote, a file or a directory.
-        step: A step of it; the newest sound one if None; or the path of a checkpoint, or of a
+        directory: That of a Saver; or another library's file or directory.
+        step: A step of it; the newest intact one if None; or the path of a checkpoint, or of a
             directory of them.
 
     Raises:
@@ -98,8 +98,8 @@ def has_changed(source: Source) -> bool:
 
 
 def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> CheckpointError:
-    """Compose the error: which step is damaged, how, and which one is not."""
-    before = _sound_step_before(directory, step)
+    """Compose the error: which step is damaged, how, and which one is intact."""
+    before = _intact_step_before(directory, step)
     facts = f"Step {step} can't be read from {path}: {_text(error)}."
     if before is None:
         return CheckpointError(f"{facts} There is no intact step before it.")
@@ -111,8 +111,8 @@ def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> 
 
 def _newest(directory: Path) -> OwnSource | None:
     for _ in range(_ATTEMPTS):
-        # In this order, or a step that is committed between the two would be remembered and not
-        # found.
+        # In this order, or a step that is committed between the two would be in the state file and
+        # not found.
         known = _remembered(directory)
         found = checkpoints(directory)
         damaged: dict[int, Exception] = {
@@ -120,25 +120,25 @@ def _newest(directory: Path) -> OwnSource | None:
             for step in known - found.keys()
             if (directory / str(step)).is_dir()
         }
-        sound = _newest_sound(found, damaged)
-        if sound is not None:
-            step = sound.index.step
+        intact = _newest_intact(found, damaged)
+        if intact is not None:
+            step = intact.index.step
             for other in sorted(step_ for step_ in damaged if step_ > step):
                 text = _text(damaged[other])
                 warnings.warn(
                     f"Step {other} can't be read from {directory / str(other)}: {text}. Step "
-                    f"{step} is the newest sound one.",
+                    f"{step} is the newest intact one.",
                     CheckpointWarning,
                     stacklevel=2,
                 )
-            return sound
+            return intact
         if damaged:
             texts = [
                 f"Step {step} can't be read from {directory / str(step)}: {_text(error)}"
                 for step, error in sorted(damaged.items(), reverse=True)
             ]
             first = damaged[max(damaged)]
-            raise CheckpointError(". ".join([*texts, "There is no sound step."])) from first
+            raise CheckpointError(". ".join([*texts, "There is no intact step."])) from first
         if not found and not known:
             return None
     if not found:
@@ -149,25 +149,25 @@ def _newest(directory: Path) -> OwnSource | None:
     )
 
 
-def _newest_sound(found: dict[int, Path], damaged: dict[int, Exception]) -> OwnSource | None:
-    """The newest of these that is sound; those above it that are there are added to ``damaged``."""
+def _newest_intact(found: dict[int, Path], damaged: dict[int, Exception]) -> OwnSource | None:
+    """The newest intact one; those above it that are there are added to ``damaged``."""
     for step, path in reversed(found.items()):
         try:
-            return OwnSource(path, _sound_index(path, step))
+            return OwnSource(path, _intact_index(path, step))
         except (OSError, ValueError) as error:
-            # Else it was removed meanwhile.
+            # Otherwise it was removed meanwhile.
             if has_index(path):
                 damaged[step] = error
     return None
 
 
-def _sound_index(path: Path, step: int) -> Index:
+def _intact_index(path: Path, step: int) -> Index:
     for _ in range(_ATTEMPTS):
         index = read_index(path, step)
         try:
             check_files(path, index)
         except (OSError, ValueError):
-            # Or another one has taken its place since its index was read.
+            # Or another save has replaced it since its index was read.
             if read_save_id(path) == index.save_id:
                 raise
         else:
@@ -182,11 +182,11 @@ def _remembered(directory: Path) -> frozenset[int]:
         return frozenset()
 
 
-def _sound_step_before(directory: Path, step: int) -> int | None:
+def _intact_step_before(directory: Path, step: int) -> int | None:
     for earlier, path in reversed(checkpoints(directory).items()):
         try:
             if earlier < step:
-                return _sound_index(path, earlier).step
+                return _intact_index(path, earlier).step
         except (OSError, ValueError):
             continue
     return None
@@ -245,6 +245,6 @@ def _open_foreign(path: Path) -> Source | None:
 
 
 def _text(error: Exception) -> str:
-    # TensorStore's messages go on for pages; all of it is in the cause.
+    # TensorStore's messages have hundreds of lines; the whole text is in the cause.
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first[:500]}"

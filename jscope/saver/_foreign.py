@@ -1,6 +1,6 @@
 """Checkpoints that jscope did not write: which kind a path is, and how it is opened.
 
-| kind | recognised by |
+| kind | recognized by |
 |---|---|
 | Orbax, Flax, MaxText | ``_METADATA`` in the directory, or in directories in it: `_orbax_trees` |
 | safetensors | a file ``*.safetensors``, or a directory of such |
@@ -52,7 +52,7 @@ def open_foreign(path: Path) -> Source | None:
 
 
 def _file_kind(path: Path) -> Callable[[Path], Mapping[str, Any]] | None:
-    """How to open what is no checkpoint of Orbax."""
+    """How to open a path that is not a checkpoint of Orbax."""
     if path.is_file():
         if path.suffix == ".safetensors":
             return safetensors.open_file
@@ -97,13 +97,13 @@ def _is_flax_map(path: Path) -> bool:
 
 
 def _flax_values(path: Path) -> "_FlaxValues":
-    """What ``flax.training.checkpoints`` wrote before it used Orbax, by name."""
+    """The values of ``flax.training.checkpoints`` from before it used Orbax, by name."""
     from flax import serialization
 
     try:
         nested = serialization.msgpack_restore(path.read_bytes())
-    except Exception as error:  # of several libraries, for whatever is no such file
-        raise CheckpointError(f"{path} is no checkpoint of Flax, or damaged: {error}") from error
+    except Exception as error:  # of several libraries, for files of other formats
+        raise CheckpointError(f"{path} is not a checkpoint of Flax, or damaged: {error}") from error
     found = _FlaxValues()
     todo: list[tuple[tuple[str, ...], Any]] = [((), nested)]
     while todo:
@@ -145,10 +145,10 @@ def _together(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in sorted(path.glob("*.safetensors")):
         tensors = safetensors.open_file(file)
-        twins = [name for name in tensors if name in found]
-        if twins:
+        duplicates = [name for name in tensors if name in found]
+        if duplicates:
             raise CheckpointError(
-                f"Several files in {path} have {listed(twins)}. Restore from one of the files."
+                f"Several files in {path} have {listed(duplicates)}. Restore from one of the files."
             )
         found |= tensors
     return found
@@ -172,7 +172,7 @@ class FileSource:
         self.containers = containers
         self.metadata = None
         self.index_bytes = 0
-        # Arrays of strings are nothing that JAX has.
+        # JAX has no arrays of strings.
         self._variables = {n: v for n, v in variables.items() if not _has_strings(v)}
         self.entries = {name: _entry(v) for name, v in self._variables.items()}
 

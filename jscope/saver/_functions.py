@@ -36,9 +36,9 @@ def latest_checkpoint(checkpoint_dir: Anywhere) -> Path | None:
         CheckpointError: If there are checkpoints, and none can be loaded.
 
     Source:
-        ``tf.train.latest_checkpoint``. Differences: TF believes its state file; here what is on
-        disk counts, and a damaged checkpoint is passed over with a warning.
-        ``latest_filename`` went with it.
+        ``tf.train.latest_checkpoint``. Differences: TF reads its state file; here the directory
+        is listed, and a damaged checkpoint is skipped with a warning. There is no
+        ``latest_filename``.
     """
     return newest_path(absolute(checkpoint_dir))
 
@@ -53,9 +53,10 @@ def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
 
 
 def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
-    """Names and shapes of what a checkpoint holds, sorted by name.
+    """Names and shapes of a checkpoint's variables, sorted by name.
 
-    Only its index is read. What is no array has the shape ``[]``; `Saver.open` tells dtypes.
+    Only its index is read. A value that is not an array has the shape ``[]``; for dtypes use
+    `Saver.open`.
 
     Args:
         ckpt_dir_or_file: A checkpoint, or a directory of them: then its newest one.
@@ -74,7 +75,7 @@ def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
 def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
     """The value of one variable, as a NumPy array.
 
-    Nothing else is read. PRNG keys are JAX's, and what is no array is what it was.
+    Nothing else is read. PRNG keys are JAX's, and values that are not arrays have their own types.
 
     Args:
         ckpt_dir_or_file: As for `list_variables`.
@@ -105,7 +106,7 @@ def checkpoints_iterator(
 
     The newest there is comes first. Of several that were saved meanwhile only the newest is
     yielded; a step that was saved anew comes again. The trainer may remove the checkpoint while it
-    is restored; a loop that must not fail for it restores the newest: ``saver.restore(declared)``.
+    is restored; to avoid that error, restore the newest: ``saver.restore(declared)``.
 
     Args:
         checkpoint_dir: The directory of a `Saver`; it need not exist yet.
@@ -142,7 +143,7 @@ def _checkpoints(
 def _wait_for_another(
     directory: Path, last: object, timeout: float | None
 ) -> tuple[Path, object] | None:
-    """The newest checkpoint and what tells it from others, once it is not ``last``."""
+    """The newest checkpoint and its identity, once it is not ``last``."""
     end = None if timeout is None else time.monotonic() + timeout
     while True:
         path = newest_path(directory)

@@ -1,9 +1,9 @@
-"""Arrays of JAX on the host, without a trace of it in the arrays.
+"""Arrays of JAX on the host, without a cached copy in the arrays.
 
-On a CPU what one device has is seen, not copied: NumPy's view holds the buffer, and JAX reuses no
-buffer that is held, whether its array is deleted or donated. Any other host copy is kept by JAX
-with the array that was asked for it, as long as that lives: here it is asked of arrays of our own,
-over the same buffers.
+On a CPU the data of one device is viewed, not copied: NumPy's view holds the buffer, and JAX reuses
+no buffer that is held, whether its array is deleted or donated. JAX keeps any other host copy in
+the array from which it was made, for the array's lifetime: so here copies are made from temporary
+arrays over the same buffers.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from ._orbax import Array
 
 
 def detached(array: jax.Array) -> jax.Array:
-    """The same buffers, of another array where there will be a copy, which is begun."""
+    """The same buffers, as a temporary array where a copy is needed, which is begun."""
     if _is_on_cpu(array):
         return array
     shards = [shard.data for shard in array.addressable_shards]
@@ -25,7 +25,7 @@ def detached(array: jax.Array) -> jax.Array:
 
 
 def whole(array: Array) -> np.ndarray[Any, Any]:
-    """All of an array, wherever its parts are; all processes ask for the same ones."""
+    """All of an array, on any devices; all processes call it for the same arrays."""
     if isinstance(array, np.ndarray):
         return array
     if not (array.is_fully_addressable or array.is_fully_replicated):

@@ -7,7 +7,7 @@ A checkpoint of step 12 is the directory ``12``. In it are
 * what Orbax wrote, a flat dict ``{key: array}`` of the larger ones, where the keys are ``"0"``,
   ``"1"`` and so on, in Orbax's own files. Absent if there are none.
 
-The index is one JSON object, as `_sealed` says::
+The index is one JSON object, in the format of `_sealed`::
 
     {"format": "jscope", "version": 2, "step": 12, "save_id": "9f6c...", "saved_at": 1764040000.0,
      "portable": false, "metadata": null, "metrics": {}, "containers": null,
@@ -30,20 +30,20 @@ The index is one JSON object, as `_sealed` says::
   the keys are the names then, and split at ``/``.
 * ``metadata`` is the user's; ``metrics`` are numbers by name, with ``"nan"``, ``"inf"`` and
   ``"-inf"`` as strings.
-* ``containers`` describe the pytree that was saved, as `_containers` says, of the values in their
+* ``containers`` describe the saved pytree, in the format of `_containers`, of the values in their
   order; null if only a part of it was saved, or by other names.
 * ``files`` are all other files of the checkpoint, each with its size and, up to `SMALL_FILE`
   bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all such have
   one and the same); the larger ones hold arrays, which have their own.
 * The members of a value are those of `_entries.Entry`; ``stored_shape`` and ``stored_dtype`` are
   left out where they are ``shape`` and ``dtype``. A value in the ``index`` has no bytes elsewhere:
-  an array without elements, or what is no array.
+  an array without elements, or a value that is not an array.
 * A chunk is ``[start, shape, crc32c]``, a box of the stored array. An array's chunks cover it, each
-  element once; of an array of one chunk there is only the ``crc32c``. The checksum of data lies in
-  the index, so that a data file of another checkpoint is found too.
+  element once; of an array of one chunk there is only the ``crc32c``. The checksum of data is in
+  the index, so that a data file of another checkpoint is detected too.
 
-A reader refuses a ``version`` that it does not know. An index may come from anyone, its checksum
-too; what is taken from it is checked here and in `_entries`, once, and compared with what is in the
+A reader refuses a ``version`` that it does not know. An index and its checksum may come from an
+untrusted source; its members are checked here and in `_entries`, once, and compared with the
 directory by `check_files` and `_source`, before anything is allocated or opened.
 """
 
@@ -72,7 +72,7 @@ _ORBAX_KEY = re.compile("[0-9]{1,20}")
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What stands in the index; see the first lines of this file.
+    """The members of the index; see the first lines of this file.
 
     `write_index` finds the ``files`` itself.
     """
@@ -171,7 +171,7 @@ def _values(value: object) -> dict[str, Any]:
 
 
 def _files_told(value: object) -> dict[str, tuple[int, int | None]]:
-    return {name: _file(told) for name, told in _members.mapping(value).items()}
+    return {name: _file(member) for name, member in _members.mapping(value).items()}
 
 
 def _file(value: object) -> tuple[int, int | None]:
@@ -184,7 +184,7 @@ def _file(value: object) -> tuple[int, int | None]:
 
 
 class Entries(Mapping[str, Entry]):
-    """The entries of an index, each made when it is asked for: 10,000 of them take 0.1 s.
+    """The entries of an index, each made when it is requested: 10,000 of them take 0.1 s.
 
     Args:
         values: From names to the members of entries.
@@ -221,7 +221,7 @@ class Entries(Mapping[str, Entry]):
             shapes = [list(members["shape"]) for members in self._values.values()]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{FILE_NAME} is damaged: {error!r}") from error
-        # All at once: one by one they take as long as it takes to parse the file.
+        # All at once: one by one they take as long as parsing the file.
         if _members.are_whole_numbers(list(itertools.chain.from_iterable(shapes))):
             return dict(zip(self._values, shapes, strict=True))
         return {name: list(self[name].shape) for name in self}

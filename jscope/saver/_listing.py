@@ -1,11 +1,11 @@
-"""Which checkpoints a directory has, and where each is.
+"""Which checkpoints a directory has, and the path of each.
 
 A checkpoint is a directory that is named by its step and holds an index. Nothing else is one, and
-no file says which there are: what is there is there.
+there is no list of them in a file.
 
 **One exception.** Where the file system can't exchange two directories, overwriting step 12 moves
-the old one to ``replaced-12`` in the workplace, then the new one to ``12``. Between the two the
-old one counts, so that there is a step 12 at every moment.
+the old one to ``replaced-12`` in the staging directory, then the new one to ``12``. Between the two
+the old one counts, so that there is a step 12 at every moment.
 """
 
 import contextlib
@@ -13,28 +13,28 @@ import os
 from pathlib import Path
 
 from ._index import FILE_NAME
-from ._workplace import is_workplace
+from ._staging import is_staging
 
 _REPLACED = "replaced-"
-# A writer would have to remove steps faster than a directory is listed, every time.
+# A writer would have to remove steps faster than a directory is listed, each time.
 _ATTEMPTS = 100
 
 
-def replaced(workplace: Path, step: int) -> Path:
-    """Where the old checkpoint of a step is, while a new one takes its place."""
-    return workplace / f"{_REPLACED}{step}"
+def replaced(staging: Path, step: int) -> Path:
+    """The path of the old checkpoint of a step, while a new one replaces it."""
+    return staging / f"{_REPLACED}{step}"
 
 
-def all_replaced(workplace: Path) -> dict[int, Path]:
-    """The old checkpoints that are in a workplace, by step."""
+def all_replaced(staging: Path) -> dict[int, Path]:
+    """The old checkpoints in a staging directory, by step."""
     found: dict[int, Path] = {}
-    if workplace.is_symlink():
+    if staging.is_symlink():
         return found
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for name in os.listdir(workplace):
+        for name in os.listdir(staging):
             step = name.removeprefix(_REPLACED)
-            if step != name and _is_step(step) and has_index(workplace / name):
-                found[int(step)] = workplace / name
+            if step != name and _is_step(step) and has_index(staging / name):
+                found[int(step)] = staging / name
     return found
 
 
@@ -53,9 +53,9 @@ def checkpoints(directory: Path) -> dict[int, Path]:
 
 
 def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
-    """The checkpoints, and whether none was removed while one looked.
+    """The checkpoints, and whether none was removed during the listing.
 
-    If one was, the one that took its place may have come too late to be listed.
+    If one was, its replacement may have come too late to be listed.
     """
     try:
         names = os.listdir(directory)
@@ -63,7 +63,7 @@ def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
         return {}, True
     found: dict[int, Path] = {}
     for name in names:
-        if is_workplace(name):
+        if is_staging(name):
             found |= all_replaced(directory / name)
     steps = [name for name in names if _is_step(name)]
     found |= {int(name): directory / name for name in steps if has_index(directory / name)}
@@ -81,17 +81,17 @@ def committed_steps(directory: Path) -> tuple[int, ...]:
 
 
 def path_of(directory: Path, step: int) -> Path | None:
-    """Where the checkpoint of a step is at this moment, or None if there is none."""
+    """The path of a step's checkpoint at this moment, or None if there is none."""
     path = directory / str(step)
     return path if has_index(path) else checkpoints(directory).get(step)
 
 
 def _is_step(name: str) -> bool:
-    # int() would take "012" and "١٢" too, which are not what save writes.
+    # int() would take "012" and "١٢" too, which save never writes.
     return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
 
 
 def has_index(path: Path) -> bool:
-    """Whether a directory is a checkpoint, intact or not; a link is not followed to see it."""
+    """Whether a directory is a checkpoint, intact or not; links are not followed."""
     file = path / FILE_NAME
     return file.is_symlink() or file.is_file()

@@ -1,7 +1,7 @@
-"""Members of JSON objects: each is of the kind that it must be, or there is a ValueError.
+"""Members of JSON objects: each has the expected type, or there is a ValueError.
 
-An index and a state file may come from anyone, so nothing is taken from them but by these
-functions. ``bool`` is not a number here, though it is Python's; numbers are finite, and whole
+An index and a state file may come from an untrusted source, so their members are read by these
+functions only. ``bool`` is not a number here, though it is Python's; numbers are finite, and whole
 numbers are below 2^63, which NumPy's and the system's are too.
 """
 
@@ -55,7 +55,7 @@ def whole_numbers(value: object) -> tuple[int, ...]:
 
 
 def are_whole_numbers(values: list[Any]) -> bool:
-    """Whether there is nothing else in a list."""
+    """Whether all items of a list are such."""
     return not values or ({*map(type, values)} == {int} and 0 <= min(values) <= max(values) < _END)
 
 
@@ -74,7 +74,7 @@ def text(value: object) -> str:
 
 
 def save_id(value: object) -> str:
-    """What a save is called by: hexadecimal digits."""
+    """The id of a save: hexadecimal digits."""
     if type(value) is not str or not _SAVE_ID.fullmatch(value):
         raise _is_not(value, "the id of a save")
     return value

@@ -1,4 +1,4 @@
-"""The user's metadata: what JSON holds, and nothing that it would change.
+"""The user's metadata: values that JSON holds and returns unchanged.
 
 Numbers and strings of NumPy, and arrays without axes, are stored as Python's of the same value.
 """
@@ -27,7 +27,7 @@ def check_metadata(metadata: object) -> Any:
     """A copy of the metadata, as it will be read.
 
     Raises:
-        CheckpointValueError: If JSON does not hold it, or would change it; says where.
+        CheckpointValueError: If JSON does not hold it, or would change it, with the path.
     """
     try:
         given = _of_python(metadata)
@@ -66,7 +66,7 @@ def _of_python(value: object) -> Any:
 
 
 def _not_held(value: object, where: str) -> Iterator[tuple[str, Any]]:
-    """Where JSON can't hold something, and what that is."""
+    """The path of a value that JSON can't hold, and the value."""
     if isinstance(value, dict):
         for key, member in value.items():
             yield from _not_held(member, f"{where}[{key!r}]")
@@ -81,7 +81,7 @@ def _not_held(value: object, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, str, Any]]:
-    """What JSON would change: in words, where it is, and what is there."""
+    """The values that JSON would change: a text, the path, and the value."""
     if isinstance(before, dict) and type(after) is dict:
         for key, member in before.items():
             if not isinstance(key, str):
@@ -98,7 +98,7 @@ def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, s
 
 
 def _instead(where: str, value: object) -> str:
-    """What to write in the place of a value, such as ``: list(metadata['a'])``."""
+    """The line to write instead of a value, such as ``: list(metadata['a'])``."""
     if isinstance(value, enum.Enum):
         return f": {where}.value"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

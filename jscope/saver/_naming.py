@@ -1,13 +1,13 @@
 """The names by which the leaves of any pytree are saved.
 
-A leaf's name is the path to it, its parts joined with ``/``: the keys of mappings, the numbers of
-places in lists and tuples, the attributes of dataclasses and NamedTuples. So a `VarTree`'s
+A leaf's name is the path to it, its parts joined with ``/``: the keys of mappings, the indices
+in lists and tuples, the attributes of dataclasses and NamedTuples. So a `VarTree`'s
 variables have their own names, ``{"params": tree}`` has ``params/enc/w``, and Optax's state below
 ``opt`` has names such as ``opt/0/mu/enc/w``. A nested dict and the flat one of the same names are
 saved alike.
 
-No two leaves have one name, and a name is not empty, does not end with ``/`` (of which Orbax
-knows nothing) and can be spelled in UTF-8. ``None`` is a leaf here, so that it is saved as such.
+No two leaves have one name, and a name is not empty, does not end with ``/`` (which Orbax
+drops) and can be spelled in UTF-8. ``None`` is a leaf here, so that it is saved as such.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
     """The leaves of a pytree by name, and the structure that `jax.tree.unflatten` takes.
 
     Args:
-        tree: Any pytree; a mapping that is none is taken as a `VarTree`.
+        tree: Any pytree; another mapping is taken as a `VarTree`.
         what: What to call it in errors: ``"The tree"``, ``"The target"``.
 
     Raises:
@@ -45,11 +45,11 @@ def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
         raise CheckpointValueError(f"{what} can't be flattened by JAX: {error}") from error
     named = [(leaf_name(path), leaf) for path, leaf in leaves]
     counts = Counter(name for name, _ in named)
-    twins = sorted(name for name, count in counts.items() if count > 1)
-    if twins:
+    duplicates = sorted(name for name, count in counts.items() if count > 1)
+    if duplicates:
         raise CheckpointValueError(
-            f"{what} has two leaves of one name: {listed(twins)}. A leaf's name is the path to it, "
-            "joined with '/'; rename a key on one of the paths."
+            f"{what} has two leaves of one name: {listed(duplicates)}. A leaf's name is the path "
+            "to it, joined with '/'; rename a key on one of the paths."
         )
     if "" in counts:
         raise CheckpointValueError(
@@ -69,7 +69,7 @@ def check_names(names: Iterable[str], what: str) -> None:
     nameless = [name for name in names if name.endswith("/") or not _is_text(name)]
     if nameless:
         raise CheckpointValueError(
-            f"{what} has names that can't be saved, as they end with '/' or are no UTF-8: "
+            f"{what} has names that can't be saved, as they end with '/' or are not UTF-8: "
             f"{listed(nameless)}. Rename them."
         )
 

@@ -1,4 +1,4 @@
-"""A checkpoint as a mapping from names to variables that are read when they are asked for."""
+"""A checkpoint as a mapping from names to variables that are read when they are requested."""
 
 import math
 import weakref
@@ -23,7 +23,7 @@ from ._whole import check_legal
 
 
 class Checkpoint(Mapping[str, "SavedVariable"]):
-    """What is saved, by name; nothing of it is read before it is asked for.
+    """What is saved, by name; nothing of it is read before it is requested.
 
     >>> with saver.open() as checkpoint:                              # doctest: +SKIP
     ...     print(checkpoint)                                         # names, shapes, dtypes
@@ -33,13 +33,13 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
     ``js.VarTree(checkpoint)`` reads all of it, on the host; `Saver.restore` without a target reads
     all of it to where JAX computes, and gives the containers that were saved.
 
-    It holds no file open but one, which leaving ``with``, or being forgotten, closes.
+    It holds one file open, which is closed on leaving ``with``, or with the object.
 
     Attributes:
         path: The checkpoint's directory or file.
         step: Its step, if jscope wrote it.
         metadata: What the user saved beside the variables; None if there is nothing.
-        metrics: What `Saver.save` was told of it, by name.
+        metrics: The metrics given to `Saver.save`, by name.
     """
 
     def __init__(self, source: Source, *, verify: bool = True):
@@ -75,7 +75,7 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
         return sum(variable.nbytes for variable in self.values())
 
     def shapes(self) -> dict[str, list[int]]:
-        """The shapes by name; of what is no array ``[]``."""
+        """The shapes by name; ``[]`` of values that are not arrays."""
         entries = self._source.entries
         if not isinstance(entries, Entries):
             return {name: list(entry.shape) for name, entry in entries.items()}
@@ -116,16 +116,16 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
 
 
 class SavedVariable:
-    """One saved value, as an array that is read when it is asked for.
+    """One saved value, as an array that is read when it is requested.
 
     `read` gives it, ``variable[10:20]`` a part; ``np.asarray`` and ``jnp.asarray`` read it, too.
 
     Attributes:
         name: Its saved name.
-        shape: Its shape; of what is no array ``()``.
-        kind: What it is: the name of a dtype of NumPy, of PRNG keys ``"key<fry>"``, of what is no
+        shape: Its shape; ``()`` of a value that is not an array.
+        kind: The name of a dtype of NumPy, of PRNG keys ``"key<fry>"``, of a value that is not an
             array ``"python int"`` and so on.
-        nbytes: The number of bytes of the value; 0 for what is no array.
+        nbytes: The number of bytes of the value; 0 for a value that is not an array.
     """
 
     def __init__(self, name: str, entry: Entry, source: Source, verify: bool):
@@ -139,7 +139,7 @@ class SavedVariable:
 
     @property
     def dtype(self) -> Any:
-        """NumPy's; of PRNG keys JAX's, and of what is no array that of NumPy's array of it."""
+        """NumPy's; of PRNG keys JAX's, and of another value that of NumPy's array of it."""
         if is_python(self.kind):
             return np.asarray(self.read()).dtype
         if self._entry.key_impl is not None:
@@ -179,12 +179,12 @@ class SavedVariable:
         what was not sharded is one chunk. Other indices read the whole.
 
         Raises:
-            IndexError: If it is outside the array, or this is no array.
+            IndexError: If it is outside the array, or this is not an array.
             CheckpointError: As `read`.
         """
         if is_python(self.kind):
             raise IndexError(
-                f"{self.name!r} is no array but a {self.kind}; {self._reading()} gives it."
+                f"{self.name!r} is not an array but a {self.kind}; {self._reading()} gives it."
             )
         box, inside = _box(index, self.shape)
         rest = whole(self._entry.stored_shape[len(self.shape) :])
@@ -229,7 +229,7 @@ def _box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:
     parts = index if isinstance(index, tuple) else (index,)
     if not all(part is ... or isinstance(part, slice) or _is_number(part) for part in parts):
         return whole(shape), index
-    # NumPy's own errors, before anything is read: an array of one element, seen as the whole.
+    # NumPy's own errors, before anything is read: of an array of one element, broadcast.
     _ = np.broadcast_to(np.empty((), bool), shape)[index]
     named = [i for i, part in enumerate(parts) if part is ...] or [len(parts)]
     before, after = parts[: named[0]], parts[named[0] + 1 :]

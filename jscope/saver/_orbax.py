@@ -1,18 +1,18 @@
-"""The one file that touches Orbax: flat dicts of arrays to one directory, and its barriers.
+"""The one file that uses Orbax: flat dicts of arrays to one directory, and its barriers.
 
-Orbax does what it does well, moving large and sharded arrays to disk in parallel, from all
-processes of a program; names, steps and commit are jscope's. What is used of it are ``save_async``
-and ``Context`` of the v1 API, and its barriers. Reading needs TensorStore alone: see `_tensors`.
+Orbax writes large and sharded arrays to disk in parallel, from all processes of a program; names,
+steps and commit are jscope's. Used of it are ``save_async`` and ``Context`` of the v1 API, and its
+barriers. Reading needs TensorStore alone: see `_tensors`.
 
 What the rest of the Saver may rely on (tried with 0.12.8; held by
 ``tests/checkpoint/test_saver_orbax.py``):
 
 * **A flat dict of numbers has no aliases.** Orbax calls an array by its keys joined with ``.``,
-  so ``{"a.b": x, "a": {"b": y}}`` would be saved as one array, without a word. It drops a trailing
-  ``/``, and without OCDBT a key must be the name of a directory too.
+  so ``{"a.b": x, "a": {"b": y}}`` would be saved as one array, without an error. It drops a
+  trailing ``/``, and without OCDBT a key must be the name of a directory too.
 * **The snapshot is taken before `begin` returns.** The arrays may be donated, deleted or,
   if they are NumPy's, changed afterwards.
-* **Saves must take turns**, in the whole process; `_one_call_at_a_time` says why.
+* **Saves must take turns**, in the whole process; see `_one_call_at_a_time`.
 
 Orbax, and TensorStore with it, is imported by the first save of a large array.
 """
@@ -37,7 +37,7 @@ def begin(
 ) -> Callable[[], None]:
     """Snapshot the arrays, start writing them to a new directory, and return how to wait.
 
-    What is written is v1's checkpoint; `take_out` makes the final one of it. In a program of
+    The result is v1's checkpoint; `take_out` makes the final one of it. In a program of
     several processes each calls this, with the same path and keys.
 
     Args:
@@ -48,13 +48,13 @@ def begin(
 
     Returns:
         A function that returns when all is written and raises if it could not be. It must be
-        called, from whatever thread: no other save of this process begins before.
+        called, from any thread: no other save of this process begins before.
     """
     orbax = load_orbax()
     context = orbax.Context()
     # Compression costs 3 times the time of large arrays and saves 8 % of random float32. OCDBT, a
-    # database in files, costs half as much again as files do; what it is good at, thousands of
-    # small arrays, is packed. It allows any name, so that nested arrays need it.
+    # database in files, takes half as much time again as files; its advantage, thousands of small
+    # arrays, doesn't apply, since these are packed. It allows any name, so nested arrays need it.
     context.array.saving.use_compression = compresses
     context.array.saving.use_ocdbt = nested
     with contextlib.ExitStack() as stack:
@@ -74,17 +74,17 @@ def begin(
 def take_out(path: Path, directory: Path) -> None:
     """Make a directory of what `begin` wrote, which both of Orbax's APIs read.
 
-    v1 writes it one level further down, beside files that nothing needs.
+    v1 writes it one level further down, beside files that are not needed.
     """
     (part,) = (found.parent for found in path.glob("*/_METADATA"))
     os.rename(part, directory)
 
 
 def barrier(key: str) -> None:
-    """Wait until all processes of the program have called this with this key, by Orbax's means.
+    """Wait until all processes of the program have called this with this key, by Orbax's barriers.
 
     Raises:
-        Exception: If one of them does not come within five minutes, or dies.
+        Exception: If one of them does not come within five minutes, or crashes.
     """
     from orbax.checkpoint import multihost  # type: ignore[import-untyped]
 
@@ -102,7 +102,7 @@ def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-# The threads of a save find each other by a number that is the whole process's, and that every
+# The threads of a save find each other by a number that is the whole process's, and that each
 # save counts up. So a save under way that another overtakes can write before its directory is
 # there, or wait for it forever: of 60 saves by 4 threads, 3 failed (0.12.8).
 _one_call_at_a_time = threading.Lock()
@@ -111,8 +111,8 @@ _one_call_at_a_time = threading.Lock()
 @functools.cache
 def load_orbax() -> Any:
     """Orbax's v1 module, imported on first use."""
-    # Before anyone asks for its logger: absl makes that of a class of its own, which knows who
-    # calls, only if there is none yet.
+    # Before any code requests its logger: absl gives it a class of its own, which records the
+    # caller, only if there is none yet.
     import absl.logging  # noqa: F401
 
     with _quiet():
@@ -121,10 +121,10 @@ def load_orbax() -> Any:
 
 
 # Orbax logs progress at level INFO, and for each failed save half a dozen stack traces of an
-# error that it raises anyway. Also, if the root logger has no handler, whatever it logs gives it
+# error that it raises anyway. Also, if the root logger has no handler, any message adds
 # one, and the program's own logging.basicConfig does nothing from then on (absl-py 2.3;
-# google/orbax#1248). Loggers are the whole process's, so what is done here against both lasts
-# only while a call of ours is under way, in whatever thread.
+# google/orbax#1248). Loggers are the whole process's, so the changes made here last
+# only while a call of jscope's is under way, in any thread.
 
 
 class _WithoutOrbax(logging.Filter):
@@ -133,7 +133,7 @@ class _WithoutOrbax(logging.Filter):
 
 
 _without_orbax = _WithoutOrbax()
-# What Python uses when there is no handler: with it nothing changes for the program.
+# Python's handler of last resort: with it nothing changes for the program.
 _stand_in = logging.lastResort or logging.NullHandler()
 _calls = 0
 _calls_lock = threading.Lock()

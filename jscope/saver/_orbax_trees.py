@@ -6,7 +6,7 @@ leaves, keys joined by ``/``; if there are several items, each name begins with 
 
 ``_METADATA`` lists the leaves and says whether arrays are Zarr's of version 2 or 3. They are in
 an OCDBT database if there is ``manifest.ocdbt``, else in a directory each. Shapes and dtypes are
-told by the arrays themselves. ``array_metadatas`` has the implementation of PRNG keys, and
+in the arrays' own metadata. ``array_metadatas`` has the implementation of PRNG keys, and
 ``_strings.json`` the strings.
 
 Tried with what Orbax 0.12.0 and 0.12.8 write, v0 and v1, and by a test for each.
@@ -70,7 +70,7 @@ class OrbaxSource:
                     empty[whole] = tree.empty[name]
         self.containers: Containers | None = of_paths(paths, empty)
         self.metadata = self._custom_metadata()
-        # Orbax writes None for whatever has no leaves, such as Optax's EmptyState.
+        # Orbax writes None for containers without leaves, such as Optax's EmptyState.
         self.fillers = frozenset(n for n, e in self.entries.items() if e.dtype == "python None")
 
     def stored(self, name: str) -> Entry:
@@ -82,7 +82,7 @@ class OrbaxSource:
         entry, tree = self.entries[name], self._trees[name]
         if entry.place == ORBAX and nbytes(entry) > MOST_COMPRESSED * tree.nbytes:
             raise ValueError(
-                f"{name!r} is said to have {nbytes(entry)} bytes, and all files of "
+                f"{name!r} has {nbytes(entry)} bytes by its metadata, and all files of "
                 f"{tree.directory} have {tree.nbytes}"
             )
         return entry
@@ -152,13 +152,13 @@ _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 
 
 _EMPTY: dict[str, Any] = {"Dict": {}, "List": []}
-# Of a key that is a place in a list.
+# Of a key that is an index in a list.
 _SEQUENCE = 1
 _PLACE = re.compile("[0-9]{1,18}", re.ASCII)
 
 
 def _leaves(members: object) -> list[tuple[tuple[str | int, ...], str]]:
-    """The path to each leaf, and what it is."""
+    """The path to each leaf, and its kind."""
     tree = member(mapping(members), "tree_metadata", mapping)
     return [_leaf(mapping(value)) for value in tree.values()]
 
@@ -174,7 +174,7 @@ def _key(value: object) -> str | int:
     if part.get("key_type") != _SEQUENCE:
         return key
     if not _PLACE.fullmatch(key):
-        raise ValueError(f"{short(key)} is not a place in a list")
+        raise ValueError(f"{short(key)} is not an index in a list")
     return int(key)
 
 
@@ -183,17 +183,17 @@ def _name(path: tuple[str | int, ...]) -> str:
 
 
 def _check_names(directory: Path, leaves: list[tuple[str, ...]]) -> None:
-    """Orbax stores leaves of one name as one array, whatever they were; nobody can tell which."""
+    """Refuse leaves of one name, which Orbax stores as one array: it is unknown which."""
     for separator in (".", "/"):
         sources: dict[str, list[tuple[str, ...]]] = {}
         for keys in leaves:
             sources.setdefault(separator.join(keys), []).append(keys)
-        twins = [keys for same in sources.values() if len(same) > 1 for keys in same]
-        if twins:
+        duplicates = [keys for same in sources.values() if len(same) > 1 for keys in same]
+        if duplicates:
             raise CheckpointError(
-                f"The checkpoint {directory} has leaves of one name: {listed(twins)}, whose keys "
-                f"joined by {separator!r} are the same. Orbax stores such leaves as one array, and "
-                "what the others were is lost; save them by other names."
+                f"The checkpoint {directory} has leaves of one name: {listed(duplicates)}, whose "
+                f"keys joined by {separator!r} are the same. Orbax stores such leaves as one "
+                "array, and the others' values are lost; save them by other names."
             )
 
 
@@ -204,7 +204,8 @@ def _python_entry(value: object) -> Entry:
 
 def _scalar(key: str, handle: Any) -> Any:
     if handle.shape:
-        raise ValueError(f"{key!r} is said to be a number, and has shape {tuple(handle.shape)}")
+        shape = tuple(handle.shape)
+        raise ValueError(f"{key!r} is a number by its metadata, and has shape {shape}")
     return handle.read().result().item()
 
 
@@ -215,7 +216,8 @@ def _array_entry(key: str, handle: Any, impl: str | None) -> Entry:
     if impl is None:
         return Entry(stored_shape, stored, stored_shape, stored, ORBAX, key=key)
     if stored != "uint32" or not stored_shape:
-        raise ValueError(f"{key!r} is said to be keys of {impl!r}, and is {stored}{stored_shape}")
+        found = f"{stored}{stored_shape}"
+        raise ValueError(f"{key!r} is keys of {impl!r} by its metadata, and is {found}")
     shape, dtype = stored_shape[:-1], dtype_name(jax.random.key(0, impl=impl).dtype)
     return Entry(shape, dtype, stored_shape, stored, ORBAX, key=key, key_impl=impl)
 
@@ -239,7 +241,7 @@ def _impls(members: object) -> dict[str, str]:
 
 
 def _checked(file: Path, read: Callable[..., T], *arguments: Any) -> T:
-    """What a function reads out of a file's members."""
+    """The result of a function that reads a file's members."""
     try:
         return read(*arguments)
     except ValueError as error:
@@ -248,7 +250,7 @@ def _checked(file: Path, read: Callable[..., T], *arguments: Any) -> T:
 
 def _json(file: Path) -> Any:
     """The contents of a file, or an empty object if there is none."""
-    if not file.is_file():  # nor is a pipe one, which would be waited for
+    if not file.is_file():  # nor is a pipe one, which would block
         return {}
     try:
         return json.loads(file.read_bytes())

@@ -1,6 +1,6 @@
 """``packed.bin``: the small arrays of a checkpoint in one file, one after the other.
 
-Orbax takes 2.5 ms to save an array and 1.6 ms to load one, whatever its size; a disk writes 4 MB
+Orbax takes 2.5 ms to save an array and 1.6 ms to load one, of any size; a disk writes 4 MB
 in that time. So arrays of up to `LIMIT` bytes are written here.
 
 The file has no header. Each array's bytes, in C order and little-endian, begin at the offset
@@ -26,7 +26,7 @@ class Packer:
     """Writes the file, array by array; leaving ``with`` flushes it to disk.
 
     Args:
-        path: The file, which must not exist; None to compute what it would be.
+        path: The file, which must not exist; None to compute offsets and checksums only.
     """
 
     def __init__(self, path: Path | None):

@@ -27,7 +27,7 @@ class PendingSave:
             _see_all_at_exit()
             threading.Thread(target=self._run, args=(finish,), name=name).start()
         except RuntimeError:
-            # No thread can start: too many of them, or the program is ending. What was begun
+            # No thread can start: too many of them, or the program is ending. The save
             # is finished here.
             self._run(finish)
 
@@ -75,14 +75,14 @@ class PendingSave:
 
 
 def wait_for_directory(directory: Path) -> None:
-    """Wait until no save of this process is under way in a directory, whoever began it."""
+    """Wait until no save of this process is under way in a directory, of any Saver."""
     for pending in list(_unseen):
         if pending.path.parent == directory:
             pending._is_over.wait()
 
 
-# The saves whose outcome nobody has seen: those under way, and failed ones. It keeps them when
-# their Saver is gone, for the end of the program.
+# The saves whose outcome was not retrieved: those under way, and failed ones. It keeps them after
+# their Saver is deleted, for the end of the program.
 _unseen: set[PendingSave] = set()
 
 
@@ -101,5 +101,8 @@ def _see_all() -> None:
     for pending in list(_unseen):
         error = pending.unseen_error()
         if error is not None:
-            print("jscope: an asynchronous save failed, and nobody asked.", file=sys.stderr)
+            print(
+                f"jscope: save_async to {pending.path} failed; its error was never retrieved:",
+                file=sys.stderr,
+            )
             traceback.print_exception(error)

@@ -1,10 +1,10 @@
-"""From bytes on the host to the value that a target's leaf stands for.
+"""From bytes on the host to a value like a target's leaf.
 
-A restored value is what the leaf is: of NumPy where that is NumPy's, a number of Python where
+A restored value has the leaf's type: of NumPy where that is NumPy's, a number of Python where
 that is one, else a `jax.Array` with the leaf's sharding. It is committed to those devices if the
 leaf is, as an array that was placed on purpose; a leaf that is abstract without a sharding, or
-was made by plain JAX code, gives an array that JAX may move to where others are. It is as weakly
-typed as the leaf, so that a function which was traced for the leaf is not traced again.
+was made by plain JAX code, gives an array that JAX may move to other arrays' devices. It is
+as weakly typed as the leaf, so that a function which was traced for the leaf is not traced again.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from ._values import dtype_name, key_dtype
 
 
 class NotPlacedError(Exception):
-    """A value that was read can't be where the target says, for which no checkpoint is to blame.
+    """A value that was read can't be placed like the target; the checkpoint is not the cause.
 
     Attributes:
         error: What JAX raised.
@@ -97,7 +97,7 @@ def _elements(entry: Entry, data: Array) -> Array:
 
 
 def sharding_of(leaf: object) -> Sharding | None:
-    """The sharding that a leaf is committed to, if it is."""
+    """The sharding to which a leaf is committed, if it is."""
     if isinstance(leaf, jax.Array) and not leaf.committed:
         # Restored to be uncommitted too: a committed array can't meet one of other devices.
         return None
@@ -106,7 +106,7 @@ def sharding_of(leaf: object) -> Sharding | None:
 
 
 def _device_of(leaf: object) -> contextlib.AbstractContextManager[Any]:
-    """Where new arrays go that are not committed: to the device where the leaf is."""
+    """The device of new arrays that are not committed: the leaf's."""
     if isinstance(leaf, jax.Array):
         device: contextlib.AbstractContextManager[Any] = jax.default_device(
             next(iter(leaf.sharding.device_set))

@@ -1,6 +1,6 @@
-r"""Directories by names that TensorStore and Orbax take as they are.
+r"""Directories by names that TensorStore and Orbax read literally.
 
-Not every name that a directory may have is one for them (TensorStore 0.1.86, Orbax 0.12.8):
+Some names that a directory may have mean something else to them (TensorStore 0.1.86, Orbax 0.12.8):
 
 * TensorStore's file driver reads ``\`` as ``/``, also where a URL spells it ``%5C``, and refuses
   names that are not UTF-8.
@@ -31,8 +31,8 @@ class Plain:
 
     Args:
         directory: The directory, as an absolute path.
-        strange: What a plain name has not: `FOR_READING` or `FOR_WRITING`.
-        key: What the link is called by, if there must be one. Processes that need the same name
+        strange: The characters that a plain name lacks: `FOR_READING` or `FOR_WRITING`.
+        key: The name of the link, if one is needed. Processes that need the same name
             give the same key.
 
     Attributes:

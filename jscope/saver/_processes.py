@@ -1,8 +1,8 @@
 """The processes of a `jax.distributed` program, which save one checkpoint together.
 
-They all call the same methods in the same order. What one of them finds wrong is told to all, so
-that none waits for another that has given up; and if one dies, the coordination service of JAX
-tells the others, whose barriers then fail. In a program of one process all of this is nothing.
+They all call the same methods in the same order. An error of one is sent to all, so
+that none waits for another that has failed; and if one crashes, the coordination service of JAX
+reports it to the others, whose barriers then fail. A program of one process needs none of this.
 """
 
 import json
@@ -41,7 +41,7 @@ def together(work: Callable[[], str]) -> list[str]:
 
     Raises:
         Exception: What ``work`` raised here; or else, if it failed elsewhere, an error of the same
-            class if it is one of jscope's, else a `CheckpointError`, that says where and how.
+            class if it is one of jscope's, else a `CheckpointError`, with the process and cause.
     """
     if not are_several():
         return [work()]
@@ -62,9 +62,9 @@ def together(work: Callable[[], str]) -> list[str]:
 
 
 def must_end(step: int) -> bool:
-    """Whether this is the step after which all processes end, as one was told to.
+    """Whether this is the step after which all processes end, as one was signalled to.
 
-    Each process asks at every step.
+    Each process calls it at every step.
     """
     from jax.experimental import multihost_utils
 

@@ -1,7 +1,7 @@
-"""A bar for what takes long: how many of the bytes are there.
+"""A progress bar of bytes.
 
-It is drawn on a terminal only, from the second second on, by a thread that looks four times a
-second. Rich is imported when there is something to draw.
+It is drawn on a terminal only, from the second second on, by a thread that updates it four
+times a second. Rich is imported when the bar is drawn.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ def watching(title: str, total: int, done: Callable[[], int]) -> Iterator[None]:
     """Draw a bar while the body runs.
 
     Args:
-        title: What takes long.
+        title: The name of the operation.
         total: The bytes in all; 0 for no bar.
         done: How many are done; called from another thread.
     """
@@ -43,7 +43,7 @@ def _draw(title: str, total: int, done: Callable[[], int], is_over: threading.Ev
 
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     console = Console(file=sys.stderr)
-    # What the program prints meanwhile is its own.
+    # The program's own output is not redirected.
     with Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:

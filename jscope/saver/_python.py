@@ -1,4 +1,4 @@
-"""Values that are no arrays: Python's None, numbers, strings and bytes, as text and back.
+"""Values that are not arrays: Python's None, numbers, strings and bytes, as text and back.
 
 Their dtype in the index is ``python`` and the name of their type; they come back as what they
 were, of the same type, to the last bit:
@@ -41,9 +41,9 @@ PYTHON_DTYPES = frozenset(_PREFIX + name for name in _READ)
 
 
 def python_dtype(value: object) -> str | None:
-    """What stands for the dtype of a value that is no array; None if it can't be stored.
+    """The name in place of the dtype of a value that is not an array; None if it can't be stored.
 
-    A type derived from these, an enumeration's member say, is not one of them.
+    A subclass of these, such as an enumeration's member, is not one of them.
     """
     if type(value) not in _WRITE:
         return None
@@ -56,7 +56,7 @@ def python_text(value: object) -> str:
 
 
 def is_python(dtype: str) -> bool:
-    """Whether this is the dtype of what is no array."""
+    """Whether this is the dtype of a value that is not an array."""
     return dtype.startswith(_PREFIX)
 
 
@@ -69,4 +69,4 @@ def python_value(dtype: str, text: str | None) -> Any:
     try:
         return _READ[dtype.removeprefix(_PREFIX)]("" if text is None else text)
     except (KeyError, ValueError, struct.error) as error:
-        raise ValueError(f"{text!r} is no {dtype}") from error
+        raise ValueError(f"{text!r} is not a {dtype}") from error

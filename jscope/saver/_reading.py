@@ -1,8 +1,8 @@
-"""Reading the arrays that are wanted: in parallel, verified, within a bound of memory.
+"""Reading the requested arrays: in parallel, verified, within a bound of memory.
 
 Arrays are read in the order of the target, chunk by chunk, with as many at once as the bound
 allows; a chunk's checksum is compared as soon as it is there, and an array goes to its devices as
-soon as its chunks are. So beside the result there is in memory what is in flight, never a second
+soon as its chunks are. So beside the result only arrays in flight are in memory, never a second
 copy of the tree; and nothing is returned before all is verified.
 """
 
@@ -57,7 +57,7 @@ def read(
     in_flight: int = IN_FLIGHT,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Read leaves that agree with what is saved, to where they are wanted.
+    """Read leaves that agree with the checkpoint, to the devices of the target.
 
     Args:
         source: The checkpoint.
@@ -96,7 +96,7 @@ def read(
         if not leaf.units_left:
             finish(leaf.name, leaf.leaf, leaf.entry, leaf.boxes)
 
-    # Also where 64-bit dtypes are off: they would be truncated without a word.
+    # Also where 64-bit dtypes are off: they would be truncated without an error.
     with jax.enable_x64(True):
         for name, leaf in wanted.items():
             entry = source.stored(saved[name])
@@ -107,7 +107,7 @@ def read(
             todo = deque(units(boxes, entry.chunks if verify else ()))
             job = _Leaf(name, leaf, entry, boxes, len(todo))
             while todo:
-                # Not kept here: memory that was read aside is free when it has been copied.
+                # Not kept here: temporary memory is freed after it has been copied.
                 unit = todo.popleft()
                 while under_way and bytes_under_way + unit.into.nbytes > in_flight:
                     finish_one()
@@ -121,7 +121,7 @@ def read(
 
 
 def read_box(source: Source, name: str, box: Box, *, verify: bool) -> Any:
-    """Read a box of a stored array, as a value of NumPy, or keys; or what is no array.
+    """Read a box of a stored array, as a value of NumPy, or keys; or a value that is not an array.
 
     Raises:
         ValueError, OSError: If it can't be read, or a checksum differs.
@@ -145,7 +145,7 @@ def _memory(leaf: object, entry: Entry) -> dict[Box, Array]:
 
 
 def _complete(source: Source, name: str, unit: Unit) -> None:
-    """Verify what has been read, and bring it to where it is to be."""
+    """Verify an array that has been read, and place it on its devices."""
     if unit.crc32c is not None and crc32c(unit.into) != unit.crc32c:
         assert isinstance(source, OwnSource)  # others have no checksums
         starts = tuple(start for start, _ in unit.box)

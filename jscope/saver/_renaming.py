@@ -1,10 +1,10 @@
-"""Other names for what is saved, before it is compared with a target.
+"""New names for saved variables, before they are compared with a target.
 
-A name that ``rename`` speaks of, by itself or by a scope above it, is *mentioned*. Where it
-comes to stand on a name that nobody mentions, the latter gives way: a checkpoint with ``w``
+A name that ``rename`` has, by itself or by a scope above it, is *mentioned*. Where its new name
+is one that is not mentioned, the latter is dropped: a checkpoint with ``w``
 and ``w/ExponentialMovingAverage`` restores the average into ``w`` by
-``rename={"w/ExponentialMovingAverage": "w"}``, as TF1's dict of names did. What ``zero_debias``
-keeps of such an average, in two variables below its name, may be left then, like the ``w``.
+``rename={"w/ExponentialMovingAverage": "w"}``, as TF1's dict of names did. The two variables
+that ``zero_debias`` keeps below the name of such an average may be left then, like the ``w``.
 
 A name, or all below a scope, may go to several names at once, written as a tuple: weights that two
 variables of the target share are saved once, and
@@ -83,18 +83,18 @@ def rename_saved(saved: Iterable[str], rename: Rename | None) -> dict[str, str]:
     for old, names in new_of.items():
         for new in dict.fromkeys(names):
             sources.setdefault(new, []).append(old)
-    twins = [f"{listed(old)} -> {new!r}" for new, old in sources.items() if len(old) > 1]
-    if twins:
+    duplicates = [f"{listed(old)} -> {new!r}" for new, old in sources.items() if len(old) > 1]
+    if duplicates:
         raise NameCollisionError(
-            f"`rename` gives several saved variables one name: {'; '.join(twins)}. Give each a "
-            "name of its own; nothing was read."
+            f"`rename` gives several saved variables one name: {'; '.join(duplicates)}. Give each "
+            "a name of its own; nothing was read."
         )
     unmentioned = {name: name for name in saved if name not in new_of and name not in sources}
     return unmentioned | {new: old for new, (old,) in sources.items()}
 
 
 def kept_for_averages(saved: Collection[str], rename: Rename | None) -> frozenset[str]:
-    """What is below averages that are mentioned by their own names, and only debiases them.
+    """The variables of ``zero_debias`` below averages that are mentioned by their own names.
 
     >>> saved = ["w", "w/mean", "w/mean/biased", "w/mean/local_step", "w/Adam"]
     >>> sorted(kept_for_averages(saved, {"w/mean": "w"}))

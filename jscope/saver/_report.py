@@ -1,4 +1,4 @@
-"""What a restore did, variable by variable."""
+"""The report of a restore, variable by variable."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from .._tree.text import bytes_text, table
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Report:
-    """What a restore did. Prints as a table.
+    """The report of a restore. Prints as a table.
 
     Attributes:
         path: The checkpoint that was read.
@@ -17,8 +17,8 @@ class Report:
         kept: The leaves that have the target's values: not selected, or missing.
         initialised: The leaves that have a declaration's initial values.
         ignored: The saved names that were not read.
-        converted: What became of a dtype or shape, ``"float32 -> bfloat16"``, for the leaves
-            where something did.
+        converted: Conversions of dtypes or shapes, ``"float32 -> bfloat16"``, for the leaves
+            that have one.
         bytes_read: The bytes of arrays and of the index that were read.
         verified: Whether checksums were compared; False also where the checkpoint has none.
         seconds: How long it took.

@@ -1,8 +1,8 @@
-"""The verb restore: from a checkpoint and a target to a new tree, whole or not at all.
+"""Restoring: from a checkpoint and a target to a new tree, whole or not at all.
 
-In order: the saved names get other names; selectors pick leaves of the target; names, shapes and
-dtypes are compared, and every difference is told; only then arrays are read. A checkpoint that
-is replaced or removed meanwhile is looked for anew.
+In order: saved names are renamed; selectors pick leaves of the target; names, shapes and dtypes
+are compared, and every difference is reported; only then arrays are read. If the checkpoint is
+replaced or removed meanwhile, it is searched for again.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from ._values import nbytes
 from ._varlist import ALL_IN_VAR_LIST, VarList
 from ._whole import whole
 
-# How often a checkpoint that changes while it is read is read anew.
+# How often a checkpoint that changes while it is read is read again.
 _ATTEMPTS = 20
 
 Place: TypeAlias = int | str | os.PathLike[str] | None
@@ -41,7 +41,7 @@ Place: TypeAlias = int | str | os.PathLike[str] | None
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is asked of a restore; see `Saver.restore` and `Saver`."""
+    """The arguments of a restore; see `Saver.restore` and `Saver`."""
 
     target: Any
     select: Selector | None = None
@@ -60,7 +60,7 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
     """Restore a target; the arguments are those of `Saver.restore`.
 
     Returns:
-        The tree, and what was done.
+        The tree, and the report.
     """
     _check_request(request)
     mesh = request.mesh
@@ -97,12 +97,12 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
 
 
 class _Wanted(NamedTuple):
-    """What is restored into.
+    """The target of a restore.
 
     Attributes:
         target: The target.
         chosen: Which of its leaves are restored.
-        policy: Which differences are none.
+        policy: Which differences are allowed.
     """
 
     target: Target
@@ -122,7 +122,7 @@ def _wanted(request: Request, mesh: object) -> _Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What becomes of each leaf of the target, and of what is saved.
+    """The source of each leaf of the target, and the saved names without a leaf.
 
     Attributes:
         saved: From the leaves to be read to their saved names.
@@ -138,12 +138,12 @@ class _Plan:
 
 
 class _Read(NamedTuple):
-    """What has been read.
+    """The values that have been read.
 
     Attributes:
         source: The checkpoint, closed.
-        target: What was restored into.
-        plan: What becomes of each leaf.
+        target: The target.
+        plan: The source of each leaf.
         values: The values of those that were read.
         nbytes: How many bytes of arrays.
     """
@@ -156,7 +156,7 @@ class _Read(NamedTuple):
 
 
 def _agreed(directory: Path, step: Place) -> Place:
-    """In a program of several processes the newest checkpoint is what the first of them finds."""
+    """In a program of several processes the newest checkpoint is the one that the first finds."""
     if step is not None or not are_several():
         return step
 
@@ -173,7 +173,7 @@ def _read(directory: Path, step: Place, wanted: _Wanted | None, request: Request
     while True:
         attempts += 1
         with contextlib.closing(open_checkpoint(directory, step)) as source:
-            # Not below, since what a function of the caller's raises is no damage.
+            # Not below, since an error of the caller's function is not damage.
             renamed = rename_saved(source.entries, request.rename)
             try:
                 return _read_from(source, wanted, renamed, request)
@@ -305,7 +305,7 @@ def _check_without_target(request: Request) -> None:
 
 
 def _check_kept(absent: Collection[str], target: Target) -> None:
-    """A result must have values only, so what is not restored must have one."""
+    """A result must have values only, so leaves that are not restored must have one."""
     if not absent:
         return
     if target.declared is not None:

@@ -1,4 +1,4 @@
-"""Which checkpoints a directory keeps: a function of what is known of them."""
+"""Which checkpoints a directory keeps: a function of its state."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ class Retention:
             best ones, and the last one beside them.
         hours: Of those that would go, one every so many hours is kept for good.
         metric: By which metric the best are found, or None.
-        sign: 1 if more of it is better, -1 if less is.
+        sign: 1 if more of it is better, -1 if less is better.
     """
 
     max_to_keep: int | None
@@ -29,7 +29,7 @@ class Retention:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What it was made of, by the names of a Saver's arguments."""
+        """Its values, by the names of a Saver's arguments."""
         best = None if self.metric is None else f"{'max' if self.sign > 0 else 'min'}:{self.metric}"
         return {
             "max_to_keep": self.max_to_keep,
@@ -42,7 +42,7 @@ class Retention:
         """The rule, from what a Saver was given.
 
         Raises:
-            CheckpointValueError: If one of it can't be.
+            CheckpointValueError: If an argument is invalid.
         """
         try:
             if isinstance(max_to_keep, bool):
@@ -64,7 +64,7 @@ class Retention:
         mode, _, metric = best.partition(":") if isinstance(best, str) else ("", "", "")
         if best is not None and not (mode in ("min", "max") and metric):
             raise CheckpointValueError(
-                f"best says which metric counts and whether less or more of it is better, as in "
+                f"best is a metric and whether less or more of it is better, as in "
                 f"best='min:loss' or best='max:accuracy'; got {best!r}."
             )
         return cls(count or None, hours, metric or None, -1 if mode == "min" else 1)
@@ -73,7 +73,7 @@ class Retention:
         """The metrics of a save, as numbers.
 
         Raises:
-            CheckpointValueError: If they are no numbers by name, or lack the one that counts.
+            CheckpointValueError: If they are not numbers by name, or lack the metric of ``best``.
         """
         try:
             numbers = {str(name): float(value) for name, value in (metrics or {}).items()}
@@ -90,22 +90,22 @@ class Retention:
         return numbers
 
     def apply(self, state: State, now: float) -> tuple[State, tuple[Record, ...]]:
-        """What stays, and what goes.
+        """The checkpoints that stay, and those to evict.
 
-        Never to go are the one that was saved last, the one of the highest step, and the best.
+        The one that was saved last, the one of the highest step and the best are never evicted.
 
         Args:
-            state: What there is, the newest last.
-            now: Where the hours begin, if they have not yet.
+            state: The checkpoints, the newest last.
+            now: When the hours begin, if they have not yet.
 
         Returns:
             The state after it, and the checkpoints to be evicted, the oldest first.
         """
         kept_until = now if state.kept_until is None else state.kept_until
-        loose = [record for record in state.records if not record.kept]
-        if self.max_to_keep is None or not loose:
+        evictable = [record for record in state.records if not record.kept]
+        if self.max_to_keep is None or not evictable:
             return dataclasses.replace(state, kept_until=kept_until), ()
-        staying = {record.step for record in self._ranked(loose)[-self.max_to_keep :]}
+        staying = {record.step for record in self._ranked(evictable)[-self.max_to_keep :]}
         staying |= {state.records[-1].step, max(record.step for record in state.records)}
         records, going = [], []
         for record in state.records:

@@ -5,13 +5,13 @@ On disk::
     directory/
       checkpoint       the state file: see `_state`
       12/              a checkpoint: see `_index`
-      .tmp-3f9a.../    a workplace, of a save under way or of a process that died: see `_workplace`
+      .tmp-3f9a.../    a staging directory, of a save under way or a crashed one: see `_staging`
 
-What makes a checkpoint one, and what is removed after it, is told in `_committing`.
+`_committing` describes how a checkpoint becomes complete, and what is removed after it.
 
 **Async.** `Saver.save_async` returns once the arrays are snapshot; a thread does the rest. One is
-in flight per directory, and its failure is raised once, by whatever is called next. A program that
-ends waits for its saves, and prints the failures that nobody saw.
+in flight per directory, and its failure is raised once, by the next call. A program that ends waits
+for its saves, and prints the failures that were not retrieved.
 """
 
 import os
@@ -60,7 +60,7 @@ class Saver(Saving):
     Args:
         directory: Where the checkpoints are, one sub-directory per step. It is created by
             the first save; ``~`` is expanded, and a relative path is taken from the working
-            directory of this moment. What a process left in it that died while saving is
+            directory at this moment. Stale files of processes that crashed while saving are
             removed.
         var_list: Which variables are saved and restored: selectors, or a dict from saved names
             to the variables' names. All, if None.
@@ -84,10 +84,10 @@ class Saver(Saving):
         verify: Whether what is restored is compared with its checksums.
         compression: None or ``"zstd"``, for arrays of more than 64 KiB. Saving and restoring then
             take several times as long, for 8 % of a file of random float32.
-        clock: What tells the time, in seconds since 1970.
+        clock: A function that gives the time, in seconds since 1970.
 
     Raises:
-        CheckpointValueError: If an argument is none of these.
+        CheckpointValueError: If an argument is invalid.
 
     Source:
         ``tf.train.Saver``, TensorFlow 1.15, ``python/training/saver.py``. Differences: TF
@@ -116,7 +116,8 @@ class Saver(Saving):
     ):
         is_selector = isinstance(reshape, str | re.Pattern | Collection) or callable(reshape)
         for name, value in (("reshape", is_selector or reshape), ("sharded", sharded)):
-            if not isinstance(value, bool | np.bool_):  # positional, as in TF: a 5 was for another
+            # They are positional, as in TF: a 5 may be meant for another argument.
+            if not isinstance(value, bool | np.bool_):
                 raise CheckpointValueError(
                     f"Saver({str(directory)!r}): {name} is True or False, got {value!r}. After the "
                     "directory come var_list, reshape, sharded, max_to_keep and "
@@ -162,24 +163,24 @@ class Saver(Saving):
         """Read a checkpoint, or a part of one, into a new pytree like ``target``.
 
         All names, shapes and dtypes are compared before the first array is read, and all
-        differences are told at once. Only what is wanted is read, and each device reads its own
-        part. `report` tells what was done.
+        differences are reported at once. Only requested values are read, and each device reads its
+        own part. `report` has the details.
 
         Args:
             target: A `VarTree`, a declaration, or any pytree, of values or of
-                `jax.ShapeDtypeStruct`. It says which names, shapes and dtypes to expect, and
-                where each array is to be: with the sharding of the target's, and if that has
+                `jax.ShapeDtypeStruct`. It gives the expected names, shapes and dtypes, and
+                the placement of each array: with the sharding of the target's, and if that has
                 none on the default device, not committed to it. Saved on 8 devices, restored
                 on 1, is fine. NumPy's arrays stay NumPy's, numbers of Python such, and weakly
                 typed arrays weakly typed. Without one everything comes back as it was saved; see
                 below.
-            step: Which checkpoint: a step; the newest sound one if None; or the path of any
+            step: Which checkpoint: a step; the newest intact one if None; or the path of any
                 checkpoint, also of Orbax, Flax, safetensors, NumPy or TensorFlow.
             select: Which variables of the target to restore. The others keep the target's
-                values. What it does not pick is neither missing nor unexpected.
+                values. Variables that it does not pick are neither missing nor unexpected.
             rename: From saved names, or scopes of them, to the target's; or a function. It
-                comes before everything else. A saved name that it does not mention gives way
-                to one that it moves there. A tuple of names restores one saved variable into
+                is applied first. A saved name that it does not mention is replaced by one that
+                it moves there. A tuple of names restores one saved variable into
                 several: ``{"embedding/w": ("embedding/w", "head/w")}``.
             missing: What to do about selected variables that are not saved: ``"error"``,
                 ``"keep"`` the target's values, or ``"init"``: a declaration's initial values.
@@ -203,13 +204,13 @@ class Saver(Saving):
             of TensorFlow, safetensors and NumPy, it is a `VarTree`.
 
         Raises:
-            TreeMismatchError: If the checkpoint differs from what is wanted, or a dtype can't hold
+            TreeMismatchError: If the checkpoint differs from the target, or a dtype can't hold
                 a value.
-            SelectorError: If ``select`` picks nothing in the target, or ``rename`` speaks of a
-                name that is not saved.
+            SelectorError: If ``select`` picks nothing in the target, or ``rename`` has a name
+                that is not saved.
             NameCollisionError: If ``rename`` gives two variables one name.
             CheckpointValueError: If a variable would be left without a value, or the target
-                is none.
+                is invalid.
             CheckpointNotFoundError: If there is no such step, or none at all.
             CheckpointError: If the checkpoint is damaged, or an earlier `save_async` failed.
 
@@ -256,7 +257,7 @@ class Saver(Saving):
 
     @property
     def report(self) -> Report | None:
-        """What the last `restore` did; None before the first."""
+        """The report of the last `restore`; None before the first."""
         return self._report
 
     def latest_step(self) -> int | None:
@@ -284,7 +285,7 @@ class Saver(Saving):
             self._get_ready()
             if self._retention.metric is None:
                 raise CheckpointValueError(
-                    "This Saver was not told what is best. Write Saver(directory, best='min:loss') "
+                    "This Saver has no `best`. Write Saver(directory, best='min:loss') "
                     "and saver.save(tree, step, metrics={'loss': ...})."
                 )
             with self._listing():
@@ -312,8 +313,8 @@ class Saver(Saving):
 
         Raises:
             CheckpointNotFoundError: If there is no such step, or none at all.
-            CheckpointError: If anything is not what was saved, with every damaged file and value;
-                or if an earlier `save_async` failed.
+            CheckpointError: If anything differs from what was saved, with every damaged file and
+                value; or if an earlier `save_async` failed.
         """
         with self._lock:
             self._get_ready()

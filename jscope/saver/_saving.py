@@ -1,4 +1,4 @@
-"""The saving half of a Saver: its verbs, from what the caller gives to what `_writing` takes."""
+"""The saving half of a Saver: from the caller's arguments to those of `_writing`."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from ._values import Layout
 from ._varlist import VarList, check_var_list, chosen_leaves
 from ._writing import Save, begin
 
-# With compression, what is packed and so not compressed is small.
+# With compression, only small arrays are packed, which are not compressed.
 _PACKS_BESIDE_COMPRESSED = 1 << 16
 
 
@@ -47,7 +47,7 @@ class Saving(Turns):
         self._compresses = compresses
         self._clock = clock
         self._made_at = clock()
-        with failing_as(f"What others left in {self._directory} can't be removed"):
+        with failing_as(f"Stale files in {self._directory} can't be removed"):
             sweep(self._directory)
 
     def save(
@@ -69,12 +69,12 @@ class Saving(Turns):
                 A leaf's saved name is the path to it, as in ``"opt/0/mu/enc/w"``.
             step: A whole number, in any order.
             metrics: Numbers by name, for ``best``.
-            metadata: What is to be read beside the values, as JSON: the model's configuration.
+            metadata: Facts to store beside the values, as JSON: the model's configuration.
                 Numbers of NumPy and JAX come back as Python's.
             overwrite: Whether a checkpoint of this step may be replaced. The old one is there
                 until the new one is complete and on disk.
             portable: Whether stock Orbax is to read the checkpoint, as nested dicts. It takes
-                longer, and what Orbax does not hold is an error.
+                longer, and values that Orbax does not hold are an error.
 
         Returns:
             The directory of the checkpoint.
@@ -82,7 +82,7 @@ class Saving(Turns):
         Raises:
             CheckpointExistsError: If the step is saved already; nothing is written.
             CheckpointValueError: If a value can't be stored (all such are listed), or the
-                step is no whole number of at least 0; nothing is written.
+                step is not a whole number of at least 0; nothing is written.
             CheckpointError: If writing fails, or an earlier `save_async` did.
         """
         with self._lock:
@@ -115,7 +115,7 @@ class Saving(Turns):
             portable: As for `save`.
 
         Returns:
-            What to wait for; it need not be kept.
+            The save, to wait for; it need not be kept.
 
         Raises:
             CheckpointExistsError: As `save`, at once.
@@ -138,14 +138,13 @@ class Saving(Turns):
         ...         state = train_step(state, batches[step])
         ...         leave_if_asked(state, step)
 
-        What it gives takes what `save` takes. It does nothing until a signal has come; then it
+        The result takes the arguments of `save`. It does nothing until a signal has come; then it
         saves, unless the step is saved already, and raises ``SystemExit``, with 128 and the
-        signal's number. A second signal does what it did before. In a `jax.distributed` program
-        JAX's own service takes note of SIGTERM, in whichever process, and all end after the same
-        step.
+        signal's number. A second signal has its earlier handler. In a `jax.distributed` program
+        JAX's own service handles SIGTERM, in any process, and all end after the same step.
 
         Args:
-            signals: Which signals ask for it.
+            signals: The signals.
 
         Raises:
             CheckpointError: In a thread that is not the main one.
@@ -191,7 +190,7 @@ class Saving(Turns):
         return begin(requested)
 
     def _save_at_last(self, tree: object, step: int, **options: Any) -> None:
-        """Save unless that is done, and whatever became of an earlier save."""
+        """Save unless that is done, also if an earlier save failed."""
         with self._lock:
             failure = None
             try:

@@ -1,13 +1,13 @@
-"""JSON objects that check themselves: the index of a checkpoint, the state file of a directory.
+"""JSON objects with a checksum: the index of a checkpoint, the state file of a directory.
 
 One object in UTF-8, on one line. Its first members are ``format`` and ``version``; the last one,
 ``crc32c``, is the CRC-32C of all bytes of the file before it, as eight hexadecimal digits::
 
     {"format": "jscope", "version": 2, ..., "crc32c": "89abcdef"}
 
-The checksum tells of damage, not of who wrote the file: anyone can compute it. So the members may
-be anything that JSON holds, and are read by the functions of `_members`. Of a member that is there
-twice, the last one counts.
+The checksum detects damage, not forgery: any program can compute it. So the members may be any
+JSON, and are read by the functions of `_members`. Of a member that is there twice, the last one
+counts.
 """
 
 import json
@@ -31,7 +31,7 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
 
     Args:
         data: The whole file.
-        name: What to call it in errors.
+        name: Its name in errors.
         format: The ``format`` that it must have.
         version: The ``version`` that it must have.
 

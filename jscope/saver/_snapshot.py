@@ -1,10 +1,10 @@
 """The arrays of a save as they are at one moment, on the host, and their checksums.
 
 On a CPU a snapshot of JAX's arrays copies nothing; from an accelerator the arrays are copied once,
-as Orbax is given the same ones: see `_host`. NumPy's own arrays, which the caller may change once a
-save goes on without him, are copied if they are packed, and by Orbax if not.
+as Orbax is given the same ones: see `_host`. NumPy's own arrays, which the caller may change
+during an asynchronous save, are copied if they are packed, and by Orbax if not.
 
-Of what each process knows of its shards, the first process makes the entries: see `merge`.
+The first process makes the entries, from each process's facts of its shards: see `merge`.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ from ._host import detached, whole
 from ._orbax import Array
 from ._python import is_python, python_value
 
-# What one process can tell of a value: its signature, its chunks, its offset.
+# The facts of a value in one process: its signature, its chunks, its offset.
 Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
 
 
 class Snapshot:
-    """What one process is to write.
+    """The part of a save that one process writes.
 
     Args:
         entries: The entries of all values, not yet complete.
@@ -121,7 +121,7 @@ class Snapshot:
 
 
 def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
-    """What Orbax calls the arrays that it has, by name."""
+    """Orbax's names of its arrays, by name."""
     names = [name for name, entry in entries.items() if entry.place == ORBAX]
     return {name: name if portable else str(i) for i, name in enumerate(names)}
 
@@ -129,11 +129,11 @@ def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str
 def merge(
     entries: Mapping[str, Entry], parts: Sequence[Part], *, portable: bool
 ) -> dict[str, Entry]:
-    """The complete entries, of what all processes told.
+    """The complete entries, from the parts of all processes.
 
     Raises:
         CheckpointValueError: If they were given different trees, or values that differ.
-        CheckpointError: If some part of an array is nobody's.
+        CheckpointError: If no process has some part of an array.
     """
     keys = orbax_keys(entries, portable=portable)
     complete = {}
@@ -150,23 +150,23 @@ def merge(
         )
     if differing:
         raise different_values(differing)
-    untold = [name for name, entry in complete.items() if not entry.is_covered]
-    if untold:
-        raise CheckpointError(f"No process has some parts of {listed(untold)}.")
+    uncovered = [name for name, entry in complete.items() if not entry.is_covered]
+    if uncovered:
+        raise CheckpointError(f"Missing shards of {listed(uncovered)}: no process has them.")
     return complete
 
 
-def _agreed(told: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[Chunk, ...]:
-    """All chunks of a value, of which each process told some.
+def _agreed(recorded: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[Chunk, ...]:
+    """All chunks of a value, of which each process recorded some.
 
     Raises:
-        ValueError: If two told different things of one.
+        ValueError: If two processes recorded different facts of one.
     """
-    text, chunks, _ = told[0]
-    if len(told) == 1:
+    text, chunks, _ = recorded[0]
+    if len(recorded) == 1:
         return tuple(chunks)
     found: dict[Any, int] = {}
-    for other_text, chunks, _ in told:
+    for other_text, chunks, _ in recorded:
         for start, shape, crc in chunks:
             if found.setdefault((tuple(start), tuple(shape)), crc) != crc:
                 raise ValueError
@@ -179,7 +179,7 @@ def _packed(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]
     if is_lasting:
         copy = whole(array) if isinstance(array, jax.Array) else np.array(array)
         return lambda: copy
-    # One at a time, where that takes memory.
+    # One at a time, if that needs memory.
     return lambda: whole(array)
 
 

@@ -1,7 +1,7 @@
-"""Where a checkpoint's arrays are read from, whoever wrote it.
+"""The source of a checkpoint's arrays, for all formats.
 
-A source knows what is saved, without having read any of it, and fills boxes of arrays. What
-they mean (dtypes in disguise, keys, checksums, placement) is told elsewhere.
+A source has the entries of a checkpoint, without reading any array, and fills boxes of arrays.
+Other files interpret them: dtypes stored as others, keys, checksums, placement.
 """
 
 import bisect
@@ -29,8 +29,8 @@ class Source(Protocol):
         path: Its directory or file.
         entries: What is saved, by name.
         metadata: What the user saved beside it.
-        index_bytes: How many bytes were read to know this.
-        containers: Which pytree it was, if it says so.
+        index_bytes: How many bytes were read for this.
+        containers: Which pytree it was, if that is recorded.
         fillers: Names that may stand for no value at all, so that nothing is lost without them.
     """
 
@@ -55,10 +55,10 @@ class Source(Protocol):
     def stored(self, name: str) -> Entry:
         """What is saved under a name, when it is known that its bytes are there.
 
-        To be asked before memory is allocated for it.
+        To be called before memory is allocated for it.
 
         Raises:
-            ValueError, OSError: If they are not, or nothing sensible is said of them.
+            ValueError, OSError: If they are not, or their metadata is invalid.
         """
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
@@ -74,14 +74,14 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
 
 
 class OwnSource:
     """A checkpoint that jscope wrote.
 
     Attributes:
-        index: What stands in its index.
+        index: Its index.
     """
 
     fillers: frozenset[str] = frozenset()
@@ -110,7 +110,7 @@ class OwnSource:
             size, begin, end = self._packed_size, entry.offset, entry.offset + entry.stored_nbytes
             if end > size:
                 raise ValueError(
-                    f"{_packing.FILE_NAME} ends at byte {size}, and {name!r} is said to have "
+                    f"{_packing.FILE_NAME} ends at byte {size}, and {name!r} has "
                     f"{entry.stored_nbytes} bytes from byte {begin} on"
                 )
             self._claim(name, _packing.FILE_NAME, begin, end)
@@ -130,7 +130,7 @@ class OwnSource:
             if other == name:
                 return
             if begin < other_end and other_begin < end:
-                raise ValueError(f"{name!r} and {other!r} are said to have the same bytes")
+                raise ValueError(f"{name!r} and {other!r} have the same bytes in the index")
         claims.insert(at, (begin, end, name))
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
@@ -147,10 +147,10 @@ class OwnSource:
         return nothing_left
 
     def check_arrays(self) -> None:
-        """Find all arrays where the index says, of the shapes and dtypes that it says.
+        """Check that all arrays are at the index's locations, of its shapes and dtypes.
 
         Raises:
-            ValueError, OSError: If one is not there, or another one is.
+            ValueError, OSError: If one is absent or differs.
         """
         entries = self.entries.values()
         # All at once.
@@ -159,7 +159,7 @@ class OwnSource:
             self.stored(name)
 
     def file_of(self, name: str) -> str:
-        """Where an array's bytes are, for messages."""
+        """The file of an array's bytes, for messages."""
         entry = self.entries[name]
         if entry.place == PACKED:
             return _packing.FILE_NAME
@@ -187,7 +187,7 @@ class OwnSource:
 
 
 def check_readable(path: Path, index: Index) -> None:
-    """Open a checkpoint as a reader does, and find in it what an index says; reads no array.
+    """Open a checkpoint as a reader does, and compare it with an index; reads no array.
 
     Raises:
         ValueError, OSError: If something is absent or differs.
@@ -196,7 +196,7 @@ def check_readable(path: Path, index: Index) -> None:
     if found.save_id != index.save_id:
         raise ValueError(f"{FILE_NAME} is of another save")
     check_files(path, found)
-    # Its checksum is right, so its entries are those that are known here.
+    # Its checksum is right, so its entries are the given ones.
     OwnSource(path, index).check_arrays()
 
 

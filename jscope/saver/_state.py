@@ -1,6 +1,6 @@
-"""``checkpoint``: the state file of a directory, what its checkpoints alone do not tell.
+"""``checkpoint``: the state file of a directory, with facts that its checkpoints don't have.
 
-It is one JSON object, as `_sealed` says, replaced as a whole after each save::
+It is one JSON object, in the format of `_sealed`, replaced as a whole after each save::
 
     {"format": "jscope-state", "version": 1, "kept_until": 1764040000.0,
      "checkpoints": [
@@ -9,11 +9,11 @@ It is one JSON object, as `_sealed` says, replaced as a whole after each save::
 
 * ``checkpoints`` are in the order in which they were saved, the newest last.
 * ``kept`` ones are never evicted: `_retention` kept them for good.
-* ``kept_until`` is the moment up to which ``keep_checkpoint_every_n_hours`` has done its duty.
+* ``kept_until`` is the moment up to which ``keep_checkpoint_every_n_hours`` was applied.
 
-**A memory, never the proof.** Which checkpoints there are is what the directory says: one that is
-not in the file is found and counted, one that is gone is not. If the file is gone, all there are
-are as any other; if it is damaged, they are all kept for good, since one of them may have been.
+**The directory decides which checkpoints exist**, not this file: one that is not in the file is
+found and counted, one that is gone is not. If the file is gone, no checkpoint is kept for good; if
+it is damaged, all are, since any of them may have been.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _FORMAT, _VERSION = "jscope-state", 1
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A checkpoint, as the state file knows it."""
+    """A checkpoint in the state file."""
 
     step: int
     save_id: str
@@ -66,7 +66,7 @@ def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None
     known, damage = _read(directory)
     if damage:
         warnings.warn(
-            f"The state file in {directory} is damaged, so that nobody knows which checkpoints "
+            f"The state file in {directory} is damaged, so it is unknown which checkpoints "
             f"were to be kept for good: now all are. {damage}",
             CheckpointWarning,
             stacklevel=2,
@@ -77,7 +77,7 @@ def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None
         if newest is not None and step == newest.step:
             continue
         if step not in found or found[step].save_id != read_save_id(path):
-            # Saved by somebody who died before he could write it down.
+            # Saved by a process that crashed before it could record it.
             record = _record(step, path)
         else:
             record = found[step]
@@ -85,8 +85,8 @@ def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None
     places = {record.save_id: place for place, record in enumerate(known.records)}
 
     def place(record: Record) -> float:
-        # What the file does not know may be newer than the file, or evicted by somebody who died
-        # before he could remove it. Its own time tells; that of what is damaged is zero.
+        # A checkpoint that is not in the file may be newer, or evicted by a process that crashed
+        # before removing it. Its own time decides; a damaged one has time zero.
         before = sum(other.saved_at <= record.saved_at for other in known.records)
         return places.get(record.save_id, before - 0.5)
 
@@ -102,7 +102,7 @@ def remembered(directory: Path) -> frozenset[int]:
 
 
 def write_state(path: Path, state: State) -> None:
-    """Write a state file, which is then to be flushed and put in the place of the old one."""
+    """Write a state file, which is then to be flushed and to replace the old one."""
     members = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -116,7 +116,7 @@ def write_state(path: Path, state: State) -> None:
 
 
 def _read(directory: Path) -> tuple[State, str]:
-    """What the file says, or how it is damaged."""
+    """The contents of the file, or how it is damaged."""
     try:
         data = read_file(directory / FILE_NAME)
     except FileNotFoundError:
@@ -148,7 +148,7 @@ def _known(value: object) -> Record:
     members = _members.mapping(value)
     return Record(
         step=member(members, "step", _members.step),
-        # Of a checkpoint that was damaged when the file was written, nothing else is known.
+        # The only facts of a checkpoint that was damaged when the file was written.
         save_id=member(members, "save_id", lambda id: id if id == "" else _members.save_id(id)),
         saved_at=member(members, "saved_at", _members.seconds),
         metrics=member(members, "metrics", _members.numbers_from_json),

@@ -1,4 +1,4 @@
-"""What a caller may give as a step."""
+"""The arguments that a caller may give as a step."""
 
 import operator
 import os
@@ -10,7 +10,7 @@ from .._errors import CheckpointValueError
 
 
 def checked_place(step: int | str | os.PathLike[str] | None) -> Any:
-    """A step as an int, or what says which checkpoint otherwise: a path, or None."""
+    """A step as an int; or a path, or None."""
     return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
 
 
@@ -18,7 +18,7 @@ def checked_step(step: int) -> int:
     """The step as an int; NumPy's and JAX's integers are steps too.
 
     Raises:
-        CheckpointValueError: If it is no whole number of at least 0.
+        CheckpointValueError: If it is not a whole number of at least 0.
     """
     try:
         if isinstance(step, bool) or getattr(step, "dtype", None) == np.dtype(bool):
@@ -34,10 +34,10 @@ def checked_step(step: int) -> int:
 
 
 def check_flags(**flags: Any) -> None:
-    """Refuse what is neither True nor False: ``overwrite="no"`` would overwrite.
+    """Refuse a value that is neither True nor False: ``overwrite="no"`` would overwrite.
 
     Raises:
-        CheckpointValueError: If there is such a one.
+        CheckpointValueError: If it is neither.
     """
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):

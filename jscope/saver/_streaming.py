@@ -1,4 +1,4 @@
-"""Writing a checkpoint one variable at a time, for what is larger than memory.
+"""Writing a checkpoint one variable at a time, for checkpoints larger than memory.
 
 All arrays go to the packed file, one after the other. Index, checksums and commit are a save's.
 """
@@ -19,30 +19,30 @@ from ._entries import PACKED, Entry
 from ._index import Index
 from ._packing import FILE_NAME, Packer
 from ._retention import Retention
+from ._staging import Staging
 from ._values import Layout, store
-from ._workplace import Workplace
 
 _ALL_PACKED = Layout(packs_up_to=None)
 
 
 def check_values(values: Collection[tuple[str, Any]]) -> None:
-    """Refuse what can't be stored; an array without elements may stand for one of its dtype.
+    """Refuse values that can't be stored; an array without elements may stand for one of its dtype.
 
     Raises:
-        CheckpointValueError: If there is something; all of it is listed.
+        CheckpointValueError: If there are such; all are listed.
     """
     store(values, _ALL_PACKED)
 
 
 @contextmanager
 def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]]:
-    """Write a checkpoint; the body calls what it is given with each name and value.
+    """Write a checkpoint; the body calls the given function with each name and value.
 
-    It is committed when the body ends, and nothing is left of it if that raises. No other is
-    evicted for it.
+    It is committed when the body ends, and removed if that raises. No other checkpoint
+    is evicted.
 
     Raises:
-        CheckpointExistsError: If the step's place is taken.
+        CheckpointExistsError: If the step exists.
         CheckpointError: If it can't be written.
     """
     check_place(directory / str(step), step, overwrite=False)
@@ -50,8 +50,8 @@ def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]
     with failing():
         make_directory(directory)
         sweep(directory)
-        workplace = Workplace(directory)
-    written = workplace.path / str(step)
+        staging = Staging(directory)
+    written = staging.path / str(step)
     entries: dict[str, Entry] = {}
     try:
         with failing():
@@ -72,10 +72,8 @@ def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]
             if not any(entry.place == PACKED for entry in entries.values()):
                 (written / FILE_NAME).unlink()
             now = time.time()
-            index = Index(step, workplace.save_id, now, entries)
+            index = Index(step, staging.save_id, now, entries)
             keep_all = Retention.of(None, None, None)
-            commit(
-                written, index, workplace, directory, overwrite=False, retention=keep_all, now=now
-            )
+            commit(written, index, staging, directory, overwrite=False, retention=keep_all, now=now)
     finally:
-        workplace.leave()
+        staging.leave()

@@ -1,7 +1,7 @@
-"""The target of a restore: what may be one, the names of its leaves, and which are asked for.
+"""The target of a restore: the names of its leaves, and which of them are requested.
 
 Any pytree may be: a `VarTree`, a declaration, or a training state of tuples, dataclasses and
-dictionaries. A leaf's name is its place in the pytree, components joined by ``/``; in a `VarTree`
+dictionaries. A leaf's name is its path in the pytree, components joined by ``/``; in a `VarTree`
 that is the variable's name. None is a leaf, and so are numbers and strings of Python.
 """
 
@@ -30,8 +30,8 @@ class Target:
     Attributes:
         leaves: Its leaves by name, in order; of a declaration, `jax.ShapeDtypeStruct`.
         rebuild: From leaves in this order to the pytree.
-        selectable: What selectors look at, by name: variables, or leaves if there are none.
-        owner: From the name of a leaf to that of what can be selected.
+        selectable: The values that selectors see, by name: variables, or leaves if there are none.
+        owner: From the name of a leaf to that of its selectable value.
         declared: The declaration, if the target is one.
     """
 
@@ -51,7 +51,7 @@ def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
         rules: As for `Declaration.abstract`.
 
     Raises:
-        CheckpointValueError: If leaves can't be told apart, or can't be restored; all are listed.
+        CheckpointValueError: If leaves have the same name, or can't be restored; all are listed.
         ShardingError: If ``rules`` don't fit.
     """
     is_declared = hasattr(target, "abstract")
@@ -72,7 +72,7 @@ def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
     owner = dict(zip(leaves, owners, strict=True))
     if not is_declared:
         return Target(leaves, structure.unflatten, pytree, owner)
-    # A predicate sees the specs, so that it can ask for what is trainable.
+    # A predicate sees the specs, so that it can pick trainable variables.
     return Target(leaves, structure.unflatten, target, owner, target)
 
 
@@ -96,7 +96,7 @@ def selected(target: Target, selector: Selector | None, hint: str) -> frozenset[
 def asked_for(saved: Mapping[str, Any], selector: Selector | None) -> frozenset[str]:
     """Which of the names that only the checkpoint has a selector picks by name.
 
-    A predicate is asked about the target's variables alone, and so is a mapping.
+    A predicate applies to the target's variables only, and so does a mapping.
     """
     if selector is None:
         return frozenset(saved)
@@ -108,7 +108,7 @@ def asked_for(saved: Mapping[str, Any], selector: Selector | None) -> frozenset[
 
 
 def _check(named: Sequence[tuple[str, Any]]) -> None:
-    """Refuse leaves that nothing can be restored to."""
+    """Refuse leaves that can't be restored."""
     tracers = [name for name, leaf in named if isinstance(leaf, jax.core.Tracer)]
     if tracers:
         raise CheckpointValueError(

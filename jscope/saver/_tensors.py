@@ -3,10 +3,10 @@
 Orbax calls an array by its keys joined with ``.`` and stores it with TensorStore: as a Zarr
 array, version 2 or 3, below that name, in a directory of its own or, by default, in an OCDBT
 database that all arrays share. Read so, a checkpoint of 4 arrays of 64 MB takes half the time
-of Orbax's own load; an absent array is an error; nothing but what is asked for is read, to the
-memory where it is to be; and the processes of a program need not meet for it.
+of Orbax's own load; an absent array is an error; only requested elements are read, directly into
+their memory; and the processes of a program need no barrier for it.
 
-What is read may come from anyone: see `Tensors.check`.
+Files may come from an untrusted source: see `Tensors.check`.
 """
 
 import functools
@@ -21,7 +21,7 @@ from ._contents import Contents
 from ._entries import Entry
 from ._plain import FOR_READING, Plain
 
-# What Orbax asks of Zarr; the last one compresses, by less than so many times.
+# The codecs that Orbax uses with Zarr; the last one compresses, by less than so many times.
 _CODECS = {"sharding_indexed", "bytes", "crc32c", "zstd"}
 MOST_COMPRESSED = 1 << 15
 _LONGEST_METADATA = 1 << 14
@@ -61,7 +61,7 @@ class Tensors:
         return {name: self._handles[name] for name in names}
 
     def check(self, name: str, entry: Entry, contents: Contents) -> None:
-        """Compare what an index says of an array with the array's own metadata and its files.
+        """Compare an array's entry in an index with the array's own metadata and its files.
 
         To be called before memory is allocated for it. TensorStore opens files below the directory
         only, and reads no more of one than a chunk of the metadata has; so the metadata's chunks,
@@ -83,7 +83,7 @@ class Tensors:
         most = files * (MOST_COMPRESSED if "zstd" in codecs else 1)
         if entry.stored_nbytes > most:
             raise ValueError(
-                f"{name!r} is said to have {entry.stored_nbytes} bytes, and its files have {files}"
+                f"{name!r} has {entry.stored_nbytes} bytes in the index, and its files have {files}"
             )
 
     def start(
@@ -99,7 +99,7 @@ class Tensors:
         try:
             inside = handle[box]
         except IndexError as error:
-            # Another file is in the place of its metadata.
+            # Its metadata was replaced by another file.
             raise ValueError(f"{name!r} has shape {handle.shape} on disk: {error}") from error
         if (inside.shape, inside.dtype.numpy_dtype) != (into.shape, into.dtype):
             found = f"{inside.dtype.numpy_dtype}{inside.shape}"
@@ -108,7 +108,7 @@ class Tensors:
         return functools.partial(_result, name, future)
 
     def _check_metadata(self, names: Collection[str]) -> None:
-        """Refuse what is longer than an array's metadata is.
+        """Refuse metadata that is longer than Orbax writes.
 
         JSON that is nested 100,000 deep ends the process (TensorStore 0.1.86).
         """
@@ -146,12 +146,12 @@ class Tensors:
         return _tensorstore().Context(pool)
 
 
-def _codecs(told: object) -> set[str]:
-    """The names of all codecs that stand in a specification, at any depth."""
-    if isinstance(told, dict):
-        own = {str(codec.get("name")) for codec in told.get("codecs", ())}
-        return own.union(*map(_codecs, told.values()))
-    return set().union(*map(_codecs, told)) if isinstance(told, list) else set()
+def _codecs(spec: object) -> set[str]:
+    """The names of all codecs in a specification, at any depth."""
+    if isinstance(spec, dict):
+        own = {str(codec.get("name")) for codec in spec.get("codecs", ())}
+        return own.union(*map(_codecs, spec.values()))
+    return set().union(*map(_codecs, spec)) if isinstance(spec, list) else set()
 
 
 def _tensorstore() -> Any:

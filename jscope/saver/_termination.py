@@ -1,4 +1,4 @@
-"""Saving when the system wants the program to end: SIGTERM, as preemption sends it."""
+"""Saving when the system ends the program: SIGTERM, as preemption sends it."""
 
 import signal
 import threading
@@ -22,11 +22,11 @@ class Termination:
         self._save = save
 
     def __call__(self, tree: object, step: int, **options: Any) -> None:
-        """Say where the program is: after ``step``, with ``tree``.
+        """Report the program's state: after ``step``, with ``tree``.
 
         Nothing happens until a signal has come. Then the tree is saved, unless this step is
         already, and the program ends: ``SystemExit`` with 128 and the signal's number, as if the
-        signal had ended it, so that whoever started the program knows that it is not finished.
+        signal had ended it, so that the parent process sees that it is not finished.
 
         In a `jax.distributed` program every process calls this at every step, and all end at the
         same one.
@@ -45,7 +45,7 @@ class Termination:
 def terminating(
     save: Callable[..., Any], signals: tuple[signal.Signals, ...]
 ) -> Iterator[Termination]:
-    """Take note of signals for the body; a second one does what it did before."""
+    """Handle signals in the body; a second one has its earlier handler."""
     if threading.current_thread() is not threading.main_thread():
         raise CheckpointError(
             "Signals reach the main thread only: enter saver.saving_on_termination() there."
@@ -58,7 +58,7 @@ def terminating(
         signal.signal(signum, earlier[signal.Signals(signum)])
 
     if not _processes.are_several():
-        # Of several processes JAX's own service takes note, and tells them all.
+        # With several processes JAX's own service handles the signal, and informs all of them.
         for number in signals:
             signal.signal(number, take_note)
     try:

@@ -1,7 +1,7 @@
-"""What all calls of a Saver have in common: they take turns, and mind the save in flight.
+"""The common part of all calls of a Saver: they take turns, and wait for the save in flight.
 
 One asynchronous save is in flight at a time. Every call first waits for it, and raises its failure
-if nobody has seen it, once, without doing anything else.
+if it was not retrieved, once, without doing anything else.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class Turns:
 
     @property
     def directory(self) -> Path:
-        """Where the checkpoints are, as an absolute path."""
+        """The directory of the checkpoints, as an absolute path."""
         return self._directory
 
     def wait(self) -> None:
@@ -62,20 +62,20 @@ class Turns:
         except CheckpointError as failure:
             if error is None:
                 raise
-            # The body's error is the cause, or worse news; this one must not hide it.
+            # The body's error comes first; this one must not hide it.
             error.add_note(f"Moreover, an asynchronous save failed. {failure}")
 
     def __repr__(self) -> str:
         return f"Saver({str(self._directory)!r})"
 
     def _get_ready(self) -> None:
-        """What every call begins with."""
+        """The start of every call."""
         if self._is_closed:
-            raise CheckpointError(f"{self!r} is closed. Make another one: it costs nothing.")
+            raise CheckpointError(f"{self!r} is closed. Make another one.")
         self._settle()
 
     def _settle(self) -> None:
-        """Wait for the save in flight, and raise its failure if nobody has seen it."""
+        """Wait for the save in flight, and raise its failure if it was not retrieved."""
         pending = self._pending
         if pending is not None:
             error = pending.unseen_error()

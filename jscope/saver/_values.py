@@ -1,9 +1,9 @@
-"""How a value is stored: what stands in the index, and which array's bytes are written.
+"""How a value is stored: its entry in the index, and the array whose bytes are written.
 
-Most arrays are stored as they are. The rest is told here, one rule each:
+Most arrays are stored as they are. The other rules:
 
 * an array **without elements** is in the index only; Orbax refuses it (google/orbax#2587);
-* so is what is **no array**, as text: see `_python`;
+* so is a value that is **not an array**, as text: see `_python`;
 * a dtype of `AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
@@ -46,7 +46,7 @@ class Layout:
 def store(
     leaves: Collection[tuple[str, Any]], layout: Layout
 ) -> tuple[dict[str, Entry], dict[str, Array]]:
-    """The entries of named leaves, without what only writing tells, and the arrays to be written.
+    """The entries of named leaves, without checksums and offsets, and the arrays to be written.
 
     Raises:
         CheckpointValueError: If there are leaves that can't be stored; all are listed.
@@ -79,11 +79,11 @@ def store(
 
 
 def left_out(leaves: Collection[Any], tree: str) -> str:
-    """How to leave leaves out that are of no kind that can be saved, such as functions.
+    """How to leave out leaves that can't be saved, such as functions.
 
     Args:
         leaves: Some of them.
-        tree: What the caller calls the pytree that has them.
+        tree: The caller's name for the pytree that has them.
     """
     functions = [leaf for leaf in leaves if callable(leaf)]
     others = [leaf for leaf in leaves if not callable(leaf)]
@@ -151,7 +151,7 @@ def _store_array(leaf: Any, layout: Layout) -> tuple[Entry, Array | None]:
     elif dtype in AS_BYTES:
         array = _as_bytes(leaf)
     elif isinstance(leaf, jax.Array):
-        # What is a process's own Orbax saves of the first one only, and as NumPy's.
+        # An array of one process is saved by Orbax in the first process only, and as NumPy's.
         is_own = _processes.are_several() and leaf.is_fully_addressable
         array = np.asarray(leaf) if is_own else leaf
     else:
@@ -168,7 +168,7 @@ def _is_packed(array: Array, layout: Layout) -> bool:
         return False
     if layout.packs_up_to is None:
         return True
-    # Of an array that lies in several processes, none has it all.
+    # No process has all of an array that lies in several processes.
     is_here = (
         isinstance(array, np.ndarray)
         or not _processes.are_several()
@@ -182,7 +182,7 @@ def _as_bytes(leaf: object) -> Array:
     """The same bits as ``uint8``, one element to a byte, as NumPy has these dtypes."""
 
     def to_bytes(array: object) -> np.ndarray[Any, Any]:
-        # A copy: order="C" alone would give a view of what the caller may change.
+        # A copy: order="C" alone would give a view, which the caller may change.
         return np.array(array, order="C").view(np.uint8)
 
     if not isinstance(leaf, jax.Array) or (leaf.is_fully_addressable and leaf.is_fully_replicated):
@@ -194,7 +194,7 @@ def _as_bytes(leaf: object) -> Array:
 
 
 def _portable_problem(leaf: Any) -> str | None:
-    """What stock Orbax would say of a leaf, if anything."""
+    """Why stock Orbax can't hold a leaf, or None."""
     if python_dtype(leaf) is not None:
         is_held = leaf is None or isinstance(leaf, bool | float | str)
         if is_held or (isinstance(leaf, int) and -(2**63) <= leaf < 2**63):
@@ -223,7 +223,7 @@ def _problem(leaf: object) -> str | None:
 
 
 def _unknown(leaf: object) -> str | None:
-    """What is said of a leaf of no kind that a Saver knows."""
+    """Why a Saver can't store a leaf."""
     if python_dtype(leaf) is not None or isinstance(leaf, jax.ShapeDtypeStruct):
         return None
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):

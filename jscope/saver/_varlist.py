@@ -32,9 +32,11 @@ def check_var_list(var_list: object) -> VarList | None:
                 "var_list as a dict is {saved name: variable's name}, all of them strings. For the "
                 "names of a tree write var_list=list(tree)."
             )
-        twins = [name for name, count in Counter(var_list.values()).items() if count > 1]
-        if twins:
-            raise CheckpointValueError(f"var_list gives two saved names to one: {listed(twins)}.")
+        duplicates = [name for name, count in Counter(var_list.values()).items() if count > 1]
+        if duplicates:
+            raise CheckpointValueError(
+                f"var_list gives two saved names to one: {listed(duplicates)}."
+            )
         return dict(var_list)
     if isinstance(var_list, Collection) and not isinstance(var_list, str | bytes):
         return list(var_list)
@@ -49,7 +51,7 @@ def chosen_leaves(leaves: Mapping[str, Any], var_list: VarList | None) -> list[t
 
     Raises:
         SelectorError: If a selector picks nothing.
-        MissingVariableError: If the dict speaks of a name that is not there.
+        MissingVariableError: If the dict has a name that is not there.
     """
     if var_list is None:
         return list(leaves.items())
@@ -57,7 +59,7 @@ def chosen_leaves(leaves: Mapping[str, Any], var_list: VarList | None) -> list[t
         missing = [name for name in var_list.values() if name not in leaves]
         if missing:
             raise MissingVariableError(
-                f"var_list speaks of {listed(missing)}, which the tree does not have "
+                f"var_list has {listed(missing)}, which the tree does not have "
                 f"({near(missing[0], leaves)})."
             )
         check_names(var_list, "var_list")

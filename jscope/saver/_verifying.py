@@ -1,4 +1,4 @@
-"""Reading all of a checkpoint, without a device, to see whether it is what was saved."""
+"""Reading all of a checkpoint, without a device, to compare its checksums."""
 
 from collections.abc import Iterator
 
@@ -21,8 +21,8 @@ def verify(source: Source) -> int:
         How many bytes of arrays were read.
 
     Raises:
-        CheckpointError: If anything is not what was saved; the message names every damaged file
-            and value.
+        CheckpointError: If anything differs from what was saved; the message names every damaged
+            file and value.
     """
     if not isinstance(source, OwnSource):
         raise CheckpointError(f"{source.path} is not a checkpoint of jscope, and has no checksums.")

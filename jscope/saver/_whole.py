@@ -1,8 +1,8 @@
-"""A restore without a target: a checkpoint's own names, dtypes and shapes are what is expected.
+"""A restore without a target: a checkpoint's own names, dtypes and shapes are expected.
 
 The result is what was saved: a `VarTree`, or the containers of the pytree. Where only a part is
-asked for, or names are changed, and where a checkpoint says nothing of containers, as files of
-TensorFlow, safetensors and NumPy don't, it is a `VarTree`.
+requested, or names are changed, and where a checkpoint has no containers, such as files of
+TensorFlow, safetensors and NumPy, it is a `VarTree`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _SHOWN = 10
 def whole(
     source: Source, renamed: Mapping[str, str], select: Selector | None, var_list: VarList | None
 ) -> Target:
-    """What stands for a target.
+    """The target of a restore without one.
 
     Args:
         source: The checkpoint.
@@ -109,7 +109,7 @@ def _what_is_wrong(name: str) -> str:
 
 
 def _leaf(entry: Entry) -> Any:
-    """What expects a value exactly as it is saved."""
+    """A leaf that expects a value exactly as it is saved."""
     if is_python(entry.dtype):
         return python_value(entry.dtype, entry.value)
     if entry.key_impl is None:

@@ -1,13 +1,13 @@
-"""One save, from a tree to a checkpoint: what is checked, written and committed, in which order.
+"""One save, from a tree to a checkpoint: checks, writing and commit, in their order.
 
-`begin` does what must be done before the caller goes on: it refuses what can't be saved, and takes
-the snapshot. What it returns does the rest, in whatever thread.
+`begin` does the part before the caller goes on: it refuses values that can't be saved, and takes
+the snapshot. The function that it returns does the rest, in any thread.
 
 In a program of several processes each does both. Every process writes its part of the sharded
-arrays and tells what it knows of them in a file ``part-<process>.json`` of the workplace; the first
-one writes the packed arrays, waits for all parts, makes the index of them and commits. A process
-that failed tells no part, and one that died comes to no barrier: then there is no checkpoint, and
-the others raise.
+arrays and records their chunks in a file ``part-<process>.json`` of the staging directory; the
+first one writes the packed arrays, waits for all parts, makes the index of them and commits. A
+process that failed writes no part, and one that crashed reaches no barrier: then there is no
+checkpoint, and the others raise.
 """
 
 import dataclasses
@@ -31,14 +31,14 @@ from ._plain import FOR_WRITING, Plain
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Part, Snapshot, merge
+from ._staging import Staging, place_of
 from ._state import remembered
 from ._values import Layout, store
-from ._workplace import Workplace, place_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Save:
-    """What is to be saved, and how.
+    """The arguments of a save.
 
     Attributes:
         directory: Where the checkpoints are.
@@ -50,9 +50,9 @@ class Save:
         overwrite: Whether an old checkpoint of the step may be replaced.
         layout: Where the arrays go.
         compresses: Whether Orbax compresses.
-        retention: What stays beside it.
-        kept_since: Where the hours of the retention begin, if they have not yet.
-        clock: What time it is.
+        retention: The rule for the checkpoints beside it.
+        kept_since: When the hours of the retention begin, if they have not yet.
+        clock: Gives the time.
         is_lasting: Whether the caller goes on before all is written.
     """
 
@@ -72,7 +72,7 @@ class Save:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What all processes give alike, beside the values, as what JSON holds."""
+        """The arguments that must be equal in all processes, beside the values, as JSON."""
         return {
             "the directory": str(self.directory),
             "step": self.step,
@@ -87,12 +87,12 @@ class Save:
 
     @property
     def path(self) -> Path:
-        """Where the checkpoint is to be."""
+        """The path of the new checkpoint."""
         return self.directory / str(self.step)
 
     @property
     def failing(self) -> Any:
-        """What every failure begins with."""
+        """The start of every failure's message."""
         return failing_as(f"Step {self.step} was not saved to {self.directory}")
 
 
@@ -100,11 +100,11 @@ def begin(requested: Callable[[], Save]) -> Callable[[], Path]:
     """Check everything, take the snapshot, begin to write; return what finishes the save.
 
     Args:
-        requested: Gives what is to be saved, or raises what is wrong with it; the other processes
-            are told then.
+        requested: Gives the save, or raises if it is invalid, which the other processes then
+            report.
 
     Raises:
-        CheckpointExistsError: If the step's place is taken.
+        CheckpointExistsError: If the step exists.
         CheckpointValueError: If a value can't be stored, or the processes disagree.
         CheckpointError: If writing can't begin.
     """
@@ -126,17 +126,17 @@ class _Saving:
 
     def __init__(self, requested: Callable[[], Save]):
         self._requested = requested
-        self._workplace: Workplace | None = None
+        self._staging: Staging | None = None
         self._plain: Plain | None = None
         self._agreement: Agreement | None = None
         self._nbytes = 0
 
     def begin(self) -> None:
-        # The first process makes the workplace, and tells the others what it is called.
-        told = [json.loads(text) for text in _processes.together(self._prepare)]
+        # The first process makes the staging directory, and sends its name to the others.
+        prepared = [json.loads(text) for text in _processes.together(self._prepare)]
         if self._agreement is not None:
-            self._agreement.check([digests for _, digests in told])
-        save, self._save_id = self._save, told[0][0]
+            self._agreement.check([digests for _, digests in prepared])
+        save, self._save_id = self._save, prepared[0][0]
         self._place = place_of(save.directory, self._save_id)
         try:
             with save.failing:
@@ -144,7 +144,7 @@ class _Saving:
         except BaseException as error:
             if not _processes.are_several():
                 raise
-            # The others wait for this process to tell its part, or that it has none.
+            # The others wait for this process's part, or its failure.
             self._write = functools.partial(_raise, error)
 
     def _snapshot(self) -> Callable[[], Part]:
@@ -154,7 +154,7 @@ class _Saving:
         self._nbytes = snapshot.nbytes
         place = self._place
         if snapshot.needs_orbax or save.layout.portable:
-            # Orbax wants the same path in all processes.
+            # Orbax requires the same path in all processes.
             self._plain = Plain(place, FOR_WRITING, self._save_id)
             place = self._plain.path
         return snapshot.begin(
@@ -168,16 +168,16 @@ class _Saving:
             self._agreement = Agreement(save.arguments, self._entries)
         digests = {} if self._agreement is None else self._agreement.digests()
         if _processes.is_first():
-            self._make_workplace(save)
-        return json.dumps(["" if self._workplace is None else self._workplace.save_id, digests])
+            self._make_staging(save)
+        return json.dumps(["" if self._staging is None else self._staging.save_id, digests])
 
-    def _make_workplace(self, save: Save) -> None:
+    def _make_staging(self, save: Save) -> None:
         check_place(save.path, save.step, save.overwrite)
         with save.failing:
             make_directory(save.directory)
             remembered(save.directory)
             sweep(save.directory)
-            self._workplace = Workplace(save.directory)
+            self._staging = Staging(save.directory)
 
     def finish(self) -> Path:
         save = self._save
@@ -195,9 +195,9 @@ class _Saving:
         if self._plain is not None:
             self._plain.close()
             self._plain = None
-        if self._workplace is not None:
-            self._workplace.leave()
-            self._workplace = None
+        if self._staging is not None:
+            self._staging.leave()
+            self._staging = None
 
     def _written(self) -> Part:
         is_watched = not self._save.is_lasting and _processes.is_first()
@@ -212,7 +212,7 @@ class _Saving:
             flush_all(self._place)
             _part_file(self._place, _processes.index()).write_text(json.dumps(part))
         except BaseException as error:
-            # Raised when the others have been told, as they wait.
+            # Raised after the barrier, at which the others wait.
             failure = error
         _processes.barrier(f"jscope-{self._save_id}-written")
         try:
@@ -224,7 +224,7 @@ class _Saving:
             self.leave()
             _processes.barrier(f"jscope-{self._save_id}-committed")
         if read_save_id(self._save.path) != self._save_id:
-            raise CheckpointError("The first process did not commit it; its own error says why.")
+            raise CheckpointError("The first process did not commit it; see its own error.")
 
     def _commit(self, parts: Sequence[Part]) -> None:
         save, place = self._save, self._place
@@ -248,11 +248,11 @@ class _Saving:
             save.metrics,
             containers=save.containers,
         )
-        assert self._workplace is not None  # this is the first process
+        assert self._staging is not None  # this is the first process
         commit(
             written,
             index,
-            self._workplace,
+            self._staging,
             save.directory,
             overwrite=save.overwrite,
             retention=save.retention,
@@ -272,7 +272,5 @@ def _parts(place: Path, count: int) -> list[Part]:
     files = [_part_file(place, process) for process in range(count)]
     failed = [process for process, file in enumerate(files) if not file.exists()]
     if failed:
-        raise CheckpointError(
-            f"Process {failed[0]} could not write its part; its own error says why."
-        )
+        raise CheckpointError(f"Process {failed[0]} could not write its part; see its own error.")
     return [json.loads(file.read_bytes()) for file in files]

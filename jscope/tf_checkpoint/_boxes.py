@@ -9,8 +9,8 @@ axis. Both formats store shapes and boxes as these protobuf messages::
 An extent without a length is a whole axis; a start of 0 is left out. A shape has at most 254
 axes, as in TensorFlow, and less than 2^59 elements, whose bytes NumPy can count.
 
-Under which key a part is stored is said by **ordered code**, in which comparing bytes compares
-what they mean::
+The key of a part is encoded by **ordered code**, in which the order of bytes is the order of the
+values::
 
     key    := number(0), string(name), number(rank), (signed(start), signed(length))*
     number := n: u8, then the number in n bytes, big-endian; 0 has n = 0

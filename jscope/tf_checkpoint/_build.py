@@ -1,6 +1,6 @@
 """Writing a table, byte for byte as TensorFlow does; `_tree.text` describes the format.
 
-What the format leaves open is TensorFlow's choice: no compression, a restart every 16 entries
+Choices that the format leaves open are TensorFlow's: no compression, a restart every 16 entries
 (every one in the index), a new block once one has 256 KiB, and before an entry of 512 KiB or
 more. The index has, for each block, the shortest key that is at least the block's last and less
 than the next block's first; for the last block, the shortest that is at least its last.

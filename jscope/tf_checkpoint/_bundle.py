@@ -16,13 +16,13 @@ variable's name, or that of a part (see `_boxes`)::
                         7 slices*: see `_boxes` }
 
 Fields that are zero are left out, as in protobuf 3; the shape is there even if it is empty. This
-is version 1 of the format: a file that says that its consumers must be newer is refused.
+is version 1 of the format: a file that requires newer consumers is refused.
 
 The bytes of a tensor are ``size`` bytes from ``offset`` on in the shard; ``size`` is the number of
 elements times that of their bytes, but for strings (`_strings`). The checksum goes over these
 bytes, before they are swapped if the bundle is big-endian. No two entries share bytes.
 
-A partitioned variable has an entry with the whole shape and its ``slices``, without a place,
+A partitioned variable has an entry with the whole shape and its ``slices``, without an offset,
 and another one for each part.
 """
 

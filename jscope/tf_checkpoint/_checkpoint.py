@@ -73,7 +73,7 @@ class Checkpoint(Mapping[str, Entry]):
         return self._full_names
 
     def verify(self) -> dict[str, CheckpointError]:
-        """Read everything, checksums compared, whatever `open` was told.
+        """Read everything and compare checksums, also after ``open(verify=False)``.
 
         Returns:
             What is wrong, by variable; empty if nothing is.

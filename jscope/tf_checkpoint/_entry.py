@@ -43,7 +43,7 @@ class Source(Protocol):
 
 
 class Entry:
-    """One variable of a checkpoint. Nothing of its values is read before it is asked for.
+    """One variable of a checkpoint. Nothing of its values is read before it is requested.
 
     ``entry.read()`` is the whole, ``entry[10:20]`` a piece of it: of a partitioned variable
     only the parts that it needs are read. ``np.asarray(entry)`` works as well.
@@ -163,8 +163,8 @@ class Entry:
                 values = self._source.load(self.name, box, verify)
                 pieces.append((_within(common, wanted), values[_within(common, held)]))
         shape = tuple(max(0, s.stop - s.start) for s in wanted)
-        # Elements are counted before the result is allocated. If there are as many as asked
-        # for and none is missing, none can have come twice.
+        # Elements are counted before the result is allocated. If there are as many as
+        # requested and none is missing, no element was stored twice.
         if sum(values.size for _, values in pieces) != math.prod(shape):
             raise self._gaps(wanted)
         result, filled = np.empty(shape, self.dtype), np.zeros(shape, bool)
@@ -192,7 +192,7 @@ def _within(box: Sequence[slice], outer: Sequence[slice]) -> tuple[slice, ...]:
 
 
 def _enclosing(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Any]:
-    """A box that has all that an index asks for, and the index to apply to it.
+    """A box that has all elements of an index, and the index to apply to it.
 
     Integers, slices and an ellipsis are narrowed; for any other index the box is all.
     """
@@ -211,7 +211,7 @@ def _enclosing(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, ...]
         reached = range(shape[axis])
         if _is_integer(item):
             if not -shape[axis] <= item < shape[axis]:
-                return whole, index  # NumPy has the words for it.
+                return whole, index  # NumPy raises the error.
             box[axis], then[position] = slice(reached[item], reached[item] + 1), 0
             continue
         chosen = reached[item]

@@ -1,9 +1,9 @@
-"""A file's bytes, mapped into memory, and no byte beyond them; and files that appear at once.
+"""A file's bytes, mapped into memory, and files that appear at once.
 
-Nothing is read until someone looks: a page of the file comes when a byte of it is used, and
-an array over the mapping costs no memory of its own. The mapping lives as long as the last
-array over it. A file that another process cuts short while it is mapped can't be read safely
-by anyone; TensorFlow and `Writer` replace files instead, which leaves a mapping as it was.
+Nothing is read before access: a page of the file is read when a byte of it is used, and an array
+over the mapping needs no memory of its own. The mapping lives as long as the last
+array over it. A file that another process cuts short while it is mapped can't be read
+safely; TensorFlow and `Writer` replace files instead, which leaves a mapping as it was.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def map_file(path: str) -> File:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"{path} is no regular file, so it is no part of a checkpoint.")
+            raise CheckpointError(f"{path} is not a regular file, so not a checkpoint's.")
         if not status.st_size:
             return File(path, np.empty(0, np.uint8))
         mapped = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
@@ -84,7 +84,7 @@ def writing(what: str) -> Iterator[None]:
 
 
 def appear(path: str, data: bytes) -> None:
-    """Write a file that is never seen half-written."""
+    """Write a file that readers never see incomplete."""
     temporary = f"{path}.tempstate{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:

@@ -1,4 +1,4 @@
-"""From what a person writes to the files of a checkpoint.
+"""From the path that a caller gives to the files of a checkpoint.
 
 ===========================================  =======================================
 ``model-1``                                  the prefix of a V2 checkpoint, a V1 file, or the
@@ -11,7 +11,7 @@ a directory                                  the latest one that its file ``chec
                                              the one checkpoint that is there
 ===========================================  =======================================
 
-What a URL is, is told in `_paths`. Where two checkpoints could be meant, it is an error
+`_paths` defines which paths are URLs. Where two checkpoints could be meant, it is an error
 that lists them.
 """
 
@@ -31,7 +31,7 @@ _SHARD = re.compile(r"-(?:\d{5}|\?{5})-of-(\d{5})$")
 
 
 class Found(NamedTuple):
-    """A checkpoint's place.
+    """A checkpoint's location.
 
     Attributes:
         version: 1 or 2.
@@ -49,7 +49,7 @@ def locate(path: str | os.PathLike[str]) -> Found:
 
     Raises:
         CheckpointNotFoundError: If there is none, or more than one.
-        CheckpointValueError: If it is a URL of another place.
+        CheckpointValueError: If it is a URL of another machine or store.
     """
     path = local(path)
     if "\0" in path:
@@ -138,7 +138,7 @@ def _stripped(path: str) -> Found | None:
     if not found and os.path.isfile(path):
         raise CheckpointNotFoundError(
             f"{path} is there, but {prefix}.index is not. Copy it beside the other files; "
-            "without it nobody knows what is in them."
+            "without it their contents are unknown."
         )
     return found
 

@@ -1,7 +1,7 @@
 """A data file while it is written: appended to, summed, and forced to disk on the way.
 
-The bytes go to a temporary name. Where the system can be told so, it begins to write them while
-more are coming, so that less is left to wait for at the end: a bundle of 1 GB is on disk after
+The bytes go to a temporary name. Where the system supports it, it begins to write them
+while more are added, so that the wait at the end is shorter: a bundle of 1 GB is on disk after
 0.5 s here instead of 0.8.
 """
 
@@ -71,7 +71,7 @@ class Shard:
         self.size += piece.size
         length = self.size - self._forced
         if length >= _UNFORCED and hasattr(os, "posix_fadvise"):
-            # Linux begins to write what it is told will not be needed, and doesn't wait for it.
+            # Linux begins to write pages that are marked as not needed, and doesn't wait for it.
             with contextlib.suppress(OSError):
                 os.posix_fadvise(self._file.fileno(), self._forced, length, os.POSIX_FADV_DONTNEED)
             self._forced = self.size

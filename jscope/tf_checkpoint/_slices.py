@@ -1,8 +1,8 @@
 """Saved tensor slices, TensorFlow's first checkpoint format ("V1"), reading only.
 
 A checkpoint is one file, or several called ``NAME-00000-of-00002``; each is a table, see
-`_tree.text`. The row of the empty key says what is in its file, the others hold values, each under
-the key of a part of a variable (see `_boxes`)::
+`_tree.text`. The row of the empty key lists the contents of its file, the others hold values,
+each under the key of a part of a variable (see `_boxes`)::
 
     ""     SavedTensorSlices { 1 meta: SavedTensorSliceMeta { 1 tensor*: SavedSliceMeta;
                                                               2 versions } }
@@ -10,7 +10,7 @@ the key of a part of a variable (see `_boxes`)::
     other  SavedTensorSlices { 2 data: SavedSlice { 1 name; 2 slice; 3 data: TensorProto } }
 
 A variable that isn't partitioned has one slice, all axes whole. The parts of one variable may
-be in several files. What a TensorProto holds is said by `_packed`; shape and dtype are not in
+be in several files. `_packed` describes a TensorProto; shape and dtype are not in
 it. There are no checksums but those of the table's blocks.
 """
 
@@ -31,7 +31,7 @@ from ._table import Table
 
 
 class _Saved:
-    """A variable: what its first file says, and where its parts are."""
+    """A variable: its facts by its first file, and where its parts are."""
 
     def __init__(self, dtype: int, shape: tuple[int, ...]) -> None:
         self.dtype = dtype
@@ -103,7 +103,7 @@ class Slices:
         return saved, box, saved.tables[box]
 
     def _add(self, table: Table, tensor: Span) -> None:
-        """Note what a SavedSliceMeta says."""
+        """Record the facts of a SavedSliceMeta."""
         name, dtype = "", 0
         shape: tuple[int, ...] = ()
         slices = []

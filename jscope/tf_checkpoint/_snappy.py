@@ -15,7 +15,7 @@ bytes back; an offset smaller than the length repeats a pattern.
 No element gives more than 64 bytes for three, so a block that claims more than 22 times its
 size is refused before the first byte; the result is never longer than what was claimed.
 
-A library was considered: the well-kept ones allocate whatever length a block claims.
+A library was considered: the maintained ones allocate any length that a block claims.
 """
 
 from ._span import Span

@@ -1,7 +1,7 @@
-"""Bytes that know where they came from, and the two encodings that all formats here share.
+"""Bytes with their offset in a file, and the two encodings that all formats here share.
 
-A `Span` is a piece of a file (or of a block that was decompressed) with its place, so that
-whoever finds something wrong in it can say where. Nothing here allocates by what a file
+A `Span` is a piece of a file (or of a block that was decompressed) with its offset, so that
+errors name it. Nothing here allocates by what a file
 claims: a length is compared with the bytes that are there before it is used.
 
 **varint**: little-endian base 128. Each byte gives seven bits, the lowest first; the highest

@@ -1,4 +1,4 @@
-"""The file ``checkpoint`` of a directory, which says which checkpoints there are.
+"""The file ``checkpoint`` of a directory, which lists its checkpoints.
 
 It is a ``CheckpointState`` in protobuf's text format, a field a line::
 
@@ -37,7 +37,7 @@ _SHOWN |= {ord(c): f"\\{e}" for c, e in zip("\n\r\t\"'\\", "nrt\"'\\", strict=Tr
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """What the file ``checkpoint`` of a directory says.
+    """The contents of the file ``checkpoint`` of a directory.
 
     Attributes:
         model_checkpoint_path: The latest checkpoint.
@@ -96,7 +96,7 @@ def text_of(state: CheckpointState) -> str:
 def read_state(
     directory: str | os.PathLike[str], name: str = "checkpoint"
 ) -> CheckpointState | None:
-    """What the state file of a directory says, with paths that begin with the directory.
+    """The contents of a directory's state file, with paths that begin with the directory.
 
     Returns:
         The state, or None if there is no such file.
@@ -220,7 +220,7 @@ def append_state(prefix: str) -> None:
 
 
 def _stored(file: str) -> CheckpointState | None:
-    """What a state file says, word for word."""
+    """The contents of a state file, unchanged."""
     try:
         data = map_file(file).data.tobytes()
     except CheckpointNotFoundError:
@@ -238,7 +238,7 @@ def _stored(file: str) -> CheckpointState | None:
 
 def _quoted(path: str) -> str:
     shown = path.translate(_SHOWN)
-    # Bytes of a file's name that are no UTF-8 were decoded to lone surrogates.
+    # Bytes of a file's name that are not UTF-8 were decoded to lone surrogates.
     return '"' + re.sub("[\udc80-\udcff]", lambda lone: f"\\{ord(lone[0]) & 0xFF:03o}", shown) + '"'
 
 

@@ -26,7 +26,7 @@ def read(span: Span, count: int, checksum: int | None, big: bool) -> NDArray[Any
     Args:
         span: What is stored.
         count: How many there are; at least so many bytes must be there.
-        checksum: The entry's, or None if nothing shall be verified.
+        checksum: The entry's, or None to verify nothing.
         big: Whether the numbers are big-endian.
     """
     if count > len(span):

@@ -50,7 +50,7 @@ class Table:
             is read, if that is wanted then.
 
     Raises:
-        CheckpointError: If it is no table, or its index is damaged.
+        CheckpointError: If it is not a table, or its index is damaged.
     """
 
     def __init__(self, file: File, verify: bool) -> None:
@@ -89,7 +89,7 @@ class Table:
         handle = self._handles[where]
         parsed = self._parsed
         if parsed is None or parsed[0] != handle:
-            # Kept, since whoever reads all variables asks for the next one of this block.
+            # Kept, since a reader of all variables requests the next one of this block.
             parsed = self._parsed = handle, dict(self._entries(handle, None, verify))
         elif verify:
             self._stored(*handle, verify)

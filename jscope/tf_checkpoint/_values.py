@@ -1,4 +1,4 @@
-"""What a writer takes for a tensor, and the bytes that are stored of it."""
+"""The values that a writer takes for a tensor, and the bytes that are stored of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Writing bundles, byte for byte as TensorFlow does; `_bundle` describes the format.
 
 A checkpoint appears at once or not at all: data files first, then the index, each under a
-temporary name, forced to disk, and renamed. Without the index there is no checkpoint. A file that
-was left by a writer that died is called ``*.tempstate*``, and may be deleted.
+temporary name, forced to disk, and renamed. Without the index there is no checkpoint. A stale
+file of a crashed writer is called ``*.tempstate*``, and may be deleted.
 """
 
 import os
@@ -156,7 +156,7 @@ class Writer:
         self._rows[key] = _Row(dtype, array.shape, shard, offset, size, checksum)
 
     def _add_box(self, name: str, dtype: int, shape: tuple[int, ...], shard: int, box: Box) -> None:
-        """Note a part in the entry of its whole."""
+        """Record a part in the entry of its whole."""
         whole = self._rows.setdefault(name.encode(), _Row(dtype, shape, shard))
         if (whole.dtype, whole.shape) != (dtype, shape) or (whole.size and not whole.boxes):
             raise CheckpointValueError(

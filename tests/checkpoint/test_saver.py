@@ -341,9 +341,9 @@ def test_all_differences_are_listed_in_one_error_and_nothing_is_read(saver, tree
         "  shape: 'enc/w' is (2, 3) in the checkpoint, (3, 2) in the target: transposed?\n"
         "  shape: 'x' is (2,) in the checkpoint, (3,) in the target\n"
         "  dtype: 'x' is float32 in the checkpoint, float16 in the target\n"
-        "Nothing is cast, reshaped or renamed unless asked for. Names: rename={saved: name}, "
+        "Nothing is cast, reshaped or renamed unless requested. Names: rename={saved: name}, "
         "missing='keep' or 'init', unexpected='ignore', or a part by select=; dtypes: convert=True."
-        "\nValues of other libraries are often transposed; reshaped they would be other weights. "
+        "\nValues of other libraries are often transposed; reshaping would mix up their elements. "
         f"Read them: saver.open('{saver.directory}/3')['enc/w'].read().transpose(1, 0), "
         "and restore the others by select=."
     )

@@ -202,7 +202,8 @@ def test_failures_that_nobody_saw_are_printed_at_the_end(tmp_path, tree, monkeyp
     Saver(tmp_path / "b").save_async(tree, 1)
     _pending._see_all()
     printed = capsys.readouterr().err
-    assert printed.count("jscope: an asynchronous save failed, and nobody asked.") == 1
+    assert printed.count("its error was never retrieved") == 1
+    assert f"jscope: save_async to {tmp_path}/a/1 failed; its error was never retrieved:" in printed
     assert f"CheckpointError: Step 1 was not saved to {tmp_path}/a: OSError" in printed
     assert Saver(tmp_path / "b").all_steps() == (1,)
 

@@ -277,7 +277,7 @@ def test_a_train_state_of_flax_comes_back_whichever_way_flax_saved_it(tmp_path):
 
 def test_a_file_that_only_begins_like_one_of_flax_is_an_error_of_ours(tmp_path):
     (tmp_path / "checkpoint_1").write_bytes(b"\x81\xa1")
-    with pytest.raises(js.CheckpointError, match="no checkpoint of Flax, or damaged"):
+    with pytest.raises(js.CheckpointError, match="not a checkpoint of Flax, or damaged"):
         js.Saver(tmp_path).restore({"w": jnp.zeros(2)})
 
 
@@ -321,7 +321,7 @@ def test_numpy_archives_are_restored(tmp_path):
     restored = js.Saver(tmp_path).restore({"enc": {"w": np.zeros(4)}}, tmp_path / "x.npz")
     np.testing.assert_array_equal(restored["enc"]["w"], np.arange(4.0))
     (tmp_path / "y.npz").write_bytes(b"PK")
-    with pytest.raises(js.CheckpointError, match="is no npz file, or damaged"):
+    with pytest.raises(js.CheckpointError, match="is not an npz file, or damaged"):
         js.Saver(tmp_path).restore({"w": np.zeros(4)}, tmp_path / "y.npz")
 
 

@@ -156,7 +156,7 @@ def test_a_damaged_entry_is_an_error(saver, member, value):
         ({"stored_dtype": "nonsense"}, r"float32' \(2,\) is not stored as 'nonsense' \(2,\)"),
         ({"crc32c": 0}, r"checksum of its part at \(0,\) of shape \(2,\) differs"),
         ({"stored_shape": [20]}, r"float32' \(2,\) is not stored as 'float32' \(20,\)"),
-        ({"offset": 60}, "packed.bin ends at byte 64, and 'w' is said to have 8 bytes from byte"),
+        ({"offset": 60}, "packed.bin ends at byte 64, and 'w' has 8 bytes from byte"),
         ({"offset": 1 << 20}, "packed.bin ends at byte 64"),
         ({"place": "index"}, "damaged at 'w'"),
     ],

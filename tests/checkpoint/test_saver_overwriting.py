@@ -1,4 +1,4 @@
-"""Replacing a step, and the workplaces of the living and the dead."""
+"""Replacing a step, and the staging directories, in use and stale."""
 
 import contextlib
 import errno
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _committing, _disk, _listing, _workplace
-from jscope.saver._workplace import Workplace
+from jscope.saver import Saver, _committing, _disk, _listing, _staging
+from jscope.saver._staging import Staging
 
 OLD, NEW = {"x": jnp.float32(1)}, {"x": jnp.float32(2), "y": jnp.ones(3)}
 
@@ -83,7 +83,7 @@ def dies(saver, monkeypatch, home, operation, nth):
     with monkeypatch.context() as patch:
         patch.setattr(home, operation, dying)
         patch.setattr(_committing.contextlib, "ExitStack", NothingIsUndone)
-        patch.setattr(_workplace, "remove", lambda path: None)
+        patch.setattr(_staging, "remove", lambda path: None)
         try:
             saver.save(NEW, 1, overwrite=True)
         except Death:
@@ -238,22 +238,22 @@ def test_a_system_without_the_call_is_known(monkeypatch):
         assert _disk._renameat2.__wrapped__() is None
 
 
-# Workplaces.
+# Staging directories.
 
 
 def hold(directory, made, over):
-    workplace = Workplace(directory)
-    made.send(workplace.path)
+    staging = Staging(directory)
+    made.send(staging.path)
     over.recv()
 
 
-def test_workplaces_of_the_living_stay_and_those_of_the_dead_go(tmp_path):
+def test_staging_directories_in_use_stay_and_stale_ones_go(tmp_path):
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=hold, args=(tmp_path, theirs, theirs))
     process.start()
     path = ours.recv()
-    mine = Workplace(tmp_path)
+    mine = Staging(tmp_path)
     for _ in range(2):
         Saver(tmp_path).save(OLD, 1, overwrite=True)
         assert path.is_dir()
@@ -288,7 +288,7 @@ def test_a_dead_process_may_have_left_anything(tmp_path):
     assert saver.all_steps() == (3, 4)
 
 
-def test_a_workplace_that_is_swept_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+def test_a_staging_directory_that_is_swept_while_it_is_made_is_made_again(tmp_path, monkeypatch):
     flock, seen = fcntl.flock, []
 
     def swept(descriptor, how):
@@ -298,10 +298,10 @@ def test_a_workplace_that_is_swept_while_it_is_made_is_made_again(tmp_path, monk
         flock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", swept)
-    workplace = Workplace(tmp_path)
-    assert os.listdir(tmp_path) == [workplace.path.name]
-    assert seen != [[workplace.path.name]]
-    workplace.leave()
+    staging = Staging(tmp_path)
+    assert os.listdir(tmp_path) == [staging.path.name]
+    assert seen != [[staging.path.name]]
+    staging.leave()
     mkdir = os.mkdir
 
     def gone(path, *arguments):
@@ -311,8 +311,8 @@ def test_a_workplace_that_is_swept_while_it_is_made_is_made_again(tmp_path, monk
             os.rmdir(path)
 
     monkeypatch.setattr(os, "mkdir", gone)
-    workplace = Workplace(tmp_path)
-    assert os.listdir(tmp_path) == [workplace.path.name]
+    staging = Staging(tmp_path)
+    assert os.listdir(tmp_path) == [staging.path.name]
 
 
 def test_where_nothing_can_be_locked_nothing_is_swept_and_all_is_saved(tmp_path, monkeypatch):

@@ -189,7 +189,7 @@ def test_nothing_is_evicted_or_replaced_by_what_cannot_be_read_back(
         assert saver.all_steps() == (1,)
         np.testing.assert_array_equal(saver.restore({"w": ARRAY})["w"], ARRAY)
     assert str(raised.value).startswith(
-        f"Step {step} was not saved to {saver.directory}: what was written can't be read back. No "
+        f"Step {step} was not saved to {saver.directory}: the written files can't be read back. No "
         "other step was replaced or removed. 'w' can't be read: NOT_FOUND"
     )
 
@@ -216,7 +216,7 @@ def test_what_is_written_is_compared_with_its_index_before_it_is_committed(
         tree = {"s": ARRAY[:3], "v": ARRAY, "w": ARRAY}
         saver.save(tree, 1)
         monkeypatch.setattr(_committing, "write_index", write)
-        with pytest.raises(js.CheckpointError, match="what was written can't be read back"):
+        with pytest.raises(js.CheckpointError, match="the written files can't be read back"):
             saver.save(tree, 2)
         assert saver.all_steps() == (1,)
         saver.verify(1)

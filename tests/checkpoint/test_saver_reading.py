@@ -231,7 +231,7 @@ def test_a_checkpoint_is_a_mapping_of_what_can_be_read(saver):
         assert repr(checkpoint["w"]) == "SavedVariable('w', float32[2,3])"
         with pytest.raises(js.MissingVariableError, match=r"No variable 'ww' .*close names: 'w'"):
             checkpoint["ww"]
-        with pytest.raises(IndexError, match="'rate' is no array but a python float"):
+        with pytest.raises(IndexError, match="'rate' is not an array but a python float"):
             checkpoint["rate"][0]
         lines = repr(checkpoint).split("\n")
         assert lines[0] == f"Checkpoint {path} of 5 variables, 48 B"
@@ -394,7 +394,7 @@ def cut_data(path):
 def test_after_damage_the_step_before_is_restored_with_a_warning(saver, damage, what):
     saver.save({"w": jnp.ones(1)}, 1)
     damage(saver.save({"w": jnp.full(1, 2.0)}, 2))
-    match = rf"Step 2 can't be read from .*{what}.* Step 1 is the newest sound one"
+    match = rf"Step 2 can't be read from .*{what}.* Step 1 is the newest intact one"
     with pytest.warns(js.CheckpointWarning, match=match):
         assert saver.restore({"w": jnp.zeros(1)})["w"] == 1
     with pytest.warns(js.CheckpointWarning, match=match):
@@ -403,7 +403,7 @@ def test_after_damage_the_step_before_is_restored_with_a_warning(saver, damage, 
         assert js.latest_checkpoint(saver.directory) == saver.directory / "1"
     damage(saver.directory / "1")
     with pytest.raises(
-        js.CheckpointError, match=rf"Step 2 can't .* Step 1 can't .*{what}.*no sound"
+        js.CheckpointError, match=rf"Step 2 can't .* Step 1 can't .*{what}.*no intact"
     ):
         saver.restore({"w": jnp.zeros(1)})
     with pytest.raises(js.CheckpointError, match=r"Step 2 can't .* Step 1 can't"):

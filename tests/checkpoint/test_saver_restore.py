@@ -718,7 +718,7 @@ def test_a_variable_that_is_named_is_reshaped_though_it_looks_transposed(tmp_pat
     target = {"a": np.zeros((3, 2), int), "b": np.zeros((2, 3), int), "c": np.zeros((2, 1, 3), int)}
     with pytest.raises(js.TreeMismatchError) as error:
         js.Saver(tmp_path, reshape=True).restore(target)
-    line = re.search(r"Or name what is only of another shape: (.*)\.$", str(error.value))[1]
+    line = re.search(r"Or name those that only have another shape: (.*)\.$", str(error.value))[1]
     assert line == "Saver(..., reshape=['a'])"
     restored = js.Saver(tmp_path, reshape=["a", "c"]).restore(target)
     for name, leaf in target.items():

@@ -131,7 +131,7 @@ def test_a_save_without_the_metric_that_counts_is_refused(tmp_path):
         with pytest.raises(js.CheckpointValueError, match="metrics are numbers by name"):
             saver.save(TREE, 1, metrics=wrong)
     assert saver.best_step() is None
-    with pytest.raises(js.CheckpointValueError, match="was not told what is best"):
+    with pytest.raises(js.CheckpointValueError, match="This Saver has no `best`"):
         Saver(tmp_path).best_step()
 
 
@@ -218,7 +218,7 @@ def test_a_damaged_state_file_keeps_all_for_good_with_a_warning(tmp_path, damage
     state = tmp_path / "checkpoint"
     state.write_bytes(damage(state.read_bytes()))
     assert saver.latest_step() == 2
-    with pytest.warns(js.CheckpointWarning, match="so that nobody knows which checkpoints"):
+    with pytest.warns(js.CheckpointWarning, match="so it is unknown which checkpoints"):
         saver.save(TREE, 3)
     for step in (4, 5, 6):
         saver.save(TREE, step)

@@ -94,10 +94,13 @@ def test_values_and_names_that_differ_are_refused_and_named(tmp_path, together, 
 
     first, *others = together.run(saves(tmp_path, tree))
     (name,) = change
-    assert f"The processes were given different values: {name!r}. What is no shard" in str(first)
+    assert (
+        f"The processes were given different values: {name!r}. A value that is not a shard"
+        in str(first)
+    )
     for other in others:
         if name == "x":  # found when it has been written, by the first process
-            assert str(other) == "The first process did not commit it; its own error says why."
+            assert str(other) == "The first process did not commit it; see its own error."
         else:
             assert (type(other), str(other)) == (type(first), str(first))
     assert os.listdir(tmp_path) == []
@@ -117,7 +120,9 @@ def test_values_of_the_same_bytes_and_another_dtype_or_shape_differ(
 ):
     outcomes = together.run(saves(tmp_path, lambda n: {"v": value if n else other, "x": 1}))
     for outcome in outcomes:
-        assert str(outcome).startswith("The processes were given different values: 'v'. What is")
+        assert str(outcome).startswith(
+            "The processes were given different values: 'v'. A value that"
+        )
     assert os.listdir(tmp_path) == []
 
 
@@ -163,7 +168,7 @@ def test_arguments_that_differ_are_one_error_for_all_and_nothing_is_written(
     in_first, _, in_other = text.partition(" in process 0, and ")
     assert shown in in_first
     assert other_shown in in_other
-    assert f" in process {culprit}. All processes call with the same arguments. Make" in in_other
+    assert f" in process {culprit}. All processes must pass the same arguments. Take" in in_other
     for outcome in outcomes:
         assert (type(outcome), str(outcome)) == (js.CheckpointValueError, text)
     assert [names for _, _, names in os.walk(tmp_path) if names] == []
@@ -187,7 +192,9 @@ def test_everything_that_differs_is_in_one_error(tmp_path, together):
             return saver.save(TREE | ({"more": 1} if number == 2 else {}), 1, metadata=number)
 
     for outcome in together.run(work):
-        assert "different values: 'more'. What is no sharded jax.Array must be" in str(outcome)
+        assert "different values: 'more'. A value that is not a sharded jax.Array must be" in str(
+            outcome
+        )
         assert "Also, metadata is 0 in process 0, and 1 in process 1." in str(outcome)
 
 
@@ -247,7 +254,7 @@ def test_one_that_fails_to_write_leaves_no_checkpoint_and_no_one_waiting(
     assert "No space left on device" in str(outcomes[culprit])
     if culprit:
         assert str(outcomes[0]) == (
-            f"Process {culprit} could not write its part; its own error says why."
+            f"Process {culprit} could not write its part; see its own error."
         )
     assert os.listdir(tmp_path) == []
 
@@ -272,7 +279,7 @@ def test_one_whose_snapshot_fails_keeps_no_one_waiting(tmp_path, together, monke
 def test_an_array_of_which_nobody_has_a_part_is_never_committed():
     entry = Entry((4,), "float32", (4,), "float32", "orbax")
     parts = [{"w": (None, [[[0], [2], 7]], 0)}, {"w": (None, [], 0)}]
-    with pytest.raises(js.CheckpointError, match="No process has some parts of 'w'"):
+    with pytest.raises(js.CheckpointError, match="Missing shards of 'w': no process has them"):
         _snapshot.merge({"w": entry}, parts, portable=False)
     parts[1] = {"w": (None, [[[2], [2], 8]], 0)}
     merged = _snapshot.merge({"w": entry}, parts, portable=False)["w"]
@@ -291,8 +298,10 @@ def test_if_the_commit_fails_all_are_told(tmp_path, together, monkeypatch, stage
     assert together.run(saves(tmp_path)) == [tmp_path / "1"] * 3
 
 
-def test_a_workplace_that_cannot_be_made_is_told_to_all(tmp_path, together, monkeypatch):
-    monkeypatch.setattr(_writing, "Workplace", fail)
+def test_a_staging_directory_that_cannot_be_made_is_reported_to_all(
+    tmp_path, together, monkeypatch
+):
+    monkeypatch.setattr(_writing, "Staging", fail)
     outcomes = together.run(saves(tmp_path))
     assert "No space left on device" in str(outcomes[0])
     for outcome in outcomes[1:]:

@@ -64,7 +64,7 @@ def test_verify_reads_what_is_no_array_too(saver):
     del members["crc32c"]
     members["values"]["n"]["value"] = "three"
     path.write_bytes(_sealed.sealed(members))
-    with pytest.raises(js.CheckpointError, match="1 findings:\n  'n': 'three' is no python int"):
+    with pytest.raises(js.CheckpointError, match="1 findings:\n  'n': 'three' is not a python int"):
         saver.verify(1)
 
 

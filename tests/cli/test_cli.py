@@ -471,7 +471,7 @@ def test_verify_of_a_sound_checkpoint(ckpt, jscope_command, on_terminal):
     status, out, _ = jscope_command("verify", ckpt)
     assert status == 0
     is_unguarded = ckpt.endswith("safetensors")
-    what = "readable" if is_unguarded else "sound"
+    what = "readable" if is_unguarded else "intact"
     assert out.startswith(f"5 variables, 2.5 KiB: all {what}   ")
     assert ("no checksums" if is_unguarded else "of each") in out
     assert on_terminal("verify", ckpt)[0] == 0
@@ -488,7 +488,7 @@ def test_verify_names_what_is_damaged(end, tmp_path, jscope_command):
     status, out, _ = jscope_command("verify", path)
     assert status == 1
     assert "damaged: bert/layer_2/w\n" in out
-    assert "4 of 5 variables are sound" in out
+    assert "4 of 5 variables are intact" in out
     assert list(json.loads(jscope_command("verify", path, "--json")[1])["damaged"]) == [
         "bert/layer_2/w"
     ]
@@ -698,17 +698,20 @@ def test_plan_of_a_declaration_a_function_and_a_model(model, jscope_command, on_
     ("words", "text"),
     [
         (["planned:model", "--mesh", "data=2"], "'planned:model' can't be declared"),
-        (["planned:model", "--mesh", "data=2", "--input", "x[2]"], "'x[2]' is no dtype and shape"),
+        (
+            ["planned:model", "--mesh", "data=2", "--input", "x[2]"],
+            "'x[2]' is not a dtype and shape",
+        ),
         (["planned:model", "--mesh", "data=2", "--set", "x"], "--set 'x' has no '='"),
-        (["planned:number", "--mesh", "data=2"], "is a int, no declaration and no model"),
-        (["planned:adam", "--mesh", "data=2"], "planned:adam() returned a adam, no declaration"),
+        (["planned:number", "--mesh", "data=2"], "is a int, not a declaration or a model"),
+        (["planned:adam", "--mesh", "data=2"], "planned:adam() returned a adam, not a declaration"),
         (["planned:nix", "--mesh", "data=2"], "'planned' has no 'nix'"),
         (["nowhere:nix", "--mesh", "data=2"], "'nowhere' can't be imported"),
         (["planned", "--mesh", "data=2"], "'planned' is not MODULE:NAME"),
-        (["planned:declared", "--mesh", "data=0"], "'data=0' is no axis"),
+        (["planned:declared", "--mesh", "data=0"], "'data=0' is not an axis"),
         (["planned:declared", "--mesh", "data=2", "--rule", "x"], "--rule 'x' has no '='"),
         (["planned:declared", "--mesh", "data=2", "--rule", "x=data"], "'x' matches no variable"),
-        (["planned:declared", "--mesh", "data=2", "--rule", "w=x"], "'x', which is no axis"),
+        (["planned:declared", "--mesh", "data=2", "--rule", "w=x"], "'x', which is not an axis"),
         (["planned:declared", "--mesh", "data=2", "--optimizer", "planned:number"], "has no init"),
     ],
 )
@@ -731,11 +734,11 @@ def test_a_setting_that_is_no_literal_is_a_string(model, jscope_command):
     [
         (["ls", "{0}", "bert"], "it is a scope of 4. Write 'bert/**' for all", ""),
         (["ls", "{0}", "brt/**"], "'brt/**' matches no variable", ""),
-        (["ls", "{0}", "re:("], "'re:(' is no regular expression", ""),
+        (["ls", "{0}", "re:("], "'re:(' is not a regular expression", ""),
         (["ls", "/nowhere/model.ckpt"], "/nowhere/model.ckpt", ""),
         (["ls", "{0}", "--depth", "x"], "Invalid value for '--depth'", "hint: jscope ls --help"),
         (["lx"], "No such command 'lx'", "hint: jscope --help"),
-        (["convert", "{0}", "x"], "'x' doesn't say which format", "hint: end it with .ckpt"),
+        (["convert", "{0}", "x"], "'x' doesn't show the format", "hint: end it with .ckpt"),
         (["convert", "{0}", "x.npz", "--rename", "a"], "'a' has no '='", "hint: --rename OLD=NEW"),
         (["convert", "{0}", "x.npz", "--rename", "a=b"], "Nothing to rename: 'a'", ""),
         (
@@ -743,8 +746,16 @@ def test_a_setting_that_is_no_literal_is_a_string(model, jscope_command):
             "two variables would be called 'global_step'",
             "hint: rename one",
         ),
-        (["convert", "{0}", "x.npz", "--dtype", "int8"], "'int8' is no floating-point", "hint: fl"),
-        (["convert", "{0}", "x.npz", "--dtype", "wat"], "'wat' is no floating-point", "hint: fl"),
+        (
+            ["convert", "{0}", "x.npz", "--dtype", "int8"],
+            "'int8' is not a floating-point",
+            "hint: fl",
+        ),
+        (
+            ["convert", "{0}", "x.npz", "--dtype", "wat"],
+            "'wat' is not a floating-point",
+            "hint: fl",
+        ),
         (["convert", "{0}", "/nowhere/x.npz"], "/nowhere/x.npz can't be written", ""),
     ],
 )

@@ -169,7 +169,7 @@ def test_variables_that_are_made_in_transforms_are_known_where_that_can_be():
     scope = js.Scope({"a/w": X, "b": X})
     with pytest.raises(js.ScopeError) as caught:
         asking(scope, X)
-    assert "not of 'a/w', 'b'. Take the names from the declaration" in str(caught.value)
+    assert "not of 'a/w', 'b'. Take them from the declaration" in str(caught.value)
     assert "declared.trainable_variables('')" in str(caught.value)
     inside = jax.jit(lambda s: (s.get_variable("w", (2,)), s.trainable_variables())[0])
     with pytest.raises(js.ScopeError, match="outside transforms"):

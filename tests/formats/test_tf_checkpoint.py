@@ -281,7 +281,7 @@ def test_a_data_file_that_goes_missing_is_named(tmp_path):
     with pytest.raises(CheckpointNotFoundError, match=f"{DATA} is missing. Copy it beside"):
         checkpoint["w"].read()
     (tmp_path / DATA).mkdir()
-    with pytest.raises(CheckpointError, match=f"{DATA} is no regular file"):
+    with pytest.raises(CheckpointError, match=f"{DATA} is not a regular file"):
         checkpoint["w"].read()
 
 

@@ -132,7 +132,7 @@ def test_a_fifo_is_refused_and_nobody_waits_for_it(tmp_path):
     with pytest.raises(CheckpointError, match="No checkpoint at"):
         tf_checkpoint.open(tmp_path / "m")
     os.mkfifo(tmp_path / "checkpoint")
-    with pytest.raises(CheckpointError, match="is no regular file"):
+    with pytest.raises(CheckpointError, match="is not a regular file"):
         tf_checkpoint.open(tmp_path)
 
 

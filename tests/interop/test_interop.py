@@ -148,7 +148,7 @@ def test_a_more_specific_rule_decides(write):
     tree, _ = tensorflow.restore(target, write(values), {**rules, "b": "x/w"})
     np.testing.assert_array_equal(tree["x/w"], values["b"])
     text = message(target, write(values), {"a/": "/", "c/": "/"}, unexpected="ignore")
-    assert "'w' is given by 'a/w' and by 'c/w'; say which: {'a/w': 'w'}" in text
+    assert "'w' is given by 'a/w' and by 'c/w'; write one: {'a/w': 'w'}" in text
 
 
 def test_a_name_that_is_also_a_scope(write):
@@ -173,7 +173,7 @@ def test_rules_turned_round_give_the_names_back(names):
         for rule in rules:
             for source, target in rule.pairs(names):
                 assert rule.source_of(target) == source
-                assert rule.speaks_of.fullmatch(target)
+                assert rule.covers.fullmatch(target)
 
 
 # restore: differences
@@ -367,7 +367,7 @@ def test_arguments_that_can_not_be(keywords, text, write):
 def test_targets_that_can_not_be(write):
     path = write(arrays("w"))
     text = message({"w": 1.0}, path, error=js.CheckpointValueError)
-    assert "these of the target are none: 'w'" in text
+    assert "these of the target are not: 'w'" in text
     text = message({"a/w": jnp.ones(())}, path, stacks=["a"], error=js.CheckpointValueError)
     assert "'a/w' of shape () can't be in the stacks 'a'" in text
     text = message({"w": jax.random.key(0)}, path)
@@ -632,8 +632,8 @@ def test_what_can_not_be_exported_is_listed(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(js.CheckpointValueError) as caught:
         tensorflow.export({"h": tree["h"], "g": tree["g"]}, tmp_path / "m", {re.compile("z"): "h"})
-    assert "'h' is spoken of by a regular expression only" in str(caught.value)
-    assert "'g' is not spoken of by the map, whose right sides are 'h'" in str(caught.value)
+    assert "'h' is matched by a regular expression only" in str(caught.value)
+    assert "'g' is not matched by the map, whose right sides are 'h'" in str(caught.value)
     with pytest.raises(js.CheckpointValueError, match="'b/w' and 'a' would both be 'x/w'"):
         tensorflow.export(
             {"a": tree["g"], "b/w": tree["g"]}, tmp_path / "m", {"x/w": "a", "x/": "b/"}

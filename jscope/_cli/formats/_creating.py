@@ -26,8 +26,8 @@ def create(
     """A writer that takes these variables; leaving ``with`` lets the checkpoint appear.
 
     Raises:
-        CheckpointValueError: If the format has no place for some; all such are listed.
-        CheckpointExistsError: If there is something in its place.
+        CheckpointValueError: If the format can't hold some; all such are listed.
+        CheckpointExistsError: If the path exists.
     """
     if format == "npz":
         from ._files import create_npz

@@ -1,8 +1,8 @@
 """Which format a path is in.
 
-A file is told by its first bytes, a directory by what is in it. What is neither npz nor safetensors
-nor a directory of a Saver's or Orbax's is given to `tf_checkpoint`, which knows how a
-TensorFlow checkpoint may be spelled, and what to say if there is none.
+A file is recognized by its first bytes, a directory by its contents. A path that is neither npz nor
+safetensors nor a directory of a Saver's or Orbax's is given to `tf_checkpoint`, which knows the
+forms of TensorFlow's paths, and raises the error if there is no checkpoint.
 """
 
 import os
@@ -12,7 +12,7 @@ from ._protocol import Checkpoint
 
 
 def open_checkpoint(path: str) -> Checkpoint:
-    """Open a checkpoint; only what lists its variables is read.
+    """Open a checkpoint; only the list of its variables is read.
 
     Raises:
         CheckpointError: If there is none, or it is damaged.
@@ -44,7 +44,7 @@ def open_checkpoint(path: str) -> Checkpoint:
 
 
 def _of_flax(path: str) -> Checkpoint | None:
-    """What Flax wrote before it used Orbax, one file."""
+    """A checkpoint that Flax wrote before it used Orbax, one file."""
     from ._saver import open_saved
 
     return open_saved(path)

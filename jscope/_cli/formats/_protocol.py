@@ -1,4 +1,4 @@
-"""What a command knows of a checkpoint, whatever its format."""
+"""A checkpoint as the commands see it, in any format."""
 
 import dataclasses
 import re
@@ -43,9 +43,9 @@ class Checkpoint:
 
     Attributes:
         path: Where it is.
-        format: What it is, for people.
+        format: The name of its format, for printing.
         variables: By name, in natural order: ``layer_2`` before ``layer_10``.
-        checksum: What guards its bytes, such as ``CRC-32C``, or ``""`` if nothing does.
+        checksum: The checksum of its bytes, such as ``CRC-32C``, or ``""`` if nothing does.
         check: Checks what belongs to no single variable.
     """
 
@@ -61,7 +61,7 @@ class Checkpoint:
 
 
 class Writer(Protocol):
-    """Takes each variable once, in whatever order; all were announced by name, shape and dtype."""
+    """Takes each variable once, in any order; all were announced by name, shape and dtype."""
 
     def write(self, name: str, array: Array) -> None: ...
 
