@@ -195,7 +195,7 @@ def test_two_leaves_never_get_one_name(saver, tree):
 def test_names_that_cannot_be_saved_are_listed(saver):
     with pytest.raises(js.CheckpointValueError) as caught:
         saver.save({"a/": 1, "b": {"": 1}, "c\udc80": 1, "fine//": {"x": 1}}, 1)
-    assert "no UTF-8: 'a/', 'b/', 'c\\udc80'. Rename them." in str(caught.value)
+    assert "not UTF-8: 'a/', 'b/', 'c\\udc80'. Rename them." in str(caught.value)
 
 
 def test_a_dict_whose_keys_cannot_be_sorted_is_refused(saver):
