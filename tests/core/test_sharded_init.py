@@ -213,7 +213,7 @@ def test_a_mesh_without_devices_computes_nothing():
 
 def test_rules_need_a_mesh():
     declared = js.declare(loops)(X)
-    with pytest.raises(js.ShardingError, match=r"there is none. Pass mesh=jax.make_mesh"):
+    with pytest.raises(js.ShardingError, match=r"there is no mesh\. Pass mesh=jax\.make_mesh"):
         declared.init(KEY, rules=[("**/w", P())])
 
 

@@ -157,7 +157,7 @@ def test_shards_that_were_not_told_are_found_out_at_application(mesh):
     ("spec", "text"),
     [
         (P(None, None, "model"), "it must have at most as many parts as the variable has dim"),
-        (P("data"), "can't be cut into 4 shards along axis 0: 6 / 4 is no integer"),
+        (P("data"), "can't be cut into 4 shards along axis 0: 6 / 4 is not an integer"),
     ],
 )
 def test_specs_that_do_not_fit_are_errors(mesh, spec, text):
