@@ -44,9 +44,9 @@ def main() -> int:
         ("set up the default interpreter", 5, set_up_default),
         ("ruff", 1, lambda: run(DEFAULT, "-m", "ruff", "check") and format_check()),
         ("mypy", 3, lambda: run(DEFAULT, "-m", "mypy")),
-        ("all tests, default interpreter", 16, all_tests_on_default),
+        ("all tests, default interpreter", 26, all_tests_on_default),
         ("the Saver on the oldest Orbax", 2, saver_on_oldest_orbax),
-        ("core tests, newest interpreter", 9, core_tests_on_newest),
+        ("core tests, newest interpreter", 14, core_tests_on_newest),
         ("fuzzing TensorFlow's formats", 2, lambda: fuzz("tensorflow")),
         ("fuzzing jscope's own", 2, lambda: fuzz("own")),
     ]
