@@ -180,7 +180,10 @@ class Usage:
 
     def roll_back(self, name: str) -> None:
         """Take back the first request for a name in this trace, since it failed."""
-        self._uses[name].pop()
+        uses = self._uses[name]
+        uses.pop()
+        if not uses:
+            self._untrained.pop(name, None)
 
     def draw(self, draw: Hashable, site: Site) -> Site | None:
         """Count a random key that is drawn; the site of an earlier draw in the same trace."""

@@ -263,3 +263,11 @@ def test_a_corrected_request_is_no_second_use(how):
     )
     assert outcomes == expected
     check(program, lambda model, declared: jax.eval_shape(model, declared.abstract()))
+
+
+def test_a_failed_request_does_not_decide_whether_a_variable_is_trainable():
+    scope = js.Scope({"w": np.zeros(2, np.float32)})
+    with pytest.raises(js.ShapeMismatchError):
+        scope.get_variable("w", (3,), trainable=False)
+    scope.get_variable("w", (2,))
+    assert scope.trainable_variables() == ("w",)
