@@ -6,11 +6,19 @@ TensorFlow let it read the results.
 
 import numpy as np
 
-from jscope.tf_checkpoint import _build, _checksum, _dtypes
+from jscope.tf_checkpoint import _dtypes, _table
 from jscope.tf_checkpoint._bundle import Bundle
+from jscope.tf_checkpoint._bytes import (
+    FIXED32,
+    VARINT,
+    checksum_of,
+    extend,
+    field,
+    masked,
+    varint_bytes,
+)
 from jscope.tf_checkpoint._files import map_file
-from jscope.tf_checkpoint._span import FIXED32, VARINT, field, varint_bytes
-from jscope.tf_checkpoint._table import FOOTER, TRAILER, Table
+from jscope.tf_checkpoint._table import FOOTER, TRAILER, Table, table_bytes
 
 
 def rows_of(path):
@@ -63,7 +71,7 @@ def _literals(data):
 
 def compressed_table(rows):
     """A table of one data block, every block compressed with Snappy."""
-    plain = _build.table(rows)
+    plain = table_bytes(rows)
     footer = plain[-FOOTER:]
     handles = _handles(footer, 2)
     out, moved = bytearray(), []
@@ -72,7 +80,7 @@ def compressed_table(rows):
     (data,) = _handles(index[3 + index[1] :], 1)
     for offset, size in (data, handles[0]):
         moved.append(_append(out, snappy(plain[offset : offset + size])))
-    block = _build._Block(1)
+    block = _table._Block(1)
     block.add(key, moved[0])
     end = moved[1] + _append(out, snappy(block.contents()))
     return bytes(out) + end.ljust(40, b"\0") + footer[40:]
@@ -80,7 +88,7 @@ def compressed_table(rows):
 
 def _append(out, contents):
     handle = varint_bytes(len(out)) + varint_bytes(len(contents))
-    checksum = _checksum.masked(_checksum.extend(0, contents + b"\x01"))
+    checksum = checksum_of(contents + b"\x01")
     out += contents + b"\x01" + checksum.to_bytes(4, "little")
     return handle
 
@@ -118,11 +126,11 @@ def big_endian(source, target):
                 dtype = _dtypes.NUMPY[row.dtype]
                 width = dtype.itemsize // (2 if dtype.kind == "c" else 1)
                 swapped = np.frombuffer(stored, f"u{width}").byteswap().tobytes()
-                checksum = _checksum.masked(_checksum.extend(0, swapped))
+                checksum = checksum_of(swapped)
             data[row.offset : row.offset + row.size] = swapped
             value = value.replace(field(6, FIXED32, row.checksum), field(6, FIXED32, checksum))
         rows.append((key, value))
-    target.with_name(target.name + ".index").write_bytes(_build.table(rows))
+    target.with_name(target.name + ".index").write_bytes(table_bytes(rows))
     target.with_name(target.name + ".data-00000-of-00001").write_bytes(data)
 
 
@@ -131,6 +139,6 @@ def _swapped_strings(stored, count):
     numbers = [length for pair in _handles(stored + b"\0", (count + 1) // 2) for length in pair]
     lengths = numbers[:count]
     at = sum(len(varint_bytes(length)) for length in lengths)
-    crc = _checksum.extend(0, b"".join(length.to_bytes(4, "big") for length in lengths))
-    tail = _checksum.masked(crc).to_bytes(4, "big") + stored[at + 4 :]
-    return stored[:at] + tail, _checksum.masked(_checksum.extend(crc, tail))
+    crc = extend(0, b"".join(length.to_bytes(4, "big") for length in lengths))
+    tail = masked(crc).to_bytes(4, "big") + stored[at + 4 :]
+    return stored[:at] + tail, masked(extend(crc, tail))

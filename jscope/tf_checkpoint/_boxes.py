@@ -25,7 +25,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ._span import BYTES, VARINT, Span, field, message, present, signed
+from ._bytes import BYTES, VARINT, Span, field, message, present, signed
 
 MOST_AXES = 254
 _SHAPE = {2: (BYTES,), 3: (VARINT,)}

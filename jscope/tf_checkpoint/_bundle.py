@@ -2,7 +2,7 @@
 
 ::
 
-    PREFIX.index                   a table, see `_tree.text`
+    PREFIX.index                   a table, see `_table`
     PREFIX.data-00000-of-00002     values, one after the other, without gaps; a file per shard
 
 The row of the empty key, the first, is the header; the others are entries. Their key is a
@@ -19,25 +19,46 @@ Fields that are zero are left out, as in protobuf 3; the shape is there even if 
 is version 1 of the format: a file that requires newer consumers is refused.
 
 The bytes of a tensor are ``size`` bytes from ``offset`` on in the shard; ``size`` is the number of
-elements times that of their bytes, but for strings (`_strings`). The checksum goes over these
-bytes, before they are swapped if the bundle is big-endian. No two entries share bytes.
+elements times that of their bytes, but for strings. The checksum goes over these bytes, before
+they are swapped if the bundle is big-endian. No two entries share bytes.
 
 A partitioned variable has an entry with the whole shape and its ``slices``, without an offset,
 and another one for each part.
+
+**Strings** are stored as::
+
+    strings := length: varint64 * n, checksum: u32, the bytes of each
+
+The checksum is a masked CRC-32C of the lengths, each as a u32 if it fits and a u64 if not, not
+as the varint that is stored. The entry's own checksum goes over those lengths, the four bytes
+of the checksum, and the bytes of the strings. In a big-endian bundle these numbers are
+big-endian, but not the varints. An empty tensor is its checksum alone, or nothing at all.
 """
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checksum, _dtypes, _strings
+from . import _dtypes
 from ._boxes import Box, lengths, part_key, read_box, read_shape
+from ._bytes import (
+    BYTES,
+    FIXED32,
+    VARINT,
+    Span,
+    checksum_of,
+    extend,
+    masked,
+    message,
+    signed,
+    varint_bytes,
+)
 from ._entry import Entry, Where
-from ._files import File, map_file
-from ._span import BYTES, FIXED32, VARINT, Span, message, signed
+from ._files import map_file
 from ._table import Table
 
 VERSION = 1
@@ -71,10 +92,10 @@ class Bundle:
         CheckpointError: If the index is damaged.
     """
 
-    def __init__(self, prefix: str, index: File, verify: bool) -> None:
+    def __init__(self, prefix: str, index: Span, verify: bool) -> None:
         self.prefix = prefix
         self.name = index.name
-        self._files: dict[int, File] = {}
+        self._files: dict[int, Span] = {}
         self._rows: dict[bytes, Row] = {}
         rows = Table(index, verify).rows(verify)
         key, value = next(rows, (None, Span(b"", index.name)))
@@ -93,25 +114,22 @@ class Bundle:
                 continue
             name = Span(key, self.name, row.at).text()
             nbytes = row.size if not row.boxes else self._partitioned_size(name, row)
-            dtype = _dtypes.NUMPY.get(row.dtype, np.dtype(object))
-            tf_dtype = _dtypes.name_of(row.dtype)
-            found[name] = Entry(name, row.shape, dtype, tf_dtype, nbytes, row.boxes, self, verify)
+            found[name] = Entry(name, row.shape, row.dtype, nbytes, row.boxes, self, verify)
         return found
 
     def load(self, name: str, box: Box, verify: bool) -> NDArray[Any]:
         """The values of a part that NumPy can hold, as they lie in the mapped file if they can."""
         row = self._part(name, box)
-        span = self._shard(row.shard).span(row.offset, row.size, f"{name!r}")
+        span = self._shard(row.shard).part(row.offset, row.size, f"{name!r}")
         if row.dtype == _dtypes.STRING:
             checksum = row.checksum if verify else None
-            strings = _strings.read(span, math.prod(row.shape), checksum, self._big)
-            return strings.reshape(row.shape)
+            return _strings(span, math.prod(row.shape), checksum, self._big).reshape(row.shape)
         if verify:
-            found = _checksum.masked(_checksum.extend(0, span.data))
+            found = checksum_of(span.data)
             if found != row.checksum:
                 what = f"{row.size} bytes of {name!r} with checksum {row.checksum:08x}"
                 raise span.error(0, what, f"{found:08x}")
-        return numbers(span, _dtypes.NUMPY[row.dtype], self._big).reshape(row.shape)
+        return _numbers(span, _dtypes.NUMPY[row.dtype], self._big).reshape(row.shape)
 
     def where(self, name: str, box: Box) -> Where:
         """Where the bytes of a part lie."""
@@ -138,7 +156,7 @@ class Bundle:
     def _path(self, shard: int) -> str:
         return f"{self.prefix}.data-{shard:05d}-of-{self.shards:05d}"
 
-    def _shard(self, shard: int) -> File:
+    def _shard(self, shard: int) -> Span:
         if shard not in self._files:
             self._files[shard] = map_file(self._path(shard))
         return self._files[shard]
@@ -153,7 +171,7 @@ class Bundle:
                 raise Span(b"", self.name, after[3]).error(0, expected, after[1])
 
 
-def numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
+def _numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
     """Bytes as numbers, one axis; swapped if they are big-endian."""
     array = np.frombuffer(span.data, np.uint8)
     if dtype == np.bool_ and array.size and array.max() > 1:
@@ -167,26 +185,22 @@ def numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
 
 def _header(span: Span) -> tuple[int, bool]:
     """The number of shards, and whether the bundle is big-endian."""
-    shards = endianness = producer = consumer = 0
-    bad: list[int] = []
+    fields, versions, bad = {1: 0, 2: 0}, {1: 0, 2: 0}, list[int]()
     for number, integer, begin, end in message(span, _HEADER):
-        if number == 1:
-            shards = integer
-        elif number == 2:
-            endianness = integer
-        else:
-            versions = span.cut(begin, end)
-            for field, value, at, stop in message(versions, _VERSIONS):
-                if field == 1:
-                    producer = value
-                elif field == 2:
-                    consumer = value
-                else:  # Packed or not, the same varints.
-                    packed = versions.cut(at, stop)
-                    at = 0
-                    while at < len(packed):
-                        value, at = packed.varint(at)
-                        bad.append(value)
+        if number < 3:
+            fields[number] = integer
+            continue
+        version = span.cut(begin, end)
+        for field, value, at, stop in message(version, _VERSIONS):
+            if field < 3:
+                versions[field] = value
+                continue
+            packed = version.cut(at, stop)  # Packed or not, the same varints.
+            at = 0
+            while at < len(packed):
+                value, at = packed.varint(at)
+                bad.append(value)
+    (shards, endianness), (producer, consumer) = fields.values(), versions.values()
     if not 0 < shards < 1 << 31:
         raise span.error(0, "the number of shards", shards)
     if endianness > 1:
@@ -200,26 +214,19 @@ def _header(span: Span) -> tuple[int, bool]:
 
 def _row(span: Span, shards: int) -> Row:
     """A BundleEntryProto, checked."""
-    dtype = shard = offset = size = checksum = 0
+    numbers = [0] * 7
     shape: tuple[int, ...] | None = None
     slices = []
     for number, integer, begin, end in message(span, _ENTRY):
-        if number == 1:
-            dtype = integer
-        elif number == 2:
-            if shape is not None:
-                raise span.error(0, "one shape", "two")
-            shape = read_shape(span.cut(begin, end))
-        elif number == 3:
-            shard = integer
-        elif number == 4:
-            offset = integer
-        elif number == 5:
-            size = integer
-        elif number == 6:
-            checksum = integer
-        else:
+        if number == 7:
             slices.append(span.cut(begin, end))
+        elif number != 2:
+            numbers[number] = integer
+        elif shape is None:
+            shape = read_shape(span.cut(begin, end))
+        else:
+            raise span.error(0, "one shape", "two")
+    _, dtype, _, shard, offset, size, checksum = numbers
     shape = shape or ()
     boxes = tuple(read_box(piece, shape) for piece in slices)
     if not 0 < dtype < 1 << 31:
@@ -236,3 +243,61 @@ def _row(span: Span, shards: int) -> Row:
             what = f"{expected} bytes of {_dtypes.name_of(dtype)} {shape}"
             raise span.error(0, what, f"a size of {size}")
     return Row(dtype, shape, shard, offset, 0 if boxes else size, checksum, boxes, span.base)
+
+
+# Strings.
+
+
+def _strings(span: Span, count: int, checksum: int | None, big: bool) -> NDArray[Any]:
+    """The strings, as an array of ``bytes``.
+
+    Args:
+        span: What is stored.
+        count: How many there are; at least so many bytes must be there.
+        checksum: The entry's, or None to verify nothing.
+        big: Whether the numbers are big-endian.
+    """
+    if count > len(span):
+        raise span.error(0, f"{count} strings", f"{len(span)} bytes")
+    strings = np.empty(count, object)
+    if not len(span):
+        return strings
+    lengths, at = [], 0
+    for _ in range(count):
+        length, at = span.varint(at)
+        lengths.append(length)
+    if len(span) - at != 4 + sum(lengths):
+        raise span.error(at, f"{4 + sum(lengths)} bytes of strings", len(span) - at)
+    if checksum is not None:
+        crc = extend(0, _as_summed(lengths, big))
+        stored = int.from_bytes(span.data[at : at + 4], "big" if big else "little")
+        if masked(crc) != stored:
+            raise span.error(at, f"lengths with checksum {stored:08x}", f"{masked(crc):08x}")
+        found = masked(extend(crc, span.data[at:]))
+        if found != checksum:
+            raise span.error(0, f"strings with checksum {checksum:08x}", f"{found:08x}")
+    at += 4
+    for position, length in enumerate(lengths):
+        strings[position] = bytes(span.data[at : at + length])
+        at += length
+    return strings
+
+
+def string_bytes(strings: Iterable[bytes]) -> tuple[bytes, int]:
+    """What is stored of strings, and the entry's checksum, masked."""
+    strings = list(strings)
+    lengths = [len(string) for string in strings]
+    crc = extend(0, _as_summed(lengths, big=False))
+    tail = b"".join([masked(crc).to_bytes(4, "little"), *strings])
+    head = b"".join(map(varint_bytes, lengths))
+    return head + tail, masked(extend(crc, tail))
+
+
+def _as_summed(lengths: list[int], big: bool) -> bytes:
+    order = ">" if big else "<"
+    if max(lengths, default=0) < 1 << 32:
+        return np.array(lengths, order + "u4").tobytes()
+    return b"".join(
+        np.array(length, order + ("u4" if length < 1 << 32 else "u8")).tobytes()
+        for length in lengths
+    )

@@ -1,19 +1,32 @@
-"""A checkpoint as a lazy mapping, and the functions that TensorFlow has for reading one."""
+"""A checkpoint as a lazy mapping, and the functions that TensorFlow has for reading one.
+
+**Object-based checkpoints**: ``tf.train.Checkpoint`` and Keras name what they save by the path of
+attributes that leads to it, and keep the graph of objects in a string under `GRAPH`::
+
+    TrackableObjectGraph { 1 nodes*: TrackableObject }
+    TrackableObject      { 2 attributes*: SerializedTensor, ... }
+    SerializedTensor     { 1 name; 2 full_name; 3 checkpoint_key }      strings
+
+A variable's *full name* is the one it had in TensorFlow 1. The edges between nodes may form
+circles; they are not needed, and not followed.
+"""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
 
 from .._errors import CheckpointError, MissingVariableError, near
-from . import _graph
 from ._bundle import Bundle
+from ._bytes import BYTES, Span, message, pieces
+from ._directory import locate
 from ._entry import Entry
 from ._files import map_file
-from ._locate import locate
 from ._slices import Slices
+
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 class Checkpoint(Mapping[str, Entry]):
@@ -67,8 +80,8 @@ class Checkpoint(Mapping[str, Entry]):
             CheckpointError: If the object graph is damaged.
         """
         if self._full_names is None:
-            graph = self._entries.get(_graph.KEY)
-            names = _graph.full_names(graph, self._entries) if graph else {}
+            graph = self._entries.get(GRAPH)
+            names = full_names(graph, self._entries) if graph else {}
             self._full_names = MappingProxyType(names)
         return self._full_names
 
@@ -102,7 +115,7 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
 
     Args:
         path: A prefix such as ``"model.ckpt-1000"``, one of the checkpoint's files, a directory
-            with a ``checkpoint`` file, a SavedModel, a V1 file or pattern; see `_locate`.
+            with a ``checkpoint`` file, a SavedModel, a V1 file or pattern; see `_directory`.
         verify: Whether to compare checksums: the index's now, a tensor's each time it is read.
 
     Raises:
@@ -141,3 +154,21 @@ def load_variable(ckpt_dir_or_file: str | os.PathLike[str], name: str) -> NDArra
     checkpoint = open(ckpt_dir_or_file)
     bare = name.removesuffix(":0")
     return checkpoint[name if name in checkpoint else bare].read()
+
+
+def full_names(graph: Entry, keys: Container[str]) -> dict[str, str]:
+    """The key of each full name that belongs to exactly one of the keys."""
+    where = graph.where[0]
+    span = Span(graph.read().item(), f"{where.file}, inside the string {GRAPH!r}")
+    found: dict[str, str | None] = {}
+    for node in pieces(span, 1):
+        for attribute in pieces(node, 2):
+            name = key = ""
+            for number, _, begin, end in message(attribute, {2: (BYTES,), 3: (BYTES,)}):
+                if number == 2:
+                    name = attribute.cut(begin, end).text()
+                else:
+                    key = attribute.cut(begin, end).text()
+            if name and key in keys:
+                found[name] = key if found.get(name, key) == key else None
+    return {name: key for name, key in found.items() if key is not None}

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .._errors import CheckpointError
+from . import _dtypes
 from ._boxes import Box, bounds
 
 
@@ -63,8 +64,7 @@ class Entry:
         self,
         name: str,
         shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        tf_dtype: str,
+        number: int,
         nbytes: int,
         boxes: Sequence[Box],
         source: Source,
@@ -72,8 +72,8 @@ class Entry:
     ) -> None:
         self.name = name
         self.shape = shape
-        self.dtype = dtype
-        self.tf_dtype = tf_dtype
+        self.dtype = _dtypes.NUMPY.get(number, np.dtype(object))
+        self.tf_dtype = _dtypes.name_of(number)
         self.nbytes = nbytes
         self._boxes = boxes
         self._source = source
@@ -126,7 +126,7 @@ class Entry:
     # Python would iterate by index, and each step would read and verify everything.
     __iter__ = None
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """What ``np.asarray`` calls."""
         return np.array(self.read(), dtype=dtype, copy=copy)
 

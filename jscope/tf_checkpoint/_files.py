@@ -13,38 +13,12 @@ import secrets
 import stat
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .._errors import CheckpointError, CheckpointNotFoundError, JscopeError
-from ._span import Span
+from ._bytes import Span
 
 
-class File:
-    """The bytes of one file.
-
-    Attributes:
-        name: Its path, for messages.
-        data: Its bytes, read-only.
-    """
-
-    __slots__ = ("data", "name")
-
-    def __init__(self, name: str, data: NDArray[np.uint8]) -> None:
-        self.name = name
-        self.data = data
-
-    def span(self, offset: int, size: int, what: str) -> Span:
-        """So many bytes from an offset on, if the file has them."""
-        if offset < 0 or size < 0 or offset + size > self.data.size:
-            raise Span(b"", self.name, offset).error(
-                0, f"{what} of {size} bytes", f"a file of {self.data.size} bytes"
-            )
-        return Span(self.data[offset : offset + size].data, self.name, offset)
-
-
-def map_file(path: str) -> File:
-    """Map a file.
+def map_file(path: str) -> Span:
+    """All bytes of a file, read-only.
 
     Raises:
         CheckpointNotFoundError: If there is none.
@@ -63,11 +37,11 @@ def map_file(path: str) -> File:
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{path} is not a regular file, so not a checkpoint's.")
         if not status.st_size:
-            return File(path, np.empty(0, np.uint8))
+            return Span(b"", path)
         mapped = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
     finally:
         os.close(descriptor)
-    return File(path, np.frombuffer(mapped, np.uint8))
+    return Span(memoryview(mapped), path)
 
 
 @contextlib.contextmanager

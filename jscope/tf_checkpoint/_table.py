@@ -25,20 +25,41 @@ Blocks of data don't overlap, and come in the order of the index.
 Shared prefixes could make keys of a small file fill any memory, since each may repeat all of
 the one before. TensorFlow's restarts allow 16 times what is stored, and so does this file; a
 block that Snappy made smaller counts as at most four times its stored size.
+
+**Snappy's raw format**, in which a block may be stored::
+
+    block   := length: varint32, element*           length: of the decompressed bytes
+    element := literal | copy                       the two lowest bits of the first byte, tag:
+      00  literal  tag >> 2 is length - 1 if below 60; 60..63: length - 1 follows in 1..4 bytes
+      01  copy     length = 4 + (tag >> 2 & 7), offset = (tag >> 5) << 8 | next byte
+      10  copy     length = 1 + (tag >> 2),     offset in the next 2 bytes
+      11  copy     length = 1 + (tag >> 2),     offset in the next 4 bytes
+
+A copy repeats bytes that were decompressed already, from ``offset`` bytes back; an offset smaller
+than the length repeats a pattern. No element gives more than 64 bytes for three, so a block that
+claims more than 22 times its size is refused before the first byte; the result is never longer
+than what was claimed. A library was considered: the maintained ones allocate any length that a
+block claims.
+
+**What is written** is byte for byte what TensorFlow writes; where the format leaves a choice: no
+compression, a restart every 16 entries (every one in the index), a new block once one has
+256 KiB, and before an entry of 512 KiB or more. The index has, for each block, the shortest key
+that is at least the block's last and less than the next block's first; for the last block, the
+shortest that is at least its last.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from . import _checksum
-from ._files import File
-from ._snappy import decompress
-from ._span import Span
+from ._bytes import Span, checksum_of, varint_bytes
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
 TRAILER = 5
 _KEYS = 16
+_SNAPPY = 22  # times a block's size, at most, are its decompressed bytes
+_BLOCK = 1 << 18
+_RESTART = 16
 
 
 class Table:
@@ -53,7 +74,7 @@ class Table:
         CheckpointError: If it is not a table, or its index is damaged.
     """
 
-    def __init__(self, file: File, verify: bool) -> None:
+    def __init__(self, file: Span, verify: bool) -> None:
         self._file = file
         self.name = file.name
         footer = self._footer()
@@ -101,12 +122,11 @@ class Table:
         return self._handles[where]
 
     def _footer(self) -> Span:
-        size = self._file.data.size
+        size = len(self._file)
         if size < FOOTER:
-            raise self._file.span(0, size, "").error(
-                size, f"a table's footer, {FOOTER} bytes", f"a file of {size}"
-            )
-        footer = self._file.span(size - FOOTER, FOOTER, "a footer")
+            expected = f"a table's footer, {FOOTER} bytes"
+            raise self._file.error(size, expected, f"a file of {size}")
+        footer = self._file.cut(size - FOOTER, size)
         found = bytes(footer.data[-8:])
         if found != MAGIC:
             raise footer.error(40, f"a table's magic number {MAGIC.hex()}", found.hex())
@@ -116,17 +136,17 @@ class Table:
         """A block's offset and size, and the offset behind the handle."""
         offset, behind = span.varint(at)
         size, behind = span.varint(behind)
-        room = self._file.data.size - FOOTER - TRAILER
+        room = len(self._file) - FOOTER - TRAILER
         if offset + size > room:
             raise span.error(at, f"a block that ends before offset {room}", offset + size)
         return offset, size, behind
 
     def _stored(self, offset: int, size: int, verify: bool) -> Span:
         """A block with its trailer, verified."""
-        whole = self._file.span(offset, size + TRAILER, "a block")
+        whole = self._file.part(offset, size + TRAILER, "a block")
         if verify:
             stored = int.from_bytes(whole.data[size + 1 :], "little")
-            found = _checksum.masked(_checksum.extend(0, whole.data[: size + 1]))
+            found = checksum_of(whole.data[: size + 1])
             if found != stored:
                 expected = f"a block of {size} bytes with checksum {stored:08x}"
                 raise whole.error(0, expected, f"{found:08x}")
@@ -182,3 +202,141 @@ class Table:
             at += non_shared
             yield key, block.cut(at, at + length)
             at += length
+
+
+# Snappy.
+
+
+def decompress(span: Span) -> bytearray:
+    """The decompressed bytes of a block."""
+    data, end = span.data, len(span)
+    length, at = span.varint(0)
+    if length > _SNAPPY * end:
+        raise span.error(0, f"at most {_SNAPPY} times {end} bytes, all that Snappy can do", length)
+    out = bytearray()
+    while at < end:
+        begin = at
+        tag = data[at]
+        at += 1
+        if not tag & 3:
+            size, at = _literal(span, tag >> 2, at)
+            if size > min(end - at, length - len(out)):
+                raise span.error(begin, "a literal that fits", f"one of {size} bytes")
+            out += data[at : at + size]
+            at += size
+            continue
+        width = (0, 1, 2, 4)[tag & 3]
+        if end - at < width:
+            raise span.error(begin, f"{width} bytes of a copy's offset", end - at)
+        offset = int.from_bytes(data[at : at + width], "little")
+        at += width
+        if tag & 3 == 1:
+            size, offset = 4 + (tag >> 2 & 7), (tag >> 5) << 8 | offset
+        else:
+            size = 1 + (tag >> 2)
+        if not 0 < offset <= len(out) or size > length - len(out):
+            raise span.error(begin, "a copy of bytes that are there", f"{size} from {offset} back")
+        start = len(out) - offset
+        pattern = bytes(out[start : start + size])
+        out += (pattern * -(-size // len(pattern)))[:size]
+    if len(out) != length:
+        raise span.error(end, f"{length} decompressed bytes", len(out))
+    return out
+
+
+def _literal(span: Span, size: int, at: int) -> tuple[int, int]:
+    """The length of a literal, and the offset of its first byte."""
+    if size < 60:
+        return size + 1, at
+    width = size - 59
+    if len(span) - at < width:
+        raise span.error(at, f"{width} bytes of a literal's length", len(span) - at)
+    return int.from_bytes(span.data[at : at + width], "little") + 1, at + width
+
+
+# Writing.
+
+
+class _Block:
+    """The contents of a block that is being written."""
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._bytes = bytearray()
+        self._restarts = [0]
+        self._count = 0
+        self.last = b""
+
+    def add(self, key: bytes, value: bytes) -> None:
+        shared = 0
+        if self._count and self._count % self._interval == 0:
+            self._restarts.append(len(self._bytes))
+        elif self._count:
+            shared = _common(self.last, key)
+        lengths = (shared, len(key) - shared, len(value))
+        self._bytes += b"".join([*map(varint_bytes, lengths), key[shared:], value])
+        self._count += 1
+        self.last = key
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    @property
+    def size(self) -> int:
+        return len(self._bytes) + 4 * len(self._restarts) + 4
+
+    def contents(self) -> bytes:
+        numbers = [*self._restarts, len(self._restarts)]
+        return bytes(self._bytes) + b"".join(n.to_bytes(4, "little") for n in numbers)
+
+
+def table_bytes(rows: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The bytes of a table.
+
+    Args:
+        rows: Keys and values; the keys must increase.
+    """
+    out = bytearray()
+    index, block = _Block(1), _Block(_RESTART)
+    for key, value in rows:
+        if block and (block.size >= _BLOCK or len(key) + len(value) >= 2 * _BLOCK):
+            index.add(_separator(block.last, key), _append(out, block))
+            block = _Block(_RESTART)
+        block.add(key, value)
+    if block:
+        index.add(_successor(block.last), _append(out, block))
+    footer = _append(out, _Block(_RESTART)) + _append(out, index)
+    return bytes(out) + footer.ljust(FOOTER - len(MAGIC), b"\0") + MAGIC
+
+
+def _append(out: bytearray, block: _Block) -> bytes:
+    """Append a block with its trailer; its handle."""
+    contents = block.contents()
+    handle = varint_bytes(len(out)) + varint_bytes(len(contents))
+    contents += b"\0"  # no compression
+    out += contents + checksum_of(contents).to_bytes(4, "little")
+    return handle
+
+
+def _common(a: bytes, b: bytes) -> int:
+    """How many bytes two keys share at the front."""
+    shared = min(len(a), len(b))
+    if a[:shared] == b[:shared]:
+        return shared
+    return next(at for at in range(shared) if a[at] != b[at])
+
+
+def _separator(last: bytes, limit: bytes) -> bytes:
+    """A short key from ``last`` on and below ``limit``."""
+    common = _common(last, limit)
+    if common < min(len(last), len(limit)) and last[common] + 1 < limit[common]:
+        return last[:common] + bytes([last[common] + 1])
+    return last
+
+
+def _successor(last: bytes) -> bytes:
+    """A short key from ``last`` on."""
+    for position, byte in enumerate(last):
+        if byte < 0xFF:
+            return last[:position] + bytes([byte + 1])
+    return last

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import google_crc32c
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -17,11 +18,20 @@ from tf_rewrite import big_endian, compressed_table, rows_of, snappy
 from tf_values import PARTITIONS, golden_p, golden_v1, golden_v2, same, values_of
 
 from jscope import CheckpointError, CheckpointNotFoundError, MissingVariableError, tf_checkpoint
-from jscope.tf_checkpoint import _build, _checksum, _dtypes, _snappy, _strings
+from jscope.tf_checkpoint import _dtypes
 from jscope.tf_checkpoint._boxes import shape_bytes
-from jscope.tf_checkpoint._files import File
-from jscope.tf_checkpoint._span import Span, field, message, signed, varint_bytes
-from jscope.tf_checkpoint._table import Table
+from jscope.tf_checkpoint._bundle import _as_summed
+from jscope.tf_checkpoint._bytes import (
+    Span,
+    checksum_of,
+    extend,
+    field,
+    masked,
+    message,
+    signed,
+    varint_bytes,
+)
+from jscope.tf_checkpoint._table import Table, decompress, table_bytes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tf"
 
@@ -234,9 +244,9 @@ def test_a_checksum_is_compared_once_for_each_access(tmp_path, monkeypatch):
     tf_checkpoint.write(tmp_path / "m", [("w", value), *parts])
     checkpoint = tf_checkpoint.open(tmp_path / "m")
     summed = []
-    extend = _checksum.extend
+    library = google_crc32c.extend
     monkeypatch.setattr(
-        _checksum, "extend", lambda crc, data: summed.append(len(data)) or extend(crc, data)
+        google_crc32c, "extend", lambda crc, data: summed.append(len(data)) or library(crc, data)
     )
     checkpoint["w"].read()
     checkpoint["w"][2]
@@ -289,10 +299,10 @@ def test_a_data_file_that_goes_missing_is_named(tmp_path):
 
 
 def test_checksums_are_crc32c_masked():
-    assert _checksum.extend(0, b"123456789") == 0xE3069283
-    assert _checksum.extend(_checksum.extend(0, b"1234"), b"56789") == 0xE3069283
-    assert _checksum.masked(0xE3069283) == 0xC78AB0E5
-    assert _checksum.masked(_checksum.extend(0, b"")) == 0xA282EAD8
+    assert extend(0, b"123456789") == 0xE3069283
+    assert extend(extend(0, b"1234"), b"56789") == 0xE3069283
+    assert masked(0xE3069283) == 0xC78AB0E5
+    assert checksum_of(b"") == 0xA282EAD8
 
 
 def test_every_dtype_has_tensorflows_number():
@@ -327,19 +337,19 @@ def test_messages_are_read_as_they_were_written(fields):
 @given(st.lists(st.sampled_from([b"a", b"ab", b"abcabcabc", b"\0" * 70, b"x" * 300])))
 def test_snappy_gives_back_what_was_compressed(pieces):
     data = b"".join(pieces)
-    assert _snappy.decompress(Span(snappy(data), "x")) == data
+    assert decompress(Span(snappy(data), "x")) == data
 
 
 def test_snappys_far_copies_and_long_literals_are_read():
     far = np.random.default_rng(0).bytes(70_000)
     data = far + far[:100]
-    assert _snappy.decompress(Span(snappy(data), "x")) == data
+    assert decompress(Span(snappy(data), "x")) == data
 
 
 @given(st.dictionaries(st.binary(max_size=20), st.binary(max_size=40), max_size=60))
 def test_tables_are_read_as_they_were_written(rows):
-    written = _build.table(sorted(rows.items()))
-    table = Table(File("x", np.frombuffer(written, np.uint8)), True)
+    written = table_bytes(sorted(rows.items()))
+    table = Table(Span(written, "x"), True)
     assert [(key, bytes(value)) for key, value in table.rows(True)] == sorted(rows.items())
     for key, value in rows.items():
         assert bytes(table.find(key, True)) == value
@@ -351,7 +361,7 @@ def test_tables_of_several_blocks_are_read_as_they_were_written():
     keys = [b"a", b"ab", b"b\xff", b"b\xff\xff", b"c", b"e", b"\xff", b"\xff\xff"]
     rows = [(key, big if key in (b"ab", b"c") else small) for key in keys]
     rows += [(b"\xff\xff%07d" % i, bytes(90)) for i in range(9_000)]
-    table = Table(File("x", np.frombuffer(_build.table(rows), np.uint8)), True)
+    table = Table(Span(table_bytes(rows), "x"), True)
     assert [(key, bytes(value)) for key, value in table.rows(True)] == rows
     for key, value in rows[::500]:
         assert bytes(table.find(key, True)) == value
@@ -360,5 +370,5 @@ def test_tables_of_several_blocks_are_read_as_they_were_written():
 
 def test_strings_of_four_gigabytes_are_summed_as_longer_numbers():
     lengths = [1, 1 << 32]
-    assert _strings._as_summed(lengths, False) == b"\1\0\0\0" + b"\0\0\0\0\1\0\0\0"
-    assert _strings._as_summed(lengths, True) == b"\0\0\0\1" + b"\0\0\0\1\0\0\0\0"
+    assert _as_summed(lengths, False) == b"\1\0\0\0" + b"\0\0\0\0\1\0\0\0"
+    assert _as_summed(lengths, True) == b"\0\0\0\1" + b"\0\0\0\1\0\0\0\0"

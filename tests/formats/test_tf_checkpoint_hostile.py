@@ -16,8 +16,8 @@ from tf_rewrite import snappy
 from tf_values import same
 
 from jscope import CheckpointError, tf_checkpoint
-from jscope.tf_checkpoint import _graph
-from jscope.tf_checkpoint._span import BYTES, field, varint_bytes
+from jscope.tf_checkpoint._bytes import BYTES, field, varint_bytes
+from jscope.tf_checkpoint._checkpoint import GRAPH
 
 
 def write(folder, files):
@@ -120,7 +120,7 @@ def test_names_are_data_and_never_paths(tmp_path):
     ],
 )
 def test_a_damaged_graph_of_objects_spoils_full_names_only(graph, message, tmp_path):
-    tf_checkpoint.write(tmp_path / "m", {"w": np.zeros(2), _graph.KEY: graph})
+    tf_checkpoint.write(tmp_path / "m", {"w": np.zeros(2), GRAPH: graph})
     checkpoint = tf_checkpoint.open(tmp_path / "m")
     assert checkpoint["w"].read().tolist() == [0, 0]
     with pytest.raises(CheckpointError, match=message):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tf_values import NUMBERS, SHAPES, same, values_of
 
 from jscope import CheckpointError, CheckpointExistsError, CheckpointValueError, tf_checkpoint
-from jscope.tf_checkpoint import Part, _shard
+from jscope.tf_checkpoint import Part, _writer
 
 
 def names(folder):
@@ -196,7 +196,7 @@ def test_a_full_disk_is_a_checkpoint_error(tmp_path, monkeypatch):
     def full(path, *arguments, **options):
         return opened("/dev/full", "wb", buffering=0)
 
-    monkeypatch.setattr(_shard, "open", full, raising=False)
+    monkeypatch.setattr(_writer, "open", full, raising=False)
     with pytest.raises(CheckpointError, match="can't be written: No space left on device"):
         tf_checkpoint.write(tmp_path / "m", {"w": np.zeros(1 << 18)})
     assert names(tmp_path) == []
@@ -213,7 +213,7 @@ def test_the_disk_begins_while_more_is_written_if_the_system_can(fails, tmp_path
 
     monkeypatch.setattr(os, "posix_fadvise", advise, raising=False)
     monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
-    monkeypatch.setattr(_shard, "_UNFORCED", 1 << 21)
+    monkeypatch.setattr(_writer, "_UNFORCED", 1 << 21)
     tf_checkpoint.write(tmp_path / "m", {"w": np.arange(1 << 20, dtype=np.float32)})
     assert begun == [(0, 1 << 21), (1 << 21, 1 << 21)]
     assert tf_checkpoint.load_variable(tmp_path / "m", "w")[-1] == (1 << 20) - 1
@@ -221,7 +221,7 @@ def test_the_disk_begins_while_more_is_written_if_the_system_can(fails, tmp_path
 
 def test_no_advice_is_given_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
-    monkeypatch.setattr(_shard, "_UNFORCED", 1)
+    monkeypatch.setattr(_writer, "_UNFORCED", 1)
     tf_checkpoint.write(tmp_path / "m", {"w": np.arange(4)})
     assert tf_checkpoint.load_variable(tmp_path / "m", "w").tolist() == [0, 1, 2, 3]
 

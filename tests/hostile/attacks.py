@@ -5,7 +5,7 @@ tested is the check behind it. Files are as in `making`.
 """
 
 from jscope.tf_checkpoint._boxes import part_key
-from jscope.tf_checkpoint._span import BYTES, FIXED64, VARINT, field, varint_bytes
+from jscope.tf_checkpoint._bytes import BYTES, FIXED64, VARINT, checksum_of, field, varint_bytes
 
 from .making import (
     HEADER,
@@ -14,7 +14,6 @@ from .making import (
     contents,
     entry,
     only,
-    summed,
     table,
     v1,
     v1_meta,
@@ -35,7 +34,7 @@ def _versioned(*fields):
 def _strings(data, count, checksum=None):
     row = entry(7, (count,), 0, len(data), data)
     if checksum is not None:
-        row = row.replace(summed(data).to_bytes(4, "little"), checksum.to_bytes(4, "little"))
+        row = row.replace(checksum_of(data).to_bytes(4, "little"), checksum.to_bytes(4, "little"))
     return bundle([("s", row)], data)
 
 
@@ -164,7 +163,7 @@ STRINGS = {
         "expected lengths with checksum 00000000",
     ),
     "strings with a wrong checksum": (
-        _strings(b"\1" + summed(b"\1\0\0\0").to_bytes(4, "little") + b"x", 1, 0xDEADBEEF),
+        _strings(b"\1" + checksum_of(b"\1\0\0\0").to_bytes(4, "little") + b"x", 1, 0xDEADBEEF),
         "expected strings with checksum deadbeef",
     ),
     "a length that never ends": (

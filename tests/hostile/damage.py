@@ -7,8 +7,7 @@ from tf_values import PARTITIONS
 
 from jscope import tf_checkpoint
 from jscope.tf_checkpoint._boxes import part_key
-from jscope.tf_checkpoint._files import File
-from jscope.tf_checkpoint._span import BYTES, field
+from jscope.tf_checkpoint._bytes import BYTES, Span, field
 from jscope.tf_checkpoint._table import Table
 
 from .making import signed, v1, v1_meta
@@ -59,7 +58,7 @@ def flipped_and_signed(data):
 
 def _blocks(data) -> Iterator[tuple[int, int]]:
     """Where the contents of a table's blocks are."""
-    table = Table(File("table", np.frombuffer(data, np.uint8)), True)
+    table = Table(Span(data, "table"), True)
     footer = table._footer()
     _, _, at = table._handle(footer, 0)
     for offset, size in (*table._handles, table._handle(footer, at)[:2]):

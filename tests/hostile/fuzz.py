@@ -33,12 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 with atheris.instrument_imports(include=["jscope.tf_checkpoint", "jscope.saver"]):
     from hostile import own
-    from jscope.tf_checkpoint import _build, _graph, _packed, _state
     from jscope.tf_checkpoint._bundle import Bundle
-    from jscope.tf_checkpoint._files import File
-    from jscope.tf_checkpoint._slices import Slices
-    from jscope.tf_checkpoint._snappy import decompress
-    from jscope.tf_checkpoint._span import Span
+    from jscope.tf_checkpoint._bytes import Span
+    from jscope.tf_checkpoint._checkpoint import full_names
+    from jscope.tf_checkpoint._directory import parse, text_of
+    from jscope.tf_checkpoint._slices import Slices, proto_values
+    from jscope.tf_checkpoint._table import Table, decompress, table_bytes
 
 from hostile.attacks import ATTACKS
 from jscope import CheckpointError
@@ -47,7 +47,7 @@ GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "tf"
 
 
 def file(data):
-    return File("fuzz", np.frombuffer(data, np.uint8))
+    return Span(data, "fuzz")
 
 
 def length_and_rest(data):
@@ -89,7 +89,7 @@ def rows(data):
     while data and len(found) < 50:
         key, data = length_and_rest(data)
         found[key], data = length_and_rest(data)
-    source = Bundle("fuzz", file(_build.table(sorted(found.items()))), False)
+    source = Bundle("fuzz", file(table_bytes(sorted(found.items()))), False)
     source._files.update((shard, file(bytes(256))) for shard in range(min(source.shards, 4)))
     read(source, 1024)
 
@@ -104,7 +104,7 @@ def snappy(data):
 
 def packed(data):
     number, count = data[0] % 25, data[1] if len(data) > 1 else 0
-    assert _packed.values(Span(data[2:], "fuzz"), number, count).shape == (count,)
+    assert proto_values(Span(data[2:], "fuzz"), number, count).shape == (count,)
 
 
 class Everything:
@@ -118,15 +118,15 @@ def graph(data):
     entry = SimpleNamespace(
         read=lambda: np.array(data, object), where=[SimpleNamespace(file="fuzz")]
     )
-    for name, key in _graph.full_names(entry, Everything()).items():
+    for name, key in full_names(entry, Everything()).items():
         assert name.encode() in data, name
         assert key.encode() in data, key
 
 
 def state(data):
     text = data.decode("utf-8", "replace")
-    found = _state.parse(text, "fuzz")
-    assert _state.parse(_state.text_of(found), "fuzz") == found
+    found = parse(text, "fuzz")
+    assert parse(text_of(found), "fuzz") == found
 
 
 # jscope's own.
@@ -240,10 +240,7 @@ def with_length(data):
 
 
 def rows_of(index):
-    from jscope.tf_checkpoint._table import Table
-
-    data = np.frombuffer(index.read_bytes(), np.uint8)
-    for key, value in Table(File("seed", data), True).rows(True):
+    for key, value in Table(Span(index.read_bytes(), "seed"), True).rows(True):
         yield from (key, bytes(value)) if key else (bytes(value),)
 
 

@@ -3,18 +3,19 @@
 A checkpoint here is a dictionary from a file's name, such as ``"m.index"``, to its bytes.
 """
 
-from jscope.tf_checkpoint import _build, _checksum
 from jscope.tf_checkpoint._boxes import box_bytes, shape_bytes
-from jscope.tf_checkpoint._span import BYTES, FIXED32, VARINT, field, varint_bytes
-from jscope.tf_checkpoint._table import FOOTER, MAGIC
+from jscope.tf_checkpoint._bytes import (
+    BYTES,
+    FIXED32,
+    VARINT,
+    checksum_of,
+    field,
+    varint_bytes,
+)
+from jscope.tf_checkpoint._table import FOOTER, MAGIC, table_bytes
 
 HEADER = field(1, VARINT, 1) + field(3, BYTES, field(1, VARINT, 1))
 INDEX, DATA = "m.index", "m.data-00000-of-00001"
-
-
-def summed(data):
-    """A masked checksum."""
-    return _checksum.masked(_checksum.extend(0, data))
 
 
 def entry(dtype=1, shape=(2,), offset=0, size=8, data=None, *, shard=0, boxes=(), more=b""):
@@ -23,14 +24,14 @@ def entry(dtype=1, shape=(2,), offset=0, size=8, data=None, *, shard=0, boxes=()
     if shape is not None:
         out += field(2, BYTES, shape if isinstance(shape, bytes) else shape_bytes(shape))
     out += field(3, VARINT, shard) + field(4, VARINT, offset) + field(5, VARINT, size)
-    out += field(6, FIXED32, summed(bytes(8) if data is None else data))
+    out += field(6, FIXED32, checksum_of(bytes(8) if data is None else data))
     return out + b"".join(field(7, BYTES, box_bytes(box)) for box in boxes) + more
 
 
 def bundle(rows, data=bytes(64), header=HEADER):
     """A V2 checkpoint of one shard."""
     rows = [(b"", header), *((k.encode() if isinstance(k, str) else k, v) for k, v in rows)]
-    return {INDEX: _build.table(sorted(rows)), DATA: data}
+    return {INDEX: table_bytes(sorted(rows)), DATA: data}
 
 
 def contents(entries, restarts=(0,)):
@@ -44,7 +45,7 @@ def contents(entries, restarts=(0,)):
 def signed(block, compression=0):
     """A block with its trailer."""
     whole = block + bytes([compression])
-    return whole + summed(whole).to_bytes(4, "little")
+    return whole + checksum_of(whole).to_bytes(4, "little")
 
 
 def table(blocks, index=None, compression=0):
@@ -71,7 +72,7 @@ def v1(metas, rows=(), name="m"):
         (key, b"" if proto is None else field(2, BYTES, field(3, BYTES, proto)))
         for key, proto in rows
     ]
-    return {name: _build.table(sorted([(b"", field(1, BYTES, meta)), *values]))}
+    return {name: table_bytes(sorted([(b"", field(1, BYTES, meta)), *values]))}
 
 
 def v1_meta(name="v", shape=(2,), dtype=1, boxes=((None,),)):
