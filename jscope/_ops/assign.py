@@ -19,7 +19,7 @@ Checking concrete indices waits for their computation; pass traced ones to avoid
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -49,10 +49,11 @@ from .._tree.vartree import (
 )
 from .._variables import initial as _initial
 from .._variables import request as _request
+from .._variables.request import Shape
 from ..initializers import InitializedValue, Initializer
 
 # A variable's value or an update: an array, a Python number, or a list of Python numbers.
-Value: TypeAlias = Any
+Value: TypeAlias = ArrayLike | Sequence["Value"]
 Combine: TypeAlias = Callable[[Array, tuple[Array, ...], Array], Array]
 
 
@@ -62,12 +63,12 @@ Combine: TypeAlias = Callable[[Array, tuple[Array, ...], Array], Array]
 def get_variable(
     tree: Mapping[str, Any],
     name: str,
-    shape: int | Iterable[int | None] | None = None,
+    shape: Shape = None,
     dtype: DTypeLike | None = None,
     initializer: Initializer | ArrayLike | list[Any] | None = None,
     *,
     key: Array | None = None,
-) -> tuple[Any, VarTree]:
+) -> tuple[Array, VarTree]:
     """The value of a variable; if there is none and a key is given, a new one.
 
     A new variable has the value ``initializer(k, shape, dtype)``, where ``k`` follows from
@@ -132,7 +133,12 @@ def get_variable(
 
 
 def _initial_value(
-    tree: VarTree, name: str, shape: object, dtype: object, initializer: object, key: Array
+    tree: VarTree,
+    name: str,
+    shape: Shape,
+    dtype: DTypeLike | None,
+    initializer: object,
+    key: Array,
 ) -> Array:
     if not isinstance(initializer, InitializedValue):
         wanted = _request.normalize(name, shape, dtype, initializer)
@@ -285,7 +291,7 @@ class Variable:
     operation: str
     value: Any
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype[Any]
 
     def array(self) -> Array:
         """The value, to compute with."""
@@ -359,7 +365,7 @@ def checked_value(
     return jnp.array(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _strong(variable: Variable, value: Array, what: str) -> Any:
+def _strong(variable: Variable, value: Array, what: str) -> Array | np.ndarray[Any, Any]:
     """A scalar of a weak type, which a Python number has after a trace, in the variable's dtype."""
     if not isinstance(value, jax.core.Tracer):
         return _number(variable, value.item(), what)
@@ -367,7 +373,7 @@ def _strong(variable: Variable, value: Array, what: str) -> Any:
     return lax.convert_element_type(value, variable.dtype) if fits else value
 
 
-def _number(variable: Variable, value: object, what: str) -> Any:
+def _number(variable: Variable, value: object, what: str) -> np.ndarray[Any, Any]:
     """Python numbers, alone or in lists, as NumPy's of the variable's dtype, if it holds them."""
     is_list = isinstance(value, list | tuple)
     leaves = jax.tree.leaves(value, is_leaf=lambda x: x is None) if is_list else [value]
@@ -393,7 +399,7 @@ def _number(variable: Variable, value: object, what: str) -> Any:
     return held
 
 
-def _cast_text(value: Any, what: str, dtype: Any) -> str:
+def _cast_text(value: object, what: str, dtype: np.dtype[Any]) -> str:
     """The line that casts Python numbers, if there is one."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # the imaginary part is cut
@@ -404,7 +410,7 @@ def _cast_text(value: Any, what: str, dtype: Any) -> str:
     return f": write np.asarray({what}).astype('{dtype}') if that is meant"
 
 
-def _holds(held: Any, written: Any) -> bool:
+def _holds(held: np.ndarray[Any, Any], written: np.ndarray[Any, Any]) -> bool:
     # TF takes True for 1, and 1 for 1.0, but not 1 for True, nor 1.0 for 1.
     fits = can_convert(written.dtype, held.dtype)
     return fits and np.array_equal(np.isfinite(held), np.isfinite(written))

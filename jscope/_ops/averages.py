@@ -134,7 +134,7 @@ class ExponentialMovingAverage:
         tree, averages = _floats(tree), as_tree(averages)
         self._check(averages, tree)
         rate = self._rate(num_updates)
-        changed: dict[str, Any] = {}
+        changed: dict[str, Array] = {}
         for name, value in tree.items():
             average = self.average_name(name)
             if self.zero_debias:
@@ -257,7 +257,7 @@ def _debiased(average: str, averages: VarTree, value: Array, rate: Array) -> dic
     return {average: shown, f"{average}/biased": biased, f"{average}/local_step": step}
 
 
-def _wide(dtype: Any) -> Any:
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Where steps are counted: float32 at least."""
     return np.promote_types(dtype, np.float32)
 

@@ -26,6 +26,7 @@ from .._tree.vartree import (
 from .assign import ANY, NUMBERS, REAL, Combine, Value, checked_value, find, updates_shape_error
 
 Indices: TypeAlias = Int[Array, "..."] | Int[np.ndarray, "..."] | int | list[Any]
+_Array: TypeAlias = Array | np.ndarray[Any, Any]
 
 
 # 3. Scattering rows.
@@ -249,7 +250,7 @@ def batch_scatter_update(
     return _scatter_places(tree, name, places, updates, "batch_scatter_update", ANY, _set)
 
 
-def _with_batch_coordinates(last: Any) -> Any:
+def _with_batch_coordinates(last: _Array) -> _Array:
     """``batch + [n]`` indices as places ``batch + [n, k]``, NumPy's if they are."""
     xp: Any = np if isinstance(last, np.ndarray) else jnp
     axes = [
@@ -259,34 +260,36 @@ def _with_batch_coordinates(last: Any) -> Any:
         )
         for axis, length in enumerate(last.shape[:-1])
     ]
-    return xp.stack([*axes, last], axis=-1)
+    places: _Array = xp.stack([*axes, last], axis=-1)
+    return places
 
 
 # Indices.
 
 
-def _indices(name: str, indices: Any, operation: str) -> Any:
+def _indices(name: str, indices: Any, operation: str) -> _Array:
     """Indices as an array, NumPy's if they are concrete; or raise if they are not integers."""
     if not hasattr(indices, "dtype"):
         traced = any(isinstance(i, jax.core.Tracer) for i in jax.tree.leaves(indices))
         empty = isinstance(indices, list) and not jax.tree.leaves(indices)
         xp: Any = jnp if traced else np
         indices = xp.asarray(indices, np.int32 if empty else None)
-    if indices.dtype not in (np.int32, np.int64):
+    array: _Array = indices
+    if array.dtype not in (np.int32, np.int64):
         raise DtypeMismatchError(
             f"The indices of js.{operation} for variable {name!r} must be int32 or int64, got "
-            f"{indices.dtype}. Write jnp.asarray(indices, 'int32')."
+            f"{array.dtype}. Write jnp.asarray(indices, 'int32')."
         )
-    if isinstance(indices, jax.core.Tracer) or not getattr(indices, "is_fully_addressable", True):
-        return indices
-    return np.asarray(indices)
+    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
+        return array
+    return np.asarray(array)
 
 
 def _scatter_rows(
     tree: Mapping[str, Any],
     name: str,
-    indices: object,
-    updates: object,
+    indices: Indices,
+    updates: Value,
     operation: str,
     kinds: tuple[Any, ...],
     combine: Combine,
@@ -310,8 +313,8 @@ def _scatter_rows(
 def _scatter_places(
     tree: Mapping[str, Any],
     name: str,
-    indices: object,
-    updates: object,
+    indices: Indices,
+    updates: Value,
     operation: str,
     kinds: tuple[Any, ...],
     combine: Combine,
@@ -364,7 +367,7 @@ def _place_text(where: Iterable[Any]) -> str:
     return f"[{text}]" if text else ""
 
 
-def _from_the_end(index: Any) -> str:
+def _from_the_end(index: int) -> str:
     return " Negative indices don't count from the end." if index < 0 else ""
 
 

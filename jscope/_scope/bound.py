@@ -16,12 +16,13 @@ random streams or in a stack, its name hash (`_scope.context`) and the streams' 
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from .._errors import (
     MissingStreamError,
@@ -64,7 +65,7 @@ class Fixed:
         self,
         structure: Structure,
         reuse: Reuse,
-        dtype: Any,
+        dtype: np.dtype[Any] | None,
         getters: tuple[CustomGetter, ...],
         streams: tuple[str, ...],
         has_words: bool,
@@ -80,7 +81,7 @@ class Fixed:
         self.getter_path = getter_path
         self.records = records
         self._children: dict[str, tuple[Fixed, slice]] = {}
-        self._others: dict[tuple[Reuse, Any], Fixed] = {}
+        self._others: dict[tuple[Reuse, np.dtype[Any] | None], Fixed] = {}
 
     def child(self, name: str) -> tuple["Fixed", slice]:
         """That of the scope ``name`` below, and where its variables are among this one's."""
@@ -140,7 +141,7 @@ _fixed_lock = threading.RLock()
 def intern(
     structure: Structure,
     reuse: Reuse,
-    dtype: object,
+    dtype: np.dtype[Any] | None,
     getters: tuple[CustomGetter, ...],
     streams: tuple[str, ...],
     has_words: bool,
@@ -259,7 +260,7 @@ class Bound:
         stacked = [_repeated(key, axis, length) for key in keys]
         return context, (*values, jnp.asarray(slices(words, length)), *stacked)
 
-    def folded(self, i: Any, leaves: Leaves) -> tuple["Bound", Leaves]:
+    def folded(self, i: int | Array, leaves: Leaves) -> tuple["Bound", Leaves]:
         if not self.fixed.streams:
             return self, leaves
         at = len(self.fixed.structure.names)
@@ -292,32 +293,33 @@ class Bound:
 
     # Variables.
 
-    def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
+    def fill(self, request: VariableRequest) -> tuple[VariableRequest, np.dtype[Any] | None]:
         return request, self.fixed.dtype  # the others can't change a look-up
 
-    def find(self, name: str, whole: str, leaves: Leaves) -> Any:
+    def find(self, name: str, whole: str, leaves: Leaves) -> object:
         fixed = self.fixed
         if fixed.has_words:
             self.check_sliced(leaves, f"Variable {name!r}")
         position = fixed.structure.position(name)
         return None if position is None else leaves[position]
 
-    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> Any:
+    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> NoReturn:
         if self.has(request.name):
             shape_and_dtype(whole, None)  # the tree holds None, which has neither
         raise self._missing(request.name)
 
-    def value(self, found: object) -> Any:
+    def value(self, found: Array) -> Array:
         return found
 
     def origin(self, found: object) -> str:
         return _other_settings()
 
-    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
+    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Array:
         position = self.fixed.structure.position(name)
         if position is None:
             raise self._missing(name)
-        return leaves[position]
+        value: Array = leaves[position]
+        return value
 
     def _missing(self, name: str) -> MissingVariableError:
         error = not_there(self.path, name, self.fixed.structure.names, self.root.names)
@@ -354,7 +356,7 @@ class Bound:
 
     # Random keys.
 
-    def draw(self, stream: str, name: str | None, leaves: Leaves) -> Any:
+    def draw(self, stream: str, name: str | None, leaves: Leaves) -> Array:
         streams = self.fixed.streams
         if streams != (ANY_STREAM,) and stream not in streams:
             have = f"it has {listed(streams)}" if streams else "it has none"
@@ -376,12 +378,14 @@ class Bound:
         """The names of the leaves that are variables, which come first."""
         return self.fixed.structure.names
 
-    def with_leaves(self, function: Any, rest: Any, leaves: Leaves) -> Leaves:
+    def with_leaves(
+        self, function: Callable[[str, Any], object], rest: object, leaves: Leaves
+    ) -> Leaves:
         names = self.fixed.structure.names
         mapped = tuple(map(function, names, leaves))
         return mapped + (rest,) * (len(leaves) - len(names))
 
-    def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:
+    def leaf_keys(self, leaves: Leaves) -> Iterable[object]:
         extra = len(leaves) - len(self.fixed.structure.names)
         names = (*self.fixed.structure.names, *("(words)", *self.fixed.streams)[:extra])
         return map(jax.tree_util.DictKey, names)
@@ -413,7 +417,7 @@ def bound_root(tree: VarTree, rngs: object) -> tuple[Bound, Leaves]:
     return Bound(fixed, "", structure), (*values_of(tree), *extra)
 
 
-def _repeated(key: Any, axis: int, length: int) -> Any:
+def _repeated(key: Array, axis: int, length: int) -> Array:
     """A key for each slice, along a new axis."""
     shape = np.shape(key)
     return jnp.broadcast_to(jnp.expand_dims(key, axis), (*shape[:axis], length, *shape[axis:]))

@@ -14,9 +14,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol, Self, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from .._errors import MissingVariableError, ScopeError
+from .._keys import Words
 from .._names.names import join
 from .._tree.vartree import VarTree, missing_variable
 from .._variables.request import VariableRequest
@@ -65,7 +67,7 @@ class ScopeContext(Protocol):
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple[Self, Leaves]:
         """That of the stack ``name`` below."""
 
-    def folded(self, i: Any, leaves: Leaves) -> tuple[Self, Leaves]:
+    def folded(self, i: int | Array, leaves: Leaves) -> tuple[Self, Leaves]:
         """With an integer folded into the random keys."""
 
     def with_defaults(self, changes: Mapping[str, Any], name: str) -> Self:
@@ -88,22 +90,22 @@ class ScopeContext(Protocol):
 
     # Variables. A found variable has the shape and dtype that the scope sees.
 
-    def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
+    def fill(self, request: VariableRequest) -> tuple[VariableRequest, np.dtype[Any] | None]:
         """The request with the scope's defaults, and the default dtype if the request has none."""
 
-    def find(self, name: str, whole: str, leaves: Leaves) -> Any:
+    def find(self, name: str, whole: str, leaves: Leaves) -> object:
         """The variable of a name, or None."""
 
-    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> Any:
+    def create(self, whole: str, request: VariableRequest, reuse: Reuse, site: Site) -> object:
         """A new variable, in the form of `find`; or the error that there is none."""
 
-    def value(self, found: Any) -> Any:
+    def value(self, found: Any) -> Array:
         """The value of a found or created variable."""
 
     def origin(self, found: Any) -> str:
         """Where the shape and dtype of a found variable come from, for an error."""
 
-    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Any:
+    def read(self, name: str, leaves: Leaves, *, counted: bool = True) -> Array:
         """The value of a variable that exists."""
 
     def has(self, name: str) -> bool:
@@ -126,22 +128,24 @@ class ScopeContext(Protocol):
     def names(self) -> tuple[str, ...]:
         """The names of the leaves that are variables, which come first."""
 
-    def with_leaves(self, function: Callable[[str, Any], Any], rest: Any, leaves: Leaves) -> Leaves:
+    def with_leaves(
+        self, function: Callable[[str, Any], object], rest: object, leaves: Leaves
+    ) -> Leaves:
         """Leaves that are ``function(name, value)`` of variables, and ``rest``."""
 
-    def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:
+    def leaf_keys(self, leaves: Leaves) -> Iterable[object]:
         """JAX's keys of the leaves."""
 
     def summary(self) -> str:
         """A summary of the variables below, for printing."""
 
 
-def unsliced(words: Any) -> int:
+def unsliced(words: Words) -> int:
     """The number of stacks that are not sliced yet."""
     return int(jnp.ndim(words)) - 1
 
 
-def zero_words(words: Any, length: int) -> Array:
+def zero_words(words: Words | None, length: int) -> Array:
     """A placeholder name hash, never read, for a stack in a scope with this hash, or with None."""
     lead = () if words is None else tuple(words.shape[:-1])
     # JAX's, not NumPy's: users may index the leaves of a stack with traced integers.

@@ -21,12 +21,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import AbstractMesh, PartitionSpec
+from jax.typing import DTypeLike
 
 from .._errors import (
     ConstraintError,
@@ -36,12 +38,13 @@ from .._errors import (
     ScopeError,
     ShapeMismatchError,
 )
+from .._keys import Words
 from .._names.names import below, check_root, inside, join, outward
 from .._tree.vartree import VarTree
 from .._variables import initial as _initial
 from .._variables.closures import check_untraced
 from .._variables.collections import check_collections
-from .._variables.request import VariableRequest, check_found, normalize
+from .._variables.request import Shape, VariableRequest, check_found, normalize
 from .._variables.spec import Reuse, Stack, VariableSpec
 from ..initializers import InitializedValue
 from ..sharding import check_spec
@@ -50,6 +53,8 @@ from .context import Leaves, not_sliced, not_there, unsliced, zero_words
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, composed, path_for
 from .usage import RequestedRecords, Usage
+
+T = TypeVar("T")
 
 
 class RecordedSpecs(NamedTuple):
@@ -102,7 +107,7 @@ class Recorder:
             return jnp.zeros(seen.shape, seen.dtype)
         return lax.broadcast(np.zeros((), seen.dtype), seen.shape)
 
-    def accepted(self, name: str, initializer: object) -> Any:
+    def accepted(self, name: str, initializer: T) -> T:
         """The initializer of a new variable, if it can wait until the trace is over."""
         if callable(initializer):  # a traced initial value has its own error
             check_untraced(name, initializer)
@@ -198,7 +203,7 @@ def seen_in_shard(
 
 
 def shape_of_all_shards(
-    name: str, one: jax.ShapeDtypeStruct, sharding: Any, recorder: Recorder
+    name: str, one: jax.ShapeDtypeStruct, sharding: PartitionSpec | None, recorder: Recorder
 ) -> tuple[int, ...]:
     """The shape of a variable that is created inside `jax.shard_map`, from that of one shard.
 
@@ -220,7 +225,7 @@ def shape_of_all_shards(
 
 
 def _shards(
-    name: str, value: jax.ShapeDtypeStruct, recorder: Recorder, mesh: Any
+    name: str, value: jax.ShapeDtypeStruct, recorder: Recorder, mesh: AbstractMesh
 ) -> tuple[int, ...]:
     """Along each axis, the number of shards that `Scope.specs` recorded; 1 by default."""
     specs = recorder.specs_of(name)
@@ -241,7 +246,7 @@ def _shards(
     return tuple(shards)
 
 
-def _manual(part: object, mesh: Any) -> tuple[str, ...]:
+def _manual(part: object, mesh: AbstractMesh) -> tuple[str, ...]:
     """The axes of the mesh inside `jax.shard_map` that one part of a spec names."""
     axes = part if isinstance(part, tuple) else (part,)
     return tuple(axis for axis in axes if axis in mesh.manual_axes)
@@ -340,11 +345,11 @@ def _spec(whole: str, request: VariableRequest, stack: Stack, recorder: Recorder
 def _like_source(
     whole: str,
     initializer: InitializedValue,
-    shape: object,
-    dtype: object,
+    shape: Shape,
+    dtype: DTypeLike | None,
     stack: Stack,
     recorder: Recorder,
-) -> tuple[Any, Any]:
+) -> tuple[Shape, DTypeLike | None]:
     """The shape and dtype of a variable that starts as another one, where not given."""
     for name in outward(whole, initializer.name):
         source = recorder.created(name)
@@ -375,8 +380,9 @@ class Found(NamedTuple):
         return tuple(self.seen.shape)
 
     @property
-    def dtype(self) -> Any:
-        return self.seen.dtype
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.seen.dtype
+        return dtype
 
 
 _HASH_BITS = 12
@@ -444,8 +450,10 @@ class Declaring:
         scope = self.defaults.getters_from
         return self.path[len(scope) + 1 :] if scope else self.path
 
-    def _words(self, leaves: Leaves) -> Any:
-        return leaves[_HASH_BITS] if self.stack else None
+    def _words(self, leaves: Leaves) -> Words:
+        """The name hash, in a stack."""
+        words: Words = leaves[_HASH_BITS]
+        return words
 
     # Other contexts.
 
@@ -455,7 +463,8 @@ class Declaring:
 
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Declaring", Leaves]:
         context = self._below(name, (*self.stack, (below(self.path, name), length)))
-        return context, (*context.bits, zero_words(self._words(leaves), length))
+        words = self._words(leaves) if self.stack else None
+        return context, (*context.bits, zero_words(words, length))
 
     def _below(self, name: str, stack: Stack) -> "Declaring":
         records = None if self.records is None else self.records.child(name)
@@ -494,7 +503,7 @@ class Declaring:
 
     # Variables.
 
-    def fill(self, request: VariableRequest) -> tuple[VariableRequest, Any]:
+    def fill(self, request: VariableRequest) -> tuple[VariableRequest, np.dtype[Any] | None]:
         return self.defaults.fill(request), None
 
     def find(self, name: str, whole: str, leaves: Leaves) -> "Found | None":
@@ -585,12 +594,14 @@ class Declaring:
         """The names of the leaves that are variables."""
         return ()
 
-    def with_leaves(self, function: Any, rest: Any, leaves: Leaves) -> Leaves:
+    def with_leaves(
+        self, function: Callable[[str, Any], object], rest: object, leaves: Leaves
+    ) -> Leaves:
         lengths = tuple(self._words(leaves).shape[:-1]) if self.stack else ()
         self.run.recorder(self.path).record_specs(RecordedSpecs(self.path, lengths, function))
         return self.bits + (rest,) * (len(leaves) - _HASH_BITS)
 
-    def leaf_keys(self, leaves: Leaves) -> Iterable[Any]:
+    def leaf_keys(self, leaves: Leaves) -> Iterable[object]:
         return map(jax.tree_util.FlattenedIndexKey, range(len(leaves)))
 
     def summary(self) -> str:

@@ -12,8 +12,9 @@ bound scope keeps them as attributes, and loses them at a transform's boundary.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import numpy as np
 from jax.typing import ArrayLike
 
 from .._errors import ConstraintError
@@ -22,6 +23,8 @@ from .._variables.spec import AUTO_REUSE, Constraint, Partitioner, Reuse
 from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .getters import Creator, CustomGetter, all_in_one, by_value, check_getter, reads_names
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Defaults:
     initializer: Initializer | ArrayLike | None = None
     regularizer: Regularizer | None = None
     partitioner: Partitioner | None = None
-    dtype: Any = None
+    dtype: np.dtype[Any] | None = None
     getters: tuple[CustomGetter, ...] = ()  # outermost first
     getters_from: str | None = None  # declaring: the scope to which their names are relative
     creators: tuple[Creator, ...] = ()  # outermost first
@@ -62,7 +65,7 @@ class Defaults:
         if request.is_filled or self.are_none:
             return request
 
-        def given(value: object, default: object) -> Any:
+        def given(value: T, default: T) -> T:
             return default if value is None else value
 
         initializer = given(request.initializer, self.initializer)

@@ -28,7 +28,7 @@ CustomGetter: TypeAlias = Callable[..., Any]
 Creator: TypeAlias = Callable[..., Any]
 
 
-def check_getter(getter: Any) -> CustomGetter:
+def check_getter(getter: object) -> CustomGetter:
     """The getter, if it can be called.
 
     Raises:
@@ -39,7 +39,7 @@ def check_getter(getter: Any) -> CustomGetter:
             f"Passed a custom_getter which is not callable: {getter!r}. A custom getter is a "
             "function f(getter, name, **arguments) that returns a value."
         )
-    return getter  # type: ignore[no-any-return]
+    return getter
 
 
 class _ByValue:
@@ -50,7 +50,7 @@ class _ByValue:
     def __init__(self, getter: CustomGetter):
         self.getter = getter
 
-    def __call__(self, getter: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, getter: CustomGetter, *args: object, **kwargs: object) -> object:
         return self.getter(getter, *args, **kwargs)
 
     def __repr__(self) -> str:
@@ -122,7 +122,9 @@ def _identity(getter: object) -> Hashable:
     return id(getter)
 
 
-def composed(getters: Iterable[Callable[..., Any]], innermost: Callable[..., Any]) -> Any:
+def composed(
+    getters: Iterable[Callable[..., Any]], innermost: Callable[..., Any]
+) -> Callable[..., Any]:
     """All in one: each calls the one before it, the first calls ``innermost``."""
     function = innermost
     for getter in getters:
@@ -147,14 +149,14 @@ def composed_in(
     """
     if scope:
         getters = (_at(scope, getter) if reads_names(getter) else getter for getter in getters)
-    return composed(getters, innermost)  # type: ignore[no-any-return]
+    return composed(getters, innermost)
 
 
 def _at(scope: str, getter: CustomGetter) -> CustomGetter:
     """A getter that is called with names relative to a scope, and gets whole ones."""
 
-    def called(outer: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        def outer_by_whole_name(*args: Any, **kwargs: Any) -> Any:
+    def called(outer: CustomGetter, *args: Any, **kwargs: object) -> object:
+        def outer_by_whole_name(*args: Any, **kwargs: object) -> object:
             return _with_name(outer, functools.partial(relative, scope), args, kwargs)
 
         whole = functools.partial(join, scope)
@@ -168,7 +170,7 @@ def _with_name(
     change: Callable[[Any], str],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> Any:
+) -> object:
     """Call a function with another name, which may be passed by position or by keyword."""
     if args:
         return function(change(args[0]), *args[1:], **kwargs)
@@ -177,14 +179,14 @@ def _with_name(
     return function(**kwargs)
 
 
-def relative(scope: str, name: Any) -> str:
+def relative(scope: str, name: str) -> str:
     """A name that a getter requests, relative to the scope where it was called.
 
     Raises:
         ScopeError: If it isn't below the scope, which has no values from outside.
     """
     if not scope:
-        return name  # type: ignore[no-any-return]  # which get_variable checks
+        return name  # which get_variable checks
     if not (isinstance(name, str) and name.startswith(scope + "/")):
         raise ScopeError(
             f"A custom getter that was called in the scope {scope!r} requested {name!r}, which is "

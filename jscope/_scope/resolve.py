@@ -9,7 +9,7 @@
 Declaring and applying take the same steps in the same order; the context has what differs.
 """
 
-from typing import Any
+from jax import Array
 
 from .._errors import VariableExistsError
 from .._variables.request import VariableRequest, check_found
@@ -18,7 +18,7 @@ from .context import Leaves, ScopeContext
 from .usage import Usage
 
 
-def resolve(context: ScopeContext, leaves: Leaves, request: VariableRequest, usage: Usage) -> Any:
+def resolve(context: ScopeContext, leaves: Leaves, request: VariableRequest, usage: Usage) -> Array:
     """The value of the variable that is requested; while declaring, it is created.
 
     A request that fails is removed from the usage tracker, so that a corrected one isn't a second

@@ -163,7 +163,7 @@ class Scope:
         return self._context.reuse
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[Any]:
         """The dtype of variables that name none."""
         named = self._context.defaults.dtype
         return np.dtype(np.float32) if named is None else named
@@ -563,19 +563,16 @@ class Scope:
             sharding,
         )
         if custom_getter is not None:
-            got = self._through((check_getter(custom_getter),), self.name, request)
-        elif self._context.getters:
-            got = self._through(self._context.getters, self._context.getter_path, request)
-        else:
-            got = self._found(request)
-        value: Array = got
-        return value
+            return self._through((check_getter(custom_getter),), self.name, request)
+        if self._context.getters:
+            return self._through(self._context.getters, self._context.getter_path, request)
+        return self._found(request)
 
     get_local_variable = _of_local_variables(get_variable)
 
     def _found(self, request: VariableRequest) -> Array:
         usage = self._usage or self._begun()
-        value: Array = resolve(self._context, self._leaves, request, usage)
+        value = resolve(self._context, self._leaves, request, usage)
         if usage.updates is not None:
             value = self._written(request.name, value)
         # Inlined, since every look-up passes here: a call would cost more than the check.
@@ -583,11 +580,12 @@ class Scope:
 
     def _through(
         self, getters: tuple[CustomGetter, ...], path: str, request: VariableRequest
-    ) -> Any:
+    ) -> Array:
         """What custom getters make of a request; they know this scope by ``path``."""
         filled = self._context.defaults.fill(request)
         getter = composed_in(path, getters, self._true_getter)
-        return getter(name=request.name, **filled.for_getters(self._context.reuse))
+        got: Array = getter(name=request.name, **filled.for_getters(self._context.reuse))
+        return got
 
     def _true_getter(
         self,
@@ -697,7 +695,7 @@ class Scope:
             check(name)
         what = f"A key of the stream {stream!r}"
         self._context.check_sliced(self._leaves, what)
-        key: Array = self._context.draw(stream, name, self._leaves)
+        key = self._context.draw(stream, name, self._leaves)
         site = call_site()
         earlier = self._begun().draw((self._path, stream, name), site)
         if earlier is not None:
@@ -741,7 +739,7 @@ class Scope:
     # computes like the function of the same name in `_ops`, on one variable, returns the new value,
     # and enters it in the ledger of `js.with_updates`.
 
-    def _change(self, name: str, operation: Callable[..., VarTree], *arguments: Any) -> Array:
+    def _change(self, name: str, operation: Callable[..., VarTree], *arguments: object) -> Array:
         whole = join(self._path, check(name))
         ledger = self._begun().updates
         if ledger is None or not ledger.takes():

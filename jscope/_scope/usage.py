@@ -23,7 +23,7 @@ Trace states are opaque, are compared with ``==`` and hold weak references only.
 import copy
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from jax.extend.core import get_opaque_trace_state
 
@@ -31,8 +31,10 @@ from .._names.names import below
 from .._names.selectors import Selector, matching
 from .call_sites import Site
 
+K = TypeVar("K", bound=Hashable)
 
-def trace_state() -> Any:
+
+def trace_state() -> object:
     """The present trace, to be compared with ``==``."""
     return get_opaque_trace_state(convention="jscope")
 
@@ -138,9 +140,9 @@ class Usage:
 
     def __init__(self, boundary: str = "", *, at_boundary: bool = False) -> None:
         self.boundary = boundary
-        self._uses: _Uses = {}
+        self._uses: _Uses[str] = {}
         self._untrained: dict[str, bool] = {}
-        self._drawn: _Uses = {}
+        self._drawn: _Uses[Hashable] = {}
         self._folds: dict[Hashable, Usage] = {}
         self.templates: dict[Any, Any] = {}
         self.updates: Ledger | None = None
@@ -222,13 +224,13 @@ class Usage:
         return other
 
 
-_Uses = dict[Any, list[tuple[Any, Site]]]
+_Uses = dict[K, list[tuple[object, Site]]]
 
 # A scope kept by a long-running program is used in trace after trace; older ones are dropped.
 _MOST_TRACES = 8
 
 
-def _again(uses: _Uses, what: Hashable, site: Site) -> Site | None:
+def _again(uses: _Uses[K], what: K, site: Site) -> Site | None:
     trace = trace_state()
     those = uses.setdefault(what, [])
     for state, first in those:

@@ -24,16 +24,19 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from .._errors import MissingVariableError, NameCollisionError, NestingError, listed, near
 from .._names.names import check, join
 from .text import bytes_text, table
+
+T = TypeVar("T")
 
 
 class Structure:
@@ -372,7 +375,7 @@ def missing_variable(name: object, known: Collection[str], scope: str = "") -> M
 NUMPY_TYPES = (np.ndarray, np.generic)
 
 
-def jax_value(value: object) -> Any:
+def jax_value(value: T) -> T | Array:
     """A value as models get it: JAX's array of a NumPy value; any other value as it is."""
     if not isinstance(value, NUMPY_TYPES):
         return value
@@ -464,7 +467,7 @@ def _same_bits(a: Any, b: Any) -> bool:
     return bool(_bits(a) == _bits(b))
 
 
-def _bits(array: Any) -> Any:
+def _bits(array: Array | np.ndarray[Any, Any]) -> object:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     array = np.asarray(array)

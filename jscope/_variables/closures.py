@@ -7,15 +7,14 @@ whether two callables compute the same, so that one compiled program serves both
 
 import functools
 import types
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping
 
 import jax
 
 from .._errors import InitializerError
 
 
-def parts(value: object) -> Iterator[tuple[str, Any]]:
+def parts(value: object) -> Iterator[tuple[str, object]]:
     """What a callable may use, each with where it is, in words. Other objects have no parts."""
     if isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
@@ -63,7 +62,7 @@ def _traced_in(value: object, what: str, seen: set[int]) -> str | None:
     return next((where for where in found if where is not None), None)
 
 
-def signature(value: object, inside: tuple[int, ...] = ()) -> Any:
+def signature(value: object, inside: tuple[int, ...] = ()) -> Hashable:
     """A hashable that is equal for callables that compute the same.
 
     jscope's initializers compare by their parameters. The functions that factories such as
@@ -75,7 +74,7 @@ def signature(value: object, inside: tuple[int, ...] = ()) -> Any:
         return id(value)
     if isinstance(value, types.FunctionType):
         keywords = tuple(sorted(value.__kwdefaults__ or ()))
-        head: tuple[Any, ...] = (value.__code__, id(value.__globals__), keywords)
+        head: tuple[object, ...] = (value.__code__, id(value.__globals__), keywords)
     elif isinstance(value, functools.partial):
         head = (type(value), tuple(sorted(value.keywords)))
     elif isinstance(value, tuple):
@@ -88,7 +87,7 @@ def signature(value: object, inside: tuple[int, ...] = ()) -> Any:
     return (*head, *((where, signature(part, inside)) for where, part in parts(value)))
 
 
-def _by_name(values: dict[str, Any] | None) -> Iterator[Any]:
+def _by_name(values: Mapping[str, object] | None) -> Iterator[object]:
     return (value for _, value in sorted((values or {}).items(), key=lambda item: item[0]))
 
 
@@ -100,7 +99,7 @@ def _is_hashable(value: object) -> bool:
     return True
 
 
-def _contents(cell: types.CellType) -> Any:
+def _contents(cell: types.CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # a variable that has no value yet

@@ -17,19 +17,18 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.typing import ArrayLike
 
 from .._errors import InitializerError
 from .._keys import Words, fold_words
-from ..initializers import InitializedValue, KnownShape
-
-Initializer: TypeAlias = Callable[[Array, tuple[int, ...], Any], Array]
+from ..initializers import InitializedValue, Initializer, KnownShape
 
 
 class _Wanted(Protocol):  # a VariableSpec
@@ -77,8 +76,7 @@ def run(
             whole = jnp.broadcast_to(value, (*words.shape[:-1], *shape))
             return put(jnp.copy(whole), sharding)
         compiled = _compiled(sharding)
-        result: Array = compiled(_hashable(initializer), root, words, shape, dtype)
-        return result
+        return compiled(_hashable(initializer), root, words, shape, dtype)
 
 
 def checked(
@@ -93,7 +91,9 @@ def checked(
         return _checked(initializer, key, shape, dtype)
 
 
-def like_source(initializer: InitializedValue, source: Any) -> jax.ShapeDtypeStruct:
+def like_source(
+    initializer: InitializedValue, source: Array | jax.ShapeDtypeStruct
+) -> jax.ShapeDtypeStruct:
     """The shape and dtype that `initializers.initialized_value` has by itself."""
     value = jax.ShapeDtypeStruct(source.shape, source.dtype)
     like: jax.ShapeDtypeStruct = jax.eval_shape(initializer.function or jnp.asarray, value)
@@ -134,14 +134,14 @@ def derive(
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(sharding: NamedSharding | None) -> Any:
+def _compiled(sharding: NamedSharding | None) -> Callable[..., Array]:
     """The functions that compute initial values, compiled, with results of this sharding."""
     compute = functools.partial(_values, sharding=sharding)
     return jax.jit(compute, static_argnums=(0, 3, 4), out_shardings=sharding)
 
 
 def _values(
-    initializer: object,
+    initializer: Initializer,
     root: Array,
     words: Words,
     shape: tuple[int, ...],
@@ -168,7 +168,9 @@ def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...])
     return _behind_barrier(values).reshape((*words.shape[:-1], *shape))
 
 
-def placed(compute: Callable[..., Array], sharding: NamedSharding | None, *arrays: Any) -> Array:
+def placed(
+    compute: Callable[..., Array], sharding: NamedSharding | None, *arrays: ArrayLike
+) -> Array:
     """``compute(*arrays)``, inside a trace, such that each device computes its own shard."""
     if sharding is None:
         return compute(*arrays)
@@ -230,7 +232,7 @@ class _ById:
         return repr(self.initializer)
 
 
-def _hashable(initializer: Initializer) -> Any:
+def _hashable(initializer: Initializer) -> Initializer:
     try:
         hash(initializer)
     except TypeError:
@@ -238,7 +240,9 @@ def _hashable(initializer: Initializer) -> Any:
     return initializer
 
 
-def _checked(initializer: Any, key: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _checked(
+    initializer: Initializer, key: Array, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Array:
     return _fitting(initializer, initializer(key, shape, dtype), shape, dtype)
 
 

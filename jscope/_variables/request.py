@@ -87,7 +87,9 @@ class VariableRequest:
             raise shape_of_constant(name, self.shape)
         return self.shape
 
-    def requested_dtype(self, name: str, scope_default: object) -> Any:
+    def requested_dtype(
+        self, name: str, scope_default: np.dtype[Any] | None
+    ) -> np.dtype[Any] | None:
         """The dtype that the call or the scope gives, if any; a value's own beats the scope's."""
         if self.dtype is not None:
             return normalize_dtype(name, self.dtype)
@@ -112,7 +114,7 @@ _FOR_GETTERS = tuple(
 class NoArguments:
     """A function of no arguments, as an initializer; and its value's shape and dtype."""
 
-    function: Callable[[], Any]
+    function: Callable[[], ArrayLike]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -142,7 +144,7 @@ def takes_none(initializer: object) -> bool:
     return all(p.default is not p.empty or p.kind in several for p in parameters)
 
 
-def takes_any(initializer: Callable[..., Any]) -> bool:
+def takes_any(initializer: Callable[..., object]) -> bool:
     """Whether a callable of no arguments also takes key, shape and dtype."""
     try:
         inspect.signature(initializer).bind(None, None, None)
@@ -151,7 +153,9 @@ def takes_any(initializer: Callable[..., Any]) -> bool:
     return True
 
 
-def no_arguments(name: str, function: Callable[[], Any], requested: Any = None) -> NoArguments:
+def no_arguments(
+    name: str, function: Callable[[], ArrayLike], requested: np.dtype[Any] | None
+) -> NoArguments:
     """The function as an initializer; runs it once, abstractly.
 
     If it gives Python's numbers, they get the requested dtype, if it is one of theirs.
@@ -174,8 +178,9 @@ def no_arguments(name: str, function: Callable[[], Any], requested: Any = None) 
             f"Variable {name!r}: The initializer passed is not valid. It should be a callable with "
             f"no arguments that gives an array, but {function!r} raised {error}"
         ) from error
-    takes = requested is not None and not has_dtype and requested in widths(like.dtype)
-    return NoArguments(function, like.shape, requested if takes else like.dtype)
+    if requested is not None and not has_dtype and requested in widths(like.dtype):
+        return NoArguments(function, like.shape, requested)
+    return NoArguments(function, like.shape, like.dtype)
 
 
 class Wanted(NamedTuple):
@@ -191,7 +196,7 @@ class Wanted(NamedTuple):
         return self.shape
 
 
-def normalize(name: str, shape: Any, dtype: Any, initializer: Any) -> Wanted:
+def normalize(name: str, shape: Shape, dtype: DTypeLike | None, initializer: Any) -> Wanted:
     """Read the arguments of a `get_variable` that creates.
 
     Args:
@@ -262,7 +267,7 @@ def _is_full(shape: object) -> bool:
     return shape is not None
 
 
-def _completed(name: str, shape: object, own: tuple[int, ...]) -> tuple[int, ...]:
+def _completed(name: str, shape: Shape, own: tuple[int, ...]) -> tuple[int, ...]:
     """The initial value's own shape, if it is one that was requested."""
     if shape is not None and not _fits(_dimensions(name, shape), own):
         raise ShapeMismatchError(
@@ -273,7 +278,7 @@ def _completed(name: str, shape: object, own: tuple[int, ...]) -> tuple[int, ...
 
 
 def _check_dtype_of_value(
-    name: str, requested: Any, value: Any, found: initializers.constant
+    name: str, requested: np.dtype[Any] | None, value: object, found: initializers.constant
 ) -> None:
     """Raise if a literal value has another dtype than requested.
 
@@ -294,7 +299,7 @@ def _check_dtype_of_value(
         )
 
 
-def _other_dtype(name: str, found: object, requested: Any) -> DtypeMismatchError:
+def _other_dtype(name: str, found: object, requested: np.dtype[Any]) -> DtypeMismatchError:
     return DtypeMismatchError(
         f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{requested}' don't "
         "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
@@ -302,7 +307,9 @@ def _other_dtype(name: str, found: object, requested: Any) -> DtypeMismatchError
     )
 
 
-def _of_no_arguments(name: str, shape: object, requested: Any, function: Any) -> NoArguments:
+def _of_no_arguments(
+    name: str, shape: object, requested: np.dtype[Any] | None, function: Callable[[], ArrayLike]
+) -> NoArguments:
     if _is_full(shape):
         raise InitializerError(
             f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
@@ -314,7 +321,7 @@ def _of_no_arguments(name: str, shape: object, requested: Any, function: Any) ->
     return initializer
 
 
-def known_shape(initializer: Any) -> tuple[int, ...] | None:
+def known_shape(initializer: Initializer | ArrayLike | None) -> tuple[int, ...] | None:
     """The shape of a literal initial value; None for all other initializers."""
     if isinstance(initializer, KnownShape):
         return initializer.shape
@@ -323,7 +330,7 @@ def known_shape(initializer: Any) -> tuple[int, ...] | None:
     return tuple(np.shape(initializer))
 
 
-def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
+def normalize_shape(name: str, shape: Shape) -> tuple[int, ...]:
     """A shape as a tuple of ints; 5 is ``(5,)``.
 
     Raises:
@@ -335,7 +342,7 @@ def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
                 break
         else:
             return shape
-    dimensions = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+    dimensions = _as_tuple(shape)
     if any(isinstance(d, jax.core.Tracer) for d in dimensions):
         raise ShapeMismatchError(
             f"The shape of variable {name!r} must be known when the model is traced, got the "
@@ -359,21 +366,22 @@ def normalize_shape(name: str, shape: int | Iterable[Any]) -> tuple[int, ...]:
     return whole
 
 
-def normalize_dtype(name: str, dtype: Any) -> Any:
+def normalize_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     """A dtype as NumPy's, if JAX has it under its present settings.
 
     Raises:
         DtypeMismatchError: If it is not a dtype, or a 64-bit one while x64 is not enabled.
     """
     try:
-        if jnp.issubdtype(dtype, jax.dtypes.extended):
-            return dtype  # of typed PRNG keys
-        wanted = np.dtype(dtype)
+        is_extended = jnp.issubdtype(dtype, jax.dtypes.extended)  # of typed PRNG keys
+        wanted: np.dtype[Any] = dtype if is_extended else np.dtype(dtype)
     except TypeError:
         raise DtypeMismatchError(
             f"The dtype of variable {name!r} must be one of JAX's, such as jnp.float32, got "
             f"{dtype!r}."
         ) from None
+    if is_extended:
+        return wanted
     has: np.dtype[Any] = jax.dtypes.canonicalize_dtype(wanted)
     if isinstance(dtype, type) and dtype in (float, int, complex):
         return has  # Python's types are JAX's defaults: jnp.zeros(3, float) is float32.
@@ -385,7 +393,7 @@ def normalize_dtype(name: str, dtype: Any) -> Any:
     return wanted
 
 
-def shape_and_dtype(name: str, value: object) -> tuple[tuple[int, ...], Any]:
+def shape_and_dtype(name: str, value: object) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """The shape and dtype of a variable's value, or of its spec.
 
     Raises:
@@ -439,13 +447,17 @@ _INT = frozenset({int})
 
 def _dimensions(name: str, shape: object) -> tuple[Any, ...]:
     """A shape in which dimensions may be None; the others are checked."""
-    requested = tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
+    requested = _as_tuple(shape)
     normalize_shape(name, tuple(d for d in requested if d is not None))
     return requested
 
 
 def _fits(requested: tuple[Any, ...], found: tuple[int, ...]) -> bool:
     return len(requested) == len(found) and all(a in (None, f) for a, f in zip(requested, found))
+
+
+def _as_tuple(shape: object) -> tuple[Any, ...]:
+    return tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
 
 
 def _rank(shape: object) -> int:
@@ -469,11 +481,12 @@ def _constant(name: str, value: object) -> initializers.constant:
         ) from None
 
 
-def _check_called(name: str, initializer: Any) -> None:
+def _check_called(name: str, initializer: object) -> None:
     """Raise if an initializer's class, or the function that makes one, was passed itself."""
     ours = getattr(initializer, "__module__", None) == initializers.__name__
-    maker = inspect.isfunction(initializer) and "<locals>" not in initializer.__qualname__
-    if inspect.isclass(initializer) or (ours and maker):
+    if inspect.isclass(initializer) or (
+        ours and inspect.isfunction(initializer) and "<locals>" not in initializer.__qualname__
+    ):
         called = f"{'init.' if ours else ''}{initializer.__name__}()"
         raise InitializerError(
             f"Variable {name!r}: {initializer.__name__} is not an initializer, but makes one from "
@@ -504,7 +517,7 @@ _INSTEAD = {
 }
 
 
-def refused(where: str, **arguments: Any) -> ScopeError:
+def refused(where: str, **arguments: object) -> ScopeError:
     """Compose the error for TF1's arguments, of which at least one is not None."""
     name, value = next(item for item in arguments.items() if item[1] is not None)
     return ScopeError(
