@@ -1,22 +1,29 @@
-"""The target of a restore, and which of its variables each rule fills."""
+"""The target of a restore, and which of its variables each rule fills.
 
+A stack of layers is one variable of the target, and one for each slice in a checkpoint:
+``layers/w`` has the slices ``layers/0/w``, ``layers/1/w``, ...
+"""
+
+import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from .._errors import CheckpointValueError, listed
+from .._model.declaration import Declaration
 from .._names.selectors import Selector, matching
 from .._tree.vartree import as_tree
 from ..saver._target import asked_for, check_shardings
+from ..sharding import AnyMesh, Rules
 from ._assignment import AssignmentMap, Rule, Through, read_rules
-from ._checkpoint_names import Named
-from ._slices import slice_names, stacks_around
+from ._named import Named
 
-Place = tuple[int, ...]  # of a slice in its stack; () is the whole
+Place: TypeAlias = tuple[int, ...]  # of a slice in its stack; () is the whole
+Leaf: TypeAlias = jax.Array | np.ndarray[Any, Any] | np.generic | jax.ShapeDtypeStruct
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,10 @@ class Target:
         declared: The declaration, if it is one.
     """
 
-    leaves: Mapping[str, Any]
+    leaves: Mapping[str, Leaf]
     places: Mapping[str, tuple[str, Place]]
     slices: Mapping[str, Mapping[Place, str]]
-    declared: Any = None
+    declared: Declaration | None
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,24 @@ class Assignment:
         return next((source for source in sources if source is not None), name)
 
 
-def take_apart(target: Any, stacks: Collection[str], mesh: Any, rules: Any) -> Target:
+def take_apart(
+    target: Mapping[str, Any], stacks: Iterable[str], mesh: AnyMesh | None = None, rules: Rules = ()
+) -> Target:
     """The variables of a target, and the names of their slices.
 
     Raises:
         CheckpointValueError: If a value is not an array, or ``stacks`` or a sharding is invalid.
     """
+    if isinstance(stacks, str):  # a string is iterable, by letters
+        raise CheckpointValueError(f"`stacks` are several names: write stacks=[{stacks!r}].")
+    stacks = tuple(stacks)
     wrong = [scope for scope in stacks if not isinstance(scope, str)]
     if wrong:
         raise CheckpointValueError(
             f"`stacks` are names of scopes, got {listed(map(repr, wrong))}. Write "
             "stacks=['encoder/layers']."
         )
-    declared = target if hasattr(target, "abstract") else None
+    declared = target if isinstance(target, Declaration) else None
     tree = as_tree(target) if declared is None else declared.abstract(mesh, rules=rules)
     strange = [n for n, v in tree.items() if not (hasattr(v, "shape") and hasattr(v, "dtype"))]
     if strange:
@@ -92,7 +104,7 @@ def take_apart(target: Any, stacks: Collection[str], mesh: Any, rules: Any) -> T
     slices: dict[str, dict[Place, str]] = {}
     for name, leaf in tree.items():
         if declared is None:
-            around = stacks_around(name, stacks)
+            around = sorted((scope for scope in stacks if name.startswith(scope + "/")), key=len)
         else:
             around = [scope for scope, _ in declared[name].stack]
         if len(around) > len(leaf.shape):
@@ -161,3 +173,28 @@ def has_value(leaf: object) -> bool:
     if isinstance(leaf, jax.Array):
         return not leaf.is_deleted()
     return isinstance(leaf, np.ndarray | np.generic)
+
+
+# Slices of stacks.
+
+
+def slice_names(
+    name: str, stacks: Sequence[str], lengths: Sequence[int]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The names of a stacked variable's slices, as `jscope.unstack` gives them, and their places.
+
+    >>> list(slice_names("layers/w", ["layers"], [2]))
+    [('layers/0/w', (0,)), ('layers/1/w', (1,))]
+
+    Args:
+        name: The variable's name.
+        stacks: The scopes of the stacks that it is in, the outermost first; each begins with
+            the one before.
+        lengths: Their lengths, which are the variable's first axes.
+    """
+    for place in itertools.product(*map(range, lengths)):
+        whole = name
+        # From the inside, so that the outer scopes are still where they were.
+        for scope, index in zip(reversed(stacks), reversed(place), strict=True):
+            whole = f"{scope}/{index}{whole[len(scope) :]}"
+        yield whole, place

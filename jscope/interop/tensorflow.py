@@ -4,32 +4,38 @@
 names, and `export` writes a tree as a checkpoint that TensorFlow restores.
 """
 
+import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 from .. import tf_checkpoint
-from .._errors import CheckpointValueError, VariableNameError
+from .._errors import CheckpointValueError, VariableNameError, listed
 from .._keys import check_key
+from .._model.declaration import Declaration
 from .._names.names import check
 from .._names.selectors import Selector
+from .._tree.differences import signature
 from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat
-from ..sharding import mesh_for_init
-from . import _exporting
-from ._account import Policy
-from ._assignment import AssignmentMap, check_map
+from ..sharding import AnyMesh, Rules, mesh_for_init
+from ..tf_checkpoint._dtypes import NUMBERS
+from ._assignment import AssignmentMap, Function, Rule, check_map, read_rules
 from ._assignment import Through as Through
-from ._checkpoint_names import SLOTS as SLOTS
-from ._checkpoint_names import open_named
-from ._report import Report as Report
-from ._restoring import restore as _restore
-from ._target import assign, take_apart
+from ._named import SLOTS as SLOTS
+from ._named import open_named
+from ._restore import Array, Policy, restored
+from ._restore import Report as Report
+from ._target import Leaf, Place, Target, assign, has_value, take_apart
 
 _ALL: AssignmentMap = MappingProxyType({"/": "/"})
+
+# A value that is written: its variable, where in it, and the function that it goes through.
+_Written: TypeAlias = tuple[str, Place, Function | None]
 
 
 def load(
@@ -98,7 +104,7 @@ def _what_is_wrong(name: str) -> str:
 
 
 def restore(
-    target: Any,
+    target: Mapping[str, Any],
     path: str | os.PathLike[str],
     assignment_map: AssignmentMap = _ALL,
     *,
@@ -109,9 +115,9 @@ def restore(
     missing: str = "error",
     unexpected: str = "error",
     convert: bool = False,
-    key: Any = None,
-    mesh: Any = None,
-    rules: Any = (),
+    key: jax.Array | None = None,
+    mesh: AnyMesh | None = None,
+    rules: Rules = (),
     verify: bool = True,
 ) -> tuple[VarTree, Report]:
     r"""Read a checkpoint into the variables of a model.
@@ -190,32 +196,15 @@ def restore(
     """
     _check(target, missing, unexpected, key)
     check_map(assignment_map)
-    is_declared = hasattr(target, "abstract")
-    if is_declared:
+    init = None
+    if isinstance(target, Declaration):
         mesh = mesh_for_init(mesh)
-    apart = take_apart(target, _scopes(stacks), mesh, rules)
+        if key is not None:
+            init = functools.partial(target.init, key, donate_given=True, mesh=mesh, rules=rules)
+    apart = take_apart(target, stacks, mesh, rules)
     named = open_named(path, drop, averages, verify)
     assignment = assign(apart, named, assignment_map, select)
-
-    def init(names: tuple[str, ...], values: Mapping[str, Any]) -> VarTree:
-        tree: VarTree = target.init(
-            key,
-            given=values,
-            only=dict.fromkeys(names),
-            donate_given=True,
-            mesh=mesh,
-            rules=rules,
-        )
-        return tree
-
-    policy = Policy(missing, unexpected, convert)
-    return _restore(apart, named, assignment, policy, init if key is not None else None)
-
-
-def _scopes(stacks: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(stacks, str):  # a string is iterable, by letters
-        raise CheckpointValueError(f"`stacks` are several names: write stacks=[{stacks!r}].")
-    return tuple(stacks)
+    return restored(apart, named, assignment, Policy(missing, unexpected, convert), init)
 
 
 def _check(target: object, missing: str, unexpected: str, key: object) -> None:
@@ -227,7 +216,7 @@ def _check(target: object, missing: str, unexpected: str, key: object) -> None:
             raise CheckpointValueError(
                 f"`{argument}` is one of {', '.join(map(repr, known))}, got {value!r}."
             )
-    if not hasattr(target, "abstract") and (missing == "init" or key is not None):
+    if not isinstance(target, Declaration) and (missing == "init" or key is not None):
         raise CheckpointValueError(
             "Only a declaration has initial values. Restore into one, as "
             "tensorflow.restore(declared, path, missing='init', key=key), or into a tree of "
@@ -278,6 +267,71 @@ def export(
         CheckpointError: If the files can't be written.
     """
     check_map(assignment_map)
-    apart = take_apart(tree, _scopes(stacks), None, ())
-    named = _exporting.names_for(apart, assignment_map)
-    return tf_checkpoint.write(path, _exporting.values(apart, named), write_state=write_state)
+    apart = take_apart(tree, stacks)
+    written = _to_write(apart, assignment_map)
+    return tf_checkpoint.write(path, _values(apart, written), write_state=write_state)
+
+
+def _to_write(target: Target, assignment_map: AssignmentMap) -> dict[str, _Written]:
+    """What is written under which name, in the order of names, as ``tf.train.Saver`` has it.
+
+    Raises:
+        CheckpointValueError: If something can't be written, or has no name, or two have one;
+            all such are listed.
+    """
+    rules = read_rules(assignment_map, (), target.places)
+    problems = []
+    result: dict[str, _Written] = {}
+    for variable, leaf in target.leaves.items():
+        if not has_value(leaf):
+            problems.append(f"{variable!r} has no value")
+        elif _is_strange(leaf):
+            problems.append(f"{variable!r} is {signature(leaf)}, a dtype that TensorFlow lacks")
+        else:
+            parts = target.slices.get(variable, {(): variable})
+            for place, name in parts.items():
+                rule = next((rule for rule in rules if rule.source_of(name) is not None), None)
+                source = None if rule is None else rule.source_of(name)
+                if rule is None or source is None:
+                    problems.append(_nameless(name, rules))
+                elif source in result:
+                    other = result[source][0]
+                    problems.append(f"{name!r} and {other!r} would both be {source!r}")
+                elif rule.through is not None and rule.through.inverse is None:
+                    problems.append(
+                        f"{name!r} goes through a function whose inverse isn't given: "
+                        "tensorflow.Through(name, function, inverse)"
+                    )
+                else:
+                    function = None if rule.through is None else rule.through.inverse
+                    result[source] = (variable, place, function)
+    if problems:
+        raise CheckpointValueError(
+            f"The tree can't be exported; nothing was written. {len(problems)} "
+            f"problem{'s' * (len(problems) > 1)}:\n  "
+            + "\n  ".join(problems[:50])
+            + "\nThe map is restore's, from the checkpoint's names to the tree's; export a part by "
+            "js.select(tree, ...)."
+        )
+    return dict(sorted(result.items()))
+
+
+def _values(target: Target, written: Mapping[str, _Written]) -> Iterator[tuple[str, Array]]:
+    """Names and values, one in memory at a time."""
+    for name, (variable, place, function) in written.items():
+        array = np.asarray(target.leaves[variable])[place]
+        yield name, np.asarray(array if function is None else function(array))
+
+
+def _is_strange(leaf: Leaf) -> bool:
+    try:
+        return np.dtype(leaf.dtype) not in NUMBERS
+    except TypeError:  # the dtype of PRNG keys
+        return True
+
+
+def _nameless(name: str, rules: Sequence[Rule]) -> str:
+    if any(rule.covers.fullmatch(name) for rule in rules):
+        return f"{name!r} is matched by a regular expression only, which can't be inverted"
+    rights = listed([rule.right for rule in rules], most=5)
+    return f"{name!r} is not matched by the map, whose right sides are {rights}"

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .._errors import CheckpointError, CheckpointValueError, JscopeError, TreeMismatchError, listed
 from .._keys import check_key
+from .._model.declaration import Declaration
 from .._names.selectors import Selector
-from .._tree.vartree import VarTree
-from ..sharding import mesh_for_init
+from ..sharding import AnyMesh, mesh_for_init
 from ._account import Policy, account, signature, signature_text, stands_for_python
 from ._finding import cannot_be_read, has_changed, open_checkpoint
 from ._placing import NotPlacedError
@@ -64,7 +64,7 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
     """
     _check_request(request)
     mesh = request.mesh
-    if hasattr(request.target, "abstract"):
+    if isinstance(request.target, Declaration):
         mesh = mesh_for_init(mesh)
     wanted = None if request.target is None else _wanted(request, mesh)
     begin = time.monotonic()
@@ -268,7 +268,7 @@ def _check_request(request: Request) -> None:
     if request.target is None:
         _check_without_target(request)
         return
-    if hasattr(request.target, "abstract"):
+    if isinstance(request.target, Declaration):
         if request.key is not None:
             check_key(request.key)
         if policy.missing == "init" and request.key is None:
@@ -325,19 +325,18 @@ def _check_kept(absent: Collection[str], target: Target) -> None:
 
 
 def _initial_values(
-    target: Target, found: _Read, mesh: object, request: Request
+    target: Target, found: _Read, mesh: AnyMesh | None, request: Request
 ) -> Mapping[str, Any]:
+    assert target.declared is not None  # only a declaration has initial values
     only = dict.fromkeys(found.plan.initialised)
     given = {name: value for name, value in found.values.items() if name not in only}
-    return VarTree(
-        target.declared.init(
-            request.key,
-            given=given,
-            only=only,
-            donate_given=True,
-            mesh=mesh,
-            rules=request.rules,
-        )
+    return target.declared.init(
+        request.key,
+        given=given,
+        only=only,
+        donate_given=True,
+        mesh=mesh,
+        rules=request.rules,
     )
 
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointValueError, listed
+from .._model.declaration import Declaration
 from .._names.selectors import Selector, matching
 from .._tree.vartree import VarTree
 from ._naming import flatten
@@ -39,7 +40,7 @@ class Target:
     rebuild: Callable[[Sequence[Any]], Any]
     selectable: Mapping[str, Any]
     owner: Mapping[str, str]
-    declared: Any = None
+    declared: Declaration | None = None
 
 
 def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
@@ -54,7 +55,7 @@ def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
         CheckpointValueError: If leaves have the same name, or can't be restored; all are listed.
         ShardingError: If ``rules`` don't fit.
     """
-    is_declared = hasattr(target, "abstract")
+    is_declared = isinstance(target, Declaration)
     if not is_declared and (mesh is not None or rules):
         raise CheckpointValueError(
             "`mesh` and `rules` lay a declaration's variables out, and the target is not a "

@@ -62,18 +62,16 @@ ENTRY_POINTS = {
     "_tree/stacking.py": {"length": (js.unstack,)},
     "_model/template.py": {"create_scope_now_": (js.make_template,)},
     "initializers.py": dict.fromkeys(("initializer", "dtype"), _get),
-    "interop/_account.py": dict.fromkeys(
+    "interop/_restore.py": dict.fromkeys(
         ("convert", "missing", "key", "drop", "averages", "unexpected"), _tensorflow
     ),
-    "interop/_checkpoint_names.py": {"averages": (tensorflow.load, *_tensorflow)},
-    "interop/_restoring.py": {"key": _tensorflow},
+    "interop/_named.py": {"averages": (tensorflow.load, *_tensorflow)},
     "interop/_target.py": {
         "stacks": (tensorflow.restore, tensorflow.export),
         "select": _tensorflow,
     },
     "interop/tensorflow.py": {
         "rename": (tensorflow.load,),
-        "stacks": (tensorflow.restore, tensorflow.export),
         "drop": (tensorflow.load,),
         "missing": _tensorflow,
         "key": _tensorflow,

@@ -13,7 +13,7 @@ import jscope as js
 from jscope import tf_checkpoint
 from jscope.interop import tensorflow
 from jscope.interop._assignment import read_rules
-from jscope.interop._slices import slice_names
+from jscope.interop._target import slice_names
 
 
 def arrays(*names, shape=(2, 3)):
