@@ -12,12 +12,11 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
 from .._errors import CheckpointWarning, JscopeError
-from ._error import CommandError
+from ._command import CommandError
 
 _COMMANDS = ("ls", "show", "diff", "convert", "verify", "plan")
 
@@ -89,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
         )
 
 
-def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+def _warn(message: Warning | str, *where: object, **more: object) -> None:
     click.secho("jscope: warning: ", fg="yellow", bold=True, nl=False, err=True)
     click.echo(str(message), err=True)
 

@@ -1,4 +1,4 @@
-"""Tables and text for a terminal, or plain for a file or another program.
+"""Tables, text and progress for a terminal, or plain for a file or another program.
 
 On a terminal, names are folded at ``/`` to fit its width, and Rich sets the colors. Elsewhere, and
 if it is very long, a table is plain text, one line a row. Without a terminal Rich isn't loaded.
@@ -10,7 +10,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._tree.text import table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+_WORTH_A_BAR = 64 << 20  # bytes; less is done before a bar is drawn
 _NARROWEST = 20  # columns for a name
 _MOST_WITH_RICH = 2000  # rows; it takes a quarter of a millisecond for each
 
@@ -66,6 +68,11 @@ def say(*parts: str | tuple[str, str]) -> None:
         console().print(Text.assemble(*pairs))
     else:
         print("".join(text for text, _ in pairs))
+
+
+def counted(count: int, what: str) -> str:
+    """``1 variable``, ``2,000 variables``."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -144,3 +151,23 @@ def _name(name: str, width: int) -> "Text":
         start = cut if cut > start else room
         cuts.append(start)
     return Text("\n  ").join(whole.divide(cuts))
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, if it is a terminal; the body reports bytes done."""
+    if not sys.stderr.isatty() or total < _WORTH_A_BAR:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -12,10 +12,9 @@ import numpy as np
 from .._dtypes import converted, lost_text
 from .._errors import CheckpointExistsError, CheckpointValueError, listed
 from .._tree.text import bytes_text
-from . import _options
-from ._error import CommandError
-from ._progress import progress
-from ._terminal import print_json, say
+from . import _command
+from ._command import CommandError
+from ._terminal import print_json, progress, say
 from .formats._creating import NAMES, create, format_of
 from .formats._opening import open_checkpoint
 from .formats._protocol import Array, Variable
@@ -23,20 +22,20 @@ from .formats._protocol import Array, Variable
 
 @click.command(
     "convert",
-    epilog=_options.examples(
+    epilog=_command.examples(
         "jscope convert model.ckpt-1000 model.safetensors --drop '**/Adam*'",
         "jscope convert model.npz out/model.ckpt-0 --rename encoder=bert --dtype float32",
         "jscope convert bert_model.ckpt runs/bert/0",
     ),
 )
-@_options.checkpoint("src")
-@_options.checkpoint("dst")
+@_command.checkpoint("src")
+@_command.checkpoint("dst")
 @click.option("--to", "format", type=click.Choice(NAMES), help="The format, if not that of DST.")
 @click.option("--select", metavar="SELECTOR", multiple=True, help="Take these only.")
 @click.option("--drop", metavar="SELECTOR", multiple=True, help="Leave these out.")
 @click.option("--rename", metavar="OLD=NEW", multiple=True, help="Call a variable or scope so.")
 @click.option("--dtype", help="Of floating-point variables, such as bfloat16; others stay.")
-@_options.as_json
+@_command.as_json
 def command(
     src: str,
     dst: str,
@@ -56,9 +55,9 @@ def command(
             "end it with .ckpt, .safetensors, .npz or a step as in runs/bert/1000, or write --to "
             + "|".join(NAMES),
         )
-    variables = _options.chosen(source.variables, select)
+    variables = _command.chosen(source.variables, select)
     if drop:
-        dropped = _options.chosen(variables, drop)
+        dropped = _command.chosen(variables, drop)
         variables = {name: v for name, v in variables.items() if name not in dropped}
     keys = [name for name, variable in variables.items() if variable.kind.startswith("key<")]
     if keys:
@@ -66,7 +65,7 @@ def command(
             f"{listed(keys)}: PRNG keys, which only jscope.Saver stores as keys",
             " ".join(f"--drop {name!r}" for name in keys[:3]),
         )
-    variables = _options.with_new_names(variables, _options.renames(rename))
+    variables = _command.with_new_names(variables, _command.renames(rename))
     if dtype is not None:
         wanted = _floating(dtype)
         variables = {name: _cast(name, v, wanted) for name, v in variables.items()}

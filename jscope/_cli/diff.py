@@ -6,9 +6,8 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from . import _options
-from ._progress import progress
-from ._terminal import Column, Row, print_json, print_table, say
+from . import _command
+from ._terminal import Column, Row, print_json, print_table, progress, say
 from .formats._opening import open_checkpoint
 from .formats._protocol import Array, Variable, natural
 
@@ -38,12 +37,12 @@ _STYLES = {"missing": "red", "extra": "green", "shape": "yellow", "dtype": "yell
 
 @click.command(
     "diff",
-    epilog=_options.examples(
+    epilog=_command.examples(
         "jscope diff old.ckpt new.safetensors --rename bert=encoder",
     ),
 )
-@_options.checkpoint("a")
-@_options.checkpoint("b")
+@_command.checkpoint("a")
+@_command.checkpoint("b")
 @click.option(
     "--rename", metavar="OLD=NEW", multiple=True, help="Call a variable or scope of A so."
 )
@@ -54,7 +53,7 @@ _STYLES = {"missing": "red", "extra": "green", "shape": "yellow", "dtype": "yell
     default=0.0,
     help="Relative differences up to this are ignored.",
 )
-@_options.as_json
+@_command.as_json
 def command(
     a: str, b: str, rename: tuple[str, ...], select: tuple[str, ...], rtol: float, as_json: bool
 ) -> int:
@@ -63,10 +62,10 @@ def command(
     Of two values x and y the relative difference is |x - y| / max(|x|, |y|); two NaN are equal.
     """
     left, right = open_checkpoint(a), open_checkpoint(b)
-    ours = _options.with_new_names(left.variables, _options.renames(rename))
+    ours = _command.with_new_names(left.variables, _command.renames(rename))
     theirs = dict(right.variables)
     if select:
-        names = _options.chosen({**theirs, **ours}, select)
+        names = _command.chosen({**theirs, **ours}, select)
         ours = {name: v for name, v in ours.items() if name in names}
         theirs = {name: v for name, v in theirs.items() if name in names}
     found: list[Difference] = []

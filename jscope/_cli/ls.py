@@ -1,12 +1,12 @@
 """``jscope ls``: the variables of a checkpoint."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import click
 
 from .._tree.text import bytes_text
-from . import _options
-from ._terminal import Column, Row, is_terminal, print_json, print_table, say
+from . import _command
+from ._terminal import Column, Row, counted, is_terminal, print_json, print_table, say
 from .formats._opening import open_checkpoint
 from .formats._protocol import Checkpoint, Variable
 
@@ -15,27 +15,27 @@ _BAR = 12  # columns
 
 @click.command(
     "ls",
-    epilog=_options.examples(
+    epilog=_command.examples(
         "jscope ls model.ckpt-1000",
         "jscope ls runs/digits 'encoder/**/w'",
         "jscope ls model.safetensors --depth 1",
     ),
 )
-@_options.checkpoint()
+@_command.checkpoint()
 @click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
 @click.option("--depth", type=click.IntRange(0), help="Totals of the scopes down to this depth.")
-@_options.as_json
+@_command.as_json
 def command(ckpt: str, selectors: tuple[str, ...], depth: int | None, as_json: bool) -> None:
     """List the variables of a checkpoint: name, shape, dtype, bytes."""
     opened = open_checkpoint(ckpt)
-    variables = _options.chosen(opened.variables, selectors)
+    variables = _command.chosen(opened.variables, selectors)
     if as_json:
         print_json(_facts(opened, variables, depth))
         return
     if depth is None:
         columns = [Column("name", is_name=True), Column("shape"), Column("dtype"), _BYTES]
         rows = [
-            Row((name, shape_text(v), v.kind, bytes_text(v.nbytes)))
+            Row((name, str(tuple(v.shape)), v.kind, bytes_text(v.nbytes)))
             for name, v in variables.items()
         ]
     else:
@@ -84,21 +84,11 @@ def by_scope(variables: Mapping[str, Variable], depth: int) -> dict[str, tuple[i
     return totals
 
 
-def shape_text(variable: Variable) -> str:
-    """The shape, as Python has it."""
-    return str(tuple(variable.shape))
-
-
 def _total(variables: Mapping[str, Variable]) -> str:
     size = sum(v.size for v in variables.values())
     nbytes = sum(v.nbytes for v in variables.values())
-    elements = f"{size:,} element{'s' * (size != 1)}"
-    return f"{_count(variables)}, {elements}, {bytes_text(nbytes)}"
-
-
-def _count(variables: Iterable[str]) -> str:
-    count = len(list(variables))
-    return f"{count:,} variable{'s' * (count != 1)}"
+    count = counted(len(variables), "variable")
+    return f"{count}, {counted(size, 'element')}, {bytes_text(nbytes)}"
 
 
 def _facts(

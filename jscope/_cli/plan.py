@@ -7,22 +7,30 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .._errors import JscopeError, SelectorError, ShardingError
 from .._tree.text import bytes_text
-from . import _options
-from ._error import CommandError
+from . import _command
+from ._command import CommandError
 from ._terminal import Column, Row, print_json, print_table, say
+
+if TYPE_CHECKING:
+    import jax
+    from jax.sharding import PartitionSpec
+
+    from .._model.declaration import Declaration
+    from .._model.plan import Optimizer, Plan, Planned
+    from .._names.selectors import Selector
 
 _MODEL = "mymodule:declaration"
 
 
 @click.command(
     "plan",
-    epilog=_options.examples(
+    epilog=_command.examples(
         "jscope plan train:declared --mesh data=16,model=8",
         "jscope plan models:mlp --input 'float32[32,784]' --set 'widths=(128,10)' --mesh data=4",
     ),
@@ -40,7 +48,7 @@ _MODEL = "mymodule:declaration"
 @click.option(
     "--optimizer", metavar="MODULE:NAME", help="An Optax optimizer; its state counts too."
 )
-@_options.as_json
+@_command.as_json
 def command(
     model: str,
     mesh: str,
@@ -61,66 +69,84 @@ def command(
     except JscopeError as error:  # The module is Python, and so is the hint, for its author.
         raise CommandError(f"{model!r} can't be declared: {error}") from error
     plan = _plan(declared, axes, rule, optimizer)
-    parts = {
-        "parameters": (plan.trainable, plan.parameter_bytes),
-        "gradients": (plan.trainable, plan.gradient_bytes),
-        "optimizer's state": (plan.optimizer, plan.optimizer_bytes),
-        "other variables": (plan.other, plan.other_bytes),
-    }
-    variables = sorted((*plan.trainable, *plan.other), key=lambda row: -row.device_bytes)
     if as_json:
-        print_json(
+        print_json(_facts(plan))
+    else:
+        _say(plan, model)
+
+
+def _plan(
+    declared: "Declaration", axes: dict[str, int], rules: Iterable[str], optimizer: str | None
+) -> "Plan":
+    parsed = [_rule(text) for text in rules]
+    with_state = None if optimizer is None else _optimizer(optimizer)
+    try:
+        return declared.plan(axes, parsed, optimizer=with_state)
+    except (SelectorError, ShardingError) as error:
+        hint = "another --rule, such as '**/w=-,model', or another --mesh"
+        raise CommandError(error.facts, hint) from error
+
+
+def _parts(plan: "Plan") -> dict[str, tuple["Planned", ...]]:
+    return {
+        "parameters": plan.trainable,
+        "gradients": plan.trainable,
+        "optimizer's state": plan.optimizer,
+        "other variables": plan.other,
+    }
+
+
+def _variables(plan: "Plan") -> list["Planned"]:
+    """The variables, the largest on each device first."""
+    return sorted((*plan.trainable, *plan.other), key=lambda row: -row.device_bytes)
+
+
+def _facts(plan: "Plan") -> dict[str, object]:
+    nbytes = {part: sum(row.device_bytes for row in rows) for part, rows in _parts(plan).items()}
+    return {
+        "mesh": dict(plan.mesh.shape),
+        "devices": plan.mesh.size,
+        "bytes_on_each_device": {**nbytes, "together": plan.total_bytes},
+        "variables": [
             {
-                "mesh": axes,
-                "devices": plan.mesh.size,
-                "bytes_on_each_device": {
-                    **{part: nbytes for part, (_, nbytes) in parts.items()},
-                    "together": plan.total_bytes,
-                },
-                "variables": [
-                    {
-                        "name": row.name,
-                        "shape": row.shape,
-                        "dtype": str(row.dtype),
-                        "sharding": str(row.spec),
-                        "bytes": row.bytes,
-                        "bytes_on_each_device": row.device_bytes,
-                    }
-                    for row in variables
-                ],
+                "name": row.name,
+                "shape": row.shape,
+                "dtype": str(row.dtype),
+                "sharding": str(row.spec),
+                "bytes": row.bytes,
+                "bytes_on_each_device": row.device_bytes,
             }
-        )
-        return
-    sizes = ", ".join(f"{axis} {size}" for axis, size in axes.items())
+            for row in _variables(plan)
+        ],
+    }
+
+
+def _say(plan: "Plan", model: str) -> None:
+    sizes = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.shape.items())
     say((f"{model} on {plan.mesh.size:,} devices ({sizes})", "bold"))
     say("")
+
+    def totals(part: str, rows: Iterable["Planned"], style: str = "") -> Row:
+        sums = [sum(getattr(row, of) for row in rows) for of in ("device_bytes", "bytes")]
+        return Row((part, *map(bytes_text, sums)), style)
+
+    parts = _parts(plan)
     print_table(
         (Column(""), Column("on each device", True), Column("of all", True)),
         [
-            Row((part, bytes_text(nbytes), bytes_text(sum(row.bytes for row in rows))))
-            for part, (rows, nbytes) in parts.items()
-        ]
-        + [
-            Row(
-                (
-                    "together",
-                    bytes_text(plan.total_bytes),
-                    bytes_text(sum(row.bytes for rows, _ in parts.values() for row in rows)),
-                ),
-                "bold",
-            )
+            *(totals(part, rows) for part, rows in parts.items()),
+            totals("together", sum(parts.values(), ()), "bold"),
         ],
     )
     say("")
-    columns = (
-        Column("name", is_name=True),
-        Column("shape"),
-        Column("dtype"),
-        Column("sharding"),
-        Column("on each device", True),
-    )
     print_table(
-        columns,
+        (
+            Column("name", is_name=True),
+            Column("shape"),
+            Column("dtype"),
+            Column("sharding"),
+            Column("on each device", True),
+        ),
         [
             Row(
                 (
@@ -131,20 +157,9 @@ def command(
                     bytes_text(row.device_bytes),
                 )
             )
-            for row in variables
+            for row in _variables(plan)
         ],
     )
-
-
-def _plan(declared: Any, axes: dict[str, int], rules: Iterable[str], optimizer: str | None) -> Any:
-    parsed = [_rule(text) for text in rules]
-    with_state = None if optimizer is None else _optimizer(optimizer)
-    try:
-        return declared.plan(axes, parsed, optimizer=with_state)
-    except (SelectorError, ShardingError) as error:
-        raise CommandError(
-            error.facts, "another --rule, such as '**/w=-,model', or another --mesh"
-        ) from error
 
 
 def _axes(text: str) -> dict[str, int]:
@@ -158,7 +173,7 @@ def _axes(text: str) -> dict[str, int]:
     return axes
 
 
-def _rule(text: str) -> Any:
+def _rule(text: str) -> "tuple[Selector, PartitionSpec]":
     from jax.sharding import PartitionSpec
 
     selector, equals, axes = text.rpartition("=")
@@ -166,10 +181,10 @@ def _rule(text: str) -> Any:
         raise CommandError(f"--rule {text!r} has no '='", "--rule '**/w=-,model'")
     names = [tuple(axis.split("+")) for axis in axes.split(",")]
     parts = [None if n == ("-",) else n[0] if len(n) == 1 else n for n in names]
-    return _options.selector(selector), PartitionSpec(*parts)
+    return _command.selector(selector), PartitionSpec(*parts)
 
 
-def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> Any:
+def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> "Declaration":
     from .._model.declaration import Declaration
     from .._model.declare import declare
 
@@ -199,7 +214,7 @@ def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> A
         ) from error
 
 
-def _needed(function: Callable[..., Any]) -> list[str]:
+def _needed(function: Callable[..., object]) -> list[str]:
     """The required arguments of a function."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
@@ -209,7 +224,7 @@ def _needed(function: Callable[..., Any]) -> list[str]:
     ]
 
 
-def _optimizer(text: str) -> Any:
+def _optimizer(text: str) -> "Optimizer":
     found = _load(text)
     if not hasattr(found, "init"):
         kind = type(found).__name__
@@ -217,14 +232,14 @@ def _optimizer(text: str) -> Any:
     return found
 
 
-def _load(text: str) -> Any:
+def _load(text: str) -> object:
     """An attribute of a module, which is looked for in the working directory too."""
     module, colon, attribute = text.partition(":")
     if not (module and colon and attribute):
         raise CommandError(f"{text!r} is not MODULE:NAME", f"such as {_MODEL}")
     sys.path.insert(0, os.getcwd())
     try:
-        found: Any = importlib.import_module(module)
+        found: object = importlib.import_module(module)
     except ImportError as error:
         raise CommandError(f"{module!r} can't be imported: {error}") from error
     for name in attribute.split("."):
@@ -234,7 +249,7 @@ def _load(text: str) -> Any:
     return found
 
 
-def _input(text: str) -> Any:
+def _input(text: str) -> "jax.ShapeDtypeStruct":
     import jax
     import jax.numpy as jnp
 
@@ -248,7 +263,7 @@ def _input(text: str) -> Any:
     raise CommandError(f"--input {text!r} is not a dtype and shape", "--input 'float32[32,784]'")
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _setting(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
         raise CommandError(f"--set {text!r} has no '='", "--set 'widths=(128,10)'")

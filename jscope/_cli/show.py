@@ -1,39 +1,67 @@
-"""``jscope show``: one variable's statistics, histogram and values."""
+"""``jscope show``: one variable's statistics, histogram and values.
 
+Statistics of an array of any dtype take bounded memory: all is computed in float64, `_CHUNK`
+elements at a time; of complex numbers, their magnitudes.
+"""
+
+import dataclasses
 import itertools
 import re
 import shutil
-from typing import Any
+from collections.abc import Iterator
 
 import click
 import numpy as np
 
 from .._errors import near
 from .._tree.text import bytes_text
-from . import _options
-from ._error import CommandError
-from ._statistics import Statistics, statistics
-from ._terminal import print_json, say
+from . import _command
+from ._command import CommandError
+from ._terminal import counted, print_json, say
 from .formats._opening import open_checkpoint
 from .formats._protocol import Array, Checkpoint, Variable
 
+_CHUNK = 1 << 20
 _BINS = 64
 _SHORT = 16  # elements that are shown rather than counted
 _HEIGHT = 6  # lines of a histogram
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    r"""The statistics of an array.
+
+    ``minimum``, ``maximum``, ``mean`` and ``std`` (of the whole, $\sqrt{\sum (x - \bar x)^2 / n}$)
+    are of the finite values, and NaN if there are none; so is ``norm``, $\sqrt{\sum x^2}$.
+    ``histogram`` counts the finite values in bins of equal width from ``minimum`` to ``maximum``,
+    or, if there is room, one for each whole number; there are no bins if they would have no width.
+    """
+
+    finite: int
+    zeros: int
+    nan: int
+    positive_infinity: int
+    negative_infinity: int
+    minimum: float | int
+    maximum: float | int
+    mean: float
+    std: float
+    norm: float
+    histogram: tuple[int, ...]
+
+
 @click.command(
     "show",
-    epilog=_options.examples(
+    epilog=_command.examples(
         "jscope show model.ckpt-1000 encoder/w",
         "jscope show model.npz head/b --values",
     ),
 )
-@_options.checkpoint()
+@_command.checkpoint()
 @click.argument("name")
 @click.option("--values", is_flag=True, help="Print the values too; the middle of many is cut.")
-@_options.as_json
+@_command.as_json
 def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
     """Show one variable: statistics, a histogram, how many NaN and Inf, its values.
 
@@ -43,7 +71,7 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
     name, variable = _found(name, opened, ckpt)
     array = variable.read()
     has_numbers = array.dtype.kind not in "OSU"
-    found = statistics(array, _BINS) if has_numbers else None
+    found = statistics(array) if has_numbers else None
     if as_json:
         facts = {
             "name": name,
@@ -57,9 +85,8 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
         return
     checked = f", {opened.checksum} verified" if opened.checksum else ""
     say((name, "bold"))
-    plural = "s" * (variable.size != 1)
     say(
-        f"{variable.kind} {tuple(variable.shape)}, {variable.size:,} element{plural}, "
+        f"{variable.kind} {tuple(variable.shape)}, {counted(variable.size, 'element')}, "
         f"{bytes_text(variable.nbytes)}{checked}"
     )
     is_short = array.size <= _SHORT
@@ -131,6 +158,69 @@ def _values_text(array: Array) -> str:
     return np.array2string(array, max_line_width=width, threshold=200)
 
 
-def _readable(value: object) -> Any:
+def _readable(value: object) -> object:
     """A string, cut if it is long; bytes that are not UTF-8 as they are."""
     return value[:80] + b"..." if isinstance(value, bytes) and len(value) > 80 else value
+
+
+@np.errstate(over="ignore", invalid="ignore")  # squares of 1e200
+def statistics(array: Array) -> Statistics:
+    """Compute the statistics, and a histogram of at most `_BINS` bins."""
+    finite = zeros = nan = positive = negative = 0
+    mean = squares = 0.0  # squares: the sum of squared distances from the mean
+    minimum, maximum, norm = np.inf, -np.inf, 0.0
+    for values in _chunks(array):
+        nan += int(np.isnan(values).sum())
+        positive += int((values == np.inf).sum())
+        negative += int((values == -np.inf).sum())
+        kept = values[np.isfinite(values)]
+        if not kept.size:
+            continue
+        zeros += int((kept == 0).sum())
+        minimum, maximum = min(minimum, kept.min()), max(maximum, kept.max())
+        # Chan, Golub & LeVeque 1979: means and squares of two parts make those of the whole.
+        both = finite + kept.size
+        distance = kept.mean() - mean
+        squares += (
+            float(((kept - kept.mean()) ** 2).sum()) + distance**2 * finite * kept.size / both
+        )
+        mean += distance * kept.size / both
+        norm = float(np.hypot(norm, np.linalg.norm(kept)))
+        finite = both
+    if not finite:
+        minimum = maximum = mean = norm = squares = np.nan
+    is_whole = array.dtype.kind in "iu" and finite  # float64 doesn't distinguish all of them
+    return Statistics(
+        finite,
+        zeros,
+        nan,
+        positive,
+        negative,
+        int(array.min()) if is_whole else float(minimum),
+        int(array.max()) if is_whole else float(maximum),
+        float(mean),
+        float(np.sqrt(squares / max(finite, 1))),
+        norm,
+        _histogram(array, minimum, maximum) if finite else (),
+    )
+
+
+def _histogram(array: Array, minimum: float, maximum: float) -> tuple[int, ...]:
+    low, high, bins = minimum, maximum, _BINS
+    if array.dtype.kind in "biu" and maximum - minimum < bins:
+        bins = int(maximum - minimum) + 1
+        low, high = minimum - 0.5, maximum + 0.5
+    if not (high - low < np.inf and low + (high - low) / bins > low):
+        return ()  # from -1e308 to 1e308, or from x to x
+    counts = np.zeros(bins, np.int64)
+    for values in _chunks(array):
+        counts += np.histogram(values[np.isfinite(values)], bins, (low, high))[0]
+    return tuple(map(int, counts))
+
+
+def _chunks(array: Array) -> Iterator[Array]:
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        wide = part.astype(np.complex128 if part.dtype.kind == "c" else np.float64)
+        yield np.abs(wide) if wide.dtype.kind == "c" else wide

@@ -2,22 +2,20 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import click
 
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning
 from .._tree.text import bytes_text
-from . import _options
-from ._progress import progress
-from ._terminal import print_json, say
+from . import _command
+from ._terminal import counted, print_json, progress, say
 from .formats._opening import open_checkpoint
 from .formats._protocol import Checkpoint
 
 
 @click.command("verify")
-@_options.checkpoint()
-@_options.as_json
+@_command.checkpoint()
+@_command.as_json
 def command(ckpt: str, as_json: bool) -> int:
     """Read all of a checkpoint and compare every checksum. Exit status 1 if it is damaged.
 
@@ -66,7 +64,7 @@ def _opened(ckpt: str, damaged: dict[str, str]) -> Checkpoint | None:
     return opened
 
 
-def _noting(damaged: dict[str, str], name: str, check: Callable[[], Any]) -> None:
+def _noting(damaged: dict[str, str], name: str, check: Callable[[], object]) -> None:
     try:
         check()
     except CheckpointError as error:
@@ -86,6 +84,5 @@ def _say(opened: Checkpoint | None, damaged: dict[str, str], nbytes: int) -> Non
         result = (f"{intact:,} of {count:,} variables are intact", "bold red")
     else:
         what = "intact" if opened.checksum else "readable"
-        variables = f"{count:,} variable{'s' * (count != 1)}"
-        result = (f"{variables}, {bytes_text(nbytes)}: all {what}", "bold green")
+        result = (f"{counted(count, 'variable')}, {bytes_text(nbytes)}: all {what}", "bold green")
     say(result, f"   {opened.format}, {how}")

@@ -213,7 +213,7 @@ def test_show_counts_what_is_no_number(tmp_path, jscope_command):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int16", "uint8", "complex64", "bool"])
 def test_show_computes_what_numpy_does(dtype, tmp_path, jscope_command, monkeypatch):
-    monkeypatch.setattr("jscope._cli._statistics._CHUNK", 100)
+    monkeypatch.setattr("jscope._cli.show._CHUNK", 100)
     values = np.random.default_rng(0).normal(0, 50, 1000).reshape(10, 100)
     values = values > 0 if dtype == "bool" else values.astype(dtype)
     path = save(tmp_path / "m.npz", {"w": values})
@@ -835,7 +835,7 @@ def test_a_pipe_that_is_closed_early_is_no_error(ckpt, jscope_command, monkeypat
 
 
 def test_a_progress_bar_is_shown_to_who_watches(ckpt, jscope_command, monkeypatch):
-    monkeypatch.setattr("jscope._cli._progress._WORTH_A_BAR", 0)
+    monkeypatch.setattr("jscope._cli._terminal._WORTH_A_BAR", 0)
     assert jscope_command("verify", ckpt)[2] == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._errors import CheckpointError, CheckpointNotFoundError
 from ..._paths import absolute
-from .._error import CommandError
+from .._command import CommandError
 from ._protocol import Array, Checkpoint, Variable
 
 

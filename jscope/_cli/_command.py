@@ -1,4 +1,4 @@
-"""Shared arguments of the commands."""
+"""What the commands share: their error, their arguments, and what these mean."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -9,13 +9,20 @@ import click
 from .._errors import SelectorError
 from .._names.selectors import Selector, matching, not_there, renamed, with_near_names
 from .._paths import local
-from ._error import CommandError
 from .formats._protocol import Variable
 
 T = TypeVar("T")
 Decorator = Callable[[T], T]
 
 as_json: Decorator[Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class CommandError(Exception):
+    """An error in one line, and what to write instead; `_app` prints it."""
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message)
+        self.hint = hint
 
 
 def examples(*lines: str) -> str:
