@@ -27,7 +27,6 @@ from jax.typing import ArrayLike
 
 from . import initializers as init
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
-from ._scope.declaring import Declaring
 from ._scope.scope import Scope
 from ._variables.spec import Constraint
 from .initializers import Initializer
@@ -806,7 +805,7 @@ def _over_axes(scope: Scope, value: Array, axis_name: str | Sequence[str]) -> Ar
     It has the shape of the value, so nothing that is declared depends on it.
     """
     names: Sequence[str] = (axis_name,) if isinstance(axis_name, str) else axis_name
-    if isinstance(scope._context, Declaring):
+    if scope._context.creates:
         names = [name for name in names if _is_mapped(name)]
     mean: Array = lax.pmean(value, tuple(names)) if names else value
     return mean

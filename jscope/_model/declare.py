@@ -7,7 +7,7 @@ the model computes, as those of ActNorm and of weight normalization by data do. 
 can't be created inside a transform: its value could not leave it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Concatenate, ParamSpec
@@ -26,9 +26,15 @@ from .._tree.vartree import VarTree
 from .._variables.initialize import initialize
 from ..initializers import KnownShape
 from .declaration import Declaration
-from .effects import branches_explained
-from .tracing import argument_names, check_axis_sizes, run_abstractly, with_axes_explained
-from .wrapping import named_like
+from .tracing import (
+    AxisSizes,
+    argument_names,
+    branches_explained,
+    check_axis_sizes,
+    named_like,
+    run_abstractly,
+    with_axes_explained,
+)
 
 P = ParamSpec("P")
 
@@ -37,7 +43,7 @@ def declare(
     model: Callable[Concatenate[Scope, P], Any],
     /,
     *,
-    axis_sizes: Mapping[str, int] | None = None,
+    axis_sizes: AxisSizes | None = None,
 ) -> Callable[P, Declaration]:
     """Declare a model's variables: names, shapes, initializers; nothing is computed.
 
@@ -98,7 +104,7 @@ def init(
     /,
     *,
     inline: bool = False,
-    axis_sizes: Mapping[str, int] | None = None,
+    axis_sizes: AxisSizes | None = None,
 ) -> Callable[Concatenate[Array, P], VarTree]:
     """Initial values of a model: ``init(model)(key, ...)`` is ``declare(model)(...).init(key)``.
 

@@ -16,17 +16,15 @@ write the same functions in the body, and return their results from it:
 twice, silently; `jax.vmap`, `jax.hessian`, carries of scans and sharing one reference fail.)
 """
 
-import contextlib
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from .._errors import BranchError, ScopeError, listed
+from .._errors import ScopeError, listed
 from .._scope.scope import Scope, out_of_reach, with_ledgers
 from .._scope.usage import Ledger, RecordsLedger
 from .._tree.selection import Selector, drop, matching
 from .._tree.vartree import VarTree, from_flat
-from .wrapping import named_like
+from .tracing import branches_explained, named_like
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -139,59 +137,6 @@ def _completed(updates: VarTree, scope: Scope, always: Selector) -> VarTree:
         return drop(updates, always, allow_empty=True)
     values = VarTree(scope)
     return updates | {name: values[name] for name in matching(values, always)}
-
-
-@contextlib.contextmanager
-def branches_explained() -> Iterator[None]:
-    """Raise an error of ours where JAX finds that branches return different updates."""
-    try:
-        yield
-    except TypeError as error:
-        explained = _of_branches(str(error))
-        if explained is None:
-            raise
-        raise explained from error
-
-
-# The text of JAX 0.10 to 0.12; if it changes, JAX's own error is raised.
-_BRANCHES = re.compile(
-    r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
-    r"a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\) but (.*?) output at path "
-    r"[^ ]* is a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\), so",
-    re.DOTALL,
-)
-# For unequal numbers of variables it names those that differ, and nothing else.
-_OF_UNEQUAL_NUMBERS = re.compile(
-    r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
-    r"a <class '[^']*VarTree'> with \d+ child(?:ren)? but [^\n]*? is a <class '[^']*VarTree'> with "
-    r"\d+ child(?:ren)?, so the numbers of children do not match, with the symmetric difference of "
-    r"key sets: {(.*?)}",
-    re.DOTALL,
-)
-
-
-def _of_branches(text: str) -> BranchError | None:
-    if found := _BRANCHES.search(text):
-        transform, first, which, second = found.groups()
-        here, there = _quoted(first), _quoted(second)
-        sides = [(here - there, "only by the first branch"), (there - here, f"only by {which}")]
-    elif found := _OF_UNEQUAL_NUMBERS.search(text):
-        transform, names = found.groups()
-        here, there = _quoted(names), set()
-        sides = [(here, "not by all")]
-    else:
-        return None
-    which = " and ".join(f"{listed(sorted(names))} {by}" for names, by in sides if names)
-    return BranchError(
-        f"The branches of jax.lax.{transform} assign different variables: {which}. "
-        "JAX requires results of one structure from all. Write for each branch "
-        f"js.with_updates(branch, always={sorted(here ^ there)!r}), which returns these variables' "
-        "values whether it assigns them or not."
-    )
-
-
-def _quoted(names: str) -> set[str]:
-    return set(re.findall("'([^']+)'", names))
 
 
 def _check_callable(model: object, what: str) -> None:

@@ -21,7 +21,7 @@ from .._scope.declaring import Declaring
 from .._scope.getters import CustomGetter
 from .._scope.scope import Scope
 from .._scope.usage import trace_state
-from .wrapping import named_like
+from .tracing import named_like
 
 R = TypeVar("R")
 
@@ -186,8 +186,5 @@ class Template(Generic[R]):
 
 def _trained(scope: Scope) -> dict[str, None]:
     """The trainable variables of the run so far; none of a bound scope, which creates none."""
-    context = scope._context
-    if not isinstance(context, Declaring):
-        return {}
-    specs = context.run.recorder(context.path).specs()
-    return dict.fromkeys(name for name, spec in specs.items() if spec.trainable)
+    created = scope._context.created()
+    return dict.fromkeys(name for name, spec in created.items() if spec.trainable)

@@ -1,32 +1,106 @@
-"""Running a model on abstract values, and JAX's errors in terms of the model.
+"""Running a user's function: under its own name, on abstract values, and JAX's errors in its terms.
 
-JAX names a traced function and its arguments in its errors, so it is given the model's names. Two
-of these errors are wrapped in jscope's: a model that needs a value where there are shapes and
-dtypes only, and a model that uses a mapped axis which is not bound.
+Functions that jscope makes of a user's function have its name and its arguments, which JAX reads.
+``jax.jit(f, static_argnames="training")`` finds the position of an argument in the signature;
+profiles, lowered programs and JAX's errors show the name and the line.
+
+Some of these errors are wrapped in jscope's: of a model that needs a value where there are shapes
+and dtypes only, of one that uses a mapped axis which is not bound, and of branches that assign
+different variables.
 """
 
 import contextlib
+import functools
 import inspect
 import operator
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import jax
 
-from .._errors import ConcreteValueError, JscopeError, UnboundAxisError
+from .._errors import BranchError, ConcreteValueError, JscopeError, UnboundAxisError, listed
 from .._scope.call_sites import last_site
-from .wrapping import name_of, named_like, plain_function
 
-AxisSizes = Mapping[str, int]
+AxisSizes: TypeAlias = Mapping[str, int]
+Function: TypeAlias = Callable[..., object]
+F = TypeVar("F", bound=Function)
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_COPIED = ("__module__", "__doc__")
+
+
+def plain_function(function: Function) -> Function:
+    """The function that has the code, inside partials and wrappers, or an object's ``__call__``."""
+    while not hasattr(function, "__code__"):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif hasattr(type(function).__call__, "__code__"):
+            function = type(function).__call__
+        else:
+            break
+    plain: Function = inspect.unwrap(function)
+    return plain
+
+
+def name_of(function: object) -> str:
+    """A function's name; that of the function in a partial, or of an object's class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name: str = getattr(function, "__name__", type(function).__name__)
+    return name
+
+
+def named_like(wrapper: F, function: Function, *, first: tuple[str, ...] | None = None) -> F:
+    """Give a wrapper the name, the documentation and the signature of a function.
+
+    Args:
+        wrapper: Takes what ``function`` takes; changed in place, and returned.
+        function: Any callable.
+        first: What the wrapper takes instead of the function's first argument, by position.
+            Default: that argument.
+    """
+    plain = plain_function(function)
+    # `inspect` follows `__wrapped__` to a signature, which costs nothing here. Not so JAX, which
+    # looks for a name and a line: partials and objects with `__call__` have none.
+    is_plain = inspect.unwrap(function) is plain
+    functools.update_wrapper(wrapper, function if is_plain else plain, _COPIED, ())
+    wrapper.__name__ = wrapper.__qualname__ = name_of(function)
+    if first is not None or not is_plain:
+        signature = _signature_of(function, first)
+        if signature is not None:
+            wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _signature_of(function: Function, first: tuple[str, ...] | None) -> inspect.Signature | None:
+    """The signature of a function, with other first arguments; of some in C there is none."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    parameters = list(signature.parameters.values())
+    if first is not None:
+        if parameters and parameters[0].kind in _POSITIONAL:
+            del parameters[0]
+        taken = {parameter.name for parameter in parameters}
+        names = [f"{name}_" if name in taken else name for name in first]
+        before = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
+        parameters = before + parameters
+    return inspect.Signature(parameters)
+
+
+# On abstract values.
 
 
 def run_abstractly(
     run: Callable[..., None],
-    model: object,
+    model: Function,
     names: Sequence[str],
-    arrays: Sequence[Any],
+    arrays: Sequence[object],
     axis_sizes: AxisSizes | None,
 ) -> None:
     """Trace ``run(*arrays)`` on abstract values, under the name of the model.
@@ -66,7 +140,7 @@ class _Named(inspect.Signature):
         super().__init__()
         self._names = names
 
-    def bind(self, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+    def bind(self, *args: object, **kwargs: object) -> inspect.BoundArguments:
         named = dict(zip(self._names, args, strict=True))
         return inspect.BoundArguments(self, OrderedDict(named, **kwargs))
 
@@ -96,7 +170,7 @@ def check_axis_sizes(axis_sizes: object) -> None:
 _AXIS_SIZES = "`axis_sizes` maps the names of axes to their sizes, such as {'b': 8}"
 
 
-def argument_names(model: Any, args: Any, kwargs: object) -> list[str]:
+def argument_names(model: Function, args: tuple[object, ...], kwargs: object) -> list[str]:
     """The names of the leaves of a model's arguments: ``x``, ``batch['image']``.
 
     Args:
@@ -115,25 +189,22 @@ def argument_names(model: Any, args: Any, kwargs: object) -> list[str]:
     return names if is_unique else [f"{name} (leaf {i})" for i, name in enumerate(names)]
 
 
-def _positional_names(model: Any, count: int) -> list[str]:
+def _positional_names(model: Function, count: int) -> list[str]:
     """Names of the first arguments that are passed by position."""
     try:
         parameters = list(inspect.signature(model).parameters.values())
     except (TypeError, ValueError):
         parameters = []
-    names = [p.name for p in parameters if p.kind in _BY_POSITION][:count]
+    names = [p.name for p in parameters if p.kind in _POSITIONAL][:count]
     rest = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), "args")
     return names + [f"{rest}[{i}]" for i in range(count - len(names))]
-
-
-_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 # JAX's errors.
 
 
 @contextlib.contextmanager
-def with_values_explained(model: object) -> Iterator[None]:
+def with_values_explained(model: Function) -> Iterator[None]:
     """Raise jscope's error where JAX finds that a model that is declared needs a value."""
     try:
         yield
@@ -147,7 +218,7 @@ def with_values_explained(model: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def with_axes_explained(model: object, cure: str) -> Iterator[None]:
+def with_axes_explained(model: Function, cure: str) -> Iterator[None]:
     """Raise jscope's error where JAX finds that a mapped axis is not bound.
 
     Args:
@@ -166,7 +237,7 @@ def with_axes_explained(model: object, cure: str) -> Iterator[None]:
         ) from error
 
 
-def _arguments_needed(model: object, error: Exception) -> str | None:
+def _arguments_needed(model: Function, error: Exception) -> str | None:
     """Whose values a model needs, or None if it is another error."""
     text = str(error)
     origin = _ORIGIN.search(text)
@@ -187,7 +258,7 @@ _ORIGIN = re.compile(r"while tracing the function (.+?) for \w+\. ", re.DOTALL)
 _DEPENDS = re.compile(r"depends on the values? of the arguments? (.+?)\.(?=\s|$)", re.DOTALL)
 
 
-def _where(model: object) -> str:
+def _where(model: Function) -> str:
     """A model's name and line, as JAX writes them."""
     plain = plain_function(model)
     code = getattr(plain, "__code__", None)
@@ -196,7 +267,7 @@ def _where(model: object) -> str:
     return f"{plain.__name__} at {code.co_filename}:{code.co_firstlineno}"
 
 
-def _needs_value(model: object, arguments: str, error: Exception) -> ConcreteValueError:
+def _needs_value(model: Function, arguments: str, error: Exception) -> ConcreteValueError:
     name = name_of(model)
     return ConcreteValueError(
         f"js.declare({name}) runs the model on shapes and dtypes alone, and {_where(model)} needs "
@@ -205,3 +276,56 @@ def _needs_value(model: object, arguments: str, error: Exception) -> ConcreteVal
         "number instead of an array, or bind it with functools.partial. Or run the model once on "
         f"values: js.init({name}, inline=True)(key, ...)."
     )
+
+
+@contextlib.contextmanager
+def branches_explained() -> Iterator[None]:
+    """Raise an error of ours where JAX finds that branches return different updates."""
+    try:
+        yield
+    except TypeError as error:
+        explained = _of_branches(str(error))
+        if explained is None:
+            raise
+        raise explained from error
+
+
+# The text of JAX 0.10 to 0.12; if it changes, JAX's own error is raised.
+_BRANCHES = re.compile(
+    r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
+    r"a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\) but (.*?) output at path "
+    r"[^ ]* is a <class '[^']*VarTree'> with pytree metadata Structure\((.*?)\), so",
+    re.DOTALL,
+)
+# For unequal numbers of variables it names those that differ, and nothing else.
+_OF_UNEQUAL_NUMBERS = re.compile(
+    r"(cond|switch) branch outputs must have the same pytree structure.*? output at path [^ ]* is "
+    r"a <class '[^']*VarTree'> with \d+ child(?:ren)? but [^\n]*? is a <class '[^']*VarTree'> with "
+    r"\d+ child(?:ren)?, so the numbers of children do not match, with the symmetric difference of "
+    r"key sets: {(.*?)}",
+    re.DOTALL,
+)
+
+
+def _of_branches(text: str) -> BranchError | None:
+    if found := _BRANCHES.search(text):
+        transform, first, which, second = found.groups()
+        here, there = _quoted(first), _quoted(second)
+        sides = [(here - there, "only by the first branch"), (there - here, f"only by {which}")]
+    elif found := _OF_UNEQUAL_NUMBERS.search(text):
+        transform, names = found.groups()
+        here, there = _quoted(names), set()
+        sides = [(here, "not by all")]
+    else:
+        return None
+    which = " and ".join(f"{listed(sorted(names))} {by}" for names, by in sides if names)
+    return BranchError(
+        f"The branches of jax.lax.{transform} assign different variables: {which}. "
+        "JAX requires results of one structure from all. Write for each branch "
+        f"js.with_updates(branch, always={sorted(here ^ there)!r}), which returns these variables' "
+        "values whether it assigns them or not."
+    )
+
+
+def _quoted(names: str) -> set[str]:
+    return set(re.findall("'([^']+)'", names))

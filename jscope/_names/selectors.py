@@ -62,7 +62,7 @@ def matching(
     return chosen
 
 
-ALLOW = "Say allow_empty=True if that is meant."
+ALLOW = "Write allow_empty=True if that is meant."
 
 
 def _predicate(selector: Selector) -> Callable[[str, Any], bool]:

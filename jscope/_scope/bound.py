@@ -14,6 +14,7 @@ The leaves of a bound scope are its variables' values in the order of their name
 random streams or in a stack, its name hash (`_scope.context`) and the streams' keys.
 """
 
+import json
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -36,9 +37,9 @@ from .._keys import below as words_below
 from .._names.names import below, check, inside, join
 from .._tree.vartree import Structure, VarTree, intern_structure, jax_value, structure_of, values_of
 from .._variables.request import VariableRequest, is_value, shape_and_dtype
-from .._variables.spec import Reuse
+from .._variables.spec import AUTO_REUSE, Reuse, VariableSpec
 from .call_sites import Site, in_callback
-from .context import Leaves, not_sliced, not_there, unsliced, zero_words
+from .context import WITH_A_TREE, Leaves, not_sliced, not_there, unsliced, zero_words
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, identities, path_for
 from .usage import RequestedRecords, Usage
@@ -182,6 +183,7 @@ class Bound:
     """The context of a bound scope; see the top of this file."""
 
     has_values = True
+    creates = False
     second_use = (
         "To apply a model again, or in another thread, give it a new scope: "
         "model(js.Scope(tree), ...)."
@@ -291,6 +293,30 @@ class Bound:
         creation_only = None if self.creation_only is None else self.creation_only.inherited
         return Bound(self.fixed, self.path, self.root, creation_only)
 
+    def to_bytes(self) -> bytes:
+        """What makes two scopes equal, by which JAX compares arguments with those of the export.
+
+        JSON, and beside it the path, for messages. `from_bytes` reads it: the function was traced,
+        so that needs JAX alone and no model.
+        """
+        fixed = self.fixed
+        if fixed.getters or fixed.records:
+            what = "custom getters" if fixed.getters else "requested records"
+            raise ScopeError(
+                f"The scope {self.path!r} was passed to an exported function with {what}, which "
+                "are functions, and jax.export writes none. Make the scope inside: "
+                f"{WITH_A_TREE}."
+            )
+        facts = {
+            "names": fixed.structure.names,
+            "reuse": repr(fixed.reuse),
+            "dtype": None if fixed.dtype is None else fixed.dtype.name,
+            "streams": fixed.streams,
+            "has_words": fixed.has_words,
+            "path": self.path,
+        }
+        return json.dumps(facts).encode()
+
     # Variables.
 
     def fill(self, request: VariableRequest) -> tuple[VariableRequest, np.dtype[Any] | None]:
@@ -349,6 +375,9 @@ class Bound:
                 f"the declaration: declared.trainable_variables({self.path!r})."
             )
         return tuple(inside(self.path, usage.trained()))
+
+    def created(self) -> Mapping[str, VariableSpec]:
+        return {}
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
         if self.fixed.has_words and unsliced(leaves[len(self.fixed.structure.names)]):
@@ -415,6 +444,21 @@ def bound_root(tree: VarTree, rngs: object) -> tuple[Bound, Leaves]:
     extra = (ROOT_WORDS, *keys) if keys else ()
     fixed = intern(structure, False, None, (), streams, bool(keys))
     return Bound(fixed, "", structure), (*values_of(tree), *extra)
+
+
+_REUSES: dict[str, Reuse] = {repr(reuse): reuse for reuse in (False, True, AUTO_REUSE)}
+
+
+def from_bytes(data: bytes | bytearray) -> Bound:
+    """The context that `Bound.to_bytes` wrote."""
+    facts = json.loads(bytes(data))
+    names, path = tuple(facts["names"]), facts["path"]
+    dtype = None if facts["dtype"] is None else jnp.dtype(facts["dtype"])
+    streams = tuple(facts["streams"])
+    fixed = intern(
+        intern_structure(names), _REUSES[facts["reuse"]], dtype, (), streams, facts["has_words"]
+    )
+    return Bound(fixed, path, intern_structure(tuple(below(path, name) for name in names)))
 
 
 def _repeated(key: Array, axis: int, length: int) -> Array:

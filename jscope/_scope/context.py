@@ -22,7 +22,7 @@ from .._keys import Words
 from .._names.names import join
 from .._tree.vartree import VarTree, missing_variable
 from .._variables.request import VariableRequest
-from .._variables.spec import Reuse
+from .._variables.spec import Reuse, VariableSpec
 from .call_sites import Site
 from .defaults import Defaults
 from .getters import Creator, CustomGetter
@@ -39,10 +39,12 @@ class ScopeContext(Protocol):
         getter_path: The path by which custom getters know the scope.
         has_values: Whether variables have values.
         second_use: What to do about a second request for a name that isn't shared, for the error.
+        creates: Whether requests create variables, as they do while declaring.
     """
 
     path: str
     second_use: str
+    creates: bool
 
     @property
     def reuse(self) -> Reuse: ...
@@ -85,6 +87,9 @@ class ScopeContext(Protocol):
     def static(self) -> Self:
         """What crosses a transform's boundary."""
 
+    def to_bytes(self) -> bytes:
+        """The static part as bytes, as `jax.export` writes it; or the error that it can't be."""
+
     def is_foreign(self, other: "ScopeContext") -> str | None:
         """Why a scope can't be entered from here, in words, or None."""
 
@@ -116,6 +121,9 @@ class ScopeContext(Protocol):
 
     def trainable_variables(self, usage: Usage) -> tuple[str, ...]:
         """Those that are trainable."""
+
+    def created(self) -> Mapping[str, VariableSpec]:
+        """What the run has created so far, by whole name, in order; nothing if it doesn't."""
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
         """Raise if the scope is a stack that is not sliced."""
@@ -150,6 +158,9 @@ def zero_words(words: Words | None, length: int) -> Array:
     lead = () if words is None else tuple(words.shape[:-1])
     # JAX's, not NumPy's: users may index the leaves of a stack with traced integers.
     return jnp.zeros((*lead, length, 2), jnp.uint32)
+
+
+WITH_A_TREE = "jax.export.export(jax.jit(lambda tree, x: model(js.Scope(tree), x)))(tree, x)"
 
 
 def not_sliced(scope: str, what: str) -> ScopeError:

@@ -49,7 +49,7 @@ from .._variables.spec import Reuse, Stack, VariableSpec
 from ..initializers import InitializedValue
 from ..sharding import check_spec
 from .call_sites import Site, site_text
-from .context import Leaves, not_sliced, not_there, unsliced, zero_words
+from .context import WITH_A_TREE, Leaves, not_sliced, not_there, unsliced, zero_words
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, composed, path_for
 from .usage import RequestedRecords, Usage
@@ -395,6 +395,7 @@ class Declaring:
     """The context of a declaring scope; see the top of this file."""
 
     creation_only = None  # all defaults cross a transform's boundary
+    creates = True
     second_use = "A loop over layers needs a scope for each: scope / f'layer_{i}'."
 
     __slots__ = ("bits", "defaults", "path", "records", "run", "stack")
@@ -501,6 +502,12 @@ class Declaring:
             return "has values, while this one declares"
         return None if other.run is self.run else "belongs to another declaration"
 
+    def to_bytes(self) -> bytes:
+        raise ScopeError(
+            f"The scope {self.path!r} declares: it belongs to a run of its model, which can't "
+            f"be exported. Export what takes values: {WITH_A_TREE}."
+        )
+
     # Variables.
 
     def fill(self, request: VariableRequest) -> tuple[VariableRequest, np.dtype[Any] | None]:
@@ -568,12 +575,14 @@ class Declaring:
         return self.run.recorder(self.path).created(join(self.path, name)) is not None
 
     def variables(self) -> tuple[str, ...]:
-        created = self.run.recorder(self.path).specs()
-        return tuple(inside(self.path, created))
+        return tuple(inside(self.path, self.created()))
 
     def trainable_variables(self, usage: Usage) -> tuple[str, ...]:
-        created = self.run.recorder(self.path).specs()
-        return tuple(inside(self.path, (n for n, spec in created.items() if spec.trainable)))
+        trained = (name for name, spec in self.created().items() if spec.trainable)
+        return tuple(inside(self.path, trained))
+
+    def created(self) -> Mapping[str, VariableSpec]:
+        return self.run.recorder(self.path).specs()
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
         if self.stack and unsliced(self._words(leaves)):

@@ -48,8 +48,7 @@ from .._variables.request import Shape, VariableRequest, refused
 from .._variables.spec import AUTO_REUSE, Constraint, Partitioner, Reuse
 from ..initializers import Initializer
 from ..regularizers import Regularizer
-from . import exported as _exported
-from .bound import Bound, bound_root
+from .bound import Bound, bound_root, from_bytes
 from .call_sites import call_site, elsewhere, in_transform, site_text, transform_around
 from .declaring import Declaring, Recorder, declaring_root
 from .defaults import read
@@ -1055,6 +1054,6 @@ jax.tree_util.register_pytree_with_keys(Scope, _flatten_with_keys, _unflatten, _
 jax.export.register_pytree_node_serialization(
     Scope,
     serialized_name="jscope.Scope",
-    serialize_auxdata=_exported.to_bytes,
-    deserialize_auxdata=_exported.from_bytes,
+    serialize_auxdata=lambda context: context.to_bytes(),
+    deserialize_auxdata=from_bytes,
 )

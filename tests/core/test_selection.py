@@ -176,7 +176,7 @@ def test_collections_nest_and_mix(tree):
         (
             "enc/l0/ww",
             "The selector 'enc/l0/ww' matches no variable (close names: 'enc/l0/w', 'enc/l1/w', "
-            "'enc/l0/b'). Say allow_empty=True if that is meant.",
+            "'enc/l0/b'). Write allow_empty=True if that is meant.",
         ),
         (
             "enc/l0",
@@ -190,13 +190,13 @@ def test_collections_nest_and_mix(tree):
         ),
         (re.compile("q$"), "The selector 'q$' matches none of 5 variables: 'enc/l0/b', 'enc/l0/w'"),
         (lambda name, value: False, "matches none of 5 variables"),
-        ([], "An empty collection of selectors picks nothing. Say allow_empty=True"),
-        ({}, "A selector without names picks nothing. Say allow_empty=True"),
+        ([], "An empty collection of selectors picks nothing. Write allow_empty=True"),
+        ({}, "A selector without names picks nothing. Write allow_empty=True"),
         (["**/w", "qqq"], "The selector 'qqq' matches no variable (no close name among 5"),
         (
             {"head/w": 1, "head/ww": 1},
             "Of 2 names selected, 1 are not in the tree of 5: 'head/ww' (close names: 'head/w'). "
-            "Say allow_empty=True if that is meant.",
+            "Write allow_empty=True if that is meant.",
         ),
         ({3: 1}, "Of 1 names selected, 1 are not in the tree of 5: 3 (no close name among 5"),
     ],
@@ -213,7 +213,7 @@ def test_picking_nothing_is_an_error_unless_it_is_meant(tree, selector, message)
 
 
 def test_hundreds_of_absent_names_are_counted_not_compared(tree):
-    with pytest.raises(SelectorError, match=r"and 290 more\. Say allow_empty"):
+    with pytest.raises(SelectorError, match=r"and 290 more\. Write allow_empty"):
         js.select(tree, dict.fromkeys(f"qqq{i}" for i in range(300)))
 
 
