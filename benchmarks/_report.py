@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
-from _timing import Samples, quartiles, ratios
+from _timing import Samples, interval, quartiles, ratios
 
 from jscope._tree.text import table
 
@@ -48,6 +48,7 @@ class Target:
         sense: ``"<="``, ``"<"`` or ``"=="``.
         limit: What the value is compared with.
         value: What was measured, or None if this run did not measure it.
+        interval: Where the true value lies with 90 % probability, if that is known.
     """
 
     benchmark: str
@@ -56,11 +57,13 @@ class Target:
     sense: str
     limit: float
     value: float | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def met(self) -> bool | None:
-        """Whether the value keeps the limit; None if there is no value."""
-        return None if self.value is None else _SENSES[self.sense](self.value, self.limit)
+        """Whether the value keeps the limit, or the lower end of its interval; None without one."""
+        value = self.value if self.interval is None else self.interval[0]
+        return None if value is None else _SENSES[self.sense](value, self.limit)
 
 
 _SENSES: dict[str, Callable[[float, float], bool]] = {
@@ -119,6 +122,23 @@ def ratio_target(
     return target
 
 
+def interval_target(
+    rows: Sequence[Row],
+    benchmark: str,
+    size: str,
+    contender: str,
+    against: str,
+    sense: str,
+    limit: float,
+) -> Target:
+    """As `ratio_target`; missed only if the whole interval misses it."""
+    target = ratio_target(rows, benchmark, size, contender, against, sense, limit)
+    for row in rows:
+        if (row.benchmark, row.size, row.contender) == (benchmark, size, contender):
+            return dataclasses.replace(target, interval=interval(row.ratios[against]))
+    return target
+
+
 # For people.
 
 
@@ -152,13 +172,21 @@ def targets_text(targets: Sequence[Target]) -> str:
             t.benchmark,
             t.size,
             f"{t.claim} {t.sense} {t.limit:g}",
-            "" if t.value is None else f"{t.value:.3g}",
+            _value_text(t),
             verdicts[t.met],
         )
         for t in targets
     ]
     header = ("target for", "size", "limit", "value", "verdict")
     return table(header, rows, right=("value",), most=1000)
+
+
+def _value_text(target: Target) -> str:
+    if target.value is None:
+        return ""
+    if target.interval is None:
+        return f"{target.value:.3g}"
+    return "{:.3g} ({:.3g} to {:.3g})".format(target.value, *target.interval)
 
 
 def _cells(row: Row, against: Sequence[str]) -> list[str]:

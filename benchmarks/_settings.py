@@ -22,6 +22,10 @@ class Settings:
         planned_blocks: Size of the wide GPT that is planned.
         planning_rounds: Processes for each layout.
         matrix_operation: The one operation that the matrix is run for, or None for all.
+        gradients: Models whose gradients are compared, of `gradients.MODELS`.
+        gradients_small: Whether they are as small as can be.
+        gradient_rounds: Samples of tracing, lowering and compiling each.
+        step_rounds: Samples of calling each.
         init_blocks: Size of the GPT that everyone initialises.
         init_rounds: Processes for each of them.
         growth_blocks: Sizes that only jscope initialises, the smallest and the largest.
@@ -48,6 +52,10 @@ class Settings:
     planned_blocks: int
     planning_rounds: int
     matrix_operation: str | None
+    gradients: tuple[str, ...]
+    gradients_small: bool
+    gradient_rounds: int
+    step_rounds: int
     init_blocks: int
     init_rounds: int
     growth_blocks: tuple[int, int]
@@ -75,6 +83,10 @@ FULL = Settings(
     planned_blocks=128,
     planning_rounds=3,
     matrix_operation=None,
+    gradients=("T5", "S5", "dropouts"),
+    gradients_small=False,
+    gradient_rounds=9,
+    step_rounds=60,
     init_blocks=48,
     init_rounds=1,
     growth_blocks=(12, 96),
@@ -102,6 +114,10 @@ QUICK = Settings(
     planned_blocks=8,
     planning_rounds=1,
     matrix_operation="create",
+    gradients=("dropouts",),
+    gradients_small=False,
+    gradient_rounds=2,
+    step_rounds=9,
     init_blocks=2,
     init_rounds=1,
     growth_blocks=(2, 4),
@@ -129,6 +145,10 @@ SMOKE = Settings(
     planned_blocks=1,
     planning_rounds=1,
     matrix_operation="assign, bare",
+    gradients=("dropouts",),
+    gradients_small=True,
+    gradient_rounds=1,
+    step_rounds=1,
     init_blocks=1,
     init_rounds=1,
     growth_blocks=(1, 2),

@@ -8,11 +8,12 @@ rounds. The garbage collector rests while a clock runs, and runs between rounds.
 Imports: standard library only.
 """
 
+import contextlib
 import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 Samples: TypeAlias = dict[str, list[float]]
@@ -55,6 +56,30 @@ def in_turn(
     return samples
 
 
+def stages_in_turn(
+    contenders: Mapping[str, Callable[[], Iterable[str]]], rounds: int
+) -> dict[str, Samples]:
+    """Time contenders in turn, stage by stage.
+
+    Args:
+        contenders: By name, a generator that yields the name of each stage when it is done.
+        rounds: Samples of each; in the first of them caches fill.
+
+    Returns:
+        Of each stage, seconds by contender, one number per round.
+    """
+    samples: dict[str, Samples] = {}
+    order = list(contenders)
+    shuffle = random.Random(0).shuffle
+    for _ in range(rounds):
+        shuffle(order)
+        for name in order:
+            for stage, seconds in _timed_stages(contenders[name]()):
+                samples.setdefault(stage, {n: [] for n in contenders})[name].append(seconds)
+        gc.collect()
+    return samples
+
+
 def repeated(call: Callable[[], object]) -> Callable[[int], object]:
     """A contender from a call that returns when it is done."""
 
@@ -83,6 +108,16 @@ def quartiles(samples: Sequence[float]) -> tuple[float, float, float]:
     return lower, median, upper
 
 
+def interval(samples: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+    """What holds the true median with 90 % probability, by bootstrap.
+
+    It is the middle 90 % of the medians of samples drawn with replacement.
+    """
+    draw = random.Random(0).choices
+    medians = sorted(statistics.median(draw(samples, k=len(samples))) for _ in range(draws))
+    return medians[draws // 20], medians[-draws // 20]
+
+
 def _repetitions(run: Callable[[int], object], sample_seconds: float) -> int:
     run(1)  # caches fill
     if not sample_seconds:
@@ -91,12 +126,28 @@ def _repetitions(run: Callable[[int], object], sample_seconds: float) -> int:
 
 
 def _timed(run: Callable[[int], object], repetitions: int) -> float:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with _resting_collector():
         begin = time.perf_counter()
         run(repetitions)
         return (time.perf_counter() - begin) / repetitions
+
+
+def _timed_stages(stages: Iterable[str]) -> list[tuple[str, float]]:
+    found = []
+    with _resting_collector():
+        begin = time.perf_counter()
+        for stage in stages:
+            found.append((stage, time.perf_counter() - begin))
+            begin = time.perf_counter()
+    return found
+
+
+@contextlib.contextmanager
+def _resting_collector() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if enabled:
             gc.enable()

@@ -38,6 +38,8 @@ def main() -> int:
         return work()
     if arguments.older is None:
         parser.error("name the checkout to compare with")
+    from _timing import interval  # a worker's is its checkout's
+
     new, old = Worker(HERE.parent), Worker(arguments.older.resolve())
     names = [name for name in new.ask() if _is_chosen(name, arguments.only)]
     print(f"{'contender':40} {'new':>10} {'old':>10} {'ratio':>7}  90 % interval")
@@ -72,13 +74,6 @@ def in_pairs(name: str, new: "Worker", old: "Worker", rounds: int) -> list[tuple
         seconds = {worker: worker.ask(name, repetitions) for worker in order}
         times.append((seconds[new], seconds[old]))
     return times
-
-
-def interval(ratios: list[float], samples: int = 2000) -> tuple[float, float]:
-    """The middle 90 % of the medians of samples drawn with replacement."""
-    draw = random.Random(0).choices
-    medians = sorted(statistics.median(draw(ratios, k=len(ratios))) for _ in range(samples))
-    return medians[samples // 20], medians[-samples // 20]
 
 
 class Worker:

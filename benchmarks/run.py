@@ -15,7 +15,8 @@ from pathlib import Path
 
 # What is run by default, in this order; each is a module here with a function `measure`.
 PARTS = (
-    *("trees", "calls", "tracing", "blocks", "programs", "stacks", "declaring", "initializing"),
+    *("trees", "calls", "tracing", "blocks", "programs", "stacks", "gradients", "declaring"),
+    "initializing",
     "planning",
     "matrix",
     "starting",

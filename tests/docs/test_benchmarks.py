@@ -104,6 +104,24 @@ def test_scopes_in_transforms_are_measured(tmp_path):
     assert "not measured in this run" in shown
 
 
+def test_gradients_of_scanned_models_are_measured(tmp_path):
+    path = tmp_path / "results.json"
+    command = [sys.executable, RUN, "--smoke", "--only", "gradients", "--json", path]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    part = json.loads(path.read_text())["parts"]["gradients"]
+    models, stages = ("dropouts, dropout", "dropouts, no dropout"), ("compile", "step")
+    assert {row["benchmark"] for row in part["rows"]} == {
+        f"{model}: {stage}" for model in models for stage in ("trace", "lower", *stages)
+    }
+    assert {row["contender"] for row in part["rows"]} == {"jscope", "plain JAX", "linen"}
+    counts = ("instructions, lowered", "instructions, optimized")
+    assert [target["benchmark"] for target in part["targets"]] == [
+        f"{model}: {what}" for model in models for what in (*stages, *counts)
+    ]
+    assert all(target["met"] is None for target in part["targets"])
+    assert len(part["notes"]) == 4
+
+
 def test_who_saves_and_restores_is_measured(tmp_path):
     path = tmp_path / "results.json"
     command = [sys.executable, RUN, "--smoke", "--only", "saving", "--json", path]
