@@ -1,25 +1,37 @@
 """From a variable's name to its PRNG key: one rule, pinned by test vectors.
 
-Version 1 of the rule. A name has a **name hash** of two 32-bit words, and
+Version 2 of the rule. A name has a **name hash** of two 32-bit words. It is computed component by
+component, so that the hash of ``a/b/c`` follows from that of ``a/b`` without the strings, also
+where that is traced. Lane by lane, modulo 2^32:
 
-    key(root, name) = fold_in(fold_in(root, w0), w1)        (w0, w1) = hash(name).
+    hash("")         = first(SHA-256("jscope.names.2"))
+    hash(p/c)        = hash(p) * M + first(SHA-256(c))
+    hash(p, fold i)  = hash(p) * M + F + (i mod 2^32) * A + (i >> 32 mod 2^32) * B
 
-The hash of a name is computed component by component, so that the hash of ``a/b/c``
-follows from that of ``a/b`` without the strings, also where that is traced:
+where ``first`` reads the first eight bytes as two little-endian 32-bit words, and
 
-    hash("")    = first(SHA-256("jscope.names.1"))
-    hash(p/c)   = mix(hash(p), first(SHA-256(c)))
+    M = (9E3779B5, 85EBCA77)    A = (C2B2AE3D, 27D4EB2F)    B = (6A09E667, A54FF53A)
+    F = first(SHA-256("jscope.fold.2"))
 
-where ``first`` reads the first eight bytes as two little-endian 32-bit words. ``mix`` is
-the exclusive or of its arguments, sent through a Feistel network of four rounds on 32-bit
-halves; its round function is MurmurHash3's finalizer of the half plus a round constant:
+The key is the root key's generator applied to the name hash. For threefry it is one block,
 
-    (l, r) <- (r, l ^ f(r + constant))
-    f(x): x ^= x >> 16; x *= 0x85EBCA6B; x ^= x >> 13; x *= 0xC2B2AE35; x ^= x >> 16
+    key(root, name) = threefry2x32(root, (w0, w1))                      (w0, w1) = hash(name)
 
-For a fixed parent ``mix`` is a bijection of the component's hash, so siblings collide only
-if their SHA-256 prefixes do. Two words, not one: at 32 bits, one model in a hundred with
-10,000 variables has two variables of equal hash.
+and for every other implementation of keys it is ``fold_in(fold_in(root, w0), w1)``.
+
+The hash needs no avalanche, since the generator behind it has one. It must not collide:
+
+* Two words, not one: at 32 bits, one model in a hundred with 10,000 variables has two variables of
+  equal hash. Siblings collide only if their SHA-256 prefixes do.
+* ``M`` is odd, so a step can be undone. ``M0 = 5 mod 8`` and ``M1 = 7 mod 16``: exchanging two
+  components d apart leaves the hash as it is only if their words agree in all but the upper
+  2 + v(d) bits of one lane and 1 (d odd) or 3 + v(d) bits of the other, where v(d) is the number of
+  times that 2 divides d.
+* ``A0 * B1 - A1 * B0`` is odd, so no two 64-bit integers have the same hash below a scope.
+* Integers i and j that are folded in d components apart collide with i' and j' only if
+  ``(i - i') * M^d = j' - j`` in both lanes, hence ``(i - i') * (M0^d - M1^d) = 0 mod 2^32``. The
+  residues of M make the second factor's v 1 for odd d, and ``2 + v(d)`` for even d. So pairs below
+  2^31 are distinct next to each other, and pairs below 2^25 up to 32 components apart.
 
 The slices of a stack ``layers`` are named ``layers/0``, ``layers/1``, ... A random key that
 is drawn from a stream, `draw_words`, follows the same rule from the stream's root key.
@@ -27,112 +39,108 @@ is drawn from a stream, `draw_words`, follows the same rule from the stream's ro
 A key depends on the root key and the name only: not on other variables,
 the order of creation, jit, remat, a mesh, or where a transform's boundary lies.
 
-Sources: SHA-256, FIPS 180-4; the finalizer, Appleby's MurmurHash3 (2011); the network, Luby
-and Rackoff, "How to construct pseudorandom permutations" (1988). TF1 has no such rule:
-its op seeds count operations, so initial values change when a layer is inserted.
+Sources: SHA-256, FIPS 180-4, whose first and fourth initial words are B; Threefry, Salmon and
+others, "Parallel random numbers: as easy as 1, 2, 3" (2011); M and A, the primes of xxHash. TF1 has
+no such rule: its op seeds count operations, so initial values change when a layer is inserted.
 """
 
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
+from jax.extend.random import threefry_2x32
 from jaxtyping import Array, UInt32
 
 from ._errors import KeyArgumentError
 from ._names.names import split
 
-RULE_VERSION = 1
+RULE_VERSION = 2
 
 Words = UInt32[np.ndarray, "*stack 2"] | UInt32[Array, "*stack 2"]
+"""Name hashes in one array, as compiled programs take them."""
 
-_ROUND_CONSTANTS = tuple(np.uint32(c) for c in (0x9E3779B9, 0x3C6EF372, 0xDAA66D2B, 0x78DDE6E4))
+Lane = np.uint32 | UInt32[np.ndarray, "*stack"] | UInt32[Array, "*stack"]
+Lanes = tuple[Lane, Lane]
+"""A name hash, or those of a stack's slices, word by word.
+
+Not one array of two words: then a path below traced words would add arrays of constants to the
+program, and `jax.lax.scan` carries such arrays through its loop.
+"""
+
+_FACTORS = (0x9E3779B5, 0x85EBCA77)
+_LOW = (0xC2B2AE3D, 0x27D4EB2F)
+_HIGH = (0x6A09E667, 0xA54FF53A)
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def component_words(component: str) -> UInt32[np.ndarray, "2"]:
+def component_words(component: str) -> tuple[int, int]:
     """The first eight bytes of the SHA-256 of a string, as two little-endian words."""
-    words = np.frombuffer(hashlib.sha256(component.encode()).digest()[:8], "<u4")
-    # Read-only, as frombuffer's own array is, since it is cached.
-    return words.astype(np.uint32, copy=False)
+    digest = hashlib.sha256(component.encode()).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-ROOT_WORDS: UInt32[np.ndarray, "2"] = component_words(f"jscope.names.{RULE_VERSION}")
 _INTEGER_WORDS = component_words(f"jscope.fold.{RULE_VERSION}")
 
 
-def mix(words: Words, component: Words) -> Words:
-    """The name hash of a child from its parent's and its component's; NumPy or traced."""
-    # Compiled: one equation of a model's trace instead of fifty.
-    numpy = isinstance(words, np.ndarray) and isinstance(component, np.ndarray)
-    result: Words = (_mix if numpy else _compiled_mix)(words, component)
-    return result
+def _word(value: int) -> np.uint32:
+    return np.uint32(value & 0xFFFFFFFF)
 
 
-def _mix(words: Words, component: Words) -> Words:
-    if words.ndim > component.ndim:  # JAX can be configured to refuse arrays of different ranks
-        component = component.reshape((1,) * (words.ndim - component.ndim) + component.shape)
-    # Slices, not items: NumPy warns of overflow in scalars, not in arrays.
-    mixed = words ^ component
-    left, right = mixed[..., :1], mixed[..., 1:]
-    for constant in _ROUND_CONSTANTS:
-        left, right = right, left ^ _finalize(right + constant)
-    concatenate: Any = np.concatenate if isinstance(mixed, np.ndarray) else jnp.concatenate
-    result: Words = concatenate([left, right], axis=-1)
-    return result
+_ROOT_WORDS = component_words(f"jscope.names.{RULE_VERSION}")
+ROOT_LANES: Lanes = (_word(_ROOT_WORDS[0]), _word(_ROOT_WORDS[1]))
 
 
-_compiled_mix = jax.jit(_mix)
-
-
-def words_of(names: Sequence[str]) -> UInt32[np.ndarray, "n 2"]:
-    """The name hash of each name, counted from the root; ``""`` is the root itself."""
-    parts = [name.split("/") if name else [] for name in names]
-    words = np.tile(ROOT_WORDS, (len(parts), 1))
-    for depth in range(max(map(len, parts), default=0)):
-        deeper = [i for i, components in enumerate(parts) if len(components) > depth]
-        below = np.stack([component_words(parts[i][depth]) for i in deeper])
-        words[deeper] = mix(words[deeper], below)
-    return words
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def name_words(name: str) -> UInt32[np.ndarray, "2"]:
-    """The name hash of one name; see `words_of`."""
-    return _below(ROOT_WORDS.tobytes(), name) if name else ROOT_WORDS
-
-
-def below(words: Words, name: str) -> Words:
+def below(lanes: Lanes, name: str) -> Lanes:
     """The name hash of ``name`` below a scope, from the scope's; NumPy or traced."""
-    if isinstance(words, np.ndarray) and words.ndim == 1:
-        return _below(words.tobytes(), name)
-    for component in name.split("/"):
-        words = mix(words, component_words(component))
-    return words
+    return _affine(lanes, *_path(name))
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _below(words: bytes, name: str) -> UInt32[np.ndarray, "2"]:
-    found: Any = np.frombuffer(words, np.uint32)
+def _path(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What the components of ``name`` do together: a factor and a summand of each lane."""
+    factors, summands = (1, 1), (0, 0)
     for component in name.split("/"):
-        found = mix(found, component_words(component))
-    found.flags.writeable = False
-    result: UInt32[np.ndarray, 2] = found
-    return result
+        a, b = component_words(component)
+        factors = factors[0] * _FACTORS[0], factors[1] * _FACTORS[1]
+        summands = summands[0] * _FACTORS[0] + a, summands[1] * _FACTORS[1] + b
+    return factors, summands
 
 
-def slices(words: Words, length: int) -> Words:
-    """The name hashes of a stack's slices, from the stack's: ``(..., length, 2)``."""
-    return mix(words[..., None, :], _indices(length))
+def _affine(lanes: Lanes, factors: tuple[int, int], summands: tuple[int, int]) -> Lanes:
+    first, second = lanes
+    return _scaled(first, factors[0], summands[0]), _scaled(second, factors[1], summands[1])
+
+
+def _scaled(lane: Lane, factor: int, summand: int) -> Lane:
+    if isinstance(lane, np.uint32):  # in integers, since NumPy warns of overflow in scalars
+        return _word(int(lane) * factor + summand)
+    scaled: Lane = lane * _word(factor) + _word(summand)
+    return scaled
+
+
+def name_words(name: str) -> UInt32[np.ndarray, "2"]:
+    """The name hash of a name, counted from the root; ``""`` is the root itself."""
+    return np.array(below(ROOT_LANES, name) if name else ROOT_LANES)
+
+
+def slices(lanes: Lanes, length: int) -> Lanes:
+    """The name hashes of a stack's slices, from the stack's: ``(..., length)``."""
+    first, second = (
+        (lane if isinstance(lane, jax.Array) else np.asarray(lane))[..., None] * _word(factor)
+        # JAX can be configured to refuse arrays of different ranks.
+        + indices.reshape((1,) * np.ndim(lane) + indices.shape)
+        for lane, factor, indices in zip(lanes, _FACTORS, _indices(length), strict=True)
+    )
+    return first, second
 
 
 @functools.lru_cache(maxsize=1024)
-def _indices(length: int) -> UInt32[np.ndarray, "n 2"]:
-    return np.stack([component_words(str(i)) for i in range(length)])
+def _indices(length: int) -> UInt32[np.ndarray, "2 n"]:
+    return np.array([component_words(str(i)) for i in range(length)], np.uint32).reshape(-1, 2).T
 
 
 def stack_words(name: str, stack: Sequence[tuple[str, int]]) -> UInt32[np.ndarray, "*stack 2"]:
@@ -142,46 +150,66 @@ def stack_words(name: str, stack: Sequence[tuple[str, int]]) -> UInt32[np.ndarra
         name: The variable's whole name, without indices.
         stack: ``(scope, length)`` of each stack around it, outermost first.
     """
-    words: Any = ROOT_WORDS
+    lanes = ROOT_LANES
     done = 0
     for scope, length in stack:
-        words = slices(below(words, scope[done:]), length)
+        lanes = slices(below(lanes, scope[done:]), length)
         done = len(scope) + 1
-    return np.asarray(below(words, name[done:]))
+    return np.stack(below(lanes, name[done:]), axis=-1)
 
 
-def draw_words(words: Words, stream: str, name: str | None) -> Words:
+def draw_lanes(lanes: Lanes, stream: str, name: str | None) -> Lanes:
     """The name hash of a draw in a scope: of ``<scope>/rng:<stream>``, or of ``name`` below that.
 
     No variable has such a name, so no draw has a variable's key.
     """
-    drawn = mix(words, component_words(f"rng:{stream}"))
-    return drawn if name is None else below(drawn, name)
+    drawn = f"rng:{stream}"
+    return below(lanes, drawn if name is None else f"{drawn}/{name}")
 
 
-def fold_integer(words: Words, i: int | Array) -> Words:
-    """The name hash of a scope into which a 64-bit integer is folded, traced or not.
-
-    An integer is the component ``first(SHA-256("jscope.fold.1")) ^ (i mod 2^32, i >> 32)``.
-    """
+def fold_integer(lanes: Lanes, i: int | Array) -> Lanes:
+    """The name hash of a scope into which a 64-bit integer is folded, traced or not."""
     if isinstance(i, int):
-        halves: Any = np.array([i & 0xFFFFFFFF, i >> 32 & 0xFFFFFFFF], np.uint32)
-    else:
-        # Narrower ones have no bits to shift out; their upper half is their sign.
-        high = i >> 32 if i.dtype.itemsize == 8 else jnp.where(i < 0, -1, 0)
-        halves = jnp.stack([i.astype(jnp.uint32), high.astype(jnp.uint32)])
-    return mix(words, _INTEGER_WORDS ^ halves)
+        low, high = i & 0xFFFFFFFF, i >> 32 & 0xFFFFFFFF
+        terms = zip(_INTEGER_WORDS, _LOW, _HIGH, strict=True)
+        first, second = (word + low * a + high * b for word, a, b in terms)
+        return _affine(lanes, _FACTORS, (first, second))
+    one, other = _affine(lanes, _FACTORS, _INTEGER_WORDS)
+    words = i.astype(jnp.uint32)
+    one, other = one + words * _word(_LOW[0]), other + words * _word(_LOW[1])
+    if i.dtype.itemsize < 8 and jnp.issubdtype(i.dtype, jnp.unsignedinteger):
+        return one, other
+    # The upper half of a narrower integer is its sign.
+    words = (i >> min(32, 8 * i.dtype.itemsize - 1)).astype(jnp.uint32)
+    return one + words * _word(_HIGH[0]), other + words * _word(_HIGH[1])
 
 
-def fold_words(root: Array, words: Words) -> Array:
-    """``fold_in(fold_in(root, w0), w1)``; under `jax.vmap` too, for any implementation of keys."""
+def fold_words(root: Array, words: Words | Lanes) -> Array:
+    """The key of a name hash under a root key, of the root's kind; see the top of this file.
+
+    Under `jax.vmap` it is the same as without, for any implementation of keys.
+    """
+    implementation = jax.random.key_impl(root)
+    if implementation == "threefry2x32":
+        return _threefry(root, words)
     # unsafe_rbg folds a batch of keys differently from single keys.
-    in_turn = jax.random.key_impl(root) == "unsafe_rbg"
-    folded: Array = (_fold_in_turn if in_turn else _fold)(root, words)
+    folded: Array = (_fold_in_turn if implementation == "unsafe_rbg" else _fold)(root, words)
     return folded
 
 
-def _fold(root: Array, words: Words) -> Array:
+def _threefry(root: Array, words: Words | Lanes) -> Array:
+    typed = jnp.issubdtype(root.dtype, jax.dtypes.prng_key)
+    data = jax.random.key_data(root) if typed else root
+    block = jnp.stack(words) if _are_arrays(words) else jnp.asarray(words)
+    key: Array = threefry_2x32((data[0], data[1]), block)
+    return jax.random.wrap_key_data(key, impl="threefry2x32") if typed else key
+
+
+def _are_arrays(words: Words | Lanes) -> bool:
+    return isinstance(words, tuple) and not all(isinstance(lane, np.uint32) for lane in words)
+
+
+def _fold(root: Array, words: Words | Lanes) -> Array:
     return jax.random.fold_in(jax.random.fold_in(root, words[0]), words[1])
 
 
@@ -220,9 +248,3 @@ def check_key(key: object) -> Array:
             found += "; for several models at once, write jax.vmap(declared.init)(keys)"
     seed = key if type(key) is int else 0  # True is not a seed
     raise KeyArgumentError(f"One PRNG key is needed, {found}. Write jax.random.key({seed}).")
-
-
-def _finalize(x: Words) -> Words:
-    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return x ^ (x >> np.uint32(16))

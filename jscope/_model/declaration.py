@@ -164,9 +164,9 @@ class Declaration(Mapping[str, VariableSpec]):
     ) -> VarTree:
         """Initial values: of a whole model, of what a tree lacks, or of a selection.
 
-        The value of a variable is ``initializer(fold_in(fold_in(key, w0), w1), shape, dtype)``
-        where ``(w0, w1)`` is the hash of its name (`docs/design.md`, "Keys"). It depends on
-        nothing else: the bits are the same alone, with others, in any order, and under jit.
+        The value of a variable is ``initializer(k, shape, dtype)``, where ``k`` is the key of its
+        name under the root key (`docs/design.md`, "Keys"). It depends on nothing else: the bits
+        are the same alone, with others, in any order, and under jit.
 
         Args:
             key: The root key.

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from .._errors import ScopeError
-from .._keys import check_key, draw_words, fold_words, name_words
+from .._keys import ROOT_LANES, below, check_key, draw_lanes, fold_words
 from .._scope.call_sites import transform_around
 from .._scope.declaring import Recorder
 from .._scope.scope import Scope, declaring_scope
@@ -226,4 +226,5 @@ class InlineRecorder(Recorder):
 
     def draw(self, scope: str, stream: str, name: str | None) -> Any:
         """A random key, from the key of the initial values."""
-        return fold_words(self._key, draw_words(name_words(scope), stream, name))
+        lanes = below(ROOT_LANES, scope) if scope else ROOT_LANES
+        return fold_words(self._key, draw_lanes(lanes, stream, name))

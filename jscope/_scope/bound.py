@@ -32,14 +32,14 @@ from .._errors import (
     ShapeMismatchError,
     listed,
 )
-from .._keys import ROOT_WORDS, check_key, draw_words, fold_integer, fold_words, slices
-from .._keys import below as words_below
+from .._keys import ROOT_LANES, check_key, draw_lanes, fold_integer, fold_words, slices
+from .._keys import below as lanes_below
 from .._names.names import below, check, inside, join
 from .._tree.vartree import Structure, VarTree, intern_structure, jax_value, structure_of, values_of
 from .._variables.request import VariableRequest, is_value, shape_and_dtype
 from .._variables.spec import AUTO_REUSE, Reuse, VariableSpec
 from .call_sites import Site, in_callback
-from .context import WITH_A_TREE, Leaves, not_sliced, not_there, unsliced, zero_words
+from .context import WITH_A_TREE, Leaves, not_sliced, not_there, stack_marker, unsliced
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, identities, path_for
 from .usage import RequestedRecords, Usage
@@ -55,7 +55,7 @@ class Fixed:
         "dtype",
         "getter_path",
         "getters",
-        "has_words",
+        "has_marker",
         "records",
         "reuse",
         "streams",
@@ -69,7 +69,7 @@ class Fixed:
         dtype: np.dtype[Any] | None,
         getters: tuple[CustomGetter, ...],
         streams: tuple[str, ...],
-        has_words: bool,
+        has_marker: bool,
         getter_path: str | None,
         records: RequestedRecords | None,
     ):
@@ -78,7 +78,7 @@ class Fixed:
         self.reuse = reuse
         self.dtype = dtype
         self.streams = streams
-        self.has_words = has_words
+        self.has_marker = has_marker
         self.getter_path = getter_path
         self.records = records
         self._children: dict[str, tuple[Fixed, slice]] = {}
@@ -129,7 +129,7 @@ _FACTS = (
     "dtype",
     "getters",
     "streams",
-    "has_words",
+    "has_marker",
     "getter_path",
     "records",
 )
@@ -145,7 +145,7 @@ def intern(
     dtype: np.dtype[Any] | None,
     getters: tuple[CustomGetter, ...],
     streams: tuple[str, ...],
-    has_words: bool,
+    has_marker: bool,
     getter_path: str | None = None,
     records: RequestedRecords | None = None,
 ) -> Fixed:
@@ -157,18 +157,18 @@ def intern(
         dtype: The dtype that was named for look-ups that name none, or None.
         getters: Custom getters, outermost first.
         streams: The names of the random streams.
-        has_words: Whether a name hash is among the leaves (`_scope.context`).
+        has_marker: Whether a name hash, or its stand-in, is among the leaves (`_scope.context`).
         getter_path: The path by which getters know the scope, if one of them reads names.
         records: The records that are requested, where the scope has crossed a boundary.
     """
     # The identities of getters can't be another's while the entry lives: it holds the getters.
     of_getters = (getter_path, *identities(getters)) if getters else ()
-    key = (structure, reuse, dtype, of_getters, streams, has_words, records)
+    key = (structure, reuse, dtype, of_getters, streams, has_marker, records)
     with _fixed_lock:
         fixed = _fixed.get(key)
         if fixed is None:
             fixed = Fixed(
-                structure, reuse, dtype, getters, streams, has_words, getter_path, records
+                structure, reuse, dtype, getters, streams, has_marker, getter_path, records
             )
             _fixed[key] = fixed
         return fixed
@@ -241,32 +241,34 @@ class Bound:
         fixed, where = self.fixed.child(name)
         creation_only = None if self.creation_only is None else self.creation_only.inherited
         context = Bound(fixed, below(self.path, name), self.root, creation_only)
-        if not fixed.has_words:
+        if not fixed.has_marker:
             return context, leaves[where]
-        words, *keys = leaves[len(self.fixed.structure.names) :]
+        extra = leaves[len(self.fixed.structure.names) :]
         if fixed.streams:
-            words = words_below(words, name)
-        return context, (*leaves[where], words, *keys)
+            first, second, *keys = extra
+            extra = (*lanes_below((first, second), name), *keys)
+        return context, leaves[where] + extra
 
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Bound", Leaves]:
         context, leaves = self.child(name, leaves)
         names = context.fixed.structure.names
         # JAX's, since users may index the leaves of a stack with traced integers.
         values, extra = tuple(map(jax_value, leaves[: len(names)])), leaves[len(names) :]
-        words, *keys = extra or (None,)
-        axis = 0 if words is None else unsliced(words)
+        axis = unsliced(extra[0]) if extra else 0
         _check_lengths(context.path, names, values, axis, length)
-        context.fixed = context.fixed.other(has_words=True)
+        context.fixed = context.fixed.other(has_marker=True)
         if not context.fixed.streams:
-            return context, (*values, zero_words(words, length))
-        stacked = [_repeated(key, axis, length) for key in keys]
-        return context, (*values, jnp.asarray(slices(words, length)), *stacked)
+            return context, (*values, stack_marker(extra[0] if extra else None, length))
+        first, second, *keys = extra
+        lanes = map(jax_value, slices((first, second), length))
+        return context, (*values, *lanes, *(_repeated(key, axis, length) for key in keys))
 
     def folded(self, i: int | Array, leaves: Leaves) -> tuple["Bound", Leaves]:
         if not self.fixed.streams:
             return self, leaves
         at = len(self.fixed.structure.names)
-        return self, (*leaves[:at], fold_integer(leaves[at], i), *leaves[at + 1 :])
+        first, second, *keys = leaves[at:]
+        return self, (*leaves[:at], *fold_integer((first, second), i), *keys)
 
     def with_defaults(self, changes: Mapping[str, Any], name: str) -> "Bound":
         if not changes:
@@ -312,7 +314,7 @@ class Bound:
             "reuse": repr(fixed.reuse),
             "dtype": None if fixed.dtype is None else fixed.dtype.name,
             "streams": fixed.streams,
-            "has_words": fixed.has_words,
+            "has_marker": fixed.has_marker,
             "path": self.path,
         }
         return json.dumps(facts).encode()
@@ -324,7 +326,7 @@ class Bound:
 
     def find(self, name: str, whole: str, leaves: Leaves) -> object:
         fixed = self.fixed
-        if fixed.has_words:
+        if fixed.has_marker:
             self.check_sliced(leaves, f"Variable {name!r}")
         position = fixed.structure.position(name)
         return None if position is None else leaves[position]
@@ -380,7 +382,7 @@ class Bound:
         return {}
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
-        if self.fixed.has_words and unsliced(leaves[len(self.fixed.structure.names)]):
+        if self.fixed.has_marker and unsliced(leaves[len(self.fixed.structure.names)]):
             raise not_sliced(self.path, what)
 
     # Random keys.
@@ -393,9 +395,9 @@ class Bound:
                 f"The scope {self.path!r} has no random stream {stream!r} ({have}). Write "
                 f"js.Scope(tree, rngs={{{stream!r}: key}}), or rngs=key for all streams."
             )
-        words, *keys = leaves[len(self.fixed.structure.names) :]
+        first, second, *keys = leaves[len(self.fixed.structure.names) :]
         root = keys[0 if streams == (ANY_STREAM,) else streams.index(stream)]
-        return fold_words(root, draw_words(words, stream, name))
+        return fold_words(root, draw_lanes((first, second), stream, name))
 
     # For the pytree registration, and for printing.
 
@@ -416,7 +418,8 @@ class Bound:
 
     def leaf_keys(self, leaves: Leaves) -> Iterable[object]:
         extra = len(leaves) - len(self.fixed.structure.names)
-        names = (*self.fixed.structure.names, *("(words)", *self.fixed.streams)[:extra])
+        more = ("(name hash 0)", "(name hash 1)", *self.fixed.streams)[:extra]
+        names = (*self.fixed.structure.names, *more)
         return map(jax.tree_util.DictKey, names)
 
     def summary(self) -> str:
@@ -441,7 +444,7 @@ def bound_root(tree: VarTree, rngs: object) -> tuple[Bound, Leaves]:
         for stream in streams:
             check(stream)
     keys = [check_key(named[stream]) for stream in streams]
-    extra = (ROOT_WORDS, *keys) if keys else ()
+    extra = (*ROOT_LANES, *keys) if keys else ()
     fixed = intern(structure, False, None, (), streams, bool(keys))
     return Bound(fixed, "", structure), (*values_of(tree), *extra)
 
@@ -456,7 +459,7 @@ def from_bytes(data: bytes | bytearray) -> Bound:
     dtype = None if facts["dtype"] is None else jnp.dtype(facts["dtype"])
     streams = tuple(facts["streams"])
     fixed = intern(
-        intern_structure(names), _REUSES[facts["reuse"]], dtype, (), streams, facts["has_words"]
+        intern_structure(names), _REUSES[facts["reuse"]], dtype, (), streams, facts["has_marker"]
     )
     return Bound(fixed, path, intern_structure(tuple(below(path, name) for name in names)))
 

@@ -4,10 +4,10 @@ A context is the static part of a scope: its path, defaults and variables' names
 `Declaring` implement all of `ScopeContext`, so callers never distinguish them. Methods take the
 scope's leaves, which JAX sees, beside it.
 
-A scope below a stack carries a **name hash**, a ``uint32`` array of shape ``(*lengths, 2)`` with
-one leading axis for each stack that is not sliced yet. `jax.lax.scan` and `jax.vmap` slice it with
-the variables, so its rank shows whether they have. With random streams it is the hash of the
-scope's path (`_keys`); else it is zeros and is not read.
+A scope with random streams carries the **name hash** of its path (`_keys`) in two leaves, a word in
+each. Below stacks these have one axis for each stack that is not sliced yet: `jax.lax.scan` and
+`jax.vmap` slice them with the variables, so their rank shows whether they have. A scope below a
+stack that has no streams carries one array of zeros for this, which is not read.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from .._errors import MissingVariableError, ScopeError
-from .._keys import Words
+from .._keys import Lane
 from .._names.names import join
 from .._tree.vartree import VarTree, missing_variable
 from .._variables.request import VariableRequest
@@ -148,16 +148,16 @@ class ScopeContext(Protocol):
         """A summary of the variables below, for printing."""
 
 
-def unsliced(words: Words) -> int:
-    """The number of stacks that are not sliced yet."""
-    return int(jnp.ndim(words)) - 1
+def unsliced(marker: Lane) -> int:
+    """The number of stacks that are not sliced yet, by a word of the name hash or its stand-in."""
+    return int(jnp.ndim(marker))
 
 
-def zero_words(words: Words | None, length: int) -> Array:
-    """A placeholder name hash, never read, for a stack in a scope with this hash, or with None."""
-    lead = () if words is None else tuple(words.shape[:-1])
+def stack_marker(outer: Lane | None, length: int) -> Array:
+    """The stand-in for a name hash of a stack, in a scope with the stand-in ``outer`` or None."""
+    lead = () if outer is None else tuple(outer.shape)
     # JAX's, not NumPy's: users may index the leaves of a stack with traced integers.
-    return jnp.zeros((*lead, length, 2), jnp.uint32)
+    return jnp.zeros((*lead, length), jnp.uint32)
 
 
 WITH_A_TREE = "jax.export.export(jax.jit(lambda tree, x: model(js.Scope(tree), x)))(tree, x)"

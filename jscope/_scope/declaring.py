@@ -7,7 +7,7 @@ arrays. Scopes find the run's `Recorder` through a `Run`, which refers to it wea
 scope, or a JAX cache that keeps a scope's structure, keeps no model alive; a scope that outlives
 its run raises an error.
 
-The only leaf of a declaring scope is its name hash, in a stack: `jax.lax.scan` and `jax.vmap`
+The only leaf of a declaring scope is an array of zeros, in a stack: `jax.lax.scan` and `jax.vmap`
 slice it. It has no variables as leaves; code that needs them uses trees, or `Scope.specs`. A slice
 of a stack lacks the leading dimensions that are the lengths of its stacks.
 
@@ -38,7 +38,6 @@ from .._errors import (
     ScopeError,
     ShapeMismatchError,
 )
-from .._keys import Words
 from .._names.names import below, check_root, inside, join, outward
 from .._tree.vartree import VarTree
 from .._variables import initial as _initial
@@ -49,7 +48,7 @@ from .._variables.spec import Reuse, Stack, VariableSpec
 from ..initializers import InitializedValue
 from ..sharding import check_spec
 from .call_sites import Site, site_text
-from .context import WITH_A_TREE, Leaves, not_sliced, not_there, unsliced, zero_words
+from .context import WITH_A_TREE, Leaves, not_sliced, not_there, stack_marker, unsliced
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, composed, path_for
 from .usage import RequestedRecords, Usage
@@ -451,10 +450,10 @@ class Declaring:
         scope = self.defaults.getters_from
         return self.path[len(scope) + 1 :] if scope else self.path
 
-    def _words(self, leaves: Leaves) -> Words:
-        """The name hash, in a stack."""
-        words: Words = leaves[_HASH_BITS]
-        return words
+    def _marker(self, leaves: Leaves) -> Array:
+        """The stand-in for a name hash, in a stack."""
+        marker: Array = leaves[_HASH_BITS]
+        return marker
 
     # Other contexts.
 
@@ -464,8 +463,8 @@ class Declaring:
 
     def stacked(self, name: str, length: int, leaves: Leaves) -> tuple["Declaring", Leaves]:
         context = self._below(name, (*self.stack, (below(self.path, name), length)))
-        words = self._words(leaves) if self.stack else None
-        return context, (*context.bits, zero_words(words, length))
+        outer = self._marker(leaves) if self.stack else None
+        return context, (*context.bits, stack_marker(outer, length))
 
     def _below(self, name: str, stack: Stack) -> "Declaring":
         records = None if self.records is None else self.records.child(name)
@@ -566,7 +565,7 @@ class Declaring:
                 f"{error} scope[name] reads what exists; to create a variable, write "
                 "scope.get_variable(name, shape)."
             )
-        sliced = len(self.stack) - (unsliced(self._words(leaves)) if self.stack else 0)
+        sliced = len(self.stack) - (unsliced(self._marker(leaves)) if self.stack else 0)
         entry.uses += counted
         seen = self._seen(whole, entry.spec, self.stack[:sliced], recorder)
         return recorder.value(whole, seen)
@@ -585,7 +584,7 @@ class Declaring:
         return self.run.recorder(self.path).specs()
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
-        if self.stack and unsliced(self._words(leaves)):
+        if self.stack and unsliced(self._marker(leaves)):
             raise not_sliced(self.path, what)
 
     # Random keys.
@@ -606,7 +605,7 @@ class Declaring:
     def with_leaves(
         self, function: Callable[[str, Any], object], rest: object, leaves: Leaves
     ) -> Leaves:
-        lengths = tuple(self._words(leaves).shape[:-1]) if self.stack else ()
+        lengths = tuple(self._marker(leaves).shape) if self.stack else ()
         self.run.recorder(self.path).record_specs(RecordedSpecs(self.path, lengths, function))
         return self.bits + (rest,) * (len(leaves) - _HASH_BITS)
 

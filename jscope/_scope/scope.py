@@ -669,9 +669,9 @@ class Scope:
     def rng(self, stream: str, name: str | None = None) -> Array:
         """A random key: the stream's root key, folded with this scope's path.
 
-        The key is ``fold_in(fold_in(root, w0), w1)``, where ``(w0, w1)`` is the hash of the
-        name ``<scope>/rng:<stream>``, or ``<scope>/rng:<stream>/<name>`` (`docs/design.md`,
-        "Keys"). So it is the same under any transform, in a stack or an unrolled loop.
+        The key is that of the name ``<scope>/rng:<stream>``, or ``<scope>/rng:<stream>/<name>``,
+        under the stream's root key (`docs/design.md`, "Keys"). So it is the same under any
+        transform, in a stack or an unrolled loop.
 
         >>> scope = js.Scope({}, rngs={"dropout": jax.random.key(0)}) / "layer"
         >>> keep = jax.random.bernoulli(scope.rng("dropout"), 0.9, (3,))

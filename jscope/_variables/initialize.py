@@ -33,7 +33,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from .._errors import InitializerCycleError, InitializerError, near
-from .._keys import Words, fold_words, stack_words, words_of
+from .._keys import Words, fold_words, stack_words
 from .._names.names import outward
 from ..initializers import InitializedValue, KnownShape
 from . import initial as _initial
@@ -67,9 +67,8 @@ def initialize(
     plain = [name for name in order if not _is_dependent(specs[name])]
     route = _in_graph if _is_traced(key) else _one_by_one
     values: dict[str, Array] = {}
-    words = _words(specs, plain)
     for spec, sharding, members in _groups(specs, plain, shardings):
-        stacked = np.stack([words[name] for name in members])
+        stacked = np.stack([stack_words(name, specs[name].stack) for name in members])
         values.update(zip(members, route(spec, members, stacked, key, sharding), strict=True))
     for name in order:
         if name not in values:
@@ -78,15 +77,6 @@ def initialize(
             shared = common_stacks(specs[name].stack, specs[source].stack)
             values[name] = _initial.derive(name, specs[name], there, shared, shardings.get(name))
     return {name: values[name] for name in names}
-
-
-def _words(specs: Mapping[str, VariableSpec], names: Sequence[str]) -> dict[str, Words]:
-    alone = [name for name in names if not specs[name].stack]
-    found: dict[str, Words] = dict(zip(alone, words_of(alone), strict=True))
-    for name in names:
-        if specs[name].stack:
-            found[name] = stack_words(name, specs[name].stack)
-    return found
 
 
 def _one_by_one(

@@ -13,6 +13,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys_by_definition import key_by_definition
 
 import jscope as js
 from jscope import initializers as init
@@ -23,7 +24,6 @@ from jscope._errors import (
     SelectorError,
     TreeMismatchError,
 )
-from jscope._keys import name_words
 from jscope._variables import initialize as _initialize
 
 KEY = jax.random.key(0)
@@ -203,13 +203,9 @@ def test_another_process_gets_the_same_bits():
 
 
 def test_a_value_is_the_compiled_initializer_of_the_name_s_key():
-    def f(key, words):
-        folded = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
-        return jax.random.normal(folded, (9, 7), jnp.float32)
-
     initializer = jax.nn.initializers.normal(1.0)
     found = js.init(lambda s: (s / "a/b").get_variable("w", (9, 7), initializer=initializer))(KEY)
-    expected = jax.jit(f)(KEY, name_words("a/b/w"))
+    expected = jax.random.normal(key_by_definition(KEY, "a", "b", "w"), (9, 7), jnp.float32)
     np.testing.assert_allclose(found["a/b/w"], expected, rtol=1e-6)
 
 

@@ -1,82 +1,86 @@
-import hashlib
 import json
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import key_collisions
+import keys_by_definition
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from keys_by_definition import FACTORS, HIGH, LOW, WORD, child, words_by_definition
 
 from jscope._errors import KeyArgumentError, VariableNameError
 from jscope._keys import (
-    ROOT_WORDS,
+    ROOT_LANES,
+    below,
     check_key,
     component_words,
+    draw_lanes,
+    fold_integer,
     fold_words,
-    mix,
     name_words,
+    slices,
     variable_key,
 )
 
 VECTORS = json.loads((pathlib.Path(__file__).parents[1] / "key_vectors.json").read_text())
 NAMES = VECTORS["names"]
-WORD = 2**32
+PATHS = VECTORS["paths"]
 
 components = st.text("ab0-._Z", min_size=1, max_size=4).filter(lambda c: c not in (".", ".."))
 names = st.lists(components, min_size=1, max_size=4).map("/".join)
 words_strategy = st.tuples(st.integers(0, WORD - 1), st.integers(0, WORD - 1))
 
 
-# The rule from its description, in Python integers.
+def parts_of(name):
+    return name.split("/") if name else []
 
 
-def first_words(text):
-    digest = hashlib.sha256(text.encode()).digest()
-    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+def lanes_of(words):
+    return tuple(map(np.uint32, words))
 
 
-def finalizer(x):
-    x ^= x >> 16
-    x = x * 0x85EBCA6B % WORD
-    x ^= x >> 13
-    x = x * 0xC2B2AE35 % WORD
-    return x ^ x >> 16
+def lanes_along(path):
+    lanes = ROOT_LANES
+    for component in path:
+        one = below if isinstance(component, str) else fold_integer
+        lanes = one(lanes, component)
+    return lanes
 
 
-def mixed(words, component):
-    left, right = words[0] ^ component[0], words[1] ^ component[1]
-    for constant in (0x9E3779B9, 0x3C6EF372, 0xDAA66D2B, 0x78DDE6E4):
-        left, right = right, left ^ finalizer((right + constant) % WORD)
-    return left, right
+def test_the_vectors_are_those_of_the_definition():
+    script = keys_by_definition.__file__
+    printed = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True)
+    assert json.loads(printed.stdout) == VECTORS
 
 
-def unmixed(words, component):
-    left, right = words
-    for constant in (0x78DDE6E4, 0xDAA66D2B, 0x3C6EF372, 0x9E3779B9):
-        left, right = right ^ finalizer((left + constant) % WORD), left
-    return left ^ component[0], right ^ component[1]
-
-
-def words_of(name):
-    words = first_words("jscope.names.1")
-    for component in name.split("/") if name else ():
-        words = mixed(words, first_words(component))
-    return words
-
-
-def array(words):
-    return np.array(words, np.uint32)
+def test_the_definition_has_the_published_vectors_of_threefry():
+    # From Random123's known-answer tests, by Salmon and others.
+    ones = 0xFFFFFFFF
+    assert keys_by_definition.threefry((0, 0), (0, 0)) == (0x6B200159, 0x99BA4EFE)
+    assert keys_by_definition.threefry((ones, ones), (ones, ones)) == (0x1CB996FC, 0xBB002BE7)
+    pi = (0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3)
+    assert keys_by_definition.threefry(*pi) == (0xC4923A9C, 0x483DF7A0)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_words_are_the_published_ones_and_follow_the_rule(name):
     published = NAMES[name]["words"]
-    assert list(words_of(name)) == published
-    np.testing.assert_array_equal(name_words(name), array(published))
+    assert list(words_by_definition(parts_of(name))) == published
+    assert name_words(name).tolist() == published
     assert name_words(name).dtype == np.uint32
+
+
+@pytest.mark.parametrize("vector", PATHS, ids=lambda vector: str(vector["path"]))
+def test_words_of_paths_with_integers_are_the_published_ones(vector):
+    lanes = lanes_along(vector["path"])
+    assert [int(lane) for lane in lanes] == vector["words"]
+    root = jax.random.key(VECTORS["seed"])
+    assert jax.random.key_data(fold_words(root, lanes)).tolist() == vector["threefry2x32"]
 
 
 ROOTS = {
@@ -99,27 +103,31 @@ def test_keys_are_the_published_ones(kind):
         assert key.dtype == root.dtype
         assert key.shape == root.shape
         data = key if kind == "uint32" else jax.random.key_data(key)
-        np.testing.assert_array_equal(data, array(vector[kind]), err_msg=name)
+        expected = vector["threefry2x32" if kind == "uint32" else kind]
+        assert data.tolist() == expected, name
 
 
 @given(names)
-def test_a_key_folds_the_two_words_in(name):
+def test_a_key_is_one_block_of_threefry_and_two_folds_of_other_generators(name):
+    first, second = map(np.uint32, words_by_definition(parts_of(name)))
     root = jax.random.key(7)
-    first, second = words_of(name)
-    expected = jax.random.fold_in(jax.random.fold_in(root, np.uint32(first)), np.uint32(second))
+    seed = tuple(jax.random.key_data(root).tolist())
+    block = keys_by_definition.threefry(seed, (int(first), int(second)))
+    assert tuple(jax.random.key_data(variable_key(root, name)).tolist()) == block
+    root = jax.random.key(7, impl="rbg")
+    expected = jax.random.fold_in(jax.random.fold_in(root, first), second)
     assert variable_key(root, name) == expected
 
 
 @given(st.lists(names, unique=True, max_size=10), st.randoms())
-def test_words_do_not_depend_on_order_or_on_what_was_asked_before(many, shuffle):
+def test_words_do_not_depend_on_order_or_on_earlier_requests(many, shuffle):
     before = {name: name_words(name).tolist() for name in many}
     shuffle.shuffle(many)
-    name_words.cache_clear()
     component_words.cache_clear()
     assert {name: name_words(name).tolist() for name in many} == before
 
 
-def test_components_and_not_characters_are_mixed():
+def test_components_and_not_characters_are_hashed():
     spellings = [
         "ab/cdef",
         "abc/def",
@@ -132,62 +140,86 @@ def test_components_and_not_characters_are_mixed():
         "b",
         "a/a",
     ]
-    assert len({words_of(name) for name in spellings}) == len(spellings)
     assert len({tuple(name_words(name).tolist()) for name in spellings}) == len(spellings)
 
 
 @given(names, names)
 def test_the_words_of_a_child_follow_from_its_parents(scope, name):
-    words = name_words(scope)
+    lanes = below(ROOT_LANES, scope)
+    assert below(lanes, name) == below(ROOT_LANES, f"{scope}/{name}")
     for component in name.split("/"):
-        words = mix(words, component_words(component))
-    np.testing.assert_array_equal(words, name_words(f"{scope}/{name}"))
+        lanes = below(lanes, component)
+    assert [int(lane) for lane in lanes] == name_words(f"{scope}/{name}").tolist()
 
 
-@given(words_strategy, words_strategy)
-def test_mix_is_the_rule_and_can_be_undone(words, component):
-    assert mix(array(words), array(component)).tolist() == list(mixed(words, component))
-    assert unmixed(mixed(words, component), component) == words
+@given(words_strategy, components, st.integers(-(2**63), 2**63 - 1))
+def test_a_step_is_the_rule_and_can_be_undone(words, component, integer):
+    for step, function in ((component, below), (integer, fold_integer)):
+        found = [int(lane) for lane in function(lanes_of(words), step)]
+        assert tuple(found) == child(words, step)
+        added = child((0, 0), step)
+        undone = [
+            (lane - a) * pow(m, -1, WORD) % WORD
+            for lane, a, m in zip(found, added, FACTORS, strict=True)
+        ]
+        assert tuple(undone) == words
 
 
-def test_traced_mix_is_numpy_mix():
-    random_words = np.random.default_rng(0).integers(0, WORD, (2, 64, 2), np.uint32)
-    parents, children = random_words
-    expected = mix(parents, children)
-    assert isinstance(expected, np.ndarray)
+def traced(function, lanes):
+    """The function of lanes, in each way in which they are traced or are arrays."""
 
-    def through_scan(parents, children):
-        return jax.lax.scan(lambda carry, pair: (carry, mix(*pair)), 0, (parents, children))[1]
+    def through_scan(lanes):
+        return jax.lax.scan(lambda carry, own: (carry, function(own)), 0, lanes)[1]
 
-    transforms = {
-        "eager": lambda p, c: mix(jnp.asarray(p), c),
-        "jit": jax.jit(mix),
-        "vmap": jax.vmap(mix),
-        "vmap of jit": jax.vmap(jax.jit(mix)),
-        "scan": through_scan,
-        "checkpoint": jax.jit(jax.checkpoint(mix)),
-        "one traced, one not": lambda p, c: jax.jit(lambda c: mix(p, c))(c),
+    return {
+        "eager": function(tuple(map(jnp.asarray, lanes))),
+        "jit": jax.jit(function)(lanes),
+        "vmap": jax.vmap(function)(lanes),
+        "vmap of jit": jax.vmap(jax.jit(function))(lanes),
+        "scan": through_scan(lanes),
+        "checkpoint": jax.jit(jax.checkpoint(function))(lanes),
     }
-    for name, transform in transforms.items():
-        with jax.checking_leaks():
-            found = transform(parents, children)
-        assert found.dtype == np.uint32, name
-        np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda lanes: below(lanes, "a"),
+        lambda lanes: below(lanes, "a/b.c/0"),
+        lambda lanes: draw_lanes(lanes, "dropout", "mask"),
+        lambda lanes: fold_integer(lanes, -5),
+        lambda lanes: fold_integer(lanes, 2**40 + 3),
+    ],
+)
+def test_traced_words_are_those_of_integers(step):
+    lanes = tuple(np.random.default_rng(0).integers(0, WORD, (2, 64), np.uint32))
+    each = [step((np.uint32(a), np.uint32(b))) for a, b in zip(*lanes, strict=True)]
+    expected = np.array(each, np.uint32).T
+    with jax.checking_leaks():
+        ways = traced(step, lanes)
+    for way, found in ways.items():
+        assert all(lane.dtype == np.uint32 for lane in found), way
+        np.testing.assert_array_equal(np.stack(found), expected, err_msg=way)
+
+
+def test_a_path_below_traced_words_is_one_product_and_one_sum_of_scalars_in_each_lane():
+    jaxpr = jax.make_jaxpr(lambda a, b: below((a, b), "block/attention/query"))(*ROOT_LANES)
+    assert [equation.primitive.name for equation in jaxpr.eqns] == ["mul", "add", "mul", "add"]
+    assert not jaxpr.consts
 
 
 def test_keys_of_traced_words_are_keys_of_names():
     root = jax.random.key(3)
     names = ["layers/0/w", "layers/1/w", "layers/2/w"]
     expected = jnp.stack([jax.random.key_data(variable_key(root, name)) for name in names])
-    slices = np.stack([component_words(str(i)) for i in range(3)])
+    layers = slices(below(ROOT_LANES, "layers"), 3)
 
-    def key_of(slice_words):
-        words = mix(mix(name_words("layers"), slice_words), component_words("w"))
-        return jax.random.key_data(fold_words(root, words))
+    def key_of(layer):
+        return jax.random.key_data(fold_words(root, below(layer, "w")))
 
     with jax.checking_leaks():
-        mapped = jax.jit(jax.vmap(key_of))(slices)
-        scanned = jax.lax.scan(lambda _, w: (None, jax.checkpoint(key_of)(w)), None, slices)[1]
+        mapped = jax.jit(jax.vmap(key_of))(layers)
+        scanned = jax.lax.scan(lambda _, w: (None, jax.checkpoint(key_of)(w)), None, layers)[1]
     np.testing.assert_array_equal(mapped, expected)
     np.testing.assert_array_equal(scanned, expected)
 
@@ -202,31 +234,55 @@ def test_keys_do_not_depend_on_jit_or_x64():
     np.testing.assert_array_equal(wide, expected)
 
 
-def test_cached_words_can_not_be_written_to():
-    for words in (ROOT_WORDS, name_words("a/w"), name_words(""), component_words("w")):
-        with pytest.raises(ValueError, match="read-only"):
-            words[0] = 0
-
-
 def test_very_deep_names_have_words():
     name = "/".join(str(i % 7) for i in range(5000))
-    assert name_words(name).tolist() == list(words_of(name))
+    assert tuple(name_words(name).tolist()) == words_by_definition(name.split("/"))
 
 
-def test_a_hundred_thousand_names_have_no_twins():
+def test_a_hundred_thousand_paths_have_no_duplicates():
     found = key_collisions.patterns(25_000)
     words = np.concatenate(list(found.values()))
-    assert words.shape == (100_000, 2)
-    assert key_collisions.twins(words) == 0
+    assert words.shape == (150_000, 2)
+    assert key_collisions.duplicates(words) == 0
     # The script hashes many at once; these are the same words.
-    np.testing.assert_array_equal(found["layer_{i}/w"][777], words_of("layer_777/w"))
+    np.testing.assert_array_equal(found["layer_{i}/w"][777], name_words("layer_777/w"))
     np.testing.assert_array_equal(
-        found["layer_{i}/block_{j}/kernel"][24_999], words_of("layer_24/block_999/kernel")
+        found["layer_{i}/block_{j}/w"][24_999], name_words("layer_24/block_999/w")
     )
-    np.testing.assert_array_equal(found["a level per digit"][1234], words_of("0/1/2/3/4"))
+    np.testing.assert_array_equal(found["a level per digit"][1234], name_words("0/1/2/3/4"))
+    side = int(25_000**0.5) + 1
+    np.testing.assert_array_equal(
+        found["fold i, fold j"][5 * side + 7], np.array(lanes_along([5, 7]))
+    )
+    np.testing.assert_array_equal(
+        found["fold i/w, fold j/w"][5 * side + 7], np.array(lanes_along([5, "w", 7, "w"]))
+    )
 
 
-def test_every_input_bit_flips_every_output_bit_half_of_the_time():
+def power_of_two(x):
+    return (x & -x).bit_length() - 1
+
+
+def test_folded_integers_are_distinct_as_the_residues_of_the_factors_promise():
+    assert FACTORS[0] % 8 == 5
+    assert FACTORS[1] % 16 == 7
+    assert all(a % 2 for a in LOW)
+    assert (LOW[0] * HIGH[1] - LOW[1] * HIGH[0]) % 2  # 64-bit integers, one from another
+    for distance in range(1, 200):
+        apart = FACTORS[0] ** distance - FACTORS[1] ** distance
+        expected = 1 if distance % 2 else 2 + power_of_two(distance)
+        assert power_of_two(apart) == expected
+    for distance in range(1, 33):
+        assert key_collisions.close_folds(10**5, distance) == 0
+
+
+def test_the_bound_of_folded_integers_is_the_best_that_the_rule_has():
+    assert lanes_along([2**31, 0]) == lanes_along([0, 2**31])
+    assert lanes_along([2**31 - 1, 0]) != lanes_along([0, 2**31 - 1])
+    assert lanes_along([2**29, "w", 0]) == lanes_along([0, "w", 2**29])
+
+
+def test_every_bit_of_a_component_flips_every_bit_of_the_key_half_of_the_time():
     flips = key_collisions.avalanche(40_000)
     assert flips.shape == (64, 64)
     assert flips.min() > 0.485  # six standard deviations

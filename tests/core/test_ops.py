@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys_by_definition import key_by_definition
 
 import jscope as js
 from jscope import _errors, _keys
@@ -143,8 +144,7 @@ def test_a_key_that_is_none_is_an_error():
 
 
 def expected_normal(name, shape, key=KEY, dtype=jnp.float32):
-    w0, w1 = _keys.name_words(name)
-    folded = jax.random.fold_in(jax.random.fold_in(key, w0), w1)
+    folded = key_by_definition(key, *name.split("/"))
     return np.asarray(jax.jit(lambda k: jax.random.normal(k, shape, dtype))(folded))
 
 

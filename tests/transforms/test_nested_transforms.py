@@ -299,7 +299,7 @@ def test_a_solver_in_a_model_whose_function_creates_variables():
 
 
 def test_a_solver_over_the_parameters_of_a_model():
-    params = js.init(quadratic)(jax.random.key(1), X)
+    params = js.init(quadratic)(jax.random.key(0), X)
     flat, restore = ravel_pytree(params)
     loss = functools.partial(lambda x, flat: quadratic(js.Scope(restore(flat)), x), X)
     with jax.numpy_dtype_promotion("standard"):
