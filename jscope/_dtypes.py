@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ._errors import TreeMismatchError
 
@@ -91,7 +92,7 @@ class Lost:
         return Lost(self.count + other.count, self.example if self.count else other.example)
 
 
-def number_kind(dtype: Any) -> int:
+def number_kind(dtype: DTypeLike) -> int:
     """0 for bool, 1 for whole numbers, 2 for floating-point, 3 for complex ones; else -1."""
     try:
         name = np.dtype(dtype).name
@@ -100,12 +101,12 @@ def number_kind(dtype: Any) -> int:
     return next((i for i, names in enumerate(_KINDS) if name in names), -1)
 
 
-def can_convert(found: object, wanted: object) -> bool:
+def can_convert(found: DTypeLike, wanted: DTypeLike) -> bool:
     """Whether a dtype's numbers may become another's: of the same kind, or a later one."""
     return 0 <= number_kind(found) <= number_kind(wanted)
 
 
-def converted(array: Array, dtype: Any) -> tuple[Array, Lost]:
+def converted(array: Array, dtype: DTypeLike) -> tuple[Array, Lost]:
     """An array in another dtype, and which of its values that can't hold.
 
     Args:
@@ -132,7 +133,7 @@ def converted(array: Array, dtype: Any) -> tuple[Array, Lost]:
     return result, lost
 
 
-def lost_text(name: str, found: str, size: int, dtype: Any, lost: Lost) -> str:
+def lost_text(name: str, found: str, size: int, dtype: DTypeLike, lost: Lost) -> str:
     """A line about a variable that can't be converted.
 
     Args:
@@ -218,7 +219,7 @@ def _component(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"f{dtype.itemsize // 2}")
 
 
-def _wide(dtype: np.dtype[Any]) -> Any:
+def _wide(dtype: np.dtype[Any]) -> type:
     """A dtype of NumPy that Python's numbers go through, which has all values of this one."""
     if dtype.name in FLOATS:
         return np.float64

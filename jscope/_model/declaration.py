@@ -360,7 +360,7 @@ class Declaration(Mapping[str, VariableSpec]):
         changed = {
             name: _constrained(name, spec, tree[name])
             for name, spec in self._specs.items()
-            if spec.constraint is not None and name in tree
+            if name in tree
         }
         return tree | changed
 
@@ -409,7 +409,7 @@ def _loss(name: str, spec: VariableSpec, value: object) -> Array | None:
     return jnp.sum(jnp.asarray(term))
 
 
-def _constrained(name: str, spec: VariableSpec, value: object) -> Any:
+def _constrained(name: str, spec: VariableSpec, value: object) -> object:
     """The value that the variable's constraint gives; the value itself without one.
 
     Raises:

@@ -83,7 +83,7 @@ def declare(
         leaves, structure = jax.tree.flatten((args, kwargs))
         traced = [_is_traced(leaf) for leaf in leaves]
 
-        def run(*arrays: Any) -> None:
+        def run(*arrays: object) -> None:
             rest = iter(arrays)
             mixed = [next(rest) if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
             args, kwargs = jax.tree.unflatten(structure, mixed)
@@ -183,7 +183,7 @@ class Computed(KnownShape):
         return self.value.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[Any]:
         return self.value.dtype
 
     def __call__(self, key: object, shape: object, dtype: object = None) -> Array:
@@ -224,7 +224,7 @@ class InlineRecorder(Recorder):
         is_traced = isinstance(initializer, jax.core.Tracer)
         return Computed(initializer) if is_traced else initializer
 
-    def draw(self, scope: str, stream: str, name: str | None) -> Any:
+    def draw(self, scope: str, stream: str, name: str | None) -> Array:
         """A random key, from the key of the initial values."""
         lanes = below(ROOT_LANES, scope) if scope else ROOT_LANES
         return fold_words(self._key, draw_lanes(lanes, stream, name))

@@ -13,7 +13,7 @@ import jax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from .._tree.text import bytes_text, table
-from .._tree.vartree import from_flat, value_bytes
+from .._tree.vartree import VarTree, from_flat, value_bytes
 from .._variables.spec import VariableSpec
 from ..sharding import AnyMesh, Rules, abstract_mesh, named_shardings
 
@@ -24,7 +24,7 @@ class Optimizer(Protocol):
     """An object with an ``init`` from parameters to a state, such as Optax's transformations."""
 
     @property
-    def init(self) -> Any: ...
+    def init(self) -> Callable[[VarTree], object]: ...
 
 
 @dataclass(frozen=True)
@@ -179,15 +179,17 @@ def plan(
     )
 
 
-def _planned(name: str, value: Any, sharding: NamedSharding) -> Planned:
+def _planned(
+    name: str, value: VariableSpec | jax.ShapeDtypeStruct, sharding: NamedSharding
+) -> Planned:
     shard = jax.ShapeDtypeStruct(sharding.shard_shape(value.shape), value.dtype)
     sizes = value_bytes(value), value_bytes(shard)
     return Planned(name, tuple(value.shape), value.dtype, sharding.spec, *sizes)
 
 
 def _as_variable(
-    path: tuple[Any, ...],
-    leaf: Any,
+    path: tuple[object, ...],
+    leaf: jax.ShapeDtypeStruct,
     planned: Mapping[str, Planned],
     shardings: Mapping[str, NamedSharding],
     whole: NamedSharding,

@@ -8,7 +8,7 @@ Source: ``tf.make_template``, TensorFlow 1.15, ``python/ops/template.py``.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -32,7 +32,7 @@ def make_template(
     create_scope_now_: Scope | bool = False,
     unique_name_: str | None = None,
     custom_getter_: CustomGetter | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> "Template[R]":
     """Bind a function to a name: its first call creates variables, all later ones share them.
 
@@ -93,7 +93,7 @@ class _Entered:
     context: Bound | Declaring
     leaves: tuple[Any, ...]
     opened: Openings
-    trace: Any  # of the call that opened it
+    trace: object  # of the call that opened it
     was_called: bool = False
 
 
@@ -118,7 +118,7 @@ class Template(Generic[R]):
         self._site = site
         named_like(self, func)
 
-    def __call__(self, scope: Scope, /, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, scope: Scope, /, *args: object, **kwargs: object) -> R:
         """Call the function in the template's scope."""
         try:
             entered = scope._begun().templates.get(self)
@@ -168,7 +168,7 @@ class Template(Generic[R]):
             )
         return there
 
-    def _checked(self, scope: Scope, args: Any, kwargs: Any) -> R:
+    def _checked(self, scope: Scope, args: tuple[object, ...], kwargs: Mapping[str, object]) -> R:
         """A later call, which may create no trainable variable."""
         before = _trained(scope)
         result = self.func(scope, *args, **kwargs)

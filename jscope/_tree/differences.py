@@ -20,10 +20,6 @@ class Differences:
         """All differences."""
         return self.missing + self.unexpected + self.changed
 
-    def without_unexpected(self) -> tuple[str, ...]:
-        """The differences of expected variables."""
-        return self.missing + self.changed
-
 
 def differences(
     expected: Mapping[str, Any], found: Mapping[str, Any], expected_is: str, found_is: str
