@@ -19,7 +19,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, overload
+from typing import Any, Self, TypeAlias, overload
 
 import jax.numpy as jnp
 from jax import Array
@@ -155,7 +155,10 @@ class min_max_norm:
         return _scaled(self, value, wanted)
 
 
-def _scaled(self: Any, value: Array, wanted: Callable[[Array], Array]) -> Array:
+_OfNorm: TypeAlias = unit_norm | max_norm | min_max_norm
+
+
+def _scaled(self: _OfNorm, value: Array, wanted: Callable[[Array], Array]) -> Array:
     """The value with the norms that ``wanted`` makes of its norms."""
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.floating):

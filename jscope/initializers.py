@@ -985,7 +985,7 @@ _default_of_floats = functools.cache(
 # Shared by the initializers.
 
 
-def _store(self: object, **fields: Any) -> None:
+def _store(self: object, **fields: object) -> None:
     """Set fields of a frozen dataclass, while it is being built."""
     for name, value in fields.items():
         object.__setattr__(self, name, value)

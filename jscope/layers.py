@@ -754,7 +754,7 @@ def _window(
 # Shared by the layers.
 
 
-def _static(**hyperparameters: Any) -> None:
+def _static(**hyperparameters: object) -> None:
     for name, value in hyperparameters.items():
         if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
             raise TypeError(

@@ -16,7 +16,7 @@ a spec is replicated. This file moves no data: `Declaration.shardings` turns nam
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -52,7 +52,7 @@ class _AxisPartitioner:
         counts[self.axis] = self.shards(shape, dtype)
         return counts
 
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: Any) -> PartitionSpec | None:
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> PartitionSpec | None:
         if not shape:
             return None
         if not -len(shape) <= self.axis < len(shape):

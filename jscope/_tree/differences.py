@@ -2,9 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 from .._errors import near
+
+
+class Shaped(Protocol):
+    """What has a shape and a dtype: an array, abstract or not."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> object: ...
+
+
+def is_array(value: object) -> TypeGuard[Shaped]:
+    """Whether a value has a shape and a dtype."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 @dataclass(frozen=True)
@@ -63,8 +77,10 @@ def _missing(
     return tuple(lines)
 
 
-def _changes(name: str, expected: Any, found: Any, expected_is: str, found_is: str) -> list[str]:
-    if not (_is_array(found) and _is_array(expected)):
+def _changes(
+    name: str, expected: object, found: object, expected_is: str, found_is: str
+) -> list[str]:
+    if not (is_array(found) and is_array(expected)):
         sides = f"{signature(found)} {found_is}, {signature(expected)} {expected_is}"
         return [f"no array: {name!r} is {sides}"]
     lines = []
@@ -76,15 +92,11 @@ def _changes(name: str, expected: Any, found: Any, expected_is: str, found_is: s
     return lines
 
 
-def signature(value: Any) -> str:
+def signature(value: object) -> str:
     """``float32[3,4]``."""
-    if not _is_array(value):
+    if not is_array(value):
         return f"of type {type(value).__name__}"
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
-
-
-def _is_array(value: object) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def transposing(found: Sequence[int], wanted: Sequence[int]) -> str | None:

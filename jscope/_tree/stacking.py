@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from .._errors import TreeMismatchError, listed
 from .._names.names import check
-from .differences import signature
+from .differences import Shaped, is_array, signature
 from .vartree import VarTree, as_tree, from_flat, missing_scope
 
 T = TypeVar("T")
@@ -179,7 +179,7 @@ def _uneven(names: Sequence[str], values: Sequence[Any], axis: int) -> Iterator[
             yield f"{name!r} is another pytree than {names[0]!r}"
             continue
         for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(value), strict=True):
-            if not _is_array(one) and not _is_array(other):
+            if not is_array(one) and not is_array(other):
                 if other != one:
                     yield f"{name!r} is {other!r} and {names[0]!r} is {one!r}, which are not arrays"
             elif signature(other) != signature(one):
@@ -188,9 +188,9 @@ def _uneven(names: Sequence[str], values: Sequence[Any], axis: int) -> Iterator[
                 yield f"{name!r} of shape {tuple(one.shape)} has no place for axis {axis}"
 
 
-def _stack_leaves(leaves: Sequence[Any], axis: int) -> Any:
+def _stack_leaves(leaves: Sequence[Any], axis: int) -> object:
     first = leaves[0]
-    if not _is_array(first):
+    if not is_array(first):
         return first
     if isinstance(first, jax.ShapeDtypeStruct):
         shape, spec = list(first.shape), _spec(first)
@@ -210,7 +210,7 @@ def _stack_leaves(leaves: Sequence[Any], axis: int) -> Any:
 def _lengths(tree: VarTree, scope: str, axis: int) -> Iterator[int]:
     for name in _below(tree, scope):
         for leaf in jax.tree.leaves(tree[name]):
-            if _is_array(leaf) and _has_axis(leaf, axis):
+            if is_array(leaf) and _has_axis(leaf, axis):
                 yield leaf.shape[axis]
 
 
@@ -221,7 +221,7 @@ def _unstacked(tree: VarTree, scope: str, axis: int, length: int | None) -> Conv
     slices = {}
     for name, rest in _below(tree, scope).items():
         leaves, structure = jax.tree.flatten(tree[name])
-        for leaf in filter(_is_array, leaves):
+        for leaf in filter(is_array, leaves):
             if not _has_axis(leaf, axis):
                 problems.append(f"{name!r} of shape {tuple(leaf.shape)} has no axis {axis}")
             elif leaf.shape[axis] != length:
@@ -239,7 +239,7 @@ def _unstacked(tree: VarTree, scope: str, axis: int, length: int | None) -> Conv
 
 
 def _slices_of(leaf: Any, axis: int, length: int) -> Sequence[Any]:
-    if not _is_array(leaf):
+    if not is_array(leaf):
         return [leaf] * length
     if isinstance(leaf, jax.ShapeDtypeStruct):
         shape, spec = list(leaf.shape), _spec(leaf)
@@ -249,15 +249,10 @@ def _slices_of(leaf: Any, axis: int, length: int) -> Sequence[Any]:
         return [_struct(leaf, shape, spec)] * length
     if isinstance(leaf, np.ndarray):
         return [leaf.take(i, axis) for i in range(length)]
-    slices: Sequence[Any] = jnp.unstack(leaf, axis=axis)
-    return slices
+    return jnp.unstack(jnp.asarray(leaf), axis=axis)
 
 
-def _is_array(leaf: object) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-
-
-def _has_axis(leaf: Any, axis: int) -> bool:
+def _has_axis(leaf: Shaped, axis: int) -> bool:
     return -len(leaf.shape) <= axis < len(leaf.shape)
 
 

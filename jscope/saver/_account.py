@@ -251,7 +251,9 @@ def _advice_on_transposed(
     return text
 
 
-def _scope_in_front(longer: Sequence[str], shorter: Sequence[str], rename: Any) -> Any:
+def _scope_in_front(
+    longer: Sequence[str], shorter: Sequence[str], rename: Callable[[str], dict[str, str]]
+) -> dict[str, str] | None:
     """What to write if a scope makes ``longer`` of ``shorter``, or None."""
     if not shorter or len(longer) != len(shorter):
         return None

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ._entries import Chunk
 
@@ -63,7 +64,7 @@ def lengths(box: Box) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in box)
 
 
-def aligned(shape: Sequence[int], dtype: Any) -> Array:
+def aligned(shape: Sequence[int], dtype: DTypeLike) -> Array:
     """New memory for an array, aligned so that XLA can use it without a copy."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize

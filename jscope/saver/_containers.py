@@ -20,7 +20,7 @@ Classes are never named, so an object of a user's class comes back as a dict.
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -28,7 +28,8 @@ from .._errors import JscopeError
 from .._names.names import check
 from .._tree.vartree import VarTree, from_flat
 
-Item = tuple[str, Any]
+Item: TypeAlias = tuple[str, Any]
+Description: TypeAlias = "list[Description] | dict[str, Any] | None"
 
 # The errors of reading a text that is not a description.
 _DAMAGE = (KeyError, TypeError, AttributeError, StopIteration, RecursionError, OverflowError)
@@ -43,10 +44,10 @@ class Containers:
         names: The values' names, in its order.
     """
 
-    description: Any
+    description: Description
     names: tuple[str, ...]
 
-    def filled(self, values: Sequence[Any]) -> Any:
+    def filled(self, values: Sequence[object]) -> object:
         """The containers, with values in the order of the names.
 
         Raises:
@@ -62,7 +63,7 @@ class Containers:
         return tree
 
 
-def describe(tree: object) -> Any:
+def describe(tree: object) -> Description:
     """The description of a pytree, in which None is a leaf."""
     if isinstance(tree, VarTree) and jax.tree_util.all_leaves(tree.values()):
         return {"VarTree": len(tree)}  # without iterating over them
@@ -70,7 +71,9 @@ def describe(tree: object) -> Any:
     return _described(structure, [path for path, _ in leaves], 0)
 
 
-def of_paths(paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Any]) -> Containers:
+def of_paths(
+    paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Description]
+) -> Containers:
     """Nested dicts and lists, from the path to each leaf.
 
     Args:
@@ -99,7 +102,9 @@ def of_paths(paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Any])
         raise ValueError("its containers are nested too deeply") from None
 
 
-def _nested(level: Any, names: list[str], empty: Mapping[str, Any]) -> Any:
+def _nested(
+    level: str | dict[Any, Any], names: list[str], empty: Mapping[str, Description]
+) -> Description:
     if isinstance(level, str):
         if level in empty:
             return {"dict": {}} if empty[level] == {} else empty[level]
@@ -110,7 +115,7 @@ def _nested(level: Any, names: list[str], empty: Mapping[str, Any]) -> Any:
     return {"dict": {str(key): _nested(below, names, empty) for key, below in level.items()}}
 
 
-def _described(structure: Any, paths: Sequence[Any], depth: int) -> Any:
+def _described(structure: jax.tree_util.PyTreeDef, paths: Sequence[Any], depth: int) -> Description:
     data = structure.node_data()
     if data is None:
         return None
@@ -141,7 +146,7 @@ def _described(structure: Any, paths: Sequence[Any], depth: int) -> Any:
     return {"dict": named}
 
 
-def _filled(description: Any, name: str, items: Iterator[Item]) -> Any:
+def _filled(description: Any, name: str, items: Iterator[Item]) -> object:
     if description is None:
         return next(items)[1]
     if isinstance(description, list):

@@ -10,7 +10,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from .._errors import CheckpointError
 
@@ -86,7 +85,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @functools.cache
-def _renameat2() -> Any:
+def _renameat2() -> Callable[..., int] | None:
     try:
         return ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):

@@ -9,7 +9,6 @@ import enum
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +22,7 @@ _ADVICE = (
 )
 
 
-def check_metadata(metadata: object) -> Any:
+def check_metadata(metadata: object) -> object:
     """A copy of the metadata, as it will be read.
 
     Raises:
@@ -47,7 +46,7 @@ def check_metadata(metadata: object) -> Any:
     return copy
 
 
-def _of_python(value: object) -> Any:
+def _of_python(value: object) -> object:
     """The same with NumPy's numbers, and arrays without axes, as Python's."""
     if isinstance(value, dict):
         return {key: _of_python(member) for key, member in value.items()}
@@ -65,7 +64,7 @@ def _of_python(value: object) -> Any:
     return value
 
 
-def _not_held(value: object, where: str) -> Iterator[tuple[str, Any]]:
+def _not_held(value: object, where: str) -> Iterator[tuple[str, object]]:
     """The path of a value that JSON can't hold, and the value."""
     if isinstance(value, dict):
         for key, member in value.items():
@@ -80,7 +79,7 @@ def _not_held(value: object, where: str) -> Iterator[tuple[str, Any]]:
             yield where, value
 
 
-def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, str, Any]]:
+def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, str, object]]:
     """The values that JSON would change: a text, the path, and the value."""
     if isinstance(before, dict) and type(after) is dict:
         for key, member in before.items():

@@ -20,7 +20,7 @@ from .._errors import CheckpointValueError, listed
 from .._tree.vartree import VarTree, leaf_name
 
 
-def as_pytree(tree: object) -> Any:
+def as_pytree(tree: object) -> object:
     """A pytree as it is; a mapping that JAX doesn't know as a `VarTree`."""
     if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
         return VarTree(tree)

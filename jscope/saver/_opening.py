@@ -4,9 +4,10 @@ import math
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, SupportsInt
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .._errors import CheckpointError, MissingVariableError, near
 from .._tree.text import bytes_text, table
@@ -138,7 +139,7 @@ class SavedVariable:
         self._verify = verify
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[Any]:
         """NumPy's; of PRNG keys JAX's, and of another value that of NumPy's array of it."""
         if is_python(self.kind):
             return np.asarray(self.read()).dtype
@@ -190,7 +191,9 @@ class SavedVariable:
         rest = whole(self._entry.stored_shape[len(self.shape) :])
         return self._read((*box, *rest))[inside]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> np.ndarray[Any, Any]:
         """All of it, for NumPy and JAX; the array is always a new one.
 
         Raises:
@@ -242,7 +245,7 @@ def _is_number(part: object) -> bool:
     return isinstance(part, int | np.integer) and not isinstance(part, bool)
 
 
-def _along(part: Any, length: int) -> tuple[tuple[int, int], Any]:
+def _along(part: slice | SupportsInt, length: int) -> tuple[tuple[int, int], Any]:
     """The same along one axis."""
     if not isinstance(part, slice):
         at = range(length)[int(part)]

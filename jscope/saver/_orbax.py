@@ -24,6 +24,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import jax
@@ -109,7 +110,7 @@ _one_call_at_a_time = threading.Lock()
 
 
 @functools.cache
-def load_orbax() -> Any:
+def load_orbax() -> ModuleType:
     """Orbax's v1 module, imported on first use."""
     # Before any code requests its logger: absl gives it a class of its own, which records the
     # caller, only if there is none yet.
@@ -117,7 +118,8 @@ def load_orbax() -> Any:
 
     with _quiet():
         from orbax.checkpoint import v1
-    return v1
+    orbax: ModuleType = v1
+    return orbax
 
 
 # Orbax logs progress at level INFO, and for each failed save half a dozen stack traces of an

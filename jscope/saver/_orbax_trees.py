@@ -17,19 +17,22 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
 from .._errors import CheckpointError, listed
 from ._boxes import Array, Box, slices
-from ._containers import Containers, of_paths
+from ._containers import Containers, Description, of_paths
 from ._disk import size_of
 from ._entries import INDEX, ORBAX, Entry
 from ._members import mapping, member, sequence, short, text
 from ._python import python_dtype, python_text
 from ._tensors import MOST_COMPRESSED, Tensors
 from ._values import KNOWN, dtype_name, nbytes
+
+if TYPE_CHECKING:
+    from tensorstore import TensorStore
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ class OrbaxSource:
         self.index_bytes = 0
         self._trees: dict[str, _Tree] = {}
         paths: dict[str, tuple[str | int, ...]] = {}
-        empty: dict[str, Any] = {}
+        empty: dict[str, Description] = {}
         for item, directory in trees.items():
             tree = _Tree(directory)
             self.index_bytes += tree.index_bytes
@@ -95,7 +98,7 @@ class OrbaxSource:
     def close(self) -> None:
         """As `Source.close`."""
 
-    def _custom_metadata(self) -> Any:
+    def _custom_metadata(self) -> object:
         for directory in (self.path, self.path.parent):
             file = directory / "_CHECKPOINT_METADATA"
             if file.is_file():
@@ -113,7 +116,7 @@ class _Tree:
         leaves = _checked(directory / _METADATA, _leaves, members)
         self.index_bytes = (directory / _METADATA).stat().st_size
         is_ocdbt = (directory / "manifest.ocdbt").is_file()
-        is_zarr3 = bool(members.get("use_zarr3"))
+        is_zarr3 = bool(mapping(members).get("use_zarr3"))
         self.tensors = Tensors(directory, is_zarr3=is_zarr3, is_ocdbt=is_ocdbt)
         _check_names(directory, [tuple(map(str, path)) for path, _ in leaves])
         self.entries = self._entries([(tuple(map(str, path)), kind) for path, kind in leaves])
@@ -151,7 +154,7 @@ class _Tree:
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 
 
-_EMPTY: dict[str, Any] = {"Dict": {}, "List": []}
+_EMPTY: dict[str, Description] = {"Dict": {}, "List": []}
 # Of a key that is an index in a list.
 _SEQUENCE = 1
 _PLACE = re.compile("[0-9]{1,18}", re.ASCII)
@@ -202,14 +205,14 @@ def _python_entry(value: object) -> Entry:
     return Entry((), dtype, (), dtype, INDEX, value=python_text(value))
 
 
-def _scalar(key: str, handle: Any) -> Any:
+def _scalar(key: str, handle: "TensorStore") -> object:
     if handle.shape:
         shape = tuple(handle.shape)
         raise ValueError(f"{key!r} is a number by its metadata, and has shape {shape}")
     return handle.read().result().item()
 
 
-def _array_entry(key: str, handle: Any, impl: str | None) -> Entry:
+def _array_entry(key: str, handle: "TensorStore", impl: str | None) -> Entry:
     stored_shape, stored = tuple(handle.shape), dtype_name(handle.dtype.numpy_dtype)
     if stored not in KNOWN:
         raise ValueError(f"{key!r} has dtype {stored}, which no jax.Array has")
@@ -240,7 +243,7 @@ def _impls(members: object) -> dict[str, str]:
     return found
 
 
-def _checked(file: Path, read: Callable[..., T], *arguments: Any) -> T:
+def _checked(file: Path, read: Callable[..., T], *arguments: object) -> T:
     """The result of a function that reads a file's members."""
     try:
         return read(*arguments)
@@ -248,7 +251,7 @@ def _checked(file: Path, read: Callable[..., T], *arguments: Any) -> T:
         raise CheckpointError(f"{file} is damaged: {error}") from error
 
 
-def _json(file: Path) -> Any:
+def _json(file: Path) -> object:
     """The contents of a file, or an empty object if there is none."""
     if not file.is_file():  # nor is a pipe one, which would block
         return {}

@@ -48,7 +48,7 @@ def regions(leaf: object, entry: Entry) -> list[Box]:
     return list(dict.fromkeys(of_slices(index or (), entry.shape) for index in indices))
 
 
-def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any:
+def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> object:
     """The value, from the stored array's boxes that `regions` named.
 
     Raises:
@@ -84,7 +84,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> Any
         raise NotPlacedError(error) from error
 
 
-def on_host(entry: Entry, data: Array) -> Any:
+def on_host(entry: Entry, data: Array) -> Array | jax.Array:
     """A value on the host, from a box of the stored array; keys are JAX's."""
     if entry.key_impl is not None:
         return _keys(data, entry, data.shape[:-1], None)
@@ -115,7 +115,7 @@ def _device_of(leaf: object) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _as_python(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]) -> Any:
+def _as_python(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]) -> object:
     if is_python(entry.dtype):
         value = python_value(entry.dtype, entry.value)
     else:
@@ -126,7 +126,7 @@ def _as_python(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]
     return _of_type(type(leaf), name, value, entry)
 
 
-def _of_type(kind: Any, name: str, value: Any, entry: Entry) -> Any:
+def _of_type(kind: type[Any], name: str, value: object, entry: Entry) -> object:
     """A number as another of Python's types; a whole number as the same number."""
     try:
         converted_value = kind(value)

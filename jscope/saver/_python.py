@@ -16,7 +16,9 @@ were, of the same type, to the last bit:
 
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
+
+PythonValue: TypeAlias = bool | int | float | complex | str | bytes | None
 
 _PREFIX = "python "
 _WRITE: dict[type, Callable[[Any], str]] = {
@@ -28,7 +30,7 @@ _WRITE: dict[type, Callable[[Any], str]] = {
     str: lambda value: value,
     bytes: lambda value: value.hex(),
 }
-_READ: dict[str, Callable[[str], Any]] = {
+_READ: dict[str, Callable[[str], PythonValue]] = {
     "None": {"": None}.__getitem__,
     "bool": {"true": True, "false": False}.__getitem__,
     "int": lambda text: int(text, 16),
@@ -60,7 +62,7 @@ def is_python(dtype: str) -> bool:
     return dtype.startswith(_PREFIX)
 
 
-def python_value(dtype: str, text: str | None) -> Any:
+def python_value(dtype: str, text: str | None) -> PythonValue:
     """The value of a dtype and a text.
 
     Raises:

@@ -19,7 +19,7 @@ from ._boxes import Array, Box, Unit, aligned, lengths, units
 from ._checksums import crc32c
 from ._entries import INDEX, Entry
 from ._placing import on_host, place, regions
-from ._python import is_python, python_value
+from ._python import PythonValue, is_python, python_value
 from ._source import OwnSource, Source
 
 # Enough that two large arrays are under way while a third is verified.
@@ -120,7 +120,9 @@ def read(
     return values
 
 
-def read_box(source: Source, name: str, box: Box, *, verify: bool) -> Any:
+def read_box(
+    source: Source, name: str, box: Box, *, verify: bool
+) -> Array | jax.Array | PythonValue:
     """Read a box of a stored array, as a value of NumPy, or keys; or a value that is not an array.
 
     Raises:

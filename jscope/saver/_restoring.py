@@ -7,17 +7,18 @@ replaced or removed meanwhile, it is searched for again.
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
+
+import jax
 
 from .._errors import CheckpointError, CheckpointValueError, JscopeError, TreeMismatchError, listed
 from .._keys import check_key
 from .._model.declaration import Declaration
 from .._names.selectors import Selector
-from ..sharding import AnyMesh, mesh_for_init
+from ..sharding import AnyMesh, Rules, mesh_for_init
 from ._account import Policy, account, signature, signature_text, stands_for_python
 from ._finding import cannot_be_read, has_changed, open_checkpoint
 from ._placing import NotPlacedError
@@ -27,7 +28,7 @@ from ._reading import IN_FLIGHT, Progress, read
 from ._renaming import Rename, check_rename, kept_for_averages, rename_saved
 from ._report import Report
 from ._source import OwnSource, Source
-from ._steps import check_flags
+from ._steps import Place, check_flags
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
 from ._values import nbytes
 from ._varlist import ALL_IN_VAR_LIST, VarList
@@ -35,8 +36,6 @@ from ._whole import whole
 
 # How often a checkpoint that changes while it is read is read again.
 _ATTEMPTS = 20
-
-Place: TypeAlias = int | str | os.PathLike[str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +47,9 @@ class Request:
     rename: Rename | None = None
     policy: Policy = dataclasses.field(default_factory=Policy)
     reshape: bool | Selector = False
-    key: Any = None
-    mesh: Any = None
-    rules: Any = ()
+    key: jax.Array | None = None
+    mesh: AnyMesh | None = None
+    rules: Rules = ()
     var_list: VarList | None = None
     verify: bool = True
     in_flight: int = IN_FLIGHT
@@ -110,7 +109,7 @@ class _Wanted(NamedTuple):
     policy: Policy
 
 
-def _wanted(request: Request, mesh: object) -> _Wanted:
+def _wanted(request: Request, mesh: AnyMesh | None) -> _Wanted:
     target = take_apart(request.target, mesh, request.rules)
     chosen = selected(target, request.select, ALL_IN_TARGET)
     chosen &= selected(target, _names(request.var_list), ALL_IN_VAR_LIST)

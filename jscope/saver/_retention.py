@@ -4,7 +4,8 @@ import dataclasses
 import math
 import numbers
 import operator
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, SupportsIndex
 
 from .._errors import CheckpointValueError
 from ._state import Record, State
@@ -38,7 +39,7 @@ class Retention:
         }
 
     @classmethod
-    def of(cls, max_to_keep: Any, hours: object, best: object) -> "Retention":
+    def of(cls, max_to_keep: SupportsIndex | None, hours: object, best: object) -> "Retention":
         """The rule, from what a Saver was given.
 
         Raises:
@@ -69,7 +70,7 @@ class Retention:
             )
         return cls(count or None, hours, metric or None, -1 if mode == "min" else 1)
 
-    def check(self, metrics: Any) -> dict[str, float]:
+    def check(self, metrics: Mapping[str, float] | None) -> dict[str, float]:
         """The metrics of a save, as numbers.
 
         Raises:
@@ -123,7 +124,7 @@ class Retention:
         ranked = self._ranked(state.records)
         return ranked[-1].step if ranked and self._worth(ranked[-1]) > -math.inf else None
 
-    def _ranked(self, records: Any) -> list[Record]:
+    def _ranked(self, records: Iterable[Record]) -> list[Record]:
         # Sorting keeps the order of equals: of two equally good ones the newer is better.
         return sorted(records, key=self._worth) if self.metric is not None else list(records)
 

@@ -12,7 +12,7 @@ counts.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from ._checksums import crc32c_of
 from ._members import short
@@ -56,5 +56,5 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
     return members
 
 
-def _refuse(constant: str) -> Any:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")

@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Source(Protocol):
     def entries(self) -> Mapping[str, Entry]: ...
 
     @property
-    def metadata(self) -> Any: ...
+    def metadata(self) -> object: ...
 
     @property
     def containers(self) -> Containers | None: ...

@@ -2,14 +2,16 @@
 
 import operator
 import os
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from .._errors import CheckpointValueError
 
+Place: TypeAlias = int | str | os.PathLike[str] | None
 
-def checked_place(step: int | str | os.PathLike[str] | None) -> Any:
+
+def checked_place(step: Place) -> Place:
     """A step as an int; or a path, or None."""
     return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
 
@@ -33,7 +35,7 @@ def checked_step(step: int) -> int:
     return index
 
 
-def check_flags(**flags: Any) -> None:
+def check_flags(**flags: object) -> None:
     """Refuse a value that is neither True nor False: ``overwrite="no"`` would overwrite.
 
     Raises:

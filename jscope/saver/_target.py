@@ -17,6 +17,7 @@ from .._errors import CheckpointValueError, listed
 from .._model.declaration import Declaration
 from .._names.selectors import Selector, matching
 from .._tree.vartree import VarTree
+from ..sharding import AnyMesh, Rules
 from ._naming import flatten
 from ._python import python_dtype
 from ._values import dtype_name, left_out
@@ -43,7 +44,7 @@ class Target:
     declared: Declaration | None = None
 
 
-def take_apart(target: Any, mesh: Any, rules: Any) -> Target:
+def take_apart(target: Any, mesh: AnyMesh | None, rules: Rules) -> Target:
     """The leaves of a target, with names.
 
     Args:

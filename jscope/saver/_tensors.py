@@ -10,16 +10,20 @@ Files may come from an untrusted source: see `Tensors.check`.
 """
 
 import functools
-import operator
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ._contents import Contents
 from ._entries import Entry
 from ._plain import FOR_READING, Plain
+
+if TYPE_CHECKING:
+    from tensorstore import Context, Future, TensorStore
+
+T = TypeVar("T")
 
 # The codecs that Orbax uses with Zarr; the last one compresses, by less than so many times.
 _CODECS = {"sharding_indexed", "bytes", "crc32c", "zstd"}
@@ -42,9 +46,9 @@ class Tensors:
         self._directory = directory
         self._driver = "zarr3" if is_zarr3 else "zarr"
         self._is_ocdbt = is_ocdbt
-        self._handles: dict[str, Any] = {}
+        self._handles: dict[str, TensorStore] = {}
 
-    def open(self, names: Collection[str]) -> dict[str, Any]:
+    def open(self, names: Collection[str]) -> "dict[str, TensorStore]":
         """TensorStore's handles of arrays, by the names that Orbax gave them.
 
         Raises:
@@ -57,7 +61,7 @@ class Tensors:
         self._check_metadata(new)
         futures = {name: self._begin_open(name) for name in new}
         for name, future in futures.items():
-            self._handles[name] = _result(name, future)
+            self._handles[name] = _result(name, future.result)
         return {name: self._handles[name] for name in names}
 
     def check(self, name: str, entry: Entry, contents: Contents) -> None:
@@ -77,8 +81,9 @@ class Tensors:
         if found != (shape, dtype):
             raise ValueError(f"{name!r} is {found[1]}{found[0]} on disk, not {dtype}{shape}")
         chunk = handle.chunk_layout.write_chunk.shape or ()  # None if there are no axes
-        codecs = _codecs(handle.codec.to_json())
-        if not all(map(operator.le, chunk, shape)) or not codecs <= _CODECS:
+        codecs = _codecs(handle.codec and handle.codec.to_json())
+        fits = all(part is not None and part <= n for part, n in zip(chunk, shape, strict=False))
+        if not fits or not codecs <= _CODECS:
             raise ValueError(f"{name!r} has chunks of {chunk} with {sorted(codecs)} on disk")
         most = files * (MOST_COMPRESSED if "zstd" in codecs else 1)
         if entry.stored_nbytes > most:
@@ -95,6 +100,8 @@ class Tensors:
             ValueError: If the array is absent, damaged, or other than ``into``; here, or from
                 what is returned.
         """
+        import tensorstore
+
         handle = self.open([name])[name]
         try:
             inside = handle[box]
@@ -104,28 +111,32 @@ class Tensors:
         if (inside.shape, inside.dtype.numpy_dtype) != (into.shape, into.dtype):
             found = f"{inside.dtype.numpy_dtype}{inside.shape}"
             raise ValueError(f"{name!r} is {found} on disk, not {into.dtype}{into.shape}")
-        future = _tensorstore().array(into).write(inside)
-        return functools.partial(_result, name, future)
+        future = tensorstore.array(into).write(inside)
+        return functools.partial(_result, name, future.result)
 
     def _check_metadata(self, names: Collection[str]) -> None:
         """Refuse metadata that is longer than Orbax writes.
 
         JSON that is nested 100,000 deep ends the process (TensorStore 0.1.86).
         """
+        import tensorstore
+
         file = "zarr.json" if self._driver == "zarr3" else ".zarray"
-        kvstore = _tensorstore().KvStore
+        kvstore = tensorstore.KvStore
         stores = {n: kvstore.open(self._store(n), context=self._context) for n in names}
-        reads = {name: _result(name, store).read(file) for name, store in stores.items()}
+        reads = {name: _result(name, store.result).read(file) for name, store in stores.items()}
         for name, future in reads.items():
-            size = len(_result(name, future).value)
+            size = len(_result(name, future.result).value)
             if size > _LONGEST_METADATA:
                 raise ValueError(
                     f"{name!r} has metadata of {size} bytes, and Orbax writes some hundred"
                 )
 
-    def _begin_open(self, name: str) -> Any:
+    def _begin_open(self, name: str) -> "Future[TensorStore]":
+        import tensorstore
+
         spec = {"driver": self._driver, "kvstore": self._store(name)}
-        return _tensorstore().open(spec, context=self._context, read=True, open=True)
+        return tensorstore.open(spec, context=self._context, read=True, open=True)
 
     def _store(self, name: str) -> dict[str, Any]:
         """Where TensorStore finds an array."""
@@ -141,9 +152,11 @@ class Tensors:
         return Plain(self._directory, FOR_READING)
 
     @functools.cached_property
-    def _context(self) -> Any:
+    def _context(self) -> "Context":
+        import tensorstore
+
         pool = {"cache_pool#directory": {"total_bytes_limit": _DIRECTORY_CACHE}}
-        return _tensorstore().Context(pool)
+        return tensorstore.Context(pool)
 
 
 def _codecs(spec: object) -> set[str]:
@@ -154,15 +167,9 @@ def _codecs(spec: object) -> set[str]:
     return set().union(*map(_codecs, spec)) if isinstance(spec, list) else set()
 
 
-def _tensorstore() -> Any:
-    import tensorstore
-
-    return tensorstore
-
-
-def _result(name: str, future: Any) -> Any:
+def _result(name: str, wait: Callable[[], T]) -> T:
     try:
-        return future.result()
+        return wait()
     except Exception as error:
         # What follows the first bracket is the whole specification, and places in C++ files.
         text = str(error).partition(" [")[0]

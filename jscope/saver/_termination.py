@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from .._errors import CheckpointError
 from . import _processes
@@ -17,11 +16,11 @@ class Termination:
         signum: The signal that came, or None.
     """
 
-    def __init__(self, save: Callable[..., Any]):
+    def __init__(self, save: Callable[..., object]):
         self.signum: int | None = None
         self._save = save
 
-    def __call__(self, tree: object, step: int, **options: Any) -> None:
+    def __call__(self, tree: object, step: int, **options: object) -> None:
         """Report the program's state: after ``step``, with ``tree``.
 
         Nothing happens until a signal has come. Then the tree is saved, unless this step is
@@ -43,7 +42,7 @@ class Termination:
 
 @contextmanager
 def terminating(
-    save: Callable[..., Any], signals: tuple[signal.Signals, ...]
+    save: Callable[..., object], signals: tuple[signal.Signals, ...]
 ) -> Iterator[Termination]:
     """Handle signals in the body; a second one has its earlier handler."""
     if threading.current_thread() is not threading.main_thread():

@@ -100,7 +100,7 @@ def left_out(leaves: Collection[Any], tree: str) -> str:
 
 
 @functools.cache
-def dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: np.dtype[Any] | str) -> str:
     """The name of a dtype, in the index and in messages."""
     return str(dtype) if is_key_dtype(dtype) else np.dtype(dtype).name
 
@@ -113,12 +113,12 @@ def nbytes(entry: Entry) -> int:
 
 
 @functools.cache
-def is_key_dtype(dtype: Any) -> bool:
+def is_key_dtype(dtype: np.dtype[Any] | str) -> bool:
     """Whether this is the dtype of typed PRNG keys."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
-def key_dtype(entry: Entry) -> Any:
+def key_dtype(entry: Entry) -> np.dtype[Any]:
     """JAX's dtype of saved keys.
 
     Raises:
@@ -135,13 +135,13 @@ def key_dtype(entry: Entry) -> Any:
 
 
 @functools.cache
-def _keys_of(impl: str) -> tuple[Any, tuple[int, ...]]:
+def _keys_of(impl: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """The dtype of keys, and the shape of the data of one."""
     one = jax.random.key(0, impl=impl)
     return one.dtype, jax.random.key_data(one).shape
 
 
-def _store_array(leaf: Any, layout: Layout) -> tuple[Entry, Array | None]:
+def _store_array(leaf: Array, layout: Layout) -> tuple[Entry, Array | None]:
     shape, dtype = tuple(leaf.shape), dtype_name(leaf.dtype)
     key_impl = None
     array: Array

@@ -15,9 +15,9 @@ import numpy as np
 from .._errors import MissingVariableError, VariableNameError, listed, near
 from .._names.names import check
 from .._names.selectors import Selector, matching
-from .._tree.vartree import from_flat
+from .._tree.vartree import VarTree, from_flat
 from ._entries import Entry
-from ._python import is_python, python_value
+from ._python import PythonValue, is_python, python_value
 from ._source import Source
 from ._target import ALL_IN_TARGET, Target
 from ._values import key_dtype
@@ -60,7 +60,7 @@ def whole(
     check_legal(source.path, {name: renamed[name] for name in leaves})
     names = tuple(leaves)
 
-    def tree(values: Sequence[Any]) -> Any:
+    def tree(values: Sequence[Any]) -> VarTree:
         return from_flat(dict(zip(names, values, strict=True)))
 
     return Target(leaves, tree, leaves, {name: name for name in names})
@@ -108,7 +108,7 @@ def _what_is_wrong(name: str) -> str:
     return ""
 
 
-def _leaf(entry: Entry) -> Any:
+def _leaf(entry: Entry) -> jax.ShapeDtypeStruct | PythonValue:
     """A leaf that expects a value exactly as it is saved."""
     if is_python(entry.dtype):
         return python_value(entry.dtype, entry.value)

@@ -10,6 +10,7 @@ process that failed writes no part, and one that crashed reaches no barrier: the
 checkpoint, and the others raise.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -91,7 +92,7 @@ class Save:
         return self.directory / str(self.step)
 
     @property
-    def failing(self) -> Any:
+    def failing(self) -> contextlib.AbstractContextManager[None]:
         """The start of every failure's message."""
         return failing_as(f"Step {self.step} was not saved to {self.directory}")
 
