@@ -60,7 +60,7 @@ def commit(
     _read_back(written, index, directory)
     state_file = staging.path / "state"
     with locked(directory):
-        check_place(directory / str(index.step), index.step, overwrite)
+        check_free(directory / str(index.step), index.step, overwrite)
         steps = checkpoints(directory)
         newest = Record(index.step, index.save_id, index.saved_at, index.metrics)
         state, going = retention.apply(read_state(directory, steps, newest), now)
@@ -80,7 +80,7 @@ def _read_back(written: Path, index: Index, directory: Path) -> None:
         ) from error
 
 
-def check_place(path: Path, step: int, overwrite: bool) -> None:
+def check_free(path: Path, step: int, overwrite: bool) -> None:
     """Refuse a step whose path exists.
 
     Raises:
@@ -132,7 +132,7 @@ def _put_in_place(
                 os.rename(written, path)
             except OSError:
                 # Another process saved the step meanwhile, where directories can't be locked.
-                check_place(path, step, overwrite=False)
+                check_free(path, step, overwrite=False)
                 raise
             undo.callback(os.rename, path, written)
         os.replace(state_file, directory / STATE_FILE)

@@ -64,7 +64,7 @@ class Entry:
             value that is not an array ``"python int"``.
         stored_shape: The shape of the array whose bytes are on disk.
         stored_dtype: The name of that array's dtype.
-        place: The location of its bytes: ``packed.bin``, Orbax's arrays, or the index only.
+        location: Where its bytes are: ``packed.bin``, Orbax's arrays, or the index only.
         offset: Where they begin in ``packed.bin``.
         key: Orbax's name for the stored array.
         chunks: Boxes that cover the stored array, each element once; one, if it was not sharded.
@@ -76,7 +76,7 @@ class Entry:
     dtype: str
     stored_shape: tuple[int, ...]
     stored_dtype: str
-    place: str
+    location: str
     offset: int = 0
     key: str | None = None
     chunks: tuple[Chunk, ...] = ()
@@ -97,18 +97,18 @@ class Entry:
     def is_covered(self) -> bool:
         """Whether the chunks have as many elements as the stored array, if it is on disk."""
         covered = sum([math.prod(chunk.shape) for chunk in self.chunks])
-        return covered == (0 if self.place == INDEX else self.stored_size)
+        return covered == (0 if self.location == INDEX else self.stored_size)
 
     def to_json(self) -> dict[str, Any]:
         """The members in the index: those that are not their default."""
-        members: dict[str, Any] = {"shape": self.shape, "dtype": self.dtype, "place": self.place}
+        members: dict[str, Any] = {"shape": self.shape, "dtype": self.dtype, "place": self.location}
         if self.stored_shape != self.shape:
             members["stored_shape"] = self.stored_shape
         if self.stored_dtype != self.dtype:
             members["stored_dtype"] = self.stored_dtype
-        if self.place == PACKED:
+        if self.location == PACKED:
             members["offset"] = self.offset
-        if self.place == ORBAX:
+        if self.location == ORBAX:
             members["key"] = self.key
         if [(0,) * len(self.stored_shape)] == [chunk.start for chunk in self.chunks]:
             members["crc32c"] = self.chunks[0].crc32c
@@ -123,7 +123,7 @@ class Entry:
     @property
     def stored_nbytes(self) -> int:
         """The bytes of the stored array; 0 for a value in the index only."""
-        return 0 if self.place == INDEX else self.stored_size * AS_THEY_ARE[self.stored_dtype]
+        return 0 if self.location == INDEX else self.stored_size * AS_THEY_ARE[self.stored_dtype]
 
     @classmethod
     def from_json(cls, value: object) -> "Entry":
@@ -135,9 +135,9 @@ class Entry:
         members = dict(mapping(value))
         shape = whole_numbers(members.pop("shape", None))
         dtype = text(members.pop("dtype", None))
-        place = members.pop("place", None)
-        if place not in (PACKED, ORBAX, INDEX):
-            raise ValueError(f"{short(place)} is not a place")
+        location = members.pop("place", None)
+        if location not in (PACKED, ORBAX, INDEX):
+            raise ValueError(f"{short(location)} is not a location")
         stored_shape, stored_dtype, key_impl = shape, dtype, None
         if "stored_shape" in members:
             stored_shape = whole_numbers(members.pop("stored_shape"))
@@ -150,16 +150,16 @@ class Entry:
             dtype,
             stored_shape,
             stored_dtype,
-            place,
-            offset=whole_number(members.pop("offset", None)) if place == PACKED else 0,
-            key=text(members.pop("key", None)) if place == ORBAX else None,
-            chunks=() if place == INDEX else _chunks(members, stored_shape),
+            location,
+            offset=whole_number(members.pop("offset", None)) if location == PACKED else 0,
+            key=text(members.pop("key", None)) if location == ORBAX else None,
+            chunks=() if location == INDEX else _chunks(members, stored_shape),
             key_impl=key_impl,
             value=text(members.pop("value")) if "value" in members else None,
         )
         if members:
             raise ValueError(f"{short(list(members))} are not members of such an entry")
-        if place != INDEX and not _is_tiling(entry.chunks, stored_shape):
+        if location != INDEX and not _is_tiling(entry.chunks, stored_shape):
             raise ValueError(f"its chunks don't cover {stored_shape} once each")
         entry._check()
         return entry
@@ -167,12 +167,12 @@ class Entry:
     def _check(self) -> None:
         """Check that the members agree with each other."""
         if self.dtype in PYTHON_DTYPES:
-            fits = (self.shape, self.stored_shape, self.place) == ((), (), INDEX)
+            fits = (self.shape, self.stored_shape, self.location) == ((), (), INDEX)
             fits = fits and self.stored_dtype == self.dtype and self.key_impl is None
         else:
             fits = self.value is None and self._is_stored_well()
             # Orbax refuses an array without elements, so it has no bytes.
-            fits = fits and (self.stored_size > 0) == (self.place != INDEX)
+            fits = fits and (self.stored_size > 0) == (self.location != INDEX)
         if not fits:
             stored = f"{short(self.stored_dtype)} {self.stored_shape}"
             raise ValueError(f"{short(self.dtype)} {self.shape} is not stored as {stored}")

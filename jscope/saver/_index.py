@@ -232,7 +232,7 @@ class Entries(Mapping[str, Entry]):
             if not name or name.endswith("/"):
                 raise ValueError("a name is not empty, and does not end with '/'")
             entry = Entry.from_json(members)
-            if entry.place == ORBAX and not self._is_key(name, str(entry.key)):
+            if entry.location == ORBAX and not self._is_key(name, str(entry.key)):
                 raise ValueError(f"{short(entry.key)} is not a key of Orbax's arrays")
         except ValueError as error:
             raise ValueError(

@@ -83,7 +83,7 @@ class OrbaxSource:
         its files; but not 32,768 times as many as the whole tree.
         """
         entry, tree = self.entries[name], self._trees[name]
-        if entry.place == ORBAX and nbytes(entry) > MOST_COMPRESSED * tree.nbytes:
+        if entry.location == ORBAX and nbytes(entry) > MOST_COMPRESSED * tree.nbytes:
             raise ValueError(
                 f"{name!r} has {nbytes(entry)} bytes by its metadata, and all files of "
                 f"{tree.directory} have {tree.nbytes}"

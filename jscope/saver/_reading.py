@@ -101,7 +101,7 @@ def read(
         for name, leaf in wanted.items():
             entry = source.stored(saved[name])
             boxes = _memory(leaf, entry)
-            if entry.place == INDEX:
+            if entry.location == INDEX:
                 finish(name, leaf, entry, boxes)
                 continue
             todo = deque(units(boxes, entry.chunks if verify else ()))

@@ -15,7 +15,7 @@ class Report:
         path: The checkpoint that was read.
         restored: From the names of the target's leaves that were restored to the saved names.
         kept: The leaves that have the target's values: not selected, or missing.
-        initialised: The leaves that have a declaration's initial values.
+        initialized: The leaves that have a declaration's initial values.
         ignored: The saved names that were not read.
         converted: Conversions of dtypes or shapes, ``"float32 -> bfloat16"``, for the leaves
             that have one.
@@ -27,7 +27,7 @@ class Report:
     path: Path
     restored: Mapping[str, str]
     kept: tuple[str, ...]
-    initialised: tuple[str, ...]
+    initialized: tuple[str, ...]
     ignored: tuple[str, ...]
     converted: Mapping[str, str]
     bytes_read: int
@@ -43,14 +43,14 @@ class Report:
         rows = [
             *((name, "restored", self._how(name)) for name in self.restored),
             *((name, "kept", "") for name in self.kept),
-            *((name, "initialised", "") for name in self.initialised),
+            *((name, "initialized", "") for name in self.initialized),
             *((name, "ignored", "in the checkpoint only") for name in self.ignored),
         ]
         return f"{head}\n{table(('name', 'what', 'how'), rows)}"
 
     @property
     def _targets(self) -> int:
-        return len(self.restored) + len(self.kept) + len(self.initialised)
+        return len(self.restored) + len(self.kept) + len(self.initialized)
 
     def _how(self, name: str) -> str:
         saved = self.restored[name]

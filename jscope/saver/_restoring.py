@@ -28,7 +28,7 @@ from ._reading import IN_FLIGHT, Progress, read
 from ._renaming import Rename, check_rename, kept_for_averages, rename_saved
 from ._report import Report
 from ._source import OwnSource, Source
-from ._steps import Place, check_flags
+from ._steps import StepOrPath, check_flags
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
 from ._values import nbytes
 from ._varlist import ALL_IN_VAR_LIST, VarList
@@ -55,7 +55,7 @@ class Request:
     in_flight: int = IN_FLIGHT
 
 
-def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report]:
+def restore(directory: Path, step: StepOrPath, request: Request) -> tuple[Any, Report]:
     """Restore a target; the arguments are those of `Saver.restore`.
 
     Returns:
@@ -67,25 +67,25 @@ def restore(directory: Path, step: Place, request: Request) -> tuple[Any, Report
         mesh = mesh_for_init(mesh)
     wanted = None if request.target is None else _wanted(request, mesh)
     begin = time.monotonic()
+    step = _agreed(directory, step)
     done: list[_Read] = []
 
     def work() -> str:
-        done.append(_read(directory, place, wanted, request))
+        done.append(_read(directory, step, wanted, request))
         return ""
 
-    place = _agreed(directory, step)
     together(work)
     (found,) = done
     plan, target = found.plan, found.target
     kept = {name: target.leaves[name] for name in plan.kept}
-    fresh = _initial_values(target, found, mesh, request) if plan.initialised else {}
+    fresh = _initial_values(target, found, mesh, request) if plan.initialized else {}
     everything = {**kept, **found.values, **fresh}
     tree = target.rebuild([everything[name] for name in target.leaves])
     report = Report(
         path=found.source.path,
         restored=plan.saved,
         kept=tuple(plan.kept),
-        initialised=tuple(plan.initialised),
+        initialized=tuple(plan.initialized),
         ignored=plan.ignored,
         converted=_conversions(found.source, target, plan),
         bytes_read=found.nbytes + found.source.index_bytes,
@@ -126,13 +126,13 @@ class _Plan:
     Attributes:
         saved: From the leaves to be read to their saved names.
         kept: The leaves that keep the target's values.
-        initialised: The leaves that get a declaration's initial values.
+        initialized: The leaves that get a declaration's initial values.
         ignored: The saved names that are not read.
     """
 
     saved: Mapping[str, str]
     kept: Collection[str]
-    initialised: Collection[str]
+    initialized: Collection[str]
     ignored: tuple[str, ...]
 
 
@@ -154,7 +154,7 @@ class _Read(NamedTuple):
     nbytes: int
 
 
-def _agreed(directory: Path, step: Place) -> Place:
+def _agreed(directory: Path, step: StepOrPath) -> StepOrPath:
     """In a program of several processes the newest checkpoint is the one that the first finds."""
     if step is not None or not are_several():
         return step
@@ -167,7 +167,7 @@ def _agreed(directory: Path, step: Place) -> Place:
     return together(newest)[0]
 
 
-def _read(directory: Path, step: Place, wanted: _Wanted | None, request: Request) -> _Read:
+def _read(directory: Path, step: StepOrPath, wanted: _Wanted | None, request: Request) -> _Read:
     attempts = 0
     while True:
         attempts += 1
@@ -232,17 +232,17 @@ def _plan(source: Source, into: _Wanted, renamed: Mapping[str, str], request: Re
     read_from = {name: saved[name] for name in wanted if name in entries}
     left = [name for name in target.leaves if name not in read_from]
     missing = {name for name in left if name in chosen}
-    initialised = [
+    initialized = [
         name
         for name in left
         if (request.policy.missing == "init" and name in missing)
         or (request.key is not None and without_value(target.leaves[name]))
     ]
-    kept = [name for name in left if name not in set(initialised)]
+    kept = [name for name in left if name not in set(initialized)]
     _check_kept([name for name in kept if without_value(target.leaves[name])], target)
     used = set(read_from.values())
     ignored = tuple(name for name in source.entries if name not in used)
-    return _Plan(read_from, kept, initialised, ignored)
+    return _Plan(read_from, kept, initialized, ignored)
 
 
 def _names(var_list: VarList | None) -> Selector | None:
@@ -327,7 +327,7 @@ def _initial_values(
     target: Target, found: _Read, mesh: AnyMesh | None, request: Request
 ) -> Mapping[str, Any]:
     assert target.declared is not None  # only a declaration has initial values
-    only = dict.fromkeys(found.plan.initialised)
+    only = dict.fromkeys(found.plan.initialized)
     given = {name: value for name, value in found.values.items() if name not in only}
     return target.declared.init(
         request.key,

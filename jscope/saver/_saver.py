@@ -37,7 +37,7 @@ from ._restoring import Request, restore
 from ._retention import Retention
 from ._saving import Saving
 from ._state import read_state
-from ._steps import check_flags, checked_place, checked_step
+from ._steps import check_flags, checked_step, checked_step_or_path
 from ._verifying import verify
 
 
@@ -235,7 +235,7 @@ class Saver(Saving):
                 verify=self._verify,
                 in_flight=1 if self._restore_sequentially else IN_FLIGHT,
             )
-            tree, self._report = restore(self._directory, checked_place(step), request)
+            tree, self._report = restore(self._directory, checked_step_or_path(step), request)
             return tree
 
     def open(self, step: int | str | os.PathLike[str] | None = None) -> Checkpoint:
@@ -252,7 +252,7 @@ class Saver(Saving):
         """
         with self._lock:
             self._get_ready()
-            source = open_checkpoint(self._directory, checked_place(step))
+            source = open_checkpoint(self._directory, checked_step_or_path(step))
             return Checkpoint(source, verify=self._verify)
 
     @property

@@ -48,12 +48,12 @@ class Snapshot:
         # All copies are begun before one is waited for.
         arrays = {
             name: detached(array)
-            if isinstance(array, jax.Array) and (is_lasting or entries[name].place == ORBAX)
+            if isinstance(array, jax.Array) and (is_lasting or entries[name].location == ORBAX)
             else array
             for name, array in arrays.items()
         }
         for name, array in arrays.items():
-            if entries[name].place == PACKED:
+            if entries[name].location == PACKED:
                 self._packed[name] = _packed(array, is_lasting)
             else:
                 self._arrays[name] = array
@@ -65,7 +65,7 @@ class Snapshot:
         sizes = (
             entry.stored_size * np.dtype(entry.stored_dtype).itemsize
             for entry in self._entries.values()
-            if entry.place in (PACKED, ORBAX)
+            if entry.location in (PACKED, ORBAX)
         )
         return sum(sizes)
 
@@ -122,7 +122,7 @@ class Snapshot:
 
 def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
     """Orbax's names of its arrays, by name."""
-    names = [name for name, entry in entries.items() if entry.place == ORBAX]
+    names = [name for name, entry in entries.items() if entry.location == ORBAX]
     return {name: name if portable else str(i) for i, name in enumerate(names)}
 
 

@@ -105,7 +105,7 @@ class OwnSource:
     def stored(self, name: str) -> Entry:
         """As `Source.stored`."""
         entry = self.entries[name]
-        if entry.place == PACKED:
+        if entry.location == PACKED:
             self._packed_file()
             size, begin, end = self._packed_size, entry.offset, entry.offset + entry.stored_nbytes
             if end > size:
@@ -114,7 +114,7 @@ class OwnSource:
                     f"{entry.stored_nbytes} bytes from byte {begin} on"
                 )
             self._claim(name, _packing.FILE_NAME, begin, end)
-        elif entry.place == ORBAX:
+        elif entry.location == ORBAX:
             self._tensors.check(self._orbax_name(entry), entry, self._contents)
             self._claim(name, str(entry.key), 0, 1)
         return entry
@@ -136,7 +136,7 @@ class OwnSource:
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         entry = self.entries[name]
-        if entry.place != PACKED:
+        if entry.location != PACKED:
             return self._tensors.start(self._orbax_name(entry), slices(box), into)
         if into.shape == entry.stored_shape and into.flags.c_contiguous:
             _packing.read(self._packed_file(), entry.offset, into)
@@ -154,14 +154,16 @@ class OwnSource:
         """
         entries = self.entries.values()
         # All at once.
-        self._tensors.open([self._orbax_name(entry) for entry in entries if entry.place == ORBAX])
+        self._tensors.open(
+            [self._orbax_name(entry) for entry in entries if entry.location == ORBAX]
+        )
         for name in self.entries:
             self.stored(name)
 
     def file_of(self, name: str) -> str:
         """The file of an array's bytes, for messages."""
         entry = self.entries[name]
-        if entry.place == PACKED:
+        if entry.location == PACKED:
             return _packing.FILE_NAME
         return "the arrays of Orbax" if self._is_portable else str(entry.key)
 

@@ -33,7 +33,7 @@ class Staging:
         lock = None
         while lock is None:
             self.save_id = uuid.uuid4().hex
-            self.path = place_of(directory, self.save_id)
+            self.path = staging_path(directory, self.save_id)
             self.path.mkdir()
             # None if another process removed it as stale meanwhile.
             lock = _lock(self.path, wait=True)
@@ -45,7 +45,7 @@ class Staging:
         os.close(self._lock)
 
 
-def place_of(directory: Path, save_id: str) -> Path:
+def staging_path(directory: Path, save_id: str) -> Path:
     """The path of a save's staging directory."""
     return directory / f"{_PREFIX}{save_id}"
 

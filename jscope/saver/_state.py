@@ -82,15 +82,15 @@ def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None
         else:
             record = found[step]
         records.append(dataclasses.replace(record, kept=True) if damage else record)
-    places = {record.save_id: place for place, record in enumerate(known.records)}
+    positions = {record.save_id: i for i, record in enumerate(known.records)}
 
-    def place(record: Record) -> float:
+    def position(record: Record) -> float:
         # A checkpoint that is not in the file may be newer, or evicted by a process that crashed
         # before removing it. Its own time decides; a damaged one has time zero.
         before = sum(other.saved_at <= record.saved_at for other in known.records)
-        return places.get(record.save_id, before - 0.5)
+        return positions.get(record.save_id, before - 0.5)
 
-    records.sort(key=lambda record: (place(record), record.saved_at))
+    records.sort(key=lambda record: (position(record), record.saved_at))
     if newest is not None:
         records.append(newest)
     return State(tuple(records), known.kept_until)

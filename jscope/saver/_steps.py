@@ -8,10 +8,10 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 
-Place: TypeAlias = int | str | os.PathLike[str] | None
+StepOrPath: TypeAlias = int | str | os.PathLike[str] | None
 
 
-def checked_place(step: Place) -> Place:
+def checked_step_or_path(step: StepOrPath) -> StepOrPath:
     """A step as an int; or a path, or None."""
     return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._committing import check_place, commit, sweep
+from ._committing import check_free, commit, sweep
 from ._disk import failing_as, make_directory
 from ._entries import PACKED, Entry
 from ._index import Index
@@ -45,7 +45,7 @@ def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]
         CheckpointExistsError: If the step exists.
         CheckpointError: If it can't be written.
     """
-    check_place(directory / str(step), step, overwrite=False)
+    check_free(directory / str(step), step, overwrite=False)
     failing = functools.partial(failing_as, f"Step {step} was not saved to {directory}")
     with failing():
         make_directory(directory)
@@ -69,7 +69,7 @@ def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]
         with packer:
             yield write
         with failing():
-            if not any(entry.place == PACKED for entry in entries.values()):
+            if not any(entry.location == PACKED for entry in entries.values()):
                 (written / FILE_NAME).unlink()
             now = time.time()
             index = Index(step, staging.save_id, now, entries)

@@ -159,8 +159,8 @@ def _store_array(leaf: Array, layout: Layout) -> tuple[Entry, Array | None]:
     stored = tuple(array.shape), dtype_name(array.dtype)
     if not math.prod(array.shape):
         return Entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
-    place = PACKED if _is_packed(array, layout) else ORBAX
-    return Entry(shape, dtype, *stored, place, key_impl=key_impl), array
+    location = PACKED if _is_packed(array, layout) else ORBAX
+    return Entry(shape, dtype, *stored, location, key_impl=key_impl), array
 
 
 def _is_packed(array: Array, layout: Layout) -> bool:

@@ -61,7 +61,7 @@ def _verify(source: OwnSource, name: str, entry: Entry, problems: list[str]) -> 
             python_value(entry.dtype, entry.value)
         except ValueError as error:
             problems.append(f"{name!r}: {error}")
-    if entry.place == INDEX:
+    if entry.location == INDEX:
         return
     where = f"{name!r} in {source.file_of(name)}"
     try:

@@ -91,12 +91,12 @@ def check_legal(path: Path, names: Mapping[str, str]) -> None:
     illegal = {name: text for name in names if (text := _what_is_wrong(name))}
     if illegal:
         shown = "\n  ".join(list(illegal.values())[:_SHOWN])
-        place = str(path)
+        location = str(path)
         raise VariableNameError(
             f"{len(illegal)} of {len(names)} names in {path} aren't legal in a VarTree:\n  {shown}",
-            f"\nWrite saver.restore(step={place!r}, rename=function), with a function from each "
+            f"\nWrite saver.restore(step={location!r}, rename=function), with a function from each "
             "saved name to a legal one, or read them one by one: "
-            f"saver.open({place!r})[{names[next(iter(illegal))]!r}].read().",
+            f"saver.open({location!r})[{names[next(iter(illegal))]!r}].read().",
         )
 
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from .._errors import CheckpointError
 from . import _orbax, _packing, _processes
 from ._agreement import Agreement
-from ._committing import check_place, commit, sweep
+from ._committing import check_free, commit, sweep
 from ._disk import failing_as, flush_all, make_directory, size_of
 from ._entries import Entry
 from ._index import Index, read_save_id
@@ -32,7 +32,7 @@ from ._plain import FOR_WRITING, Plain
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Part, Snapshot, merge
-from ._staging import Staging, place_of
+from ._staging import Staging, staging_path
 from ._state import remembered
 from ._values import Layout, store
 
@@ -138,7 +138,7 @@ class _Saving:
         if self._agreement is not None:
             self._agreement.check([digests for _, digests in prepared])
         save, self._save_id = self._save, prepared[0][0]
-        self._place = place_of(save.directory, self._save_id)
+        self._path = staging_path(save.directory, self._save_id)
         try:
             with save.failing:
                 self._write = self._snapshot()
@@ -153,13 +153,13 @@ class _Saving:
         snapshot = Snapshot(self._entries, self._arrays, is_lasting=save.is_lasting)
         del self._arrays
         self._nbytes = snapshot.nbytes
-        place = self._place
+        path = self._path
         if snapshot.needs_orbax or save.layout.portable:
             # Orbax requires the same path in all processes.
-            self._plain = Plain(place, FOR_WRITING, self._save_id)
-            place = self._plain.path
+            self._plain = Plain(path, FOR_WRITING, self._save_id)
+            path = self._plain.path
         return snapshot.begin(
-            place / "orbax", portable=save.layout.portable, compresses=save.compresses
+            path / "orbax", portable=save.layout.portable, compresses=save.compresses
         )
 
     def _prepare(self) -> str:
@@ -173,7 +173,7 @@ class _Saving:
         return json.dumps(["" if self._staging is None else self._staging.save_id, digests])
 
     def _make_staging(self, save: Save) -> None:
-        check_place(save.path, save.step, save.overwrite)
+        check_free(save.path, save.step, save.overwrite)
         with save.failing:
             make_directory(save.directory)
             remembered(save.directory)
@@ -203,15 +203,15 @@ class _Saving:
     def _written(self) -> Part:
         is_watched = not self._save.is_lasting and _processes.is_first()
         title = f"saving step {self._save.step}"
-        with watching(title, self._nbytes if is_watched else 0, lambda: size_of(self._place)):
+        with watching(title, self._nbytes if is_watched else 0, lambda: size_of(self._path)):
             return self._write()
 
     def _finish_together(self) -> None:
         failure = None
         try:
             part = self._written()
-            flush_all(self._place)
-            _part_file(self._place, _processes.index()).write_text(json.dumps(part))
+            flush_all(self._path)
+            _part_file(self._path, _processes.index()).write_text(json.dumps(part))
         except BaseException as error:
             # Raised after the barrier, at which the others wait.
             failure = error
@@ -220,7 +220,7 @@ class _Saving:
             if failure is not None:
                 raise failure
             if _processes.is_first():
-                self._commit(_parts(self._place, _processes.count()))
+                self._commit(_parts(self._path, _processes.count()))
         finally:
             self.leave()
             _processes.barrier(f"jscope-{self._save_id}-committed")
@@ -228,16 +228,16 @@ class _Saving:
             raise CheckpointError("The first process did not commit it; see its own error.")
 
     def _commit(self, parts: Sequence[Part]) -> None:
-        save, place = self._save, self._place
+        save, path = self._save, self._path
         portable = save.layout.portable
         entries = merge(self._entries, parts, portable=portable)
-        written = place / str(save.step)
-        if (place / "orbax").exists():
-            _orbax.take_out(place / "orbax", written)
+        written = path / str(save.step)
+        if (path / "orbax").exists():
+            _orbax.take_out(path / "orbax", written)
         else:
             written.mkdir()
-        if (place / _packing.FILE_NAME).exists():
-            os.rename(place / _packing.FILE_NAME, written / _packing.FILE_NAME)
+        if (path / _packing.FILE_NAME).exists():
+            os.rename(path / _packing.FILE_NAME, written / _packing.FILE_NAME)
         saved_at = save.clock()
         index = Index(
             save.step,
@@ -265,12 +265,12 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def _part_file(place: Path, process: int) -> Path:
-    return place / f"part-{process}.json"
+def _part_file(path: Path, process: int) -> Path:
+    return path / f"part-{process}.json"
 
 
-def _parts(place: Path, count: int) -> list[Part]:
-    files = [_part_file(place, process) for process in range(count)]
+def _parts(path: Path, count: int) -> list[Part]:
+    files = [_part_file(path, process) for process in range(count)]
     failed = [process for process, file in enumerate(files) if not file.exists()]
     if failed:
         raise CheckpointError(f"Process {failed[0]} could not write its part; see its own error.")

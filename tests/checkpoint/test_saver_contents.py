@@ -55,7 +55,7 @@ def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
     for name, value in (arrays | keys).items():
         assert restored[name].dtype == value.dtype
         assert raw(restored[name]) == raw(value), name
-    places = {entry.place for entry in saved(path).entries.values()}
+    places = {entry.location for entry in saved(path).entries.values()}
     assert places == {"packed" if route in ("packed", "gathered") else "orbax"}
     chunks = {len(entry.chunks) for entry in saved(path).entries.values()}
     assert chunks == {4 if places == {"orbax"} and sharding == PartitionSpec("x") else 1}
@@ -77,7 +77,10 @@ def test_zeros_of_either_sign_and_nan_payloads_fill_large_arrays(saver, monkeypa
 def test_an_array_up_to_the_limit_is_packed_and_a_larger_one_is_not(saver):
     tree = {"a": np.zeros(_packing.LIMIT, np.uint8), "b": np.zeros(_packing.LIMIT + 1, np.uint8)}
     entries = saved(saver.save(tree, 1)).entries
-    assert {name: entry.place for name, entry in entries.items()} == {"a": "packed", "b": "orbax"}
+    assert {name: entry.location for name, entry in entries.items()} == {
+        "a": "packed",
+        "b": "orbax",
+    }
 
 
 def test_a_checkpoint_of_small_arrays_needs_no_orbax(saver, monkeypatch):

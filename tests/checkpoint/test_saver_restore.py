@@ -341,7 +341,7 @@ def test_missing_variables_get_a_declarations_initial_values_if_asked_for(saver,
     assert restored == declared.init(key, given=js.select(variables, "enc/w"))
     # An initial value that is another's follows the restored one.
     np.testing.assert_array_equal(restored["enc/average"], variables["enc/w"])
-    assert saver.report.initialised == ("b", "enc/average")
+    assert saver.report.initialized == ("b", "enc/average")
     with pytest.raises(js.TreeMismatchError, match="2 differences"):
         saver.restore(declared, key=key)
 
@@ -581,7 +581,7 @@ def test_the_report_says_what_was_done(saver, tree):
     report = saver.report
     assert report.path == path
     assert report.restored == {"enc/b": "enc/b", "enc/v": "enc/w"}
-    assert (report.kept, report.initialised, report.ignored) == (("head/w",), (), ())
+    assert (report.kept, report.initialized, report.ignored) == (("head/w",), (), ())
     assert report.bytes_read == 6 + 24 + (path / "jscope.json").stat().st_size
     assert report.verified
     lines = repr(report).split("\n")

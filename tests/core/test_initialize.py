@@ -519,7 +519,7 @@ def test_initialized_value_follows_whatever_the_order(order, wrap):
     np.testing.assert_array_equal(found["c"], 2 * found["a"])
     assert list(declared.init(KEY, only="c")) == ["c"]
     assert bits(declared.init(KEY, only="c")) == bits({"c": found["c"]})
-    # What is given is followed, unless it is itself picked to be initialised.
+    # What is given is followed, unless it is itself picked to be initialized.
     given = js.VarTree({"a": jnp.full(4, 5.0, jnp.float32), "b": jnp.full(4, 7.0, jnp.float32)})
     np.testing.assert_array_equal(declared.init(KEY, given=given)["c"], np.full(4, 14.0))
     some = declared.init(KEY, given=given, only=["b", "c"])

@@ -27,7 +27,7 @@ def apply_w(value, *args, **kwargs):
     return js.Scope({"w": value}).get_variable("w", *args, **kwargs)
 
 
-# Initialisers that take no arguments.
+# Initializers that take no arguments.
 
 
 def table():

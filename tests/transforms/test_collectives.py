@@ -1,4 +1,4 @@
-"""Models of data-parallel programs: declared and initialised without the axis, applied with it."""
+"""Models of data-parallel programs: declared and initialized without the axis, applied with it."""
 
 import functools
 
