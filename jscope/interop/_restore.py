@@ -48,7 +48,7 @@ class Report:
         restored: From the target's names to what they were read from: a name, or the names of all
             slices of a stack.
         kept: The target's names that kept their values.
-        initialised: The target's names that got a declaration's initial values.
+        initialized: The target's names that got a declaration's initial values.
         unused: The checkpoint's names that were not read.
         changed: Conversions of values, such as ``"float32 -> bfloat16"``.
     """
@@ -56,16 +56,16 @@ class Report:
     path: str
     restored: Mapping[str, tuple[str, ...]]
     kept: tuple[str, ...]
-    initialised: tuple[str, ...]
+    initialized: tuple[str, ...]
     unused: tuple[str, ...]
     changed: Mapping[str, str]
 
     def __repr__(self) -> str:
-        total = len(self.restored) + len(self.kept) + len(self.initialised)
+        total = len(self.restored) + len(self.kept) + len(self.initialized)
         rows = [
             *((name, "restored", self._how(name)) for name in self.restored),
             *((name, "kept", "") for name in self.kept),
-            *((name, "initialised", "") for name in self.initialised),
+            *((name, "initialized", "") for name in self.initialized),
             *((name, "unused", "in the checkpoint only") for name in self.unused),
         ]
         head = f"Restored {len(self.restored):,} of {total:,} variables from {self.path}"
@@ -119,8 +119,8 @@ def restored(
     if lost:
         raise cannot_convert(lost)
     kept = {n: v for n, v in target.leaves.items() if n not in values and n not in fresh}
-    initialised = init(given=values, only=dict.fromkeys(fresh)) if init and fresh else {}
-    tree = from_flat({**kept, **values, **{name: initialised[name] for name in fresh}})
+    initialized = init(given=values, only=dict.fromkeys(fresh)) if init and fresh else {}
+    tree = from_flat({**kept, **values, **{name: initialized[name] for name in fresh}})
     read = {name: pieces for name, pieces in assignment.wanted.items() if pieces}
     sources = {
         name: tuple(p.source for _, p in sorted(pieces.items())) for name, pieces in read.items()
@@ -130,7 +130,7 @@ def restored(
         path=named.path,
         restored=sources,
         kept=tuple(kept),
-        initialised=fresh,
+        initialized=fresh,
         unused=tuple(name for name in named.entries if name not in used),
         changed=_changes(target, named, read),
     )

@@ -177,7 +177,7 @@ def restore(
 
     Returns:
         The tree, of the target's names; and a `Report` of what was restored from what, kept,
-        initialised, and unused in the checkpoint.
+        initialized, and unused in the checkpoint.
 
     Raises:
         TreeMismatchError: If names, shapes or dtypes differ, a rule is about nothing, or a dtype

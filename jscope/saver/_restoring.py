@@ -326,7 +326,9 @@ def _check_kept(absent: Collection[str], target: Target) -> None:
 def _initial_values(
     target: Target, found: _Read, mesh: AnyMesh | None, request: Request
 ) -> Mapping[str, Any]:
-    assert target.declared is not None  # only a declaration has initial values
+    # Only a declaration has initial values, and then there is a key.
+    assert target.declared is not None
+    assert request.key is not None
     only = dict.fromkeys(found.plan.initialized)
     given = {name: value for name, value in found.values.items() if name not in only}
     return target.declared.init(

@@ -307,11 +307,11 @@ def test_missing_can_be_kept_or_initialised_but_slices_can_not(write):
     assert tree["b"] is values["b"]
     tree, report = tensorflow.restore(declared, path, missing="init", key=jax.random.key(1))
     np.testing.assert_array_equal(tree["b"], values["b"])
-    assert report.initialised == ("b",)
+    assert report.initialized == ("b",)
     assert report.kept == ()
-    # What the map doesn't speak of is initialised too, or an error.
+    # What the map doesn't speak of is initialized too, or an error.
     tree, report = tensorflow.restore(declared, path, {"a": "a"}, key=jax.random.key(1))
-    assert report.initialised == ("b",)
+    assert report.initialized == ("b",)
     text = message(declared, path, {"a": "a"}, error=js.CheckpointValueError)
     assert "1 variables would be left without a value" in text
     assert "key=jax.random.key(0)" in text
@@ -341,7 +341,7 @@ def test_a_predicate_is_asked_about_the_target_alone(write):
     _, report = tensorflow.restore(
         declared, path, select=lambda name, spec: spec.trainable, key=jax.random.key(0)
     )
-    assert (list(report.restored), report.initialised) == (["b"], ("a",))
+    assert (list(report.restored), report.initialized) == (["b"], ("a",))
 
 
 @pytest.mark.parametrize(
