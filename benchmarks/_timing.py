@@ -28,7 +28,7 @@ def in_turn(
     """Time contenders in turn.
 
     Args:
-        contenders: By name, what to time; it is told how many repetitions to make and must
+        contenders: By name, what to time; it is given the number of repetitions and must
             wait for their results.
         rounds: Samples of each.
         sample_seconds: How long a sample should take, from which the number of repetitions

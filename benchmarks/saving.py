@@ -164,13 +164,13 @@ def _one_of_many(
 ) -> tuple[list[Row], Beyond]:
     draw = np.random.default_rng(0)
     # jscope packs arrays of up to 4 MB, so there is a larger one too.
-    asked = {
+    requested = {
         f"megabytes_{n}": jax.device_put(draw.standard_normal(n * MEGABYTE // 4, np.float32))
         for n in (1, 8)
     }
     large = jax.device_put(np.zeros(size // 32 // 4, np.float32))
-    tree = asked | {f"large_{i}": large for i in range(16)}
-    tree |= {f"small_{i}": asked["megabytes_1"] for i in range(size // 2 // MEGABYTE)}
+    tree = requested | {f"large_{i}": large for i in range(16)}
+    tree |= {f"small_{i}": requested["megabytes_1"] for i in range(size // 2 // MEGABYTE)}
     calls: dict[str, dict[str, Callable[[int], object]]] = {}
     beyond: Beyond = {}
     for name, contender in known.items():
@@ -179,12 +179,12 @@ def _one_of_many(
         path = scratch.fresh()
         contender.save(path, tree)
         index = sum(file.stat().st_size for file in path.glob("*/jscope.json"))
-        for variable, target in like(asked).items():
+        for variable, target in like(requested).items():
             one = functools.partial(contender.one, path, variable, target)
             one()
             with bytes_read() as count:
                 jax.block_until_ready(one())
-            nbytes = asked[variable].nbytes
+            nbytes = requested[variable].nbytes
             text = f"{nbytes // MEGABYTE} MB of {size / (1 << 30):.2g} GB"
             beyond[name, text] = count() - nbytes - index
             calls.setdefault(text, {})[name] = lambda _, one=one: jax.block_until_ready(one())

@@ -18,10 +18,10 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from saver_faults import damage, living, names, together, training
+from saver_faults import concurrency, damage, distributed, names, training
 from saver_faults.client import Server, serving
 from saver_faults.faults import MODES, READ_MODES, Faults
-from saver_faults.power import Recording
+from saver_faults.power_cut import Recording
 from saver_faults.scenarios import SCENARIOS
 from saver_faults.tally import KINDS, Tally
 
@@ -37,7 +37,7 @@ def prove_faults(server: Server, scratch: Path) -> Iterator[Tally]:
 
 
 def prove_reading(server: Server, scratch: Path) -> Iterator[Tally]:
-    """Every read of a restore failing, or giving less than was asked for."""
+    """Every read of a restore failing, or giving less than was requested."""
     faults = Faults(server, scratch)
     for scenario in SCENARIOS:
         for mode in READ_MODES:
@@ -68,21 +68,21 @@ def prove_names(server: Server, scratch: Path) -> Iterator[Tally]:
         yield names.prove(scratch / layout, layout, names.ALPHABET)
 
 
-def prove_living(server: Server, scratch: Path) -> Iterator[Tally]:
+def prove_concurrency(server: Server, scratch: Path) -> Iterator[Tally]:
     """An evaluator beside a writer, eight threads, and 200 ends of a training of either kind."""
     for overwrites in (False, True):
         where = scratch / f"overwrites-{overwrites}"
-        yield living.beside(server, where, seconds=60, overwrites=overwrites)
-    yield living.at_once(server, scratch / "threads", savers=8, steps=20)
+        yield concurrency.evaluate_beside_writer(server, where, seconds=60, overwrites=overwrites)
+    yield concurrency.save_in_threads(server, scratch / "threads", savers=8, steps=20)
     for number in (signal.SIGKILL, signal.SIGTERM):
         yield training.soak(server, scratch / number.name, 200, number)
 
 
-def prove_together(server: Server, scratch: Path) -> Iterator[Tally]:
+def prove_distributed(server: Server, scratch: Path) -> Iterator[Tally]:
     """Two processes of one program, and a death of each at any operation of a save."""
-    yield together.resume(server, scratch / "resume")
-    yield together.preempted(server, scratch / "preempted")
-    yield from together.deaths(server, scratch / "deaths")
+    yield distributed.resume(server, scratch / "resume")
+    yield distributed.preempted(server, scratch / "preempted")
+    yield from distributed.deaths(server, scratch / "deaths")
 
 
 PROOFS: dict[str, Callable[[Server, Path], Iterator[Tally]]] = {
@@ -91,8 +91,8 @@ PROOFS: dict[str, Callable[[Server, Path], Iterator[Tally]]] = {
     "power": prove_power,
     "damage": prove_damage,
     "names": prove_names,
-    "living": prove_living,
-    "together": prove_together,
+    "concurrency": prove_concurrency,
+    "distributed": prove_distributed,
 }
 
 

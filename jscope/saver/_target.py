@@ -44,7 +44,7 @@ class Target:
     declared: Declaration | None = None
 
 
-def take_apart(target: Any, mesh: AnyMesh | None, rules: Rules) -> Target:
+def take_apart(target: object, mesh: AnyMesh | None, rules: Rules) -> Target:
     """The leaves of a target, with names.
 
     Args:
@@ -56,14 +56,14 @@ def take_apart(target: Any, mesh: AnyMesh | None, rules: Rules) -> Target:
         CheckpointValueError: If leaves have the same name, or can't be restored; all are listed.
         ShardingError: If ``rules`` don't fit.
     """
-    is_declared = isinstance(target, Declaration)
-    if not is_declared and (mesh is not None or rules):
+    declared = target if isinstance(target, Declaration) else None
+    if declared is None and (mesh is not None or rules):
         raise CheckpointValueError(
             "`mesh` and `rules` lay a declaration's variables out, and the target is not a "
             "declaration. Give its leaves shardings instead, as in "
             "jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)."
         )
-    pytree = target.abstract(mesh, rules=rules) if is_declared else target
+    pytree = target if declared is None else declared.abstract(mesh, rules=rules)
     named, structure = flatten(pytree, "The target")
     _check(named)
     leaves = dict(named)
@@ -72,10 +72,9 @@ def take_apart(target: Any, mesh: AnyMesh | None, rules: Rules) -> Target:
     # A value that is a pytree has several leaves.
     owners = [name for name, value in pytree.items() for _ in _leaves(value)]
     owner = dict(zip(leaves, owners, strict=True))
-    if not is_declared:
-        return Target(leaves, structure.unflatten, pytree, owner)
-    # A predicate sees the specs, so that it can pick trainable variables.
-    return Target(leaves, structure.unflatten, target, owner, target)
+    # A predicate sees a declaration's specs, so that it can pick trainable variables.
+    selectable = pytree if declared is None else declared
+    return Target(leaves, structure.unflatten, selectable, owner, declared)
 
 
 def selected(target: Target, selector: Selector | None, hint: str) -> frozenset[str]:

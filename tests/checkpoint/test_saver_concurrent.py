@@ -5,7 +5,7 @@ import shutil
 import signal
 
 import pytest
-from saver_faults import living, training, trees
+from saver_faults import concurrency, training, trees
 
 import jscope as js
 from jscope.saver import _finding
@@ -13,7 +13,7 @@ from jscope.saver import _finding
 
 @pytest.mark.parametrize("overwrites", [False, True])
 def test_an_evaluator_beside_a_writer_that_keeps_one_checkpoint(server, tmp_path, overwrites):
-    tally = living.beside(server, tmp_path, seconds=1.5, overwrites=overwrites)
+    tally = concurrency.evaluate_beside_writer(server, tmp_path, seconds=1.5, overwrites=overwrites)
     assert tally.points > 10
     assert tally.outcomes["seen"] > 3
     assert not tally.problems
@@ -76,7 +76,7 @@ def test_who_replaces_faster_than_one_can_read_is_told_of(tmp_path, monkeypatch)
 
 
 def test_threads_with_a_directory_each(server, tmp_path):
-    tally = living.at_once(server, tmp_path, savers=8, steps=3)
+    tally = concurrency.save_in_threads(server, tmp_path, savers=8, steps=3)
     assert not tally.problems
 
 

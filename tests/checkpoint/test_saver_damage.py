@@ -12,7 +12,7 @@ def test_no_damage_gives_other_values_or_another_error(tmp_path, layout):
     damage.save(tmp_path, **damage.LAYOUTS[layout])
     for tally in damage.every(tmp_path, layout, stride=101):
         assert tally.points > 30
-        assert tally.outcomes["told"]
+        assert tally.outcomes["reported"]
         assert not tally.problems
 
 
@@ -20,7 +20,7 @@ def test_every_flipped_bit_of_an_array_is_told_with_file_and_variable(tmp_path):
     damage.save(tmp_path)
     found = damage.flips_of_values(tmp_path, stride=7)
     assert found.points > 50
-    assert found.outcomes == {"told": found.points}
+    assert found.outcomes == {"reported": found.points}
 
 
 def test_a_wrong_value_would_be_found_out(tmp_path):

@@ -4,11 +4,11 @@ Some points of each; `prove_saver.py` tries them all.
 """
 
 import pytest
-from saver_faults import checks, stock
+from saver_faults import checks, plain_orbax
 from saver_faults.disk import Disk
 from saver_faults.faults import MODES, READ_MODES, Faults
 from saver_faults.injector import Operation
-from saver_faults.power import Recording
+from saver_faults.power_cut import Recording
 from saver_faults.scenarios import SCENARIOS, Scenario
 
 
@@ -91,7 +91,7 @@ def test_a_save_that_deletes_first_is_found_out(tmp_path):
 
 def test_what_loses_checkpoints_is_found_out(server, tmp_path):
     """Orbax deletes the old checkpoint before it writes the new one."""
-    tally = stock.killed(server, tmp_path, most=8)
+    tally = plain_orbax.killed(server, tmp_path, most=8)
     assert tally.count("lost") > 4
 
 

@@ -94,7 +94,7 @@ def problems(tmp_path_factory):
     found = json.loads(done.stdout)
     for layout in LAYOUTS:
         strays = set(os.listdir(root / layout)) - {name.split("/")[0] for name in NAMES}
-        found.setdefault(layout, []).extend(f"{stray!a} is not asked for" for stray in strays)
+        found.setdefault(layout, []).extend(f"{stray!a} is not requested" for stray in strays)
     assert set(os.listdir(root)) == set(LAYOUTS)
     return found
 

@@ -346,14 +346,14 @@ def test_the_iterator_waits_for_the_first_checkpoint(saver, quick):
 
 def test_the_iterator_asks_after_its_timeout_whether_to_end(saver, quick):
     answers = iter([False, False, False, True])
-    asked = []
+    answered = []
 
     def is_over():
-        asked.append(next(answers))
-        return asked[-1]
+        answered.append(next(answers))
+        return answered[-1]
 
     assert list(js.checkpoints_iterator(saver.directory, timeout=0.02, timeout_fn=is_over)) == []
-    assert len(asked) == 4
+    assert len(answered) == 4
 
 
 def test_the_iterator_keeps_its_distance(saver, quick):

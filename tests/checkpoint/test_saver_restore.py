@@ -662,17 +662,17 @@ def test_the_processes_of_a_program_restore_the_step_that_the_first_one_finds(
 ):
     saver.save(tree, 1)
     saver.save(zeros_like(tree), 2)
-    asked = []
+    agreed = []
 
     def together(work):
         """As if the first process did not see step 2 yet."""
-        asked.append(work())
-        return [str(saver.directory / "1")] if asked[0] == asked[-1] else [""]
+        agreed.append(work())
+        return [str(saver.directory / "1")] if agreed[0] == agreed[-1] else [""]
 
     monkeypatch.setattr(_restoring, "are_several", lambda: True)
     monkeypatch.setattr(_restoring, "together", together)
     assert saver.restore(zeros_like(tree)) == tree
-    assert asked == [str(saver.directory / "2"), ""]
+    assert agreed == [str(saver.directory / "2"), ""]
 
 
 def test_a_saver_that_reshapes(tmp_path):

@@ -25,7 +25,7 @@ class Together:
         self.count = count
         self._number = threading.local()
         self._barrier = threading.Barrier(count, timeout=60)
-        self._told = [None] * count
+        self._texts = [None] * count
         monkeypatch.setattr(_processes, "count", lambda: count)
         monkeypatch.setattr(_processes, "index", lambda: self._number.value)
         monkeypatch.setattr(_processes, "_gather", self._gather)
@@ -33,11 +33,11 @@ class Together:
         self.keys = set()
 
     def _gather(self, text):
-        self._told[self._number.value] = text
+        self._texts[self._number.value] = text
         self._barrier.wait()
-        told = list(self._told)
+        texts = list(self._texts)
         self._barrier.wait()
-        return told
+        return texts
 
     def _meet(self, key):
         assert (key, self._number.value) not in self.keys
@@ -288,7 +288,7 @@ def test_an_array_of_which_nobody_has_a_part_is_never_committed():
 
 
 @pytest.mark.parametrize("stage", ["write_index", "flush_all"])
-def test_if_the_commit_fails_all_are_told(tmp_path, together, monkeypatch, stage):
+def test_if_the_commit_fails_all_are_texts(tmp_path, together, monkeypatch, stage):
     with monkeypatch.context() as patch:
         patch.setattr(_committing, stage, fail)
         outcomes = together.run(saves(tmp_path))
@@ -363,10 +363,10 @@ def test_in_several_processes_jax_takes_note_of_signals(tmp_path, monkeypatch):
 
     from jax.experimental import multihost_utils
 
-    asked = []
+    reported = []
 
     def reached(step):
-        asked.append(step)
+        reported.append(step)
         return bool(step == 2)
 
     saved = []
@@ -381,7 +381,7 @@ def test_in_several_processes_jax_takes_note_of_signals(tmp_path, monkeypatch):
             leave_if_asked(TREE, np.int32(step))
         with pytest.raises(SystemExit, match="143"):
             leave_if_asked(TREE, np.int32(2))
-    assert asked == [0, 1, 2]
+    assert reported == [0, 1, 2]
     assert saved == [2]
 
 

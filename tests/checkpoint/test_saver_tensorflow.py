@@ -36,7 +36,7 @@ def folder(place, state):
 @pytest.fixture
 def places(tmp_path):
     """Paths that a user may give, by what is there."""
-    save(tmp_path / "sound" / "m")
+    save(tmp_path / "intact" / "m")
     save(tmp_path / "cut" / "m")
     (tmp_path / "cut" / "m.index").write_bytes((tmp_path / "cut" / "m.index").read_bytes()[:10])
     save(tmp_path / "no data" / "m")
@@ -51,10 +51,10 @@ def places(tmp_path):
         "invalid path": "invalid path",
         "": "",
         "no folder": str(tmp_path / "no folder"),
-        "no checkpoint": str(tmp_path / "sound" / "n"),
-        "a checkpoint": str(tmp_path / "sound" / "m"),
-        "its folder": str(tmp_path / "sound"),
-        "its index": str(tmp_path / "sound" / "m.index"),
+        "no checkpoint": str(tmp_path / "intact" / "n"),
+        "a checkpoint": str(tmp_path / "intact" / "m"),
+        "its folder": str(tmp_path / "intact"),
+        "its index": str(tmp_path / "intact" / "m.index"),
         "cut": str(tmp_path / "cut" / "m"),
         "no data": str(tmp_path / "no data" / "m"),
         "text": str(tmp_path / "text"),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from hostile.making import DATA, INDEX, bundle, entry
+from hostile.pieces import DATA, INDEX, bundle, entry
 from hypothesis import given
 from hypothesis import strategies as st
 from tf_rewrite import big_endian, compressed_table, rows_of, snappy

@@ -10,8 +10,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from hostile.attacks import ATTACKS, NOTHING, ROW
-from hostile.damage import cut, flipped, flipped_and_signed, sound
-from hostile.making import INDEX, bundle, contents, entry, only, table
+from hostile.damage import cut, flipped, flipped_and_signed, intact
+from hostile.pieces import INDEX, bundle, contents, entry, only, table
 from tf_rewrite import snappy
 from tf_values import same
 
@@ -52,7 +52,7 @@ FILES = [("V2", ".index"), ("V2", ".data-00000-of-00001"), ("V1", "")]
 
 def outcomes(kind, suffix, damaged, verify, folder):
     """How often a damaged checkpoint could be read, and how often it was refused."""
-    path, expected = sound(folder, kind)
+    path, expected = intact(folder, kind)
     file = path.with_name(path.name + suffix)
     read = refused = 0
     for data in damaged(file.read_bytes()):

@@ -1,13 +1,13 @@
 """Attacks, each a checkpoint and what the error must say of it.
 
 `ATTACKS` maps a description to ``(files, message)``. Every checksum is right, so that what is
-tested is the check behind it. Files are as in `making`.
+tested is the check behind it. Files are as in `pieces`.
 """
 
 from jscope.tf_checkpoint._boxes import part_key
 from jscope.tf_checkpoint._bytes import BYTES, FIXED64, VARINT, checksum_of, field, varint_bytes
 
-from .making import (
+from .pieces import (
     HEADER,
     INDEX,
     bundle,

@@ -1,4 +1,4 @@
-"""Damage to sound checkpoints: cut short, and flipped, with or without new checksums."""
+"""Damage to intact checkpoints: cut short, and flipped, with or without new checksums."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,12 @@ from jscope.tf_checkpoint._boxes import part_key
 from jscope.tf_checkpoint._bytes import BYTES, Span, field
 from jscope.tf_checkpoint._table import Table
 
-from .making import signed, v1, v1_meta
+from .pieces import signed, v1, v1_meta
 
 MASKS = (*(1 << bit for bit in range(8)), 0xFF)
 
 
-def sound(folder, kind):
+def intact(folder, kind):
     """A small checkpoint of each kind, as files; its path and its values."""
     whole = np.arange(15, dtype=np.float32).reshape(5, 3)
     values = {"b": np.array([True, False]), "s": np.array([b"x", b""], object), "w": whole[0]}

@@ -12,7 +12,7 @@ The first byte of an input says what the rest is.
   past the first block. Whatever it is, there is data of the promised shape, not larger than the
   input, or a `CheckpointError`; anything else ends the run.
 * ``own``: the text of an index or of a state file, or some of its members and what replaces them;
-  both get the right checksum. The file is put into a sound checkpoint of one of the layouts, and
+  both get the right checksum. The file is put into an intact checkpoint of one of the layouts, and
   read in one of the ways of `own`, which also says what must come of it.
 
 Imports: atheris, what is beside this file, jscope.
@@ -83,7 +83,7 @@ def bundle(data):
 
 
 def rows(data):
-    """An index whose table is sound, but not its rows."""
+    """An index whose table is intact, but not its rows."""
     header, data = length_and_rest(data)
     found = {b"": header}
     while data and len(found) < 50:
@@ -132,8 +132,8 @@ def state(data):
 # jscope's own.
 
 
-class Sound:
-    """A sound checkpoint, in which one file is replaced, again and again."""
+class Intact:
+    """An intact checkpoint, in which one file is replaced, again and again."""
 
     def __init__(self, folder, layout, name):
         self.directory = folder / layout / name
@@ -156,24 +156,24 @@ class Sound:
         assert not wrong, wrong
 
 
-SOUND = []
+INTACT = []
 
 
-def sound(data):
+def intact(data):
     """Which checkpoint an input is for, in which way it is read, and the rest."""
-    how, which = divmod(data[0], len(SOUND))
-    return SOUND[which], how, data[1:]
+    how, which = divmod(data[0], len(INTACT))
+    return INTACT[which], how, data[1:]
 
 
 def text(data):
     """An index or a state file, all of it but the checksum."""
-    checkpoint, how, data = sound(data)
+    checkpoint, how, data = intact(data)
     checkpoint.look(own.sealed_bytes(data), how)
 
 
 def edits(data):
     """Up to four members replaced, each by what is hostile, by a number, or by another one."""
-    checkpoint, how, data = sound(data)
+    checkpoint, how, data = intact(data)
     members = checkpoint.members
     for at in range(0, min(len(data) - 3, 16), 4):
         where, what = int.from_bytes(data[at : at + 2], "little"), data[at + 2 : at + 4]
@@ -205,9 +205,9 @@ def once(targets, data):
 
 
 def own_seeds():
-    """The files of sound checkpoints, and a few edits of each, in each way of reading."""
-    for number in range(4 * len(SOUND)):
-        yield text, bytes([number]) + json.dumps(sound([number])[0].members).encode()
+    """The files of intact checkpoints, and a few edits of each, in each way of reading."""
+    for number in range(4 * len(INTACT)):
+        yield text, bytes([number]) + json.dumps(intact([number])[0].members).encode()
         for kind in range(3):
             yield edits, bytes([number]) + bytes([number, 0, kind, 7] * 3)
 
@@ -252,8 +252,8 @@ def main():
         folder = Path(name) / "seeds"
         folder.mkdir()
         if group == "own":
-            SOUND.extend(Sound(Path(name), layout, "jscope.json") for layout in own.LAYOUTS)
-            SOUND.append(Sound(Path(name), "packed", "checkpoint"))
+            INTACT.extend(Intact(Path(name), layout, "jscope.json") for layout in own.LAYOUTS)
+            INTACT.append(Intact(Path(name), "packed", "checkpoint"))
         begin = own_seeds() if group == "own" else tensorflow_seeds()
         for number, (target, data) in enumerate(begin):
             (folder / str(number)).write_bytes(bytes([targets.index(target)]) + data)

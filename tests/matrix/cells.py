@@ -29,7 +29,7 @@ X = np.array([0.5, -1.25, 0.75], np.float32)
 
 
 def not_run(operation: str, transform: str) -> str | None:
-    """Why a combination can't be asked for at all."""
+    """Why a combination can't be requested at all."""
     if TRANSFORMS[transform].is_callback and not OPERATIONS[operation].in_callback:
         return "a callback runs outside JAX, and this operation computes with JAX"
     return None

@@ -27,12 +27,12 @@ class Transform:
         apply: ``(block, scope, x) -> out``.
         by_hand: ``(f, x) -> out``, the same for ``f(x)``, the block on plain arrays.
         says: How errors call the innermost transform.
-        says_in_grad: The same where a rule of the user's own is asked for the gradient.
+        says_in_grad: The same where a rule of the user's own gives the gradient.
         no_gradient: Why JAX can't differentiate it backwards, in JAX's words.
         is_callback: Whether the block runs outside JAX.
         mesh: The mesh that it needs, if any.
         shards: The number of shards into which each variable's last axis is cut; the block then
-            sees one of them, and ``by_hand`` is not asked: each shard is the block by itself.
+            sees one of them, and ``by_hand`` is not used: each shard is the block by itself.
     """
 
     apply: Callable[[Block, Any, Any], Any]

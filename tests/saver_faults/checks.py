@@ -69,12 +69,12 @@ def memory(directory: Path, scenario: Scenario) -> list[tuple[str, str]]:
 
 def _wrong(saver: Saver, step: int, versions: set[int]) -> list[tuple[str, str]]:
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             restored = saver.restore(target(), step)
     except js.JscopeError as error:
         return [("lost", f"step {step} is listed and can't be restored: {error}")]
-    if told:
-        return [("lost", f"step {step} was restored with a warning: {told[0].message}")]
+    if caught:
+        return [("lost", f"step {step} was restored with a warning: {caught[0].message}")]
     version = version_of(restored, versions)
     return [] if version is not None else [("wrong", f"step {step} is not one of {versions}")]

@@ -35,18 +35,18 @@ class Process:
         self._connection.connect(address)
         self._line = Line(self._connection)
         module, function = function.split(":")
-        self.tell({"module": module, "function": function, "arguments": arguments})
-        self.pid = self._line.listen()["pid"]
+        self.send({"module": module, "function": function, "arguments": arguments})
+        self.pid = self._line.receive()["pid"]
 
-    def tell(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """Send it a message."""
-        self._line.tell(message)
+        self._line.send(message)
 
-    def listen(self) -> Any:
+    def receive(self) -> Any:
         """Its next message; None once it has ended."""
         if self.status is not None:
             return None
-        message = self._line.listen()
+        message = self._line.receive()
         if message is None:
             raise EOFError("the server is gone")
         if isinstance(message, dict) and "status" in message:
@@ -64,7 +64,7 @@ class Process:
     def last(self) -> Any:
         """Its last message, when it has ended; None if there was none."""
         last = None
-        while (message := self.listen()) is not None:
+        while (message := self.receive()) is not None:
             last = message
         return last
 

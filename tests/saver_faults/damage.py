@@ -104,8 +104,8 @@ def every(directory: Path, layout: str, stride: int = 1) -> Iterator[Tally]:
 def flips_of_values(directory: Path, stride: int = 1, *, verify: bool = True) -> Tally:
     """Every bit of the arrays' bytes flipped, wherever they are in the files.
 
-    For the usual layout, where an array's bytes are in a file as they are. A point is told only if
-    the error has the names of the file and of the variable.
+    For the usual layout, where an array's bytes are in a file as they are. A point is reported only
+    if the error has the names of the file and of the variable.
     """
     own = files(directory / str(STEPS[0]))
     tally = Tally("usual layout", "bits of arrays flipped")
@@ -123,9 +123,11 @@ def flips_of_values(directory: Path, stride: int = 1, *, verify: bool = True) ->
                 outcome, text = _outcome(lambda: _whole(directory, verify))
                 path.write_bytes(content)
                 tally.points += 1
-                if outcome == "told" and not (repr(name) in text and file.split("/")[-1] in text):
+                if outcome == "reported" and not (
+                    repr(name) in text and file.split("/")[-1] in text
+                ):
                     outcome = "other"
-                if outcome == "told":
+                if outcome == "reported":
                     tally.outcomes[outcome] += 1
                 else:
                     tally.problems.append((outcome, tally.points, f"{file}, {name}: {text}"))
@@ -135,9 +137,9 @@ def flips_of_values(directory: Path, stride: int = 1, *, verify: bool = True) ->
 def look(directory: Path, layout: str, mode: str, damages: Iterator[Damage]) -> Tally:
     """Damage step 1 in each way, one after the other, and restore it.
 
-    The tally's outcomes are ``"told"``, an error of jscope's; and ``"exact"``, the right values,
-    where a damage is harmless, as in a file that only Orbax reads. `Saver.verify` must tell of
-    any. A point is one damage and one way to read.
+    The tally's outcomes are ``"reported"``, an error of jscope's; and ``"exact"``, the right
+    values, where a damage is harmless, as in a file that only Orbax reads. `Saver.verify` must
+    report any. A point is one damage and one way to read.
     """
     tally = Tally(f"{layout} layout", mode)
     for number, damage in enumerate(damages):
@@ -153,7 +155,7 @@ def look(directory: Path, layout: str, mode: str, damages: Iterator[Damage]) -> 
                 outcome, text = _outcome(lambda read=read: read(directory))
                 if how == "verify" and outcome == "exact" and damage.content != before:
                     outcome, text = "silent", "finds nothing"
-                if outcome in ("told", "exact"):
+                if outcome in ("reported", "exact"):
                     tally.outcomes[outcome] += 1
                 else:
                     text = f"{damage.file} {damage.what}: {how}: {text}"
@@ -169,7 +171,7 @@ def _outcome(read: Callable[[], Mapping[str, np.ndarray]]) -> tuple[str, str]:
             warnings.simplefilter("ignore")
             values = read()
     except js.JscopeError as error:
-        return "told", str(error)
+        return "reported", str(error)
     except Exception:
         return "other", traceback.format_exc()
     expected = tree(STEPS[0])

@@ -91,7 +91,7 @@ class Faults:
     def reading(self, scenario: str, mode: str, stride: int = 1) -> Tally:
         """Fault every read of a restore after the scenario, or every so many.
 
-        The outcomes are ``exact``, ``told`` by an error, or ``earlier``: the checkpoint before,
+        The outcomes are ``exact``, ``reported`` by an error, or ``earlier``: the checkpoint before,
         with a warning.
         """
         tally = Tally(f"restore after {scenario}", mode)
@@ -103,14 +103,14 @@ class Faults:
         at = 1
         while True:
             process = self._server.start(
-                "acting:look",
+                "faulty_process:restore_latest",
                 scenario=scenario,
                 directory=str(case),
                 mode=number,
                 at=at,
                 failure=failure,
             )
-            result = process.listen()
+            result = process.receive()
             process.wait()
             if result and not result["failed"]:
                 return tally
@@ -118,7 +118,7 @@ class Faults:
             if result and result.get("version"):
                 tally.outcomes["exact" if result["version"] == newest else "earlier"] += 1
             elif result and "raised" in result:
-                tally.outcomes["told"] += 1
+                tally.outcomes["reported"] += 1
             else:
                 kind = "wrong" if result and "version" in result else "other"
                 tally.problems.append((kind, at, f"{result} {process.status}"))
@@ -128,23 +128,25 @@ class Faults:
         """The operations of a run in which nothing fails."""
         case, log = self.case(scenario), self._scratch / "log"
         process = self._start(scenario, case, log=str(log))
-        result = process.listen()
-        process.tell("end")
+        result = process.receive()
+        process.send("end")
         process.wait()
         assert result.get("returned"), result
         return list(injector.read_log(log))
 
     def _start(self, scenario: str, case: Path, **fault: Any) -> Process:
-        return self._server.start("acting:act", scenario=scenario, directory=str(case), **fault)
+        return self._server.start(
+            "faulty_process:run_scenario", scenario=scenario, directory=str(case), **fault
+        )
 
     def _try(self, tally: Tally, at: int, depth: int = 0) -> bool:
         """Whether the operation was reached."""
         case = self.case(tally.scenario)
         mode, failure = MODES[tally.mode]
         process = self._start(tally.scenario, case, mode=mode, at=at, failure=failure, depth=depth)
-        result = process.listen()
+        result = process.receive()
         if result and result.get("returned") and not result["failed"]:
-            process.tell("end")
+            process.send("end")
             process.wait()
             return False
         tally.points += 1
@@ -166,7 +168,7 @@ class Faults:
             assert process.status == -signal.SIGKILL, process.status
             yield from checks.problems(case, scenario, "either")
         elif "returned" in result:
-            # What a warning told of, such as an eviction that failed, is not silent.
+            # What a warning reported, such as an eviction that failed, is not silent.
             for _, text in checks.problems(case, scenario, "saved" if result["warned"] else "new"):
                 yield "silent", text
         else:
@@ -179,8 +181,8 @@ class Faults:
         if result is None:
             wrong = repeated(scenario, case)
         else:
-            process.tell("again")
-            answer = process.listen()
+            process.send("again")
+            answer = process.receive()
             wrong = answer["again"] if answer else f"died with status {process.status}"
         if wrong:
             yield "stuck", wrong

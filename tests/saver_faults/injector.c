@@ -12,7 +12,7 @@
 
    Or reads are counted instead, opening for them included, and these go wrong:
 
-     SHORT_READ  a read gives half of what was asked for, as it may
+     SHORT_READ  a read gives half of what was requested, as it may
      FAIL_READ   it fails with an errno
 
    A log, if wanted, has every operation with its data; `log.py` reads it. A lock is held around

@@ -21,7 +21,7 @@ DEVICES = 4
 def measure(
     line: Line, directory: str, what: str, count: int, size: int, options: dict[str, Any]
 ) -> None:
-    """Save or restore arrays over four devices, and tell by how many bytes memory grew.
+    """Save or restore arrays over four devices, and send by how many bytes memory grew.
 
     Args:
         what: ``"save"``, ``"save_async"`` or ``"restore"``. The last restores what one of the
@@ -59,7 +59,7 @@ def measure(
             else:
                 saver.save_async(tree, 1).result()
             peak = peak_memory() - before
-    line.tell(peak)
+    line.send(peak)
 
 
 def begin() -> int:

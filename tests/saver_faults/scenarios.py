@@ -19,7 +19,7 @@ NOW = {"seconds": 0.0}
 class Scenario:
     """A save, and the checkpoints before and after it.
 
-    The tree that a step holds is told by its version; see `tree`.
+    The tree that a step holds is identified by its version; see `tree`.
 
     Attributes:
         before: The steps saved before, each with its version.

@@ -35,11 +35,11 @@ class Line:
         self._connection = connection
         self._file = connection.makefile("rb")
 
-    def tell(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """Send one."""
         self._connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def listen(self) -> Any:
+    def receive(self) -> Any:
         """Receive one; None at the end."""
         line = self._file.readline()
         return json.loads(line) if line else None
@@ -82,7 +82,7 @@ def reap(children: dict[int, socket.socket]) -> None:
         while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
             child, status = ended
             with children.pop(child) as connection, contextlib.suppress(OSError):
-                Line(connection).tell({"status": os.waitstatus_to_exitcode(status)})
+                Line(connection).send({"status": os.waitstatus_to_exitcode(status)})
 
 
 def be_child(connection: socket.socket) -> None:
@@ -94,8 +94,8 @@ def be_child(connection: socket.socket) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         line = Line(connection)
-        order = line.listen()
-        line.tell({"pid": os.getpid()})
+        order = line.receive()
+        line.send({"pid": os.getpid()})
         module = importlib.import_module(f"saver_faults.{order['module']}")
         getattr(module, order["function"])(line, **order["arguments"])
         status = 0

@@ -49,9 +49,9 @@ def update(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def train(line: Line, directory: str | None, until: int, save_every: int = 1) -> None:
-    """Train to a step, from the last checkpoint on, saving on the way, and tell of it.
+    """Train to a step, from the last checkpoint on, saving on the way, and send each step.
 
-    If it is asked to end, by SIGTERM, it saves once more. The last message has a digest of the end.
+    If it is to end, by SIGTERM, it saves once more. The last message has a digest of the end.
     Without a directory nothing is saved, which is the training that nothing interrupts.
     """
     state = first_state()
@@ -63,14 +63,14 @@ def train(line: Line, directory: str | None, until: int, save_every: int = 1) ->
             if saver.latest_step() is not None:
                 state = saver.restore(state)
             with saver.saving_on_termination() as leave_if_asked:
-                line.tell({"from": int(state["step"])})
+                line.send({"from": int(state["step"])})
                 while (step := int(state["step"])) < until:
                     state = update(state)
                     if (step + 1) % save_every == 0:
                         saver.save_async(state, step + 1)
-                    line.tell({"step": step + 1})
+                    line.send({"step": step + 1})
                     leave_if_asked(state, step + 1)
-    line.tell({"step": int(state["step"]), "digest": digest(state)})
+    line.send({"step": int(state["step"]), "digest": digest(state)})
 
 
 def soak(server: Server, directory: Path, times: int, number: int = signal.SIGKILL) -> Tally:
@@ -80,32 +80,32 @@ def soak(server: Server, directory: Path, times: int, number: int = signal.SIGKI
     before it ended. The last one is left to its end, and then has the values of a training that
     nothing interrupts.
     """
-    asked = number == signal.SIGTERM
+    is_sigterm = number == signal.SIGTERM
     tally = Tally("training", f"{signal.Signals(number).name} at random moments, and resumed")
-    expected = 128 + number if asked else -number
+    expected = 128 + number if is_sigterm else -number
     draw, begins, end = random.Random(0), [], 0
-    where, save_every = str(directory), 5 if asked else 1
+    where, save_every = str(directory), 5 if is_sigterm else 1
     for _ in range(times):
         process = server.start(
             "training:train", directory=where, until=10**9, save_every=save_every
         )
-        message = process.listen()
+        message = process.receive()
         if message is not None:
             begins.append(message["from"])
             for _ in range(draw.randrange(4)):
-                process.listen()
+                process.receive()
             time.sleep(draw.uniform(0, 0.04))
             process.kill(number)
-        told = process.last()
+        last = process.last()
         tally.points += 1
         if process.status != expected:
             text = f"a training ended with status {process.status}"
             tally.problems.append(("other", tally.points, text))
             return tally
-        if asked and begins[-1] < end:
+        if is_sigterm and begins[-1] < end:
             text = f"went on from {begins[-1]} after an end at {end}"
             tally.problems.append(("lost", tally.points, text))
-        end = told["step"] if told else begins[-1]
+        end = last["step"] if last else begins[-1]
     tally.outcomes["resumed steps"] = len(set(begins) - {0})
     if begins != sorted(begins) or begins[-1] == 0:
         tally.problems.append(("lost", times, f"training did not go on: {begins}"))

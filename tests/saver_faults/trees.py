@@ -1,4 +1,4 @@
-"""Small trees that tell by their bytes which version of them was saved.
+"""Small trees whose bytes show which version of them was saved.
 
 Imports: jscope, NumPy and JAX.
 """

@@ -182,7 +182,7 @@ def test_a_getter_may_ask_for_several_variables_or_for_none():
 
 
 def test_a_getter_that_leaves_arguments_out_leaves_the_scope_s_defaults_out():
-    """As in TF: what it doesn't pass on isn't there; but sharing is said, so reuse is kept."""
+    """As in TF: what it doesn't pass on isn't there; but reuse was requested, so it is kept."""
 
     def bare(getter, name, shape, **_):
         return getter(name, shape)

@@ -69,7 +69,7 @@ def test_an_initializer_without_arguments_gives_the_value_its_shape_and_its_dtyp
 
 
 def test_no_arguments_and_dtypes():
-    """The value's own dtype beats the scope's; one that is asked for must be the value's."""
+    """The value's own dtype beats the scope's; one that is requested must be the value's."""
 
     def model(scope):
         half = scope.variable_scope("half", dtype="float16", reuse=js.AUTO_REUSE)
@@ -269,10 +269,10 @@ def test_arguments_without_a_meaning_say_what_takes_their_place(argument, instea
 
 
 def test_a_partitioner_on_the_call_comes_before_the_scope_s():
-    asked = []
+    requested = []
 
     def rows(name, shape, dtype):
-        asked.append((name, shape, dtype))
+        requested.append((name, shape, dtype))
         return PartitionSpec("x")
 
     def model(scope):
@@ -284,6 +284,6 @@ def test_a_partitioner_on_the_call_comes_before_the_scope_s():
     specs = {name: spec.sharding for name, spec in js.declare(model)().items()}
     expected = [PartitionSpec("x"), PartitionSpec(None, "y"), PartitionSpec()]
     assert list(specs.values()) == expected
-    assert asked == [("a/w", (4, 2), np.float32)]
+    assert requested == [("a/w", (4, 2), np.float32)]
     with pytest.raises(ValueError, match="Partitioner must be callable, but received: 3"):
         declare_w((2,), partitioner=3)

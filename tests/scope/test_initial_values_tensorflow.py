@@ -1,7 +1,7 @@
 """Initial values that are written down, beside a dtype: every pair against TensorFlow's.
 
 Numbers of Python, and lists of them, are bool, int32, float32 and complex128 in TensorFlow (int64
-if 32 bits are too few), and no other dtype may be asked for. What has a dtype keeps it.
+if 32 bits are too few), and no other dtype may be requested. What has a dtype keeps it.
 """
 
 import jax
@@ -40,15 +40,15 @@ NARROW = {"int64": "int32", "float64": "float32", "complex128": "complex64"}
 WIDE = {narrow: wide for wide, narrow in NARROW.items()}
 
 
-FOUND = {}  # what TensorFlow said, which takes longer than all else
+FOUND = {}  # what TensorFlow gave, which takes longer than all else
 
 
 def in_tf(value, dtype):
     """The dtype and the value that TensorFlow's variable has, or its error."""
-    asked = repr(value), dtype
-    if asked not in FOUND:
-        FOUND[asked] = _in_tf(value, dtype)
-    return FOUND[asked]
+    requested = repr(value), dtype
+    if requested not in FOUND:
+        FOUND[requested] = _in_tf(value, dtype)
+    return FOUND[requested]
 
 
 def _in_tf(value, dtype):

@@ -1,4 +1,4 @@
-"""Sharing is said, never inferred: TF1's table, and no false alarm under retracing."""
+"""Sharing is requested, never inferred: TF1's table, and no false alarm under retracing."""
 
 import functools
 import pickle
@@ -43,7 +43,7 @@ def declared_times(model, *args):
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize("asked_before", [False, True])
 def test_the_table_of_creating_and_getting(mode, reuse, exists, asked_before):
-    """A bound scope never creates; declaring, what exists was asked for before."""
+    """A bound scope never creates; declaring, what exists was requested before."""
     tree = {"a/w": jnp.ones(2)} if exists else {}
 
     def model(scope):
@@ -398,7 +398,7 @@ def test_a_scope_of_a_long_loop_keeps_few_traces():
     assert len(scope._usage._uses["w"]) == _MOST_TRACES
 
 
-# Where a variable was asked for.
+# Where a variable was requested.
 
 
 def test_call_sites_leave_out_jscope_and_jax_and_are_short():

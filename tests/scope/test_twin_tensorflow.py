@@ -74,7 +74,7 @@ def rich(t):
 DIFFERENCES = {
     "created": lambda out: out.created.reverse(),
     "returned": lambda out: out.returned.pop(),
-    "asked": lambda out: out.asked.update({"a/w": 1}),
+    "requested": lambda out: out.requested.update({"a/w": 1}),
     "notes": lambda out: out.notes.append(("b",)),
     "failures": lambda out: out.failures.pop(0),
     "collections": lambda out: out.collections.pop(("mine", "a")),

@@ -394,7 +394,7 @@ def test_a_copy_is_the_same_scope_and_pickling_says_what_to_pickle():
 
 def test_everything_but_the_constraint_is_inherited_and_none_inherits():
     getter, partition = lambda getter, *a, **k: getter(*a, **k), lambda n, s, d: None
-    said = {
+    given = {
         "initializer": init.ones,
         "regularizer": jnp.sum,
         "partitioner": partition,
@@ -405,22 +405,22 @@ def test_everything_but_the_constraint_is_inherited_and_none_inherits():
     }
 
     def model(scope):
-        nothing = dict.fromkeys(said)
-        root = dict.fromkeys(said) | {"reuse": False, "dtype": np.dtype("float32")}
-        a = scope.variable_scope("a", **said)
-        below = said | {"constraint": None}
+        nothing = dict.fromkeys(given)
+        root = dict.fromkeys(given) | {"reuse": False, "dtype": np.dtype("float32")}
+        a = scope.variable_scope("a", **given)
+        below = given | {"constraint": None}
         for place, expected in [
             (scope, root),
             (scope.variable_scope("b"), root),
-            (a, said),
+            (a, given),
             (a / "b", below),
             (a.variable_scope("b"), below),
             (a.variable_scope("b", **nothing), below),
             (scope.variable_scope(a), below),
             (default(a, "d"), below),
-            (a.reuse_variables(), said | {"reuse": True}),
+            (a.reuse_variables(), given | {"reuse": True}),
         ]:
-            assert {key: getattr(place, key) for key in said} == expected
+            assert {key: getattr(place, key) for key in given} == expected
 
     js.declare(model)()
     model(js.Scope({}))

@@ -41,7 +41,7 @@ PROGRAMS = {
 }
 
 
-# Batch normalisation, which needs to be told of no axis.
+# Batch normalization, which needs no axis.
 
 
 def network(scope, x, *, axis_name="b", training=True):

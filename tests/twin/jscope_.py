@@ -35,7 +35,7 @@ def run(
     declared = js.declare(model)()
     out = declaring[0].outcome
     out.created = [(n, s.shape, s.dtype.name, s.trainable) for n, s in declared.items()]
-    out.asked = dict(declared._times)
+    out.requested = dict(declared._times)
     _collections(declared, out)
     fills = js.VarTree(
         {name: full(k, shape, dtype) for k, (name, shape, dtype, _) in enumerate(out.created)}

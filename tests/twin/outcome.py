@@ -48,8 +48,8 @@ class Failure:
         return re.sub(r"\b(\w+?)_ref\b", r"\1", text)
 
     @property
-    def said(self) -> tuple[str, tuple[Any, ...]]:
-        """Which sentence it says, and the facts in it."""
+    def matched(self) -> tuple[str, tuple[Any, ...]]:
+        """The sentence that it has, and the facts in it."""
         for _, sentence in SENTENCES:
             found = re.search(sentence, self.text)
             if found:
@@ -59,7 +59,7 @@ class Failure:
     @property
     def only_creating(self) -> bool:
         """Whether a scope that creates nothing has no occasion for it."""
-        return any(when == "creating" and s == self.said[0] for when, s in SENTENCES)
+        return any(when == "creating" and s == self.matched[0] for when, s in SENTENCES)
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Outcome:
         returned: Shape and dtype of what each request returned, in order.
         values: The same, as values, if variable number ``k`` is full of ``k + 1``.
         initial: Initial values, those that are the same each time.
-        asked: How often each variable was asked for; None if what was returned are no variables.
+        requested: How often each variable was requested; None if not only variables were returned.
         notes: What the program noted.
         failures: How each attempt of the program ended; the last one is the program's own.
         collections: Names by collection and scope.
@@ -83,7 +83,7 @@ class Outcome:
     returned: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     initial: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, int] | None = field(default_factory=dict)
+    requested: dict[str, int] | None = field(default_factory=dict)
     notes: list[Any] = field(default_factory=list)
     failures: list[Failure | None] = field(default_factory=list)
     collections: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -108,17 +108,17 @@ def full(number: int, shape: tuple[int, ...], dtype: str) -> Any:
 
 def compare_declared(theirs: Outcome, ours: Outcome) -> None:
     """Raise AssertionError where jscope, declaring, did something else than TensorFlow."""
-    _same("failures", _said(ours), _said(theirs))
+    _same("failures", _matched(ours), _matched(theirs))
     for our, their in zip(ours.failures, theirs.failures, strict=True):
         if our is not None and their is not None:
-            assert their.said[0] in dict.fromkeys(s for _, s in SENTENCES), (
-                f"TensorFlow says what no sentence knows: {their.text}"
+            assert their.matched[0] in dict.fromkeys(s for _, s in SENTENCES), (
+                f"no sentence matches TensorFlow's: {their.text}"
             )
             assert isinstance(our.error, _builtin(their.error)), (our.error, their.error)
     for what in ("created", "returned", "notes", "collections"):
         _same(what, getattr(ours, what), getattr(theirs, what))
-    if theirs.asked is not None:
-        _same("asked", ours.asked, theirs.asked)
+    if theirs.requested is not None:
+        _same("requested", ours.requested, theirs.requested)
     _same("losses", list(ours.losses), list(theirs.losses))
     _close("losses", ours.losses.values(), theirs.losses.values())
     _same("constraints", list(ours.constrained), list(theirs.constrained))
@@ -140,13 +140,13 @@ def compare_bound(theirs: Outcome, ours: Outcome) -> None:
             assert our is not None, their
             assert isinstance(our.error, allowed), (our, their)
         else:
-            _same("failure", our and our.said, their and their.said)
+            _same("failure", our and our.matched, their and their.matched)
     _same("notes", ours.notes, theirs.notes)
     _close("values", ours.values, theirs.values)
 
 
-def _said(outcome: Outcome) -> Any:
-    return [failure and failure.said for failure in outcome.failures]
+def _matched(outcome: Outcome) -> Any:
+    return [failure and failure.matched for failure in outcome.failures]
 
 
 def _builtin(error: Exception) -> type[Exception]:

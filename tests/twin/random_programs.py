@@ -134,15 +134,15 @@ class _Run:
 
     def open(self, scope: Open) -> None:
         name = scope.name if scope.kept is None else self.kept[scope.kept % len(self.kept)]
-        said = {
+        given = {
             "reuse": self.t.AUTO if scope.reuse == "auto" else scope.reuse,
             "initializer": self.initializer(scope.initializer),
             "regularizer": self.regularizer(scope.regularizer),
             "dtype": scope.dtype,
             "custom_getter": _GETTERS[scope.getter],
         }
-        said = {key: value for key, value in said.items() if value is not None}
-        with self.t.scope(name, scope.default_name, **said) as entered:
+        given = {key: value for key, value in given.items() if value is not None}
+        with self.t.scope(name, scope.default_name, **given) as entered:
             self.t.note(entered.name, entered.reuse or False, entered.dtype)
             self.statements(scope.body)
 
@@ -161,7 +161,7 @@ class _Run:
             others = [seen for seen in self.dtypes.get(whole, []) if seen != "float32"]
             dtype = others[-1] if others else None
         regularizer = "off" if dtype == "int32" else get.regularizer
-        said = {
+        given = {
             "shape": get.shape,
             "dtype": dtype,
             "initializer": self.initializer(get.initializer),
@@ -169,9 +169,9 @@ class _Run:
             "trainable": None if get.local else get.trainable,
             "collections": get.collections and list(get.collections),
         }
-        said = {key: value for key, value in said.items() if value is not None}
+        given = {key: value for key, value in given.items() if value is not None}
         ask = self.t.local if get.local else self.t.get
-        value = ask(get.name, **said)
+        value = ask(get.name, **given)
         self.dtypes.setdefault(whole, []).append(self.t._plain(value.dtype))
 
     def initializer(self, word: str | None) -> Any:

@@ -122,9 +122,9 @@ class TensorFlow(Library):
             out.created.append((v.op.name, shape, dtype, v.trainable))
         names = [v.op.name for v in self.variables]
         out.returned = [(tuple(r.shape), r.dtype.base_dtype.name) for r in self.results]
-        asked = [v.op.name for r in self.results for v in self.variables if r is v]
-        are_variables = len(asked) == len(self.results)
-        out.asked = {name: asked.count(name) for name in names} if are_variables else None
+        requested = [v.op.name for r in self.results for v in self.variables if r is v]
+        are_variables = len(requested) == len(self.results)
+        out.requested = {name: requested.count(name) for name in names} if are_variables else None
         graph = tf.get_default_graph()
         for key in graph.get_all_collection_keys():
             if isinstance(key, str) and not key.startswith("__") and key not in _NO_VARIABLES:

@@ -19,13 +19,13 @@ from . import both, deviates, texts
     why="a variable is an array; its sharding specifies its placement",
 )
 def refused_arguments():
-    said = {
+    given = {
         "caching_device": "/cpu:0",
         "use_resource": True,
         "synchronization": "on read",
         "aggregation": "mean",
     }
-    for name, value in said.items():
+    for name, value in given.items():
         with pytest.raises(js.ScopeError, match=rf"was passed {name}=.*Leave {name}= out"):
             js.Scope({}).get_variable("w", (2,), **{name: value})
 

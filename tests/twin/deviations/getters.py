@@ -105,7 +105,7 @@ def creators_and_names():
 
     theirs, ours, _ = both(program)
     assert theirs.names == ["v"]
-    assert theirs.asked == {"v": 2}
+    assert theirs.requested == {"v": 2}
     assert "The creator of variable 'a/w' requested the name 'v'" in texts(ours)[0]
 
 

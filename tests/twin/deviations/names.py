@@ -95,7 +95,7 @@ def an_illegal_scope():
             t.get("w", (2,))
 
     theirs, ours, _ = both(program)
-    assert theirs.failures[-1].said[1] == ("_a",)
+    assert theirs.failures[-1].matched[1] == ("_a",)
     assert theirs.notes == []
     assert texts(ours) == ["'_a/w' is not a legal name at the root: it begins with '_'"]
     assert ours.notes == [("_a",)]

@@ -47,7 +47,7 @@ def member(
     kill_at: int = 0,
     is_async: bool = False,
 ) -> None:
-    """Train with the other members, four devices in all; tell the digest of all values at the end.
+    """Train with the other members, four devices in all; send the digest of all values at the end.
 
     Args:
         address: Of the coordinator, where ``host:port`` is free.
@@ -92,11 +92,11 @@ def member(
         result["raised"] = f"{type(error).__name__}: {error}"
     except Exception:
         result["escaped"] = traceback.format_exc()
-    line.tell(result)
+    line.send(result)
 
 
-def until_asked(line: Line, address: str, number: int, count: int, directory: str) -> None:
-    """Train with the other members until one of them is asked to end; tell each step."""
+def until_preempted(line: Line, address: str, number: int, count: int, directory: str) -> None:
+    """Train with the other members until one of them gets SIGTERM; send each step."""
     join(address, number, count)
     mesh = Mesh(np.array(jax.devices()), ("x",))
     state = jax.jit(first_state, out_shardings=shardings(mesh))()
@@ -109,9 +109,9 @@ def until_asked(line: Line, address: str, number: int, count: int, directory: st
             while True:
                 state = update(state)
                 step = int(state["step"])
-                line.tell(step)
+                line.send(step)
                 leave_if_asked(state, step)
-                # It takes some seconds until JAX's service has told everyone.
+                # It takes some seconds until JAX's service has informed every process.
                 time.sleep(0.1)
     finally:
         # JAX does so at the end of a program, but a forked process ends at once. Without it the
@@ -194,7 +194,7 @@ def gathered(state: dict[str, Any]) -> dict[str, Any]:
 def run(
     server: Server, count: int, directory: Path, kill: Mapping[int, int] | None = None, **how: Any
 ) -> list[Any]:
-    """Start members and wait; what each told, or its exit status if it told nothing.
+    """Start members and wait; what each sent, or its exit status if it sent nothing.
 
     Args:
         kill: The operation at which a member dies, by the member's number.
@@ -204,7 +204,7 @@ def run(
     how |= {"address": _free_address(), "directory": str(directory)}
     members = [
         server.start(
-            "together:member",
+            "distributed:member",
             number=number,
             count=count,
             kill_at=(kill or {}).get(number, 0),
@@ -212,9 +212,11 @@ def run(
         )
         for number in range(count)
     ]
-    told = [member.listen() for member in members]
+    messages = [member.receive() for member in members]
     statuses = [member.wait() for member in members]
-    return [s if message is None else message for message, s in zip(told, statuses, strict=True)]
+    return [
+        s if message is None else message for message, s in zip(messages, statuses, strict=True)
+    ]
 
 
 def _free_address() -> str:
@@ -260,11 +262,11 @@ def deaths(server: Server, scratch: Path, most: int | None = None) -> Iterator[T
         for at in ((i + 1) * count // points for i in range(points)):
             case = scratch / f"{victim}-{at}"
             shutil.copytree(template, case)
-            told = run(server, 2, case / "run", {victim: at}, is_async=at % 2 == 0, **how)
-            if told[victim] != -signal.SIGKILL:
+            results = run(server, 2, case / "run", {victim: at}, is_async=at % 2 == 0, **how)
+            if results[victim] != -signal.SIGKILL:
                 continue  # This time it had fewer.
             tally.points += 1
-            found = _after_death(case / "run", told[1 - victim], digests)
+            found = _after_death(case / "run", results[1 - victim], digests)
             tally.problems += [(kind, at, text) for kind, text in found]
             is_new = 2 in js.Saver(case / "run").all_steps()
             tally.outcomes["new" if is_new else "old"] += 1
@@ -272,14 +274,14 @@ def deaths(server: Server, scratch: Path, most: int | None = None) -> Iterator[T
 
 
 def preempted(server: Server, scratch: Path, whom: Collection[int] = (0, 1)) -> Tally:
-    """Ask one of two processes to end, now this one, now that: both save the same step, and end."""
+    """Send SIGTERM to one of two processes, then to the other: both save the same step, and end."""
     tally = Tally("two processes", "one is sent SIGTERM")
-    for asked in whom:
-        directory = scratch / str(asked)
+    for victim in whom:
+        directory = scratch / str(victim)
         address = _free_address()
         members = [
             server.start(
-                "together:until_asked",
+                "distributed:until_preempted",
                 address=address,
                 number=number,
                 count=2,
@@ -287,9 +289,9 @@ def preempted(server: Server, scratch: Path, whom: Collection[int] = (0, 1)) -> 
             )
             for number in range(2)
         ]
-        while members[asked].listen() < 3:
+        while members[victim].receive() < 3:
             pass
-        members[asked].kill(signal.SIGTERM)
+        members[victim].kill(signal.SIGTERM)
         lasts = [member.last() for member in members]
         statuses = [member.status for member in members]
         tally.points += 1
@@ -300,9 +302,9 @@ def preempted(server: Server, scratch: Path, whom: Collection[int] = (0, 1)) -> 
         assert isinstance(whole, dict), whole
         if statuses != [128 + signal.SIGTERM] * 2 or lasts != [step] * 2:
             text = f"ended with {statuses} at {lasts}, and the latest is {step}"
-            tally.problems.append(("lost", asked, text))
+            tally.problems.append(("lost", victim, text))
         elif digest(restored) != whole["digest"]:
-            tally.problems.append(("wrong", asked, f"step {step} has other values"))
+            tally.problems.append(("wrong", victim, f"step {step} has other values"))
         else:
             tally.outcomes["saved"] += 1
     return tally
@@ -322,9 +324,9 @@ def _after_death(
         # One that dies while it tidies up after the save does not make the other's save fail.
         if survivor == 0 or (isinstance(survivor, dict) and "operations" in survivor):
             if 2 not in steps:
-                yield "silent", f"the survivor told {survivor}, and there are {steps}"
+                yield "silent", f"the survivor sent {survivor}, and there are {steps}"
         elif isinstance(survivor, dict) and "raised" not in survivor:
-            yield "other", f"the survivor told {survivor}"
+            yield "other", f"the survivor sent {survivor}"
         saver.save(first_state(), 3)
         if saver.latest_step() != 3:
             yield "stuck", "a save afterwards is not there"

@@ -18,7 +18,7 @@ from .trees import packing_up_to, target, tree, version_of
 
 
 def write(line: Line, directory: str, seconds: float, overwrites: bool) -> None:
-    """Save over and over, the tree of each save's number; tell how many there were.
+    """Save over and over, the tree of each save's number; send how many there were.
 
     Each is a step of its own, of which one is kept, or all are the same step.
     """
@@ -30,14 +30,14 @@ def write(line: Line, directory: str, seconds: float, overwrites: bool) -> None:
             if number % 2:
                 handle.result()
             if number == 1:
-                line.tell("begun")
+                line.send("begun")
             if time.monotonic() > end:
                 break
-    line.tell({"saves": number})
+    line.send({"saves": number})
 
 
 def evaluate(line: Line, directory: str, seconds: float) -> None:
-    """Restore the latest step over and over; tell how often, how many trees, and what was wrong."""
+    """Restore the latest step over and over; send how often, how many trees, and what was wrong."""
     end = time.monotonic() + seconds
     restored, problems = [], []
     saver = Saver(directory)
@@ -54,11 +54,11 @@ def evaluate(line: Line, directory: str, seconds: float) -> None:
                 problems.append(f"went back: {restored[-2:]}")
         except Exception:
             problems.append(traceback.format_exc())
-    line.tell({"restored": len(restored), "seen": len(set(restored)), "problems": problems})
+    line.send({"restored": len(restored), "seen": len(set(restored)), "problems": problems})
 
 
 def threads(line: Line, directory: str, savers: int, steps: int) -> None:
-    """Save and restore in one directory for each thread, all at once; tell what was wrong."""
+    """Save and restore in one directory for each thread, all at once; send what was wrong."""
     problems: list[str] = []
 
     def work(number: int) -> None:
@@ -80,27 +80,31 @@ def threads(line: Line, directory: str, savers: int, steps: int) -> None:
             worker.start()
         for worker in workers:
             worker.join()
-    line.tell(problems)
+    line.send(problems)
 
 
-def beside(server: Server, directory: Path, seconds: float, *, overwrites: bool) -> Tally:
+def evaluate_beside_writer(
+    server: Server, directory: Path, seconds: float, *, overwrites: bool
+) -> Tally:
     """Two evaluators beside a writer that keeps one checkpoint; the points are their restores."""
     how = "that overwrites a step" if overwrites else "of max_to_keep=1"
     tally = Tally("an evaluator", f"beside a writer {how}")
     where = str(directory)
-    writer = server.start("living:write", directory=where, seconds=seconds, overwrites=overwrites)
-    assert writer.listen() == "begun"
+    writer = server.start(
+        "concurrency:write", directory=where, seconds=seconds, overwrites=overwrites
+    )
+    assert writer.receive() == "begun"
     evaluators = [
-        server.start("living:evaluate", directory=where, seconds=seconds) for _ in range(2)
+        server.start("concurrency:evaluate", directory=where, seconds=seconds) for _ in range(2)
     ]
     for evaluator in evaluators:
-        told = evaluator.last()
-        if told is None:
+        result = evaluator.last()
+        if result is None:
             tally.problems.append(("other", 0, f"an evaluator ended with {evaluator.status}"))
             continue
-        tally.points += told["restored"]
-        tally.outcomes["seen"] += told["seen"]
-        tally.problems += [("other", 0, text) for text in told["problems"]]
+        tally.points += result["restored"]
+        tally.outcomes["seen"] += result["seen"]
+        tally.problems += [("other", 0, text) for text in result["problems"]]
     written = writer.last()
     if written is None:
         tally.problems.append(("other", 0, f"the writer ended with status {writer.status}"))
@@ -109,12 +113,14 @@ def beside(server: Server, directory: Path, seconds: float, *, overwrites: bool)
     return tally
 
 
-def at_once(server: Server, directory: Path, savers: int, steps: int) -> Tally:
+def save_in_threads(server: Server, directory: Path, savers: int, steps: int) -> Tally:
     """Savers of as many directories, a thread each; the points are their saves."""
     tally = Tally(f"{savers} threads", "each in its directory", points=savers * steps)
-    process = server.start("living:threads", directory=str(directory), savers=savers, steps=steps)
-    told = process.last()
-    if told is None:
-        told = [f"the process ended with status {process.status}"]
-    tally.problems += [("other", 0, text) for text in told]
+    process = server.start(
+        "concurrency:threads", directory=str(directory), savers=savers, steps=steps
+    )
+    problems = process.last()
+    if problems is None:
+        problems = [f"the process ended with status {process.status}"]
+    tally.problems += [("other", 0, text) for text in problems]
     return tally

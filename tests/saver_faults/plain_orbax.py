@@ -19,10 +19,10 @@ from .trees import target, tree, version_of
 
 
 def overwrite(line: Line, directory: str, at: int) -> None:
-    """Save in place of what is there, and die at an operation; tell if it has not come to that."""
+    """Save in place of what is there, and die at an operation; send their number if it has not."""
     injector.arm(Path(directory), injector.KILL if at else injector.WATCH, at)
     v1.save(Path(directory, "1"), arrays(2), overwrite=True)
-    line.tell(injector.disarm()[0])
+    line.send(injector.disarm()[0])
 
 
 def arrays(version: int) -> dict[str, np.ndarray]:
@@ -31,16 +31,16 @@ def arrays(version: int) -> dict[str, np.ndarray]:
 
 
 def load(line: Line, directory: str) -> None:
-    """Load what is there; tell which version it is, or why it can't be loaded."""
+    """Load what is there; send which version it is, or why it can't be loaded."""
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device)
         for name, x in target().items()
     }
     try:
-        line.tell(version_of(v1.load(Path(directory, "1"), wanted), [1, 2]))
+        line.send(version_of(v1.load(Path(directory, "1"), wanted), [1, 2]))
     except Exception as error:
-        line.tell(str(error).partition("\n")[0])
+        line.send(str(error).partition("\n")[0])
 
 
 def killed(server: Server, scratch: Path, most: int) -> Tally:
@@ -49,15 +49,18 @@ def killed(server: Server, scratch: Path, most: int) -> Tally:
     v1.save(scratch / "template" / "1", arrays(1))
     case = scratch / "case"
     shutil.copytree(scratch / "template", case)
-    count = server.start("stock:overwrite", directory=str(case), at=0).last()
+    count = server.start("plain_orbax:overwrite", directory=str(case), at=0).last()
     for i in range(min(most, count)):
         shutil.rmtree(case)
         shutil.copytree(scratch / "template", case)
         at = 1 + i * count // min(most, count)
-        if server.start("stock:overwrite", directory=str(case), at=at).wait() != -signal.SIGKILL:
+        if (
+            server.start("plain_orbax:overwrite", directory=str(case), at=at).wait()
+            != -signal.SIGKILL
+        ):
             continue  # This time it had fewer.
         tally.points += 1
-        found = server.start("stock:load", directory=str(case)).last()
+        found = server.start("plain_orbax:load", directory=str(case)).last()
         if found in (1, 2):
             tally.outcomes["old" if found == 1 else "new"] += 1
         else:

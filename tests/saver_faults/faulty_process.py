@@ -17,7 +17,7 @@ from .server import Line
 from .trees import target, version_of
 
 
-def act(
+def run_scenario(
     line: Line,
     scenario: str,
     directory: str,
@@ -27,9 +27,9 @@ def act(
     depth: int = 0,
     log: str | None = None,
 ) -> None:
-    """Act as a scenario does, with one operation going wrong, and tell what came of it.
+    """Act as a scenario does, with one operation going wrong, and send the result.
 
-    Then wait; on ``"again"`` act once more, unharmed, with the same Saver, and tell what is
+    Then wait; on ``"again"`` act once more, unharmed, with the same Saver, and send what is
     wrong with that.
     """
     descriptor = -1 if log is None else os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
@@ -49,13 +49,15 @@ def act(
         result["escaped"] = traceback.format_exc()
     finally:
         result["count"], result["failed"] = injector.disarm()
-    line.tell(result)
-    if line.listen() == "again":
-        line.tell({"again": _again(scenario, saver, directory)})
+    line.send(result)
+    if line.receive() == "again":
+        line.send({"again": _again(scenario, saver, directory)})
 
 
-def look(line: Line, scenario: str, directory: str, mode: int, at: int, failure: int) -> None:
-    """Restore the latest checkpoint with one read going wrong, and tell which version it is."""
+def restore_latest(
+    line: Line, scenario: str, directory: str, mode: int, at: int, failure: int
+) -> None:
+    """Restore the latest checkpoint with one read going wrong, and send which version it is."""
     result: dict[str, object] = {}
     injector.arm(Path(directory), mode, at, failure)
     try:
@@ -69,7 +71,7 @@ def look(line: Line, scenario: str, directory: str, mode: int, at: int, failure:
         result["escaped"] = traceback.format_exc()
     finally:
         _, result["failed"] = injector.disarm()
-    line.tell(result)
+    line.send(result)
 
 
 def _again(scenario: str, saver: Saver | None, directory: str) -> str | None:
