@@ -18,6 +18,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 import jax
@@ -45,44 +46,22 @@ from .getters import Creator, CustomGetter, identities, path_for
 from .usage import RequestedRecords, Usage
 
 
+@dataclass(eq=False, repr=False, slots=True, weakref_slot=True)
 class Fixed:
     """The static part of a bound scope; made by `intern` alone."""
 
-    __slots__ = (
-        "__weakref__",
-        "_children",
-        "_others",
-        "dtype",
-        "getter_path",
-        "getters",
-        "has_marker",
-        "records",
-        "reuse",
-        "streams",
-        "structure",
+    structure: Structure
+    reuse: Reuse
+    dtype: np.dtype[Any] | None
+    getters: tuple[CustomGetter, ...]
+    streams: tuple[str, ...]
+    has_marker: bool
+    getter_path: str | None
+    records: RequestedRecords | None
+    _children: dict[str, tuple["Fixed", slice]] = field(default_factory=dict, init=False)
+    _others: dict[tuple[Reuse, np.dtype[Any] | None], "Fixed"] = field(
+        default_factory=dict, init=False
     )
-
-    def __init__(
-        self,
-        structure: Structure,
-        reuse: Reuse,
-        dtype: np.dtype[Any] | None,
-        getters: tuple[CustomGetter, ...],
-        streams: tuple[str, ...],
-        has_marker: bool,
-        getter_path: str | None,
-        records: RequestedRecords | None,
-    ):
-        self.structure = structure
-        self.getters = getters
-        self.reuse = reuse
-        self.dtype = dtype
-        self.streams = streams
-        self.has_marker = has_marker
-        self.getter_path = getter_path
-        self.records = records
-        self._children: dict[str, tuple[Fixed, slice]] = {}
-        self._others: dict[tuple[Reuse, np.dtype[Any] | None], Fixed] = {}
 
     def child(self, name: str) -> tuple["Fixed", slice]:
         """That of the scope ``name`` below, and where its variables are among this one's."""
@@ -123,16 +102,7 @@ class Fixed:
         return intern(**{**facts, **changed})
 
 
-_FACTS = (
-    "structure",
-    "reuse",
-    "dtype",
-    "getters",
-    "streams",
-    "has_marker",
-    "getter_path",
-    "records",
-)
+_FACTS = tuple(fact.name for fact in fields(Fixed) if fact.init)
 
 _fixed: "weakref.WeakValueDictionary[tuple[Any, ...], Fixed]" = weakref.WeakValueDictionary()
 # Reentrant, since the garbage collector may run any object's __del__ while it is held.
@@ -179,8 +149,14 @@ _LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that a
 ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not a legal name
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Bound:
     """The context of a bound scope; see the top of this file."""
+
+    fixed: Fixed
+    path: str
+    root: Structure
+    creation_only: Defaults | None = None
 
     has_values = True
     creates = False
@@ -188,16 +164,6 @@ class Bound:
         "To apply a model again, or in another thread, give it a new scope: "
         "model(js.Scope(tree), ...)."
     )
-
-    __slots__ = ("creation_only", "fixed", "path", "root")
-
-    def __init__(
-        self, fixed: Fixed, path: str, root: Structure, creation_only: Defaults | None = None
-    ):
-        self.fixed = fixed
-        self.path = path
-        self.root = root
-        self.creation_only = creation_only
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bound) and self.fixed is other.fixed
