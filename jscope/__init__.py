@@ -7,7 +7,7 @@ The names resolve on first use (PEP 562), so that the parts that need no JAX don
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import constraints as constraints
@@ -135,16 +135,18 @@ _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split(
 __all__ = [*_HOME_OF, *_MODULES]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
-    value = globals()[name] = getattr(module, name)
-    if "flax.serialization" in sys.modules:
-        importlib.import_module(".interop.flax", __name__)  # which registers VarTree with Flax
-    return value
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(f".{name}", __name__)
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
+        value = globals()[name] = getattr(module, name)
+        if "flax.serialization" in sys.modules:
+            importlib.import_module(".interop.flax", __name__)  # which registers VarTree with Flax
+        return value
 
 
 def __dir__() -> list[str]:

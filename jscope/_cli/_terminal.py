@@ -91,7 +91,8 @@ def print_json(facts: Mapping[str, Any]) -> None:
     Numbers that JSON lacks are strings: ``"nan"``, ``"inf"``.
     """
     lines = []
-    for key, value in _jsonable(facts).items():
+    for key, fact in facts.items():
+        value = _jsonable(fact)
         if isinstance(value, list) and value and isinstance(value[0], dict):
             inside = ",\n    ".join(map(json.dumps, value))
             lines.append(f"{json.dumps(key)}: [\n    {inside}\n  ]")
@@ -100,7 +101,7 @@ def print_json(facts: Mapping[str, Any]) -> None:
     print("{\n  " + ",\n  ".join(lines) + "\n}")
 
 
-def _jsonable(value: object) -> Any:
+def _jsonable(value: object) -> object:
     if isinstance(value, dict):
         return {key: _jsonable(member) for key, member in value.items()}
     if isinstance(value, list | tuple):

@@ -257,7 +257,7 @@ class Declaration(Mapping[str, VariableSpec]):
 
     def _check(self, tree: VarTree, what: str, names: Iterable[str]) -> None:
         expected = {name: self._specs[name] for name in names}
-        lines = differences(expected, tree, "declared", f"in {what}").lines
+        lines = differences(expected, tree, "declared", f"in {what}")
         if lines:
             raise TreeMismatchError(
                 f"{what[0].upper()}{what[1:]} differs from the declaration in {len(lines)} "

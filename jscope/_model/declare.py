@@ -219,10 +219,9 @@ class InlineRecorder(Recorder):
             self.values[name] = initialize(self.specs(), [name], self._key, self.values)[name]
         return self.values[name]
 
-    def accepted(self, name: str, initializer: Any) -> Any:
+    def accepted(self, name: str, initializer: object) -> object:
         """The initializer of a new variable; it may depend on what the model computed."""
-        is_traced = isinstance(initializer, jax.core.Tracer)
-        return Computed(initializer) if is_traced else initializer
+        return Computed(initializer) if isinstance(initializer, jax.core.Tracer) else initializer
 
     def draw(self, scope: str, stream: str, name: str | None) -> Array:
         """A random key, from the key of the initial values."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from .._tree.text import bytes_text, table
@@ -42,7 +43,7 @@ class Planned:
 
     name: str
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype[Any]
     spec: PartitionSpec
     bytes: int
     device_bytes: int

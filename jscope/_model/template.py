@@ -10,13 +10,14 @@ Source: ``tf.make_template``, TensorFlow 1.15, ``python/ops/template.py``.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from .._errors import ScopeError, VariableExistsError
 from .._names.names import check, inside
 from .._names.unique import Openings
 from .._scope.bound import Bound
 from .._scope.call_sites import Site, call_site, elsewhere, site_text
+from .._scope.context import Leaves
 from .._scope.declaring import Declaring
 from .._scope.getters import CustomGetter
 from .._scope.scope import Scope
@@ -91,7 +92,7 @@ class _Entered:
     """The scope of a template in one run; not as a Scope, whose usage tracker refers to this."""
 
     context: Bound | Declaring
-    leaves: tuple[Any, ...]
+    leaves: Leaves
     opened: Openings
     trace: object  # of the call that opened it
     was_called: bool = False

@@ -232,7 +232,7 @@ class ExponentialMovingAverage:
 
     def _check(self, averages: VarTree, tree: VarTree) -> None:
         kept = self._averages_of(tree)
-        lines = differences(kept, averages, "expected for `tree`", "in `averages`").lines
+        lines = differences(kept, averages, "expected for `tree`", "in `averages`")
         if lines:
             raise TreeMismatchError(
                 f"`averages` are not those of `tree`, in {len(lines)} "

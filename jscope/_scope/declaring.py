@@ -21,7 +21,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,6 @@ from .context import WITH_A_TREE, Leaves, not_sliced, not_there, stack_marker, u
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, composed, path_for
 from .usage import RequestedRecords, Usage
-
-T = TypeVar("T")
 
 
 class RecordedSpecs(NamedTuple):
@@ -106,7 +104,7 @@ class Recorder:
             return jnp.zeros(seen.shape, seen.dtype)
         return lax.broadcast(np.zeros((), seen.dtype), seen.shape)
 
-    def accepted(self, name: str, initializer: T) -> T:
+    def accepted(self, name: str, initializer: object) -> object:
         """The initializer of a new variable, if it can wait until the trace is over."""
         if callable(initializer):  # a traced initial value has its own error
             check_untraced(name, initializer)
@@ -314,8 +312,7 @@ def _spec(whole: str, request: VariableRequest, stack: Stack, recorder: Recorder
     shape, dtype, initializer = request.shape, request.dtype, request.initializer
     if isinstance(initializer, InitializedValue):
         shape, dtype = _like_source(whole, initializer, shape, dtype, stack, recorder)
-    initializer = recorder.accepted(whole, initializer)
-    wanted = normalize(whole, shape, dtype, initializer)
+    wanted = normalize(whole, shape, dtype, recorder.accepted(whole, initializer))
     sharding, partitioner = request.sharding, request.partitioner
     if sharding is None and partitioner is not None:
         if not callable(partitioner):

@@ -1,10 +1,11 @@
 """Checkpoints in directories: of `jscope.Saver`, and of Orbax and others."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from ..._errors import CheckpointError, CheckpointNotFoundError
 from ..._paths import absolute
 from .._command import CommandError
 from ._protocol import Array, Checkpoint, Variable
+
+if TYPE_CHECKING:
+    from ...saver._opening import SavedVariable
 
 
 def is_tensorflow(path: str) -> bool:
@@ -57,11 +61,11 @@ def open_saved(path: str) -> Checkpoint | None:
     return Checkpoint(str(source.path), format, variables, "CRC-32C", check)
 
 
-def _variable(saved: Any) -> Variable:
+def _variable(saved: "SavedVariable") -> Variable:
     if saved.kind.startswith("python "):
         value = _as_array(saved.read())
         return Variable(value.shape, value.dtype, value.nbytes, lambda: value, saved.kind)
-    read = _reading(saved)
+    read = functools.partial(_read, saved)
     if saved.kind.startswith("key<"):
         data = np.empty(0, np.uint32)
         size = saved.nbytes // data.itemsize
@@ -70,8 +74,8 @@ def _variable(saved: Any) -> Variable:
     return Variable(saved.shape, saved.dtype, saved.nbytes, read, saved.kind)
 
 
-def _reading(saved: Any) -> Callable[[], Array]:
-    return lambda: _as_array(saved.read())
+def _read(saved: "SavedVariable") -> Array:
+    return _as_array(saved.read())
 
 
 def _as_array(value: object) -> Array:
