@@ -326,9 +326,9 @@ def _not_rounded(numbers: Array, floating: _Floating) -> Array | None:
 
 
 @functools.cache
-def _overflow(floating: _Floating, dtype: np.dtype[Any]) -> Any:
+def _overflow(floating: _Floating, dtype: np.dtype[Any]) -> np.floating[Any]:
     """The first number of a wider dtype that would be rounded to more than the largest."""
     unit = math.ldexp(1, math.frexp(floating.largest)[1] - floating.precision)
-    half_way = dtype.type(floating.largest + unit / 2)
+    half_way: np.floating[Any] = dtype.type(floating.largest + unit / 2)
     is_odd = floating.largest / unit % 2 == 1
     return half_way if is_odd else np.nextafter(half_way, dtype.type(np.inf))
