@@ -21,7 +21,7 @@ from _settings import Settings
 from _timing import in_turn
 
 from jscope import tf_checkpoint
-from jscope._files import npz, safetensors
+from jscope.formats import npz, safetensors
 
 BASE = "import numpy, ml_dtypes"
 LIMIT = 0.2  # seconds more than BASE

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._errors import CheckpointValueError, listed
+from ..formats._entry import Entry
 from . import _processes
-from ._entries import Entry
 
 # Characters of an argument in a message.
 _SHOWN = 200

@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
+from ..formats._index import FILE_NAME, Index, read_save_id, write_index
+from ..formats._listing import STAGING, all_replaced, checkpoints, replaced
+from ..formats._source import check_readable
+from ..formats._state import FILE_NAME as STATE_FILE
+from ..formats._state import Record, read_state, write_state
 from ._disk import exchange, flush, flush_all, locked, remove
-from ._index import FILE_NAME, Index, read_save_id, write_index
-from ._listing import all_replaced, checkpoints, replaced
 from ._retention import Retention
-from ._source import check_readable
-from ._staging import Staging, is_staging, taken
-from ._state import FILE_NAME as STATE_FILE
-from ._state import Record, read_state, write_state
+from ._staging import Staging, taken
 
 
 def commit(
@@ -104,7 +104,7 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
 def sweep(directory: Path) -> None:
     """Remove stale staging directories, and put back the checkpoints that were moved there."""
     names = os.listdir(directory) if directory.is_dir() else []
-    for staging in [directory / name for name in names if is_staging(name)]:
+    for staging in [directory / name for name in names if name.startswith(STAGING)]:
         with taken(staging) as is_ours:
             if is_ours:
                 for step, old in all_replaced(staging).items():

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .._paths import absolute
-from ._finding import is_checkpoint, newest_path, open_checkpoint
-from ._index import read_save_id
+from ..formats._finding import is_checkpoint, newest_path, open_checkpoint
+from ..formats._index import read_save_id
 from ._opening import Checkpoint
 
 Anywhere: TypeAlias = str | os.PathLike[str]

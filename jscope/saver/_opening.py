@@ -12,14 +12,14 @@ from numpy.typing import DTypeLike
 from .._errors import CheckpointError, MissingVariableError, near
 from .._tree.text import bytes_text, table
 from .._tree.vartree import VarTree, from_flat
+from ..formats._boxes import Box, whole
+from ..formats._entry import Entry
+from ..formats._index import Entries
+from ..formats._python import is_python
+from ..formats._source import OwnSource, Source
 from ._account import signature_text
-from ._boxes import Box, whole
-from ._entries import Entry
-from ._index import Entries
-from ._python import is_python
 from ._reading import read_box
-from ._source import OwnSource, Source
-from ._values import key_dtype, nbytes
+from ._values import key_dtype
 from ._whole import check_legal
 
 
@@ -102,7 +102,7 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
 
     def __repr__(self) -> str:
         rows = [
-            (name, str(entry.shape), entry.dtype, bytes_text(nbytes(entry)))
+            (name, str(entry.shape), entry.dtype, bytes_text(entry.nbytes))
             for name, entry in ((name, self._entry(name)) for name in self)
         ]
         head = f"Checkpoint {self.path} of {len(self):,} variables, {bytes_text(self.nbytes)}"
@@ -133,7 +133,7 @@ class SavedVariable:
         self.name = name
         self.shape = entry.shape
         self.kind = entry.dtype
-        self.nbytes = nbytes(entry)
+        self.nbytes = entry.nbytes
         self._entry = entry
         self._source = source
         self._verify = verify

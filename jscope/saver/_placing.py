@@ -19,11 +19,11 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 from .._dtypes import Lost, converted, lost_text
 from .._errors import TreeMismatchError
 from .._weak_types import as_weak_as
+from ..formats._boxes import Array, Box, of_slices, whole
+from ..formats._entry import Entry, dtype_name
+from ..formats._python import is_python, python_value
 from ._account import signature_text, stands_for_python
-from ._boxes import Array, Box, of_slices, whole
-from ._entries import Entry
-from ._python import is_python, python_value
-from ._values import dtype_name, key_dtype
+from ._values import key_dtype
 
 
 class NotPlacedError(Exception):

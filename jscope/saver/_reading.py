@@ -15,12 +15,12 @@ import jax
 
 from .._dtypes import cannot_convert
 from .._errors import TreeMismatchError
-from ._boxes import Array, Box, Unit, aligned, lengths, units
-from ._checksums import crc32c
-from ._entries import INDEX, Entry
+from ..formats._boxes import Array, Box, Unit, aligned, lengths, units
+from ..formats._checksums import crc32c
+from ..formats._entry import INDEX, Entry
+from ..formats._python import PythonValue, is_python, python_value
+from ..formats._source import OwnSource, Source
 from ._placing import on_host, place, regions
-from ._python import PythonValue, is_python, python_value
-from ._source import OwnSource, Source
 
 # Enough that two large arrays are under way while a third is verified.
 IN_FLIGHT = 128 << 20

@@ -18,19 +18,18 @@ from .._errors import CheckpointError, CheckpointValueError, JscopeError, TreeMi
 from .._keys import check_key
 from .._model.declaration import Declaration
 from .._names.selectors import Selector
+from ..formats._finding import cannot_be_read, has_changed, open_checkpoint
+from ..formats._source import OwnSource, Source
 from ..sharding import AnyMesh, Rules, mesh_for_init
 from ._account import Policy, account, signature, signature_text, stands_for_python
-from ._finding import cannot_be_read, has_changed, open_checkpoint
 from ._placing import NotPlacedError
 from ._processes import are_several, together
 from ._progress import watching
 from ._reading import IN_FLIGHT, Progress, read
 from ._renaming import Rename, check_rename, kept_for_averages, rename_saved
 from ._report import Report
-from ._source import OwnSource, Source
 from ._steps import StepOrPath, check_flags
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
-from ._values import nbytes
 from ._varlist import ALL_IN_VAR_LIST, VarList
 from ._whole import whole
 
@@ -194,7 +193,7 @@ def _read_from(
     target = wanted.target
     plan = _plan(source, wanted, renamed, request)
     leaves = {name: target.leaves[name] for name in plan.saved}
-    total = sum(nbytes(source.entries[saved]) for saved in plan.saved.values())
+    total = sum(source.entries[saved].nbytes for saved in plan.saved.values())
     progress = Progress()
     with watching(f"restoring {source.path.name}", total, progress.get):
         values = read(

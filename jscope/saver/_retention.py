@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, SupportsIndex
 
 from .._errors import CheckpointValueError
-from ._state import Record, State
+from ..formats._state import Record, State
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 On disk::
 
     directory/
-      checkpoint       the state file: see `_state`
-      12/              a checkpoint: see `_index`
+      checkpoint       the state file: see `formats._state`
+      12/              a checkpoint: see `formats._index`
       .tmp-3f9a.../    a staging directory, of a save under way or a crashed one: see `_staging`
 
 `_committing` describes how a checkpoint becomes complete, and what is removed after it.
@@ -25,10 +25,11 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 from .._names.selectors import Selector
+from ..formats._finding import newest_step, open_checkpoint
+from ..formats._listing import checkpoints
+from ..formats._state import read_state
 from ..sharding import AnyMesh, Rules
 from ._account import Policy
-from ._finding import newest_step, open_checkpoint
-from ._listing import checkpoints
 from ._opening import Checkpoint
 from ._reading import IN_FLIGHT
 from ._renaming import Rename
@@ -36,7 +37,6 @@ from ._report import Report
 from ._restoring import Request, restore
 from ._retention import Retention
 from ._saving import Saving
-from ._state import read_state
 from ._steps import check_flags, checked_step, checked_step_or_path
 from ._verifying import verify
 

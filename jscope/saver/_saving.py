@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import CheckpointError
-from . import _packing
+from ..formats import _packed
+from ..formats._containers import describe
 from ._committing import sweep
-from ._containers import describe
 from ._disk import failing_as
 from ._metadata import check_metadata
 from ._naming import as_pytree, flatten
@@ -170,7 +170,7 @@ class Saving(Turns):
         def requested() -> Save:
             pytree = as_pytree(tree)
             leaves, _ = flatten(pytree, "The tree")
-            packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packing.LIMIT
+            packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packed.LIMIT
             return Save(
                 directory=self._directory,
                 step=checked_step(step),

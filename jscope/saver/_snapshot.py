@@ -17,13 +17,14 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointError, listed
-from . import _orbax, _packing, _processes
+from ..formats import _packed
+from ..formats._checksums import chunk_of
+from ..formats._entry import ORBAX, PACKED, Chunk, Entry
+from ..formats._python import is_python, python_value
+from . import _orbax, _processes
 from ._agreement import different_values, signature
-from ._checksums import chunk_of
-from ._entries import ORBAX, PACKED, Chunk, Entry
 from ._host import detached, whole
 from ._orbax import Array
-from ._python import is_python, python_value
 
 # The facts of a value in one process: its signature, its chunks, its offset.
 Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
@@ -54,7 +55,7 @@ class Snapshot:
         }
         for name, array in arrays.items():
             if entries[name].location == PACKED:
-                self._packed[name] = _packed(array, is_lasting)
+                self._packed[name] = _for_packing(array, is_lasting)
             else:
                 self._arrays[name] = array
                 self._chunks[name] = _chunks(array, is_lasting)
@@ -114,7 +115,7 @@ class Snapshot:
 
     def _pack(self, directory: Path, part: dict[str, Any]) -> None:
         is_first = _processes.is_first()
-        with _packing.Packer(directory / _packing.FILE_NAME if is_first else None) as packer:
+        with _packed.Packer(directory / _packed.FILE_NAME if is_first else None) as packer:
             for name, array in self._packed.items():
                 offset, chunk = packer.add(array())
                 part[name] = part[name][0], [chunk], offset
@@ -175,7 +176,7 @@ def _agreed(recorded: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[
     return tuple(Chunk(start, shape, crc) for (start, shape), crc in found.items())
 
 
-def _packed(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]]:
+def _for_packing(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]]:
     if is_lasting:
         copy = whole(array) if isinstance(array, jax.Array) else np.array(array)
         return lambda: copy

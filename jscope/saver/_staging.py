@@ -2,7 +2,8 @@
 
 A staging directory is a directory ``.tmp-<id>`` beside the checkpoints. A save writes all files
 in its staging directory first, and moves there what it removes: the old checkpoint of an
-overwritten step, an evicted one. Nothing in it is ever listed, with one exception: see `_listing`.
+overwritten step, an evicted one. Nothing in it is ever listed, with one exception: see
+`formats._listing`.
 
 Its owner holds a lock (``flock``) on the file ``lock`` in it. The system drops the lock when the
 process ends, also by a crash, so a staging directory whose lock can be taken is stale. A process
@@ -16,9 +17,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..formats._listing import STAGING
 from ._disk import remove
-
-_PREFIX = ".tmp-"
 
 
 class Staging:
@@ -47,12 +47,7 @@ class Staging:
 
 def staging_path(directory: Path, save_id: str) -> Path:
     """The path of a save's staging directory."""
-    return directory / f"{_PREFIX}{save_id}"
-
-
-def is_staging(name: str) -> bool:
-    """Whether a directory of this name is a staging directory, stale or not."""
-    return name.startswith(_PREFIX)
+    return directory / f"{STAGING}{save_id}"
 
 
 @contextlib.contextmanager

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..formats._entry import PACKED, Entry
+from ..formats._index import Index
+from ..formats._packed import FILE_NAME, Packer
 from ._committing import check_free, commit, sweep
 from ._disk import failing_as, make_directory
-from ._entries import PACKED, Entry
-from ._index import Index
-from ._packing import FILE_NAME, Packer
 from ._retention import Retention
 from ._staging import Staging
 from ._values import Layout, store

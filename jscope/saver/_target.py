@@ -17,10 +17,11 @@ from .._errors import CheckpointValueError, listed
 from .._model.declaration import Declaration
 from .._names.selectors import Selector, matching
 from .._tree.vartree import VarTree
+from ..formats._entry import dtype_name
+from ..formats._python import python_dtype
 from ..sharding import AnyMesh, Rules
 from ._naming import flatten
-from ._python import python_dtype
-from ._values import dtype_name, left_out
+from ._values import left_out
 
 ALL_IN_TARGET = "Leave select= out to restore all variables."
 

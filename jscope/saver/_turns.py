@@ -12,8 +12,8 @@ from typing import Self
 
 from .._errors import CheckpointError
 from .._paths import absolute
+from ..formats._listing import committed_steps
 from ._disk import failing_as
-from ._listing import committed_steps
 from ._pending import PendingSave
 
 

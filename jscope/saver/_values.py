@@ -3,7 +3,7 @@
 Most arrays are stored as they are. The other rules:
 
 * an array **without elements** is in the index only; Orbax refuses it (google/orbax#2587);
-* so is a value that is **not an array**, as text: see `_python`;
+* so is a value that is **not an array**, as text: see `formats._python`;
 * a dtype of `AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
@@ -21,13 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import CheckpointValueError
-from . import _packing, _processes
-from ._entries import AS_BYTES, AS_THEY_ARE, INDEX, ORBAX, PACKED, Entry
+from ..formats import _packed
+from ..formats._entry import AS_BYTES, INDEX, KNOWN, ORBAX, PACKED, Entry, dtype_name
+from ..formats._python import python_dtype, python_text
+from . import _processes
 from ._naming import check_nestable
 from ._orbax import Array
-from ._python import is_python, python_dtype, python_text
-
-KNOWN = AS_THEY_ARE.keys() | AS_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Layout:
         portable: Whether stock Orbax is to read it, so that nothing is packed or disguised.
     """
 
-    packs_up_to: int | None = _packing.LIMIT
+    packs_up_to: int | None = _packed.LIMIT
     portable: bool = False
 
 
@@ -96,19 +95,6 @@ def left_out(leaves: Collection[Any], tree: str) -> str:
     return (
         f"Leave them out of a VarTree: js.drop({tree}, lambda name, x: {test}). In another pytree, "
         f"put None in their place: jax.tree.map(lambda x: None if {test} else x, {tree})."
-    )
-
-
-@functools.cache
-def dtype_name(dtype: np.dtype[Any] | str) -> str:
-    """The name of a dtype, in the index and in messages."""
-    return str(dtype) if is_key_dtype(dtype) else np.dtype(dtype).name
-
-
-def nbytes(entry: Entry) -> int:
-    """The bytes of a saved value as NumPy holds it; of keys, those of their data."""
-    return (
-        0 if is_python(entry.dtype) else entry.stored_size * np.dtype(entry.stored_dtype).itemsize
     )
 
 

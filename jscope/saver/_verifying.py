@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from .._errors import CheckpointError
-from ._boxes import of_slices
-from ._checksums import crc32c
-from ._entries import INDEX, Entry
-from ._index import check_files
+from ..formats._boxes import of_slices
+from ..formats._checksums import crc32c
+from ..formats._entry import INDEX, Entry
+from ..formats._index import check_files
+from ..formats._python import is_python, python_value
+from ..formats._source import OwnSource, Source
 from ._progress import watching
-from ._python import is_python, python_value
-from ._source import OwnSource, Source
 
 
 def verify(source: Source) -> int:

@@ -16,9 +16,9 @@ from .._errors import MissingVariableError, VariableNameError, listed, near
 from .._names.names import check
 from .._names.selectors import Selector, matching
 from .._tree.vartree import VarTree, from_flat
-from ._entries import Entry
-from ._python import PythonValue, is_python, python_value
-from ._source import Source
+from ..formats._entry import Entry
+from ..formats._python import PythonValue, is_python, python_value
+from ..formats._source import Source
 from ._target import ALL_IN_TARGET, Target
 from ._values import key_dtype
 from ._varlist import ALL_IN_VAR_LIST, VarList

@@ -20,20 +20,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .._errors import CheckpointError
-from . import _orbax, _packing, _processes
+from ..formats import _packed
+from ..formats._entry import Entry
+from ..formats._index import Index, read_save_id
+from ..formats._members import numbers_to_json
+from ..formats._plain import FOR_WRITING, Plain
+from ..formats._state import remembered
+from . import _orbax, _processes
 from ._agreement import Agreement
 from ._committing import check_free, commit, sweep
 from ._disk import failing_as, flush_all, make_directory, size_of
-from ._entries import Entry
-from ._index import Index, read_save_id
-from ._members import numbers_to_json
 from ._orbax import Array
-from ._plain import FOR_WRITING, Plain
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Part, Snapshot, merge
 from ._staging import Staging, staging_path
-from ._state import remembered
 from ._values import Layout, store
 
 
@@ -236,8 +237,8 @@ class _Saving:
             _orbax.take_out(path / "orbax", written)
         else:
             written.mkdir()
-        if (path / _packing.FILE_NAME).exists():
-            os.rename(path / _packing.FILE_NAME, written / _packing.FILE_NAME)
+        if (path / _packed.FILE_NAME).exists():
+            os.rename(path / _packed.FILE_NAME, written / _packed.FILE_NAME)
         saved_at = save.clock()
         index = Index(
             save.step,

@@ -8,7 +8,7 @@ import pytest
 from saver_faults import concurrency, training, trees
 
 import jscope as js
-from jscope.saver import _finding
+from jscope.formats import _finding
 
 
 @pytest.mark.parametrize("overwrites", [False, True])

@@ -19,7 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, raw
 
 import jscope as js
-from jscope.saver import Saver, _index, _packing
+from jscope.formats import _index, _packed
+from jscope.saver import Saver
 
 
 def saved(path):
@@ -35,7 +36,7 @@ def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
     tmp_path, monkeypatch, route, sharding
 ):
     if route == "orbax" or route == "async":
-        monkeypatch.setattr(_packing, "LIMIT", 0)
+        monkeypatch.setattr(_packed, "LIMIT", 0)
     if route == "zstd":
         monkeypatch.setattr("jscope.saver._saving._PACKS_BESIDE_COMPRESSED", 0)
     saver = Saver(
@@ -64,9 +65,9 @@ def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
     )
 
 
-@pytest.mark.parametrize("limit", [0, _packing.LIMIT])
+@pytest.mark.parametrize("limit", [0, _packed.LIMIT])
 def test_zeros_of_either_sign_and_nan_payloads_fill_large_arrays(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packing, "LIMIT", limit)
+    monkeypatch.setattr(_packed, "LIMIT", limit)
     for word in (0x80000000, 0, 0x7FC0BEEF, 0xFF800001):
         array = np.full(1000, word, np.uint32).view(np.float32)
         saver.save({"x": jnp.asarray(array)}, word)
@@ -75,7 +76,7 @@ def test_zeros_of_either_sign_and_nan_payloads_fill_large_arrays(saver, monkeypa
 
 
 def test_an_array_up_to_the_limit_is_packed_and_a_larger_one_is_not(saver):
-    tree = {"a": np.zeros(_packing.LIMIT, np.uint8), "b": np.zeros(_packing.LIMIT + 1, np.uint8)}
+    tree = {"a": np.zeros(_packed.LIMIT, np.uint8), "b": np.zeros(_packed.LIMIT + 1, np.uint8)}
     entries = saved(saver.save(tree, 1)).entries
     assert {name: entry.location for name, entry in entries.items()} == {
         "a": "packed",
@@ -326,7 +327,7 @@ WEAK = {
 def test_a_restored_state_needs_no_trace_that_the_saved_one_did_not(
     saver, monkeypatch, portable, is_abstract
 ):
-    monkeypatch.setattr(_packing, "LIMIT", 1 << 10)
+    monkeypatch.setattr(_packed, "LIMIT", 1 << 10)
     traces = []
 
     @jax.jit

@@ -21,8 +21,8 @@ from orbax.checkpoint import v1
 
 import jscope as js
 from jscope import tf_checkpoint
-from jscope._files import safetensors
-from jscope.saver._foreign import foreign_steps, open_foreign
+from jscope.formats import safetensors
+from jscope.formats._foreign import foreign_steps, open_foreign
 
 
 def make_tree():

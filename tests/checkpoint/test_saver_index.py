@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.saver import _sealed
+from jscope.formats import _sealed
 
 
 def crc32c(data):

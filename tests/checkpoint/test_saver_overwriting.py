@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _committing, _disk, _listing, _staging
+from jscope.formats import _listing
+from jscope.saver import Saver, _committing, _disk, _staging
 from jscope.saver._staging import Staging
 
 OLD, NEW = {"x": jnp.float32(1)}, {"x": jnp.float32(2), "y": jnp.ones(3)}

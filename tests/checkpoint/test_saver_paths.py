@@ -16,7 +16,8 @@ import pytest
 from saver_faults.trees import packing_up_to
 
 import jscope as js
-from jscope.saver import Saver, _orbax, _plain
+from jscope.formats import _plain
+from jscope.saver import Saver, _orbax
 
 LETTERS = string.ascii_letters + string.digits
 OTHERS = [f"a{character}b" for character in " " + string.punctuation if character != "/"]

@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope.saver import _boxes, _finding, _functions, _packing, _restoring
-from jscope.saver._sealed import sealed
-from jscope.saver._source import OwnSource
+from jscope.formats import _boxes, _finding, _packed
+from jscope.formats._sealed import sealed
+from jscope.formats._source import OwnSource
+from jscope.saver import _functions, _restoring
 
 
 @pytest.fixture
 def orbax(monkeypatch):
     """Nothing is packed."""
-    monkeypatch.setattr(_packing, "LIMIT", 0)
+    monkeypatch.setattr(_packed, "LIMIT", 0)
 
 
 def bytes_read():
@@ -93,7 +94,7 @@ def test_memory_begins_where_xla_can_use_it():
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_the_bytes_read_are_those_of_what_is_asked_for(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packing, "LIMIT", limit)
+    monkeypatch.setattr(_packed, "LIMIT", limit)
     size = 1 << 20
     values = {f"v{i}": jnp.full((size // 4,), float(i)) for i in range(8)}
     path = saver.save(values, 1)
@@ -255,7 +256,7 @@ def test_a_forgotten_checkpoint_leaves_no_file_open(saver):
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_any_index_of_numpys_gives_what_numpy_gives(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packing, "LIMIT", limit)
+    monkeypatch.setattr(_packed, "LIMIT", limit)
     value = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     saver.save({"x": value}, 1)
     variable = saver.open()["x"]
@@ -537,7 +538,7 @@ def test_entries_that_are_none_are_told_when_they_are_asked_for(saver):
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_without_checksums_each_device_reads_its_part_alone(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packing, "LIMIT", limit)
+    monkeypatch.setattr(_packed, "LIMIT", limit)
     saver.save({"w": jnp.arange(64.0).reshape(8, 8)}, 1)
     mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
     target = {

@@ -16,9 +16,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope import initializers as init
+from jscope.formats._entry import Entry
 from jscope.saver import _restoring
 from jscope.saver._account import Policy, account
-from jscope.saver._entries import Entry
 from jscope.saver._renaming import rename_saved
 from jscope.saver._target import asked_for
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope.saver import Saver, _committing, _state
+from jscope.formats import _state
+from jscope.formats._state import Record, State
+from jscope.saver import Saver, _committing
 from jscope.saver._retention import Retention
-from jscope.saver._state import Record, State
 
 TREE = {"x": jnp.ones(1)}
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import jscope as js
+from jscope.formats._entry import Entry
 from jscope.saver import Saver, _committing, _host, _orbax, _processes, _snapshot, _writing
-from jscope.saver._entries import Entry
 
 
 class Together:

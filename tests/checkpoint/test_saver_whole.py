@@ -18,8 +18,8 @@ from saver_bits import DTYPES, bit_patterns, raw
 
 import jscope as js
 from jscope import tf_checkpoint
-from jscope.saver import _index, _sealed
-from jscope.saver._containers import Containers, describe
+from jscope.formats import _index, _sealed
+from jscope.formats._containers import Containers, describe
 
 
 @pytest.fixture

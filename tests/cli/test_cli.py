@@ -17,7 +17,7 @@ import safetensors.numpy
 import jscope
 from jscope import _cli, tf_checkpoint
 from jscope._cli import _app, _terminal
-from jscope._files import npz
+from jscope.formats import npz
 
 TREE = {
     "bert/embeddings/word": np.linspace(-1, 1, 600, dtype=np.float32).reshape(100, 6),

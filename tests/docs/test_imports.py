@@ -132,7 +132,7 @@ def test_the_first_rooms_need_the_standard_library_only(module):
 
 def test_checkpoint_files_need_numpy_only():
     loaded = run(
-        "import jscope._files.npz, jscope._files.safetensors, json, sys\n"
+        "import jscope.formats.npz, jscope.formats.safetensors, json, sys\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     assert not {name.split(".")[0] for name in loaded} & (HEAVY | {"jax", "safetensors", "rich"})

@@ -11,8 +11,8 @@ import safetensors
 import safetensors.numpy
 
 import jscope as js
-from jscope._files import npz
-from jscope._files import safetensors as st_files
+from jscope.formats import npz
+from jscope.formats import safetensors as st_files
 
 EXTENDED = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "int4", "uint2")
 NUMPY = (*"?bBhHiIlLefdFD",)

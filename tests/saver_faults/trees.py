@@ -10,18 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from jscope.saver import _packing
+from jscope.formats import _packed
 
 
 @contextlib.contextmanager
 def packing_up_to(size: int) -> Iterator[None]:
     """Larger arrays go to Orbax, as those of real models do; the limit of jscope is megabytes."""
-    limit = _packing.LIMIT
-    _packing.LIMIT = size
+    limit = _packed.LIMIT
+    _packed.LIMIT = size
     try:
         yield
     finally:
-        _packing.LIMIT = limit
+        _packed.LIMIT = limit
 
 
 def tree(version: int) -> dict[str, np.ndarray]:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..._files import npz, safetensors
-from ..._files._entry import Entry
+from ...formats import npz, safetensors
+from ...formats._file_entry import Entry
 from ._protocol import Checkpoint, Variable
 
 

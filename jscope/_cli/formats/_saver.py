@@ -35,11 +35,11 @@ def open_saved(path: str) -> Checkpoint | None:
     Returns:
         The checkpoint, or None if there is none.
     """
-    from ...saver._finding import open_checkpoint
-    from ...saver._index import check_files
+    from ...formats._finding import open_checkpoint
+    from ...formats._index import check_files
+    from ...formats._orbax import OrbaxSource
+    from ...formats._source import OwnSource
     from ...saver._opening import Checkpoint as Opened
-    from ...saver._orbax_trees import OrbaxSource
-    from ...saver._source import OwnSource
 
     try:
         source = open_checkpoint(absolute(path), absolute(path))

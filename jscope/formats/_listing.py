@@ -13,8 +13,9 @@ import os
 from pathlib import Path
 
 from ._index import FILE_NAME
-from ._staging import is_staging
 
+# What the names of staging directories begin with; see `saver._staging`.
+STAGING = ".tmp-"
 _REPLACED = "replaced-"
 # A writer would have to remove steps faster than a directory is listed, each time.
 _ATTEMPTS = 100
@@ -63,7 +64,7 @@ def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
         return {}, True
     found: dict[int, Path] = {}
     for name in names:
-        if is_staging(name):
+        if name.startswith(STAGING):
             found |= all_replaced(directory / name)
     steps = [name for name in names if _is_step(name)]
     found |= {int(name): directory / name for name in steps if has_index(directory / name)}

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from ._checksums import chunk_of
-from ._entries import Chunk
+from ._entry import Chunk
 
 FILE_NAME = "packed.bin"
 LIMIT = 4 << 20

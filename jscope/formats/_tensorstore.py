@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ._contents import Contents
-from ._entries import Entry
+from ._entry import Entry
 from ._plain import FOR_READING, Plain
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ format, a stored array that follows from the value's shape and dtype, and chunks
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from .._dtypes import COMPLEX, FLOATS, INTEGERS
 from ._members import mapping, sequence, short, text, whole_number, whole_numbers
-from ._python import PYTHON_DTYPES
+from ._python import PYTHON_DTYPES, is_python
 
 PACKED, ORBAX, INDEX = "packed", "orbax", "index"
 
@@ -28,6 +29,7 @@ AS_THEY_ARE: Mapping[str, int] = {
     name: np.dtype(name).itemsize
     for name in (frozenset(["bool"]) | INTEGERS | FLOATS | COMPLEX) - AS_BYTES
 }
+KNOWN = AS_THEY_ARE.keys() | AS_BYTES
 # JAX's own keys: their dtype, and how many uint32 one has. A program may add others.
 _KEYS = {
     "threefry2x32": ("key<fry>", 2),
@@ -38,6 +40,17 @@ _KEY_DTYPE = re.compile(r"key<[^<>]{1,64}>")
 # NumPy counts the bytes of an array in an int64, axes of size 0 as if they were 1.
 _MOST_BYTES = 1 << 63
 _CRC_END = 1 << 32
+
+
+@functools.cache
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype, in the index and in messages; also of a dtype of PRNG keys.
+
+    Raises:
+        TypeError: If it is a dtype of neither NumPy nor JAX.
+    """
+    name = str(dtype)
+    return name if _KEY_DTYPE.fullmatch(name) else str(np.dtype(dtype).name)
 
 
 class Chunk(NamedTuple):
@@ -87,6 +100,12 @@ class Entry:
     def is_as_it_is(self) -> bool:
         """Whether the stored array is the value."""
         return self.dtype == self.stored_dtype
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the value as NumPy holds it; of keys, those of their data."""
+        is_other = is_python(self.dtype)
+        return 0 if is_other else self.stored_size * np.dtype(self.stored_dtype).itemsize
 
     @property
     def stored_size(self) -> int:

@@ -13,13 +13,13 @@ from typing import Protocol
 
 import numpy as np
 
-from . import _packing
+from . import _packed
 from ._boxes import Array, Box, slices
 from ._containers import Containers
 from ._contents import Contents, contents, open_file
-from ._entries import ORBAX, PACKED, Entry
+from ._entry import ORBAX, PACKED, Entry
 from ._index import FILE_NAME, Index, check_files, read_index
-from ._tensors import Tensors
+from ._tensorstore import Tensors
 
 
 class Source(Protocol):
@@ -110,10 +110,10 @@ class OwnSource:
             size, begin, end = self._packed_size, entry.offset, entry.offset + entry.stored_nbytes
             if end > size:
                 raise ValueError(
-                    f"{_packing.FILE_NAME} ends at byte {size}, and {name!r} has "
+                    f"{_packed.FILE_NAME} ends at byte {size}, and {name!r} has "
                     f"{entry.stored_nbytes} bytes from byte {begin} on"
                 )
-            self._claim(name, _packing.FILE_NAME, begin, end)
+            self._claim(name, _packed.FILE_NAME, begin, end)
         elif entry.location == ORBAX:
             self._tensors.check(self._orbax_name(entry), entry, self._contents)
             self._claim(name, str(entry.key), 0, 1)
@@ -139,10 +139,10 @@ class OwnSource:
         if entry.location != PACKED:
             return self._tensors.start(self._orbax_name(entry), slices(box), into)
         if into.shape == entry.stored_shape and into.flags.c_contiguous:
-            _packing.read(self._packed_file(), entry.offset, into)
+            _packed.read(self._packed_file(), entry.offset, into)
         else:
             array = np.empty(entry.stored_shape, entry.stored_dtype)
-            _packing.read(self._packed_file(), entry.offset, array)
+            _packed.read(self._packed_file(), entry.offset, array)
             into[...] = array[slices(box)]
         return nothing_left
 
@@ -164,7 +164,7 @@ class OwnSource:
         """The file of an array's bytes, for messages."""
         entry = self.entries[name]
         if entry.location == PACKED:
-            return _packing.FILE_NAME
+            return _packed.FILE_NAME
         return "the arrays of Orbax" if self._is_portable else str(entry.key)
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class OwnSource:
 
     def _packed_file(self) -> int:
         if self._packed is None:
-            self._packed = open_file(self.path / _packing.FILE_NAME)
+            self._packed = open_file(self.path / _packed.FILE_NAME)
             self._packed_size = os.fstat(self._packed).st_size
         return self._packed
 

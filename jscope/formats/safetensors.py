@@ -33,8 +33,8 @@ import ml_dtypes
 import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError, listed
-from ._entry import Array, Entry, Signature
-from ._writing import NewFile
+from ._file_entry import Array, Entry, Signature
+from ._new_file import NewFile
 
 _CODES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),

@@ -3,7 +3,7 @@ r"""The index of a checkpoint: what it holds, readable without reading any array
 A checkpoint of step 12 is the directory ``12``. In it are
 
 * ``jscope.json``, the index, written last;
-* ``packed.bin``, the bytes of the small arrays: see `_packing`. Absent if there are none;
+* ``packed.bin``, the bytes of the small arrays: see `_packed`. Absent if there are none;
 * what Orbax wrote, a flat dict ``{key: array}`` of the larger ones, where the keys are ``"0"``,
   ``"1"`` and so on, in Orbax's own files. Absent if there are none.
 
@@ -35,7 +35,7 @@ The index is one JSON object, in the format of `_sealed`::
 * ``files`` are all other files of the checkpoint, each with its size and, up to `SMALL_FILE`
   bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all such have
   one and the same); the larger ones hold arrays, which have their own.
-* The members of a value are those of `_entries.Entry`; ``stored_shape`` and ``stored_dtype`` are
+* The members of a value are those of `_entry.Entry`; ``stored_shape`` and ``stored_dtype`` are
   left out where they are ``shape`` and ``dtype``. A value in the ``index`` has no bytes elsewhere:
   an array without elements, or a value that is not an array.
 * A chunk is ``[start, shape, crc32c]``, a box of the stored array. An array's chunks cover it, each
@@ -43,7 +43,7 @@ The index is one JSON object, in the format of `_sealed`::
   the index, so that a data file of another checkpoint is detected too.
 
 A reader refuses a ``version`` that it does not know. An index and its checksum may come from an
-untrusted source; its members are checked here and in `_entries`, once, and compared with the
+untrusted source; its members are checked here and in `_entry`, once, and compared with the
 directory by `check_files` and `_source`, before anything is allocated or opened.
 """
 
@@ -57,7 +57,7 @@ from typing import Any
 
 from . import _members
 from ._contents import contents, read_file
-from ._entries import ORBAX, Entry
+from ._entry import ORBAX, Entry
 from ._members import member, short
 from ._sealed import sealed, unsealed
 

@@ -2,7 +2,7 @@
 
 | kind | recognized by |
 |---|---|
-| Orbax, Flax, MaxText | ``_METADATA`` in the directory, or in directories in it: `_orbax_trees` |
+| Orbax, Flax, MaxText | ``_METADATA`` in the directory, or in directories in it: `_orbax` |
 | safetensors | a file ``*.safetensors``, or a directory of such |
 | NumPy | a file ``*.npz`` |
 | TensorFlow | ``PATH.index`` beside the prefix ``PATH``; one of its files; or a directory of such |
@@ -18,14 +18,12 @@ from typing import Any
 
 from .. import tf_checkpoint
 from .._errors import CheckpointError, listed
-from .._files import npz, safetensors
-from . import _orbax_trees
+from . import _orbax, npz, safetensors
 from ._boxes import Array, Box, slices
 from ._containers import Containers, of_paths
-from ._entries import INDEX, ORBAX, Entry
+from ._entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._python import python_dtype, python_text
 from ._source import Source, nothing_left
-from ._values import KNOWN, dtype_name
 
 _TENSORFLOW = re.compile(r"\.(?:index|meta|data-\d{5}-of-\d{5})$", re.ASCII)
 _STEP = re.compile(r"(?:\w*_)?(\d+)", re.ASCII)
@@ -38,9 +36,9 @@ def open_foreign(path: Path) -> Source | None:
         CheckpointError: If it is damaged.
         OSError: If it can't be read.
     """
-    trees = _orbax_trees.items(path)
+    trees = _orbax.items(path)
     if trees:
-        return _orbax_trees.OrbaxSource(path, trees)
+        return _orbax.OrbaxSource(path, trees)
     open_file = _file_kind(path)
     if open_file is None:
         return None
@@ -69,7 +67,7 @@ def _file_kind(path: Path) -> Callable[[Path], Mapping[str, Any]] | None:
 
 def is_foreign(path: Path) -> bool:
     """Whether `open_foreign` would open a path."""
-    return bool(_orbax_trees.items(path)) or _file_kind(path) is not None
+    return bool(_orbax.items(path)) or _file_kind(path) is not None
 
 
 def foreign_steps(directory: Path) -> dict[int, Path]:
@@ -77,7 +75,7 @@ def foreign_steps(directory: Path) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         match = _STEP.fullmatch(path.name)
-        if match and (_orbax_trees.items(path) or _is_flax_map(path)):
+        if match and (_orbax.items(path) or _is_flax_map(path)):
             found[int(match[1])] = path
     return dict(sorted(found.items()))
 

@@ -24,12 +24,11 @@ import jax
 from .._errors import CheckpointError, listed
 from ._boxes import Array, Box, slices
 from ._containers import Containers, Description, of_paths
-from ._disk import size_of
-from ._entries import INDEX, ORBAX, Entry
+from ._contents import contents
+from ._entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._members import mapping, member, sequence, short, text
 from ._python import python_dtype, python_text
-from ._tensors import MOST_COMPRESSED, Tensors
-from ._values import KNOWN, dtype_name, nbytes
+from ._tensorstore import MOST_COMPRESSED, Tensors
 
 if TYPE_CHECKING:
     from tensorstore import TensorStore
@@ -83,9 +82,9 @@ class OrbaxSource:
         its files; but not 32,768 times as many as the whole tree.
         """
         entry, tree = self.entries[name], self._trees[name]
-        if entry.location == ORBAX and nbytes(entry) > MOST_COMPRESSED * tree.nbytes:
+        if entry.location == ORBAX and entry.nbytes > MOST_COMPRESSED * tree.nbytes:
             raise ValueError(
-                f"{name!r} has {nbytes(entry)} bytes by its metadata, and all files of "
+                f"{name!r} has {entry.nbytes} bytes by its metadata, and all files of "
                 f"{tree.directory} have {tree.nbytes}"
             )
         return entry
@@ -130,7 +129,7 @@ class _Tree:
     @functools.cached_property
     def nbytes(self) -> int:
         """The bytes of all its files."""
-        return size_of(self.directory)
+        return sum(contents(self.directory).sizes.values())
 
     def _entries(self, leaves: list[tuple[tuple[str, ...], str]]) -> dict[str, Entry]:
         strings = _json(self.directory / "_strings.json")

@@ -1,0 +1,1 @@
+"""Checkpoints opened for reading, in every format."""
