@@ -26,9 +26,9 @@ class Settings:
         gradients_small: Whether they are as small as can be.
         gradient_rounds: Samples of tracing, lowering and compiling each.
         step_rounds: Samples of calling each.
-        init_blocks: Size of the GPT that everyone initialises.
+        init_blocks: Size of the GPT that everyone initializes.
         init_rounds: Processes for each of them.
-        growth_blocks: Sizes that only jscope initialises, the smallest and the largest.
+        growth_blocks: Sizes that only jscope initializes, the smallest and the largest.
         growth_rounds: Processes for each of them.
         start_rounds: Processes for each command that is started.
         saved_arrays: How many arrays, and of how many bytes each, are saved and restored.

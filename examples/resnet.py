@@ -3,7 +3,7 @@
 The story, in the order in which `main` tells it:
 
 1. **Data.** scikit-learn's 1,797 real digits of 8 x 8 pixels, a quarter of them held out.
-2. **Model.** A residual block is a plain function. Its batch normalisation assigns moving
+2. **Model.** A residual block is a plain function. Its batch normalization assigns moving
    statistics, so the body of `jax.lax.scan` is `js.with_updates(block)`: it returns each block's
    updates as plain outputs, and the model assigns them to the stack.
 3. **Training.** `js.with_updates(model)` gives the logits and what was assigned; the new state is

@@ -268,7 +268,7 @@ js.declare(lambda s: s.variable_scope('a', reuse=True).get_variable('w', (2,)))(
         ("get_variable()",),
     ),
     Situation(
-        "a bound scope is asked what is trainable",
+        "a bound scope must know what is trainable",
         """
 def model(scope):
     scope.get_variable('w', (2,))
@@ -702,7 +702,7 @@ assert ($).shape == (3, 2)
         },
     ),
     Situation(
-        "layers of their own are asked for as a stack",
+        "layers of their own are requested as a stack",
         """
 tree = js.VarTree({'layers/0/w': jnp.ones(2), 'layers/1/w': jnp.ones(2)})
 # Fails:
@@ -1851,7 +1851,7 @@ tf_checkpoint.Writer(path).add('w', np.ones(2))
     ),
     # Transforms over meshes.
     Situation(
-        "a shard's shape is asked for",
+        "a shard's shape is requested",
         """
 mesh = jax.make_mesh((2,), ('data',))
 sharding = jax.sharding.NamedSharding(mesh, P('data'))
@@ -2125,7 +2125,7 @@ js.declare(model)(3)
         )
     ),
     Situation(
-        "a replicated variable is asked for",
+        "a replicated variable is requested",
         """
 mesh = jax.make_mesh((1,), ('model',))
 def model(scope, **more):

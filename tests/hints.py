@@ -336,7 +336,7 @@ def _name(function: Any) -> str:
 
 
 def _meaning(node: ast.expr, problems: list[str], bound: frozenset[str]) -> Any:
-    """What an expression gives, as far as that can be told; notes what can't be."""
+    """What an expression gives, as far as that can be known; notes what can't be."""
     if isinstance(node, ast.Lambda):
         names = frozenset(argument.arg for argument in node.args.args)
         _meaning(node.body, problems, bound | names)

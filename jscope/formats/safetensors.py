@@ -103,13 +103,13 @@ def _header(path: Path, text: bytes) -> dict[str, Any]:
     if not text.startswith(b"{"):
         raise _damaged(path, f"its header begins with {text[:1]!r}, not with '{{'")
     try:
-        header = json.loads(text, object_pairs_hook=_without_twins)
+        header = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is not JSON: {error}") from error
     return dict(header)  # it begins with a brace
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]

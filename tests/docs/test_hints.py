@@ -221,7 +221,7 @@ def wrong(scope):
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def working_directory(tmp_path, monkeypatch):
     """A directory with checkpoints of several kinds and a module; the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -238,7 +238,7 @@ def make_checkpoints(directory):
     tf_checkpoint.write(directory / "m.ckpt", {"text": "hello", "w": np.ones(2, np.float32)})
 
 
-# What fails, what is said instead of Python, and the command with it.
+# What fails, what is printed instead of Python, and the command with it.
 COMMAND_LINES = [
     ("ls runs/2", "{0}/runs/2 can't be read", "ls {0}/runs/1"),
     ("ls runs/1 w", "no close name among 1: 'a/w'", "ls runs/1 a/w"),
@@ -267,18 +267,20 @@ COMMAND_LINES = [
 ]
 
 
-@pytest.mark.parametrize(("fails", "said", "works"), COMMAND_LINES, ids=lambda text: text[:40])
-def test_the_command_says_its_own_words_and_no_python(fails, said, works, workplace, capsys):
-    make_checkpoints(workplace)
+@pytest.mark.parametrize(("fails", "printed", "works"), COMMAND_LINES, ids=lambda text: text[:40])
+def test_the_command_says_its_own_words_and_no_python(
+    fails, printed, works, working_directory, capsys
+):
+    make_checkpoints(working_directory)
     assert _app.run(shlex.split(fails)) != 0
     out, err = capsys.readouterr()
-    assert said.format(workplace) in out + err
+    assert printed.format(working_directory) in out + err
     assert fragments(out + err) == []
     assert not command_faults(out + err, COMMANDS)
-    assert _app.run(shlex.split(works.format(workplace))) == 0
+    assert _app.run(shlex.split(works.format(working_directory))) == 0
 
 
-def test_the_command_shows_the_hint_of_an_error_in_the_users_own_python(workplace, capsys):
+def test_the_command_shows_the_hint_of_an_error_in_the_users_own_python(working_directory, capsys):
     assert _app.run(["plan", "hinted:wrong", "--mesh", "data=2"]) == 2
     assert "scope / f'layer_{i}'" in capsys.readouterr().err
 
@@ -338,7 +340,7 @@ def test_the_line_that_an_error_offers_runs_in_its_place(situation, code, tmp_pa
     run(before + cure.replace("$", line.replace("DIRECTORY", str(tmp_path))), tmp_path)
 
 
-# Of what is said, what is no offer, or what no program of one process is told.
+# Of the messages, what is no offer, or what no program of one process prints.
 NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},

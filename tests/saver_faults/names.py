@@ -17,7 +17,7 @@ from .tally import Tally
 from .trees import packing_up_to
 
 # What separates, what ends, what names a directory, what escapes; letters that differ by case or
-# by normalisation only; what no file system likes.
+# by normalization only; what no file system likes.
 ALPHABET = ["a", "A", "/", ".", "c", "0", "%", "\\", "~", " ", "\n", "\0", "é", "\u0301", "\ud800"]
 LAYOUTS = ("packed", "large", "portable")
 FEWER = {

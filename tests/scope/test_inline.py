@@ -16,7 +16,7 @@ X = jnp.array([[1.0, 10.0], [3.0, 30.0]])
 
 
 def actnorm(scope, x):
-    """Kingma and Dhariwal (2018): scale and shift such that the first batch is normalised."""
+    """Kingma and Dhariwal (2018): scale and shift such that the first batch is normalized."""
     shift = scope.get_variable("shift", initializer=-x.mean(axis=0))
     scale = scope.get_variable(
         "scale", (2,), initializer=lambda key, shape, dtype: 1 / x.std(axis=0)

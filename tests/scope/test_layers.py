@@ -206,7 +206,7 @@ def test_variables_have_the_scopes_dtype_but_statistics_are_wide():
     assert dtypes["half/norm/moving_mean"] == dtypes["half/norm/moving_variance"] == "float32"
 
 
-# Batch normalisation.
+# Batch normalization.
 
 
 def test_moving_statistics_follow_the_formula_through_scan_and_checkpoint():

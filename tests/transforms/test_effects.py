@@ -749,7 +749,7 @@ def test_assigning_through_a_scope_that_jax_rebuilt_says_so_and_what_to_write(wr
 
 
 def normalized(scope, x, train, *, scale=1.0):
-    """Normalise a batch."""
+    """Normalize a batch."""
     mean = scope.get_variable("mean", (3,), initializer=js.initializers.zeros, trainable=False)
     if train:
         mean = scope.assign("mean", 0.5 * mean + 0.5 * x.mean(axis=0))
@@ -811,7 +811,7 @@ def test_a_static_argument_by_position_goes_with_random_streams():
 def test_a_wrapper_has_the_models_name_arguments_and_documentation(wrap):
     wrapped = wrap(normalized)
     assert wrapped.__name__ == "normalized"
-    assert wrapped.__doc__ == "Normalise a batch."
+    assert wrapped.__doc__ == "Normalize a batch."
     assert list(inspect.signature(wrapped).parameters) == ["scope", "x", "train", "scale"]
     bound = wrap(functools.partial(normalized, train=True))
     assert bound.__name__ == "normalized"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# The sentences by which both libraries' errors are recognised; groups must agree too.
+# The sentences by which both libraries' errors are recognized; groups must agree too.
 #
 # The first word says when such an error can occur in a bound scope: "always"; or "creating", which
 # a bound scope never does: there the variable is missing, or was made after all later on.
