@@ -453,7 +453,22 @@ class random_uniform(_Floats):
 
 
 @dataclass(frozen=True)
-class random_normal(_Floats):
+class _Normal(_Floats):
+    """JAX's numbers of a standard deviation, plus the mean."""
+
+    mean: float = 0.0
+    stddev: float = 1.0
+    _of_stddev: ClassVar[Callable[[float], jax.nn.initializers.Initializer]]
+
+    def __post_init__(self) -> None:
+        _store(self, mean=float(_number(self, "mean")), stddev=_not_negative(self, "stddev"))
+
+    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
+        return type(self)._of_stddev(self.stddev)(key, shape, dtype) + self.mean
+
+
+@dataclass(frozen=True)
+class random_normal(_Normal):
     r"""Normal: $\mathcal{N}(\texttt{mean}, \texttt{stddev}^2)$.
 
     Args:
@@ -468,18 +483,11 @@ class random_normal(_Floats):
         difference: TF takes a negative ``stddev``, as if it were positive.
     """
 
-    mean: float = 0.0
-    stddev: float = 1.0
-
-    def __post_init__(self) -> None:
-        _store(self, mean=float(_number(self, "mean")), stddev=_not_negative(self, "stddev"))
-
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
-        return jax.nn.initializers.normal(self.stddev)(key, shape, dtype) + self.mean
+    _of_stddev = jax.nn.initializers.normal
 
 
 @dataclass(frozen=True)
-class truncated_normal(_Floats):
+class truncated_normal(_Normal):
     r"""Normal, drawn again where it is more than two ``stddev`` away from the mean.
 
     The standard deviation of the result is about 0.88 times ``stddev``.
@@ -493,14 +501,7 @@ class truncated_normal(_Floats):
         mean. One difference: TF takes a negative ``stddev``, as if it were positive.
     """
 
-    mean: float = 0.0
-    stddev: float = 1.0
-
-    def __post_init__(self) -> None:
-        _store(self, mean=float(_number(self, "mean")), stddev=_not_negative(self, "stddev"))
-
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
-        return jax.nn.initializers.truncated_normal(self.stddev)(key, shape, dtype) + self.mean
+    _of_stddev = jax.nn.initializers.truncated_normal
 
 
 @dataclass(frozen=True, repr=False)

@@ -18,7 +18,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +153,7 @@ class sum:
         where nothing is left to add.
     """
 
-    regularizers: Iterable[Callable[[Array], Any] | None]
+    regularizers: Iterable[Regularizer | None]
 
     def __post_init__(self) -> None:
         if not isinstance(self.regularizers, Iterable):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from jax import Array
 from jax.sharding import PartitionSpec
 
 from ..initializers import Initializer
@@ -24,7 +25,7 @@ class ReuseMode(enum.Enum):
 
 AUTO_REUSE = ReuseMode.AUTO_REUSE
 Reuse: TypeAlias = bool | Literal[ReuseMode.AUTO_REUSE]
-Constraint: TypeAlias = Callable[[Any], Any]
+Constraint: TypeAlias = Callable[[Array], Array]
 Partitioner: TypeAlias = Callable[[str, tuple[int, ...], Any], PartitionSpec | None]
 Stack: TypeAlias = tuple[tuple[str, int], ...]
 
