@@ -23,7 +23,6 @@ from typing import Any, TypeAlias
 from .._errors import CheckpointValueError, near
 
 Function: TypeAlias = Callable[[Any], Any]
-_Spell: TypeAlias = Callable[[re.Match[str]], str]
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class Rule:
         rank: The smaller one is the more specific.
         through: Its functions, if it has some.
         matches: Matches the checkpoint's names that it is about.
-        target: The tree's name for such a name.
+        target: The tree's name for such a name, a template as of `re.Match.expand`.
         matches_target: Matches the tree's names that it is about; None if it can't be inverted.
-        source: The checkpoint's name for such a name.
+        source: The checkpoint's name for such a name, a template.
         covers: Matches the tree's names that its right side could be.
     """
 
@@ -69,9 +68,9 @@ class Rule:
     rank: tuple[int, int]
     through: Through | None
     matches: re.Pattern[str]
-    target: _Spell
+    target: str
     matches_target: re.Pattern[str] | None
-    source: _Spell
+    source: str
     covers: re.Pattern[str]
 
     def pairs(self, sources: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -79,12 +78,12 @@ class Rule:
         for name in sources:
             match = self.matches.fullmatch(name)
             if match:
-                yield name, self.target(match)
+                yield name, match.expand(self.target)
 
     def source_of(self, target: str) -> str | None:
         """The checkpoint's name for a variable of the tree; None if this rule has none."""
         match = self.matches_target.fullmatch(target) if self.matches_target else None
-        return self.source(match) if match else None
+        return match.expand(self.source) if match else None
 
 
 def read_rules(
@@ -195,49 +194,40 @@ def _pattern(left: str, right: str, kind: int, through: Through | None) -> Rule:
             f"The rule {left!r}: {right!r} has not the same stars on both sides, or a scope on one "
             "only. Write 'scope/layer_*/': 'layers/*/', or 'layer_*/w': 'layers/*/w'."
         )
-    rest = "(.+)" if below[0] else ""
-    patterns = [
-        re.compile("([^/]+)".join(map(re.escape, side.split("*"))) + rest) for side in (left, right)
-    ]
-
-    def spelling(side: str) -> _Spell:
-        pieces = [*side.split("*"), ""]
-
-        def spell(match: re.Match[str]) -> str:
-            groups = match.groups()
-            return "".join(map("".join, zip(pieces, (*groups, ""), strict=False)))
-
-        return spell
-
-    ours, theirs = patterns
+    (matches, source), (covers, target) = (_read(side, below[0]) for side in (left, right))
     return Rule(
         left=left,
         right=right,
         rank=(kind, right.count("*") - len(right)),
         through=through,
-        matches=ours,
-        target=spelling(right),
-        matches_target=theirs,
-        source=spelling(left),
-        covers=theirs,
+        matches=matches,
+        target=target,
+        matches_target=covers,
+        source=source,
+        covers=covers,
     )
+
+
+def _read(side: str, is_scope: bool) -> tuple[re.Pattern[str], str]:
+    """A pattern for the names that one side is about, and a template for such a name."""
+    pattern = re.escape(side).replace(r"\*", "([^/]+)") + "(.+)" * is_scope
+    template = side.replace("\\", r"\\") + "*" * is_scope
+    for group in range(template.count("*")):
+        template = template.replace("*", rf"\g<{group + 1}>", 1)
+    return re.compile(pattern), template
 
 
 def _template(left: re.Pattern[str], right: str, order: int, through: Through | None) -> Rule:
     literal = right.partition("\\")[0]
     could_be = re.compile(re.escape(literal) + ("" if literal == right else ".+"))
-
-    def expand(match: re.Match[str]) -> str:
-        return match.expand(right)
-
     return Rule(
         left=left.pattern,
         right=right,
         rank=(2, order),
         through=through,
         matches=left,
-        target=expand,
+        target=right,
         matches_target=None,
-        source=expand,
+        source=right,
         covers=could_be,
     )

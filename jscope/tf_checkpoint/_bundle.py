@@ -44,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dtypes
-from ._boxes import Box, lengths, part_key, read_box, read_shape
+from ._boxes import Box, box_bytes, lengths, part_key, read_box, read_shape, shape_bytes
 from ._bytes import (
     BYTES,
     FIXED32,
@@ -52,8 +52,10 @@ from ._bytes import (
     Span,
     checksum_of,
     extend,
+    field,
     masked,
     message,
+    present,
     signed,
     varint_bytes,
 )
@@ -68,16 +70,32 @@ _ENTRY = dict.fromkeys((1, 3, 4, 5), (VARINT,)) | {2: (BYTES,), 6: (FIXED32,), 7
 
 
 class Row(NamedTuple):
-    """A BundleEntryProto that was checked by itself, but not against the data files."""
+    """A BundleEntryProto; one that is read was checked by itself, but not against the data files.
+
+    Attributes:
+        at: Its offset in the index, for messages.
+    """
 
     dtype: int
     shape: tuple[int, ...]
     shard: int
-    offset: int
-    size: int
-    checksum: int
-    boxes: tuple[Box, ...]
-    at: int
+    offset: int = 0
+    size: int = 0
+    checksum: int = 0
+    boxes: tuple[Box, ...] = ()
+    at: int = 0
+
+    def __bytes__(self) -> bytes:
+        numbers = ((3, self.shard), (4, self.offset), (5, self.size))
+        return b"".join(
+            [
+                field(1, VARINT, self.dtype),
+                field(2, BYTES, shape_bytes(self.shape)),
+                *(present(number, value) for number, value in numbers),
+                field(6, FIXED32, self.checksum) if self.checksum else b"",
+                *(field(7, BYTES, box_bytes(box)) for box in self.boxes),
+            ]
+        )
 
 
 class Bundle:
@@ -191,9 +209,9 @@ def _header(span: Span) -> tuple[int, bool]:
             fields[number] = integer
             continue
         version = span.cut(begin, end)
-        for field, value, at, stop in message(version, _VERSIONS):
-            if field < 3:
-                versions[field] = value
+        for which, value, at, stop in message(version, _VERSIONS):
+            if which < 3:
+                versions[which] = value
                 continue
             packed = version.cut(at, stop)  # Packed or not, the same varints.
             at = 0

@@ -146,9 +146,10 @@ def message(
             raise span.error(field_at, "a protobuf field number", number)
         if at > size:
             raise span.error(field_at, f"a field of {at - begin} bytes", f"{size - begin}")
-        if number in schema:
-            if wire not in schema[number]:
-                wanted = " or ".join(map(str, schema[number]))
+        wires = schema.get(number)
+        if wires:
+            if wire not in wires:
+                wanted = " or ".join(map(str, wires))
                 raise span.error(field_at, f"wire {wanted} for field {number}", f"wire {wire}")
             yield number, integer, begin, at
 

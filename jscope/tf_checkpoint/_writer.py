@@ -12,7 +12,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from .._errors import CheckpointExistsError, CheckpointValueError
 from .._paths import local
 from . import _dtypes
-from ._boxes import Box, Extent, bounds, box_bytes, is_whole, lengths, part_key, shape_bytes
-from ._bundle import VERSION, string_bytes
-from ._bytes import BYTES, FIXED32, VARINT, extend, masked, present
-from ._bytes import field as proto
+from ._boxes import Box, Extent, bounds, is_whole, lengths, part_key
+from ._bundle import VERSION, Row, string_bytes
+from ._bytes import BYTES, VARINT, extend, field, masked
 from ._directory import append_state, check_state
 from ._files import appear, writing
 from ._table import table_bytes
@@ -136,31 +135,6 @@ class _Shard:
             self._forced = self.size
 
 
-@dataclass
-class _Row:
-    """An entry of the index that is being written."""
-
-    dtype: int
-    shape: tuple[int, ...]
-    shard: int
-    offset: int = 0
-    size: int = 0
-    checksum: int = 0
-    boxes: list[tuple[int, Box]] = field(default_factory=list)  # each after its shard
-
-    def __bytes__(self) -> bytes:
-        numbers = ((3, self.shard), (4, self.offset), (5, self.size))
-        return b"".join(
-            [
-                proto(1, VARINT, self.dtype),
-                proto(2, BYTES, shape_bytes(self.shape)),
-                *(present(number, value) for number, value in numbers),
-                proto(6, FIXED32, self.checksum) if self.checksum else b"",
-                *(proto(7, BYTES, box_bytes(box)) for _, box in self.boxes),
-            ]
-        )
-
-
 class Writer:
     """Write a V2 checkpoint, one tensor at a time.
 
@@ -204,7 +178,8 @@ class Writer:
         self._write_state = write_state
         self._paths = [f"{self.prefix}.data-{s:05d}-of-{shards:05d}" for s in range(shards)]
         self._shards: list[_Shard] = []
-        self._rows: dict[bytes, _Row] = {}
+        self._rows: dict[bytes, Row] = {}
+        self._parts: dict[str, list[tuple[int, Box]]] = {}  # each after its shard
 
     def __enter__(self) -> "Writer":
         self._refuse_to_overwrite()
@@ -262,17 +237,18 @@ class Writer:
         offset = self._shards[shard].size
         with writing(self._paths[shard]):
             size, checksum = self._shards[shard].append(array)
-        self._rows[key] = _Row(dtype, array.shape, shard, offset, size, checksum)
+        self._rows[key] = Row(dtype, array.shape, shard, offset, size, checksum)
 
     def _add_box(self, name: str, dtype: int, shape: tuple[int, ...], shard: int, box: Box) -> None:
         """Record a part in the entry of its whole."""
-        whole = self._rows.setdefault(name.encode(), _Row(dtype, shape, shard))
-        if (whole.dtype, whole.shape) != (dtype, shape) or (whole.size and not whole.boxes):
+        whole = self._rows.setdefault(name.encode(), Row(dtype, shape, shard))
+        parts = self._parts.setdefault(name, [])
+        if (whole.dtype, whole.shape) != (dtype, shape) or (whole.size and not parts):
             raise CheckpointValueError(
                 f"A part of {name!r} is of {_dtypes.name_of(dtype)} {shape}, but it was written as "
                 f"{_dtypes.name_of(whole.dtype)} {whole.shape} before: all parts are of one whole."
             )
-        whole.boxes.append((shard, box))
+        parts.append((shard, box))
 
     def _finish(self) -> None:
         """Everything to disk, data before the index, and the names last."""
@@ -282,7 +258,7 @@ class Writer:
         self._refuse_to_overwrite()
         for shard in self._shards:
             shard.appear()
-        header = proto(1, VARINT, len(self._shards)) + proto(3, BYTES, proto(1, VARINT, VERSION))
+        header = field(1, VARINT, len(self._shards)) + field(3, BYTES, field(1, VARINT, VERSION))
         rows = [(b"", header), *((key, bytes(row)) for key, row in sorted(self._rows.items()))]
         appear(self.prefix + ".index", table_bytes(rows))
         if self._write_state:
@@ -290,18 +266,18 @@ class Writer:
 
     def _check_parts(self) -> None:
         """Every partitioned variable is there, and no part of it twice."""
-        for key, row in self._rows.items():
-            if not row.boxes:
-                continue
+        for name, parts in self._parts.items():
+            key = name.encode()
             # TensorFlow merges shards in order, and keeps the order of parts within each.
-            row.boxes.sort(key=lambda item: item[0])
-            row.shard = row.boxes[0][0]
-            filled = np.zeros(row.shape, np.uint8)
-            for _, box in row.boxes:
-                filled[bounds(box, row.shape)] += 1
+            parts.sort(key=lambda item: item[0])
+            shape, boxes = self._rows[key].shape, tuple(box for _, box in parts)
+            self._rows[key] = self._rows[key]._replace(shard=parts[0][0], boxes=boxes)
+            filled = np.zeros(shape, np.uint8)
+            for box in boxes:
+                filled[bounds(box, shape)] += 1
             if (filled != 1).any():
                 raise CheckpointValueError(
-                    f"The parts of {key.decode()!r} don't cover {row.shape} once each, but "
+                    f"The parts of {name!r} don't cover {shape} once each, but "
                     f"{(filled == 0).sum()} elements never and {(filled > 1).sum()} more often."
                 )
 
