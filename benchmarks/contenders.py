@@ -3,9 +3,12 @@
 Imports: `gpt`, jscope, JAX and NumPy.
 """
 
+import importlib
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +28,16 @@ FRAMEWORKS: dict[str, types.ModuleType] = {
     "NNX": nnx,
 }
 PEERS = ("Haiku", "linen", "NNX")
+
+
+def unnamed() -> types.ModuleType:
+    """The GPT of jscope once more, of functions that `js.named` is not applied to."""
+    named = sys.modules.pop(scopes.__name__)
+    try:
+        with mock.patch.object(js, "named", lambda function: function):
+            return importlib.import_module(scopes.__name__)
+    finally:
+        sys.modules[scopes.__name__] = named
 
 
 def example(config: Config) -> tuple[jax.Array, jax.Array]:

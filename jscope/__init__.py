@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ._model.declare import init as init
     from ._model.effects import with_records as with_records
     from ._model.effects import with_updates as with_updates
+    from ._model.named import named as named
     from ._model.template import make_template as make_template
     from ._ops.assign import assign as assign
     from ._ops.assign import assign_add as assign_add
@@ -120,6 +121,7 @@ _HOME = {
     "_scope.getters": "by_value",
     "_ops.averages": "ExponentialMovingAverage",
     "_scope.scope": "Scope",
+    "_model.named": "named",
     "_model.template": "make_template",
     "_model.declaration": "Declaration",
     "_model.declare": "declare init",

@@ -9,6 +9,7 @@ Facts that hold for all of them:
 * **Variables have the scope's dtype**, float32 by default, and are cast to that of
   ``x``, in which the layer computes; statistics of normalizations are at least float32. (TF1
   creates variables in the dtype of ``x``.)
+* **Operations have the scope's path in profiles** (`js.named`).
 * **Default initializers are the scope's**: Glorot uniform, as in TF1, by default.
 * **What decides a shape is static.** A traced hyperparameter is an error.
 
@@ -27,6 +28,7 @@ from jax.typing import ArrayLike
 
 from . import initializers as init
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
+from ._model.named import named
 from ._scope.scope import Scope
 from ._variables.spec import Constraint
 from .initializers import Initializer
@@ -37,6 +39,7 @@ Initial: TypeAlias = Initializer | ArrayLike | None
 Sizes: TypeAlias = int | Sequence[int]
 
 
+@named
 def dense(
     scope: Scope,
     x: Array,
@@ -86,6 +89,7 @@ def dense(
     return y if activation is None else activation(y)
 
 
+@named
 def conv(
     scope: Scope,
     x: Array,
@@ -157,6 +161,7 @@ def conv(
     return y if activation is None else activation(y)
 
 
+@named
 def conv_transpose(
     scope: Scope,
     x: Array,
@@ -212,6 +217,7 @@ def conv_transpose(
     return y if activation is None else activation(y)
 
 
+@named
 def embedding(
     scope: Scope,
     ids: Array,
@@ -258,6 +264,7 @@ def embedding(
 # Normalization.
 
 
+@named
 def layer_norm(
     scope: Scope,
     x: Array,
@@ -292,6 +299,7 @@ def layer_norm(
     return y.astype(x.dtype)
 
 
+@named
 def rms_norm(
     scope: Scope,
     x: Array,
@@ -318,6 +326,7 @@ def rms_norm(
     return y.astype(x.dtype)
 
 
+@named
 def batch_norm(
     scope: Scope,
     x: Array,
@@ -399,6 +408,7 @@ def batch_norm(
     return y.astype(x.dtype)
 
 
+@named
 def dropout(
     scope: Scope,
     x: Array,
@@ -442,6 +452,7 @@ def dropout(
 # Attention and recurrence.
 
 
+@named
 def multi_head_attention(
     scope: Scope,
     x: Array,
@@ -593,6 +604,7 @@ def _cached(
     return everything[0], everything[1], sees[None, None], (here < length)[None, :, None]
 
 
+@named
 def lstm_cell(
     scope: Scope,
     x: Array,
@@ -643,6 +655,7 @@ def lstm_cell(
     return h, (c, h)
 
 
+@named
 def gru_cell(
     scope: Scope,
     x: Array,

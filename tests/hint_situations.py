@@ -570,7 +570,40 @@ def model(scope):
 js.declare(model)()
 """
         },
-        ("variable_scope('a')", "auxiliary_name_scope=True", "auxiliary_name_scope="),
+        ("variable_scope('a')", "auxiliary_name_scope=*", "js.named", "with scope"),
+    ),
+    Situation(
+        "a generator is named",
+        """
+def model(scope):
+    while True:
+        yield scope.get_variable('w', (2,))
+# Fails:
+js.named(model)
+""",
+        {
+            "with scope": """
+def model(scope):
+    $:
+        while True:
+            yield scope.get_variable('w', (2,))
+js.declare(lambda scope: next(model(scope)))()
+"""
+        },
+        ("js.named(model)",),
+    ),
+    Situation(
+        "a named function is given a tree",
+        """
+tree = js.VarTree({'w': jnp.ones(2)})
+@js.named
+def block(scope, x):
+    return x * scope.get_variable('w', (2,))
+# Fails:
+block(tree, 3)
+""",
+        {"block(js.Scope(tree), ...)": "FILL 3\nassert $.shape == (2,)"},
+        ("js.named",),
     ),
     # Scopes.
     Situation(

@@ -1,4 +1,4 @@
-"""The GPT in jscope: functions over a scope.
+"""The GPT in jscope: functions over a scope, whose operations have its names in profiles.
 
 Imports: `mathematics`, jscope, JAX.
 """
@@ -16,24 +16,28 @@ from .mathematics import DEVIATION, Config, attend, layer_norm
 normal = initializers.random_normal(stddev=DEVIATION)
 
 
+@js.named
 def dense(scope: js.Scope, x: Array, *, features: int) -> Array:
     w = scope.get_variable("w", (x.shape[-1], features), initializer=normal)
     b = scope.get_variable("b", (features,), initializer=initializers.zeros)
     return x @ w + b
 
 
+@js.named
 def norm(scope: js.Scope, x: Array) -> Array:
     scale = scope.get_variable("scale", x.shape[-1:], initializer=initializers.ones)
     bias = scope.get_variable("bias", x.shape[-1:], initializer=initializers.zeros)
     return layer_norm(x, scale, bias)
 
 
+@js.named
 def attention(scope: js.Scope, x: Array, *, heads: int) -> Array:
     width = x.shape[-1]
     q, k, v = (dense(scope / name, x, features=width) for name in "qkv")
     return dense(scope / "o", attend(q, k, v, heads), features=width)
 
 
+@js.named
 def mlp(scope: js.Scope, x: Array) -> Array:
     width = x.shape[-1]
     return dense(
@@ -41,6 +45,7 @@ def mlp(scope: js.Scope, x: Array) -> Array:
     )
 
 
+@js.named
 def block(scope: js.Scope, x: Array, heads: int) -> Array:
     x = x + attention(scope / "attn", norm(scope / "ln_1", x), heads=heads)
     return x + mlp(scope / "mlp", norm(scope / "ln_2", x))

@@ -129,7 +129,8 @@ class Template(Generic[R]):
                 here = self._again(entered, scope)
             if entered.was_called:
                 return self._checked(here, args, kwargs)
-            result = self.func(here, *args, **kwargs)
+            with here:
+                result = self.func(here, *args, **kwargs)
             entered.was_called = True
             return result
         except Exception as error:
@@ -172,7 +173,8 @@ class Template(Generic[R]):
     def _checked(self, scope: Scope, args: tuple[object, ...], kwargs: Mapping[str, object]) -> R:
         """A later call, which may create no trainable variable."""
         before = _trained(scope)
-        result = self.func(scope, *args, **kwargs)
+        with scope:
+            result = self.func(scope, *args, **kwargs)
         created = [name for name in _trained(scope) if name not in before]
         if created:
             raise VariableExistsError(

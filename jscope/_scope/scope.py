@@ -53,8 +53,9 @@ from .call_sites import call_site, elsewhere, in_transform, site_text, transform
 from .declaring import Declaring, Recorder, declaring_root
 from .defaults import read
 from .getters import Creator, CustomGetter, check_getter, composed_in
+from .name_stack import enter_with, leave_with
 from .resolve import resolve
-from .usage import Ledger, RecordsLedger, Usage
+from .usage import Ledger, RecordsLedger, Usage, clock
 
 P = ParamSpec("P")
 
@@ -113,11 +114,12 @@ class Scope:
         KeyArgumentError: If ``rngs`` holds something else than PRNG keys.
     """
 
-    __slots__ = ("_context", "_leaves", "_opened", "_usage")
+    __slots__ = ("_context", "_leaves", "_opened", "_since", "_usage")
 
     _context: Bound | Declaring
     _leaves: tuple[Any, ...]
     _usage: Usage | None
+    _since: int  # when it was rebuilt, where there is no usage tracker yet
     _opened: Openings | None
 
     def __init__(
@@ -205,11 +207,13 @@ class Scope:
         other._leaves = leaves
         other._usage = usage
         other._opened = opened
+        if usage is None:
+            other._since = clock()
         return other
 
     def _begun(self) -> Usage:
         if self._usage is None:
-            self._usage = Usage(self._path, at_boundary=True)
+            self._usage = Usage(self._path, at_boundary=True, began=self._since)
         return self._usage
 
     def _openings(self) -> Openings:
@@ -265,8 +269,9 @@ class Scope:
         """A scope below this one, or another scope, with defaults for what is in it.
 
         Every argument that is None is inherited: from this scope if a name is given, from that
-        scope if one is given. The result is its own context manager, ``with
-        scope.variable_scope("a") as a:``; leaving it does nothing.
+        scope if one is given. The result is its own context manager: ``with
+        scope.variable_scope("a") as a:`` names the operations of the block after it, in profiles
+        (`js.named`), and does nothing else.
 
         >>> def model(scope, x):
         ...     first = scope.variable_scope(None, default_name="conv")  # "conv"
@@ -306,8 +311,9 @@ class Scope:
             ValueError, DtypeMismatchError, ConstraintError, GetterError: If a default is invalid.
 
         Source: ``tf.variable_scope``, its arguments in its order. Differences: a scope is a
-            value and nothing is entered; names can't be empty; a partitioner gives how a variable
-            is sharded over a mesh, and the variable stays one array.
+            value, and ``with`` enters it for names of operations alone; names can't be empty; a
+            partitioner gives how a variable is sharded over a mesh, and the variable stays one
+            array.
         """
         if not (values is caching_device is use_resource is auxiliary_name_scope is None):
             raise refused(
@@ -462,10 +468,12 @@ class Scope:
         return self._at(context, leaves, self._begun())
 
     def __enter__(self) -> Self:
+        """Name the operations of the block after this scope, for profiles: see `js.named`."""
+        enter_with(self._begun().base, self.name)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        return None
+        leave_with(self._begun().base, self.name)
 
     # Variables.
 
@@ -1046,7 +1054,9 @@ def _flatten_with_keys(
 
 
 def _unflatten(context: Bound | Declaring, leaves: Iterable[Any]) -> Scope:
-    return _make(context, leaves, None)  # type: ignore[arg-type]  # JAX passes a tuple
+    scope = _make(context, leaves, None)  # type: ignore[arg-type]  # JAX passes a tuple
+    scope._since = clock()
+    return scope
 
 
 jax.tree_util.register_pytree_with_keys(Scope, _flatten_with_keys, _unflatten, _flatten)

@@ -13,6 +13,7 @@ It is not part of the pytree: what crosses a transform's boundary begins a new o
   trace would leak. Where records are requested, that alone crosses a transform's boundary
   (`RequestedRecords`), so that a record made behind it is an error and isn't lost;
 * the scopes of templates (`_model.template`);
+* its `Base`, from which the names of operations begin (`_scope.name_stack`);
 * the path of the scope where it began, to which names are relative (`Scope.name`);
 * the trace in which the root scope was made. JAX may run the body of any other trace any number of
   times, so default names, which depend on the number of runs, are refused there.
@@ -21,6 +22,7 @@ Trace states are opaque, are compared with ``==`` and hold weak references only.
 """
 
 import copy
+import itertools
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
@@ -37,6 +39,21 @@ K = TypeVar("K", bound=Hashable)
 def trace_state() -> object:
     """The present trace, to be compared with ``==``."""
     return get_opaque_trace_state(convention="jscope")
+
+
+clock = itertools.count(1).__next__  # the times of this process, each once
+
+
+class Base:
+    """A root scope, or a scope at a boundary, to which the names of operations are relative.
+
+    Attributes:
+        began: When, by `clock`.
+        blocks: What is entered by ``with``, by the scope's path from here (`_scope.name_stack`).
+    """
+
+    began: int
+    blocks: dict[str, list[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +149,19 @@ class Usage:
         "_untrained",
         "_uses",
         "at_boundary",
+        "base",
         "boundary",
         "records",
         "templates",
         "updates",
     )
 
-    def __init__(self, boundary: str = "", *, at_boundary: bool = False) -> None:
+    def __init__(
+        self, boundary: str = "", *, at_boundary: bool = False, began: int | None = None
+    ) -> None:
         self.boundary = boundary
+        self.base = Base()
+        self.base.began = clock() if began is None else began
         self._uses: _Uses[str] = {}
         self._untrained: dict[str, bool] = {}
         self._drawn: _Uses[Hashable] = {}
@@ -202,6 +224,7 @@ class Usage:
         """A tracker for other values of the same scope, without any use so far."""
         other = Usage(self.boundary, at_boundary=self.at_boundary)
         other._trace = self._trace
+        other.base = self.base
         return other
 
     def with_ledgers(self, updates: Ledger | None, records: RecordsLedger | None) -> "Usage":

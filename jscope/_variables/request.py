@@ -500,7 +500,8 @@ def _check_called(name: str, initializer: object) -> None:
 _INSTEAD = {
     "aggregation": ("the training step averages gradients, by jax.lax.pmean or by jit over a mesh"),
     "auxiliary_name_scope": (
-        "a scope names variables only; operations get names from `with jax.named_scope(name):`"
+        "js.named, layers and `with scope:` name operations, by the scope's path; for other names "
+        "write `with jax.named_scope(name):`"
     ),
     "caching_device": (
         "XLA places reads itself; sharding=, or rules= of declared.init(key, mesh=mesh), places "

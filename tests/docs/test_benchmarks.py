@@ -50,14 +50,15 @@ def test_one_command_measures_every_contender_and_writes_json(tmp_path):
         assert len(row["samples"]) == row["rounds"]
 
     rows = results["parts"]["tracing"]["rows"]
-    assert _found(rows) == [("trace", "1 blocks", framework) for framework in FRAMEWORKS]
+    contenders = (*FRAMEWORKS, "jscope, no names")
+    assert _found(rows) == [("trace", "1 blocks", contender) for contender in contenders]
 
     (program,) = results["parts"]["programs"]["targets"]
     assert program["value"] == 0, "jscope's call and plain JAX's compile to different programs"
     assert program["met"] is True
 
     targets = [target for part in results["parts"].values() for target in part["targets"]]
-    assert len(targets) == 12 + 4 + 1
+    assert len(targets) == 12 + 5 + 1
     assert all(target["met"] is None for target in targets if target is not program)
     assert "not measured in this run" in shown
     assert "Equinox module" in shown
