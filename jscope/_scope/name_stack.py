@@ -38,8 +38,8 @@ import jax
 
 from .usage import Base, clock, trace_state
 
-# Blocks that are forgotten, oldest first: what was left and may never be on top of the stack again,
-# and what was not left at all.
+# If there are more, blocks are forgotten: those that were left, and may never be on top of the
+# stack again; and those of other traces, which have most probably ended, that were not left.
 _MOST_LEFT, _MOST = 16, 256
 
 
@@ -99,8 +99,7 @@ def enter_call(base: Base, path: str, function: str) -> Block | None:
     trace = trace_state()
     if trace == _no_trace():
         return None
-    blocks = _here.blocks
-    outer, suspended = _surroundings(blocks, base, path, trace) if blocks else (None, None)
+    outer, suspended = _surroundings(_here.blocks, base, path, trace)
     name = (path or function) if outer is None else _rest(path, outer)
     if not name and suspended is None:
         return None
@@ -113,7 +112,9 @@ def leave_call(block: Block) -> None:
     """Restore what was there before a call, whatever is left of blocks that began in it."""
     block.manager.__exit__(None, None, None)
     blocks = _here.blocks
-    if block in blocks:
+    if blocks and blocks[-1] is block:
+        blocks.pop()
+    elif block in blocks:
         del blocks[blocks.index(block) :]
 
 
@@ -126,7 +127,8 @@ def enter_with(base: Base, path: str) -> None:
         outer, suspended = _surroundings(_here.blocks, base, path, trace)
         _enter(block, path if outer is None else _rest(path, outer), suspended)
         block.stack = _stack()
-        del _here.blocks[:-_MOST]
+        if len(_here.blocks) > _MOST:
+            _here.blocks[:] = [each for each in _here.blocks if each.trace == trace]
     if base.blocks is None:
         base.blocks = {}
     base.blocks.setdefault(path, []).append(block)
