@@ -55,6 +55,7 @@ from jax.custom_batching import sequential_vmap
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, UInt32
 
+from . import _threefry as _hash
 from ._errors import KeyArgumentError
 from ._names.names import split
 
@@ -203,6 +204,13 @@ def _threefry(root: Array, words: Words | Lanes) -> Array:
     block = jnp.stack(words) if _are_arrays(words) else jnp.asarray(words)
     key: Array = threefry_2x32((data[0], data[1]), block)
     return jax.random.wrap_key_data(key, impl="threefry2x32") if typed else key
+
+
+def threefry_keys(root: Array, words: UInt32[Array, "n 2"]) -> UInt32[Array, "n 2"]:
+    """`fold_words` of many name hashes under a threefry key, in a program that compiles fast."""
+    data = jax.random.key_data(root)
+    keys = _hash.threefry((data[0], data[1]), (words[:, 0], words[:, 1]))
+    return jnp.stack(keys, axis=-1)
 
 
 def _are_arrays(words: Words | Lanes) -> bool:

@@ -40,6 +40,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from . import _draws
 from ._dtypes import can_convert, number_kind
 from ._errors import InitializerError
 from ._names import names as _names
@@ -110,7 +111,7 @@ class KnownShape(abc.ABC):
 
 
 @dataclass(frozen=True, repr=False)
-class _Everywhere:
+class _Everywhere(_draws.Literal):
     """`zeros` and `ones`: initializers themselves, that may be written with ``()`` too."""
 
     name: str
@@ -133,6 +134,9 @@ class _Everywhere:
             )
         return jnp.full(shape, self.value, dtype)
 
+    def array(self, shape: _Shape, dtype: _Dtype) -> np.ndarray[Any, Any]:
+        return np.broadcast_to(np.asarray(self.value, dtype), shape)
+
     def __repr__(self) -> str:
         return self.name
 
@@ -154,7 +158,7 @@ ones = _Everywhere("ones", 1)
 
 
 @dataclass(frozen=True, repr=False)
-class constant(KnownShape):
+class constant(KnownShape, _draws.Literal):
     """A literal value: a number, or numbers that fill the variable row by row.
 
     If there are fewer numbers than elements, the last one is repeated. Where no shape is
@@ -197,11 +201,10 @@ class constant(KnownShape):
         """The dtype that JAX gives the value."""
         return jax.dtypes.canonicalize_dtype(self.value.dtype)
 
-    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
-        del key
-        values = _hold(self, self.value, self.dtype if dtype is None else dtype)
+    def array(self, shape: _Shape, dtype: _Dtype) -> np.ndarray[Any, Any]:
+        values = _hold(self, self.value, dtype)
         if not self.shape:
-            return jnp.full(shape, values, values.dtype)
+            return np.broadcast_to(values, shape)
         missing = math.prod(shape) - values.size
         if missing < 0 or (missing > 0 and not values.size):
             problem = "Too many elements" if missing < 0 else "No elements"
@@ -210,8 +213,13 @@ class constant(KnownShape):
                 f"A variable of shape {tuple(shape)} is to be filled from {self!r} of shape "
                 f"{self.shape}."
             )
-        given = jnp.asarray(values.reshape(-1), values.dtype)
-        return jnp.pad(given, (0, missing), mode="edge" if missing else "constant").reshape(shape)
+        flat = values.reshape(-1)
+        return np.pad(flat, (0, missing), mode="edge" if missing else "constant").reshape(shape)
+
+    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
+        del key
+        array = self.array(shape, np.dtype(self.dtype if dtype is None else dtype))
+        return jnp.asarray(array) if self.shape else jnp.full(shape, self.value, array.dtype)
 
     def __repr__(self) -> str:
         return f"constant({_array_text(self.value)})"
@@ -238,22 +246,24 @@ def fill(value: complex) -> constant:
     return filled
 
 
-class _Sequence(KnownShape):
+class _Sequence(KnownShape, _draws.Literal):
     """Numbers that follow from a few parameters, in one dimension."""
 
     @abc.abstractmethod
     def _values(self) -> np.ndarray[Any, Any]:
         """The numbers, before rounding."""
 
-    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
-        del key
+    def array(self, shape: _Shape, dtype: _Dtype) -> np.ndarray[Any, Any]:
         if tuple(shape) != self.shape:
             raise InitializerError(
                 f"{self!r} has shape {self.shape}, but the variable has shape {tuple(shape)}. "
                 "Leave the shape out, or change one of the two."
             )
-        values = _hold(self, self._values(), self.dtype if dtype is None else dtype)
-        return jnp.asarray(values, values.dtype)
+        return _hold(self, self._values(), dtype)
+
+    def __call__(self, key: object, shape: _Shape, dtype: DTypeLike | None = None) -> Array:
+        del key
+        return jnp.asarray(self.array(shape, np.dtype(self.dtype if dtype is None else dtype)))
 
 
 @dataclass(frozen=True)
@@ -370,27 +380,8 @@ class linspace(_Sequence):
 # 2. Numbers drawn independently.
 
 
-class _Floats(abc.ABC):
-    """Initializers that give floating-point numbers: they draw, this rounds."""
-
-    @abc.abstractmethod
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
-        """An array of a dtype of 32 bits or more."""
-
-    def __call__(self, key: Array, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
-        dtype = np.dtype(dtype)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise InitializerError(
-                f"{self!r} gives floating-point numbers, but the variable is {dtype}. Write "
-                "dtype=jnp.float32; or for integers init.zeros, init.constant(...) or "
-                "init.random_uniform(minval, maxval)."
-            )
-        wide = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-        return self._draw(key, tuple(shape), wide).astype(dtype)
-
-
 @dataclass(frozen=True)
-class random_uniform(_Floats):
+class random_uniform(_draws.Independent):
     r"""Uniform on $[\texttt{minval}, \texttt{maxval})$: floats, or integers for an integer dtype.
 
     Args:
@@ -427,12 +418,13 @@ class random_uniform(_Floats):
         dtype = np.dtype(dtype)
         if jnp.issubdtype(dtype, jnp.integer):
             return jax.random.randint(key, shape, *self._whole_bounds(dtype), dtype)
-        drawn = super().__call__(key, shape, dtype)
-        below = np.nextafter(np.asarray(self._above, dtype), np.asarray(self.minval, dtype))
-        return jnp.minimum(drawn, below)
+        return super().__call__(key, shape, dtype)
 
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
-        return jax.random.uniform(key, shape, dtype, self.minval, self._above)
+    def draw(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw | None:
+        return None if jnp.issubdtype(dtype, jnp.integer) else super().draw(shape, dtype)
+
+    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
+        return _draws.uniform(dtype, self.minval, self._above)
 
     def _whole_bounds(self, dtype: _Dtype) -> tuple[int, int]:
         if self.maxval is None:
@@ -453,18 +445,16 @@ class random_uniform(_Floats):
 
 
 @dataclass(frozen=True)
-class _Normal(_Floats):
-    """JAX's numbers of a standard deviation, plus the mean."""
-
+class _Normal(_draws.Independent):
     mean: float = 0.0
     stddev: float = 1.0
-    _of_stddev: ClassVar[Callable[[float], jax.nn.initializers.Initializer]]
+    _of: ClassVar[Callable[[_Dtype, float, float], _draws.Draw]]
 
     def __post_init__(self) -> None:
         _store(self, mean=float(_number(self, "mean")), stddev=_not_negative(self, "stddev"))
 
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
-        return type(self)._of_stddev(self.stddev)(key, shape, dtype) + self.mean
+    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
+        return type(self)._of(dtype, self.mean, self.stddev)
 
 
 @dataclass(frozen=True)
@@ -483,7 +473,7 @@ class random_normal(_Normal):
         difference: TF takes a negative ``stddev``, as if it were positive.
     """
 
-    _of_stddev = jax.nn.initializers.normal
+    _of = _draws.normal
 
 
 @dataclass(frozen=True)
@@ -501,7 +491,7 @@ class truncated_normal(_Normal):
         mean. One difference: TF takes a negative ``stddev``, as if it were positive.
     """
 
-    _of_stddev = jax.nn.initializers.truncated_normal
+    _of = _draws.truncated_normal
 
 
 @dataclass(frozen=True, repr=False)
@@ -565,7 +555,7 @@ class categorical:
 
 
 @dataclass(frozen=True)
-class uniform_unit_scaling(_Floats):
+class uniform_unit_scaling(_draws.Independent):
     r"""Uniform on $\pm\,\texttt{factor}\sqrt{3/n}$; ``shape[:-1]`` has $n$ elements.
 
     With factor 1, ``x @ w`` has about the variance of ``x``.
@@ -583,13 +573,13 @@ class uniform_unit_scaling(_Floats):
     def __post_init__(self) -> None:
         _store(self, factor=_not_negative(self, "factor"))
 
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
+    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
         bound = self.factor * math.sqrt(3 / max(1, math.prod(shape[:-1])))
-        return random_uniform(-bound, bound)(key, shape, dtype)
+        return _draws.uniform(dtype, -bound, bound)
 
 
 @dataclass(frozen=True, repr=False)
-class variance_scaling(_Floats):
+class variance_scaling(_draws.Independent):
     r"""Random numbers of variance $\texttt{scale} / n$, where $n$ counts inputs or outputs.
 
     A matrix is ``[inputs, outputs]``. A convolution kernel is ``[..., inputs, outputs]``, and
@@ -631,7 +621,7 @@ class variance_scaling(_Floats):
             )
         _store(self, scale=scale, distribution=distribution)
 
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
+    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
         if len(shape) < 2:
             inputs = outputs = math.prod(shape)
         else:
@@ -640,11 +630,11 @@ class variance_scaling(_Floats):
         stddev = math.sqrt(self.scale / max(1, n))
         if self.distribution == "uniform":
             bound = math.sqrt(3) * stddev
-            return random_uniform(-bound, bound)(key, shape, dtype)
+            return _draws.uniform(dtype, -bound, bound)
         if self.distribution == "untruncated_normal":
-            return random_normal(0.0, stddev)(key, shape, dtype)
+            return _draws.normal(dtype, 0.0, stddev)
         # The standard deviation of a standard normal that is truncated at two.
-        return truncated_normal(0.0, stddev / 0.87962566103423978)(key, shape, dtype)
+        return _draws.truncated_normal(dtype, 0.0, stddev / 0.87962566103423978)
 
     def __repr__(self) -> str:
         parameters = (self.scale, self.mode, self.distribution)
@@ -728,11 +718,20 @@ def lecun_normal() -> variance_scaling:
 
 
 @dataclass(frozen=True)
-class _Gain(_Floats):
+class _Gain(abc.ABC):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
         _store(self, gain=float(_number(self, "gain")))
+
+    @abc.abstractmethod
+    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
+        """An array of a floating-point dtype of 32 bits or more."""
+
+    def __call__(self, key: Array, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
+        dtype = np.dtype(dtype)
+        _draws.check_floating(self, dtype)
+        return self._draw(key, tuple(shape), _draws.wide(dtype)).astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -879,7 +878,7 @@ class convolutional_orthogonal_3d(_ConvolutionalOrthogonal):
 
 
 @dataclass(frozen=True)
-class identity(_Gain):
+class identity(_Gain, _draws.Literal):
     """A matrix with ``gain`` on its diagonal and zeros elsewhere; it needn't be square.
 
     Args:
@@ -892,13 +891,19 @@ class identity(_Gain):
         ``tf.initializers.identity``.
     """
 
-    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
-        del key
+    def array(self, shape: _Shape, dtype: _Dtype) -> np.ndarray[Any, Any]:
+        _draws.check_floating(self, dtype)
         if len(shape) != 2:
             raise InitializerError(
                 f"Identity matrix initializer can only be used for 2D matrices, got shape {shape}."
             )
-        return jnp.eye(*shape, dtype=dtype) * self.gain
+        wide = _draws.wide(dtype)
+        values: np.ndarray[Any, Any] = np.eye(*shape, dtype=wide) * wide.type(self.gain)
+        return values.astype(dtype)
+
+    def _draw(self, key: Array, shape: _Shape, dtype: _Dtype) -> Array:
+        del key
+        return jnp.asarray(self.array(shape, dtype))
 
 
 # 5. The value of another variable; the default.

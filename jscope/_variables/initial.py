@@ -4,20 +4,22 @@
 
 * **An initializer runs compiled, never op by op**, on every route: XLA fuses, and an eager
   call differs in the last bit of a quarter of the values.
-* **One program per (initializer, shape, dtype).** The key is folded inside the program and
-  the name hash is an argument, so two hundred equal layers compile once.
+* **Small draws share a program**, of any shapes and parameters: see `batch`. Others have one for
+  each (initializer, shape, dtype). The key is folded inside the program and the name hash is an
+  argument, so two hundred equal layers compile once.
 * **A barrier stands behind each value.** Under a user's jit XLA would fuse the initializer
   with its consumer, which changes bits (2e-3 of them apart in bfloat16).
-* **A literal value is not compiled.** A literal of 100 MB in a program takes its time
-  to compile, and JAX's cache would keep it.
+* **A literal value is not compiled**, outside a trace: NumPy computes it. A literal of 100 MB in a
+  program takes its time to compile, and JAX's cache would keep it.
 * **Errors name the variable**, also those of initializers, which don't know it.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +28,17 @@ from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.typing import ArrayLike
 
+from .._draws import Literal
 from .._errors import InitializerError
 from .._keys import Words, fold_words
 from ..initializers import InitializedValue, Initializer, KnownShape
+from . import batch
+
+_T = TypeVar("_T")
+
+Call: TypeAlias = tuple[
+    str, Initializer, Array, Words, tuple[int, ...], np.dtype[Any], NamedSharding | None
+]  # the arguments of `run`
 
 
 class _Wanted(Protocol):  # a VariableSpec
@@ -70,13 +80,95 @@ def run(
     Raises:
         InitializerError: If the result is not of the requested shape and dtype.
     """
-    with _named(name):
-        if isinstance(initializer, KnownShape):
+    with named(name):
+        whole_shape = (*words.shape[:-1], *shape)
+        if isinstance(initializer, Literal) and not is_traced(root):
+            array = np.broadcast_to(initializer.array(shape, dtype), whole_shape)
+            return new_arrays([array], root)[0] if sharding is None else in_shards(array, sharding)
+        if isinstance(initializer, KnownShape | Literal):
             value = _checked(initializer, root, shape, dtype)
-            whole = jnp.broadcast_to(value, (*words.shape[:-1], *shape))
-            return put(jnp.copy(whole), sharding)
+            return put(jnp.copy(jnp.broadcast_to(value, whole_shape)), sharding)
+        draw = batch.draw_of(initializer, shape, dtype) if sharding is None else None
+        if draw is not None and batch.accepts(root):
+            return drawn(root, [batch.Piece(draw, words, shape)])[0]
         compiled = _compiled(sharding)
-        return compiled(_hashable(initializer), root, words, shape, dtype)
+        computed: Array = compiled(_hashable(initializer), root, words, shape, dtype)
+        return computed
+
+
+def literal(wanted: _Wanted) -> np.ndarray[Any, Any]:
+    """The value of a `Literal`, which may be a view of a smaller one."""
+    assert isinstance(wanted.initializer, Literal)
+    return np.broadcast_to(wanted.initializer.array(wanted.slice_shape, wanted.dtype), wanted.shape)
+
+
+def traced_literal(
+    name: str, wanted: _Wanted, root: Array, sharding: NamedSharding | None
+) -> Array:
+    """The value of a `Literal`, in a trace."""
+    value = checked(name, wanted.initializer, root, wanted.slice_shape, wanted.dtype)
+    return put(jnp.broadcast_to(value, wanted.shape), sharding)
+
+
+def is_traced(root: Array) -> bool:
+    """Whether what is computed from a root key is traced.
+
+    Not ``isinstance(root, Tracer)``: from a concrete key JAX computes traced values under a jit.
+    """
+    return isinstance(jax.random.key_data(root), jax.core.Tracer)
+
+
+def drawn(root: Array, pieces: Sequence[batch.Piece]) -> list[Array]:
+    """The values of variables that are drawn together."""
+    if is_traced(root):
+        return batch.traced_values(root, pieces)
+    return new_arrays(batch.values(root, pieces), root)
+
+
+def new_arrays(values: Sequence[np.ndarray[Any, Any]], root: Array) -> list[Array]:
+    """Arrays with buffers of their own, where a program with this root key would put them."""
+    device = root.sharding if root.committed and root.is_fully_replicated else None
+    sources = {id(value): batch.unaligned(value) for value in values}
+    arrays: list[Array] = jax.device_put([sources[id(value)] for value in values], device)
+    return arrays
+
+
+def in_shards(value: np.ndarray[Any, Any], sharding: NamedSharding) -> Array:
+    """An array with buffers of its own, sharded."""
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: np.array(value[index]))
+
+
+def compile_at_once(calls: Sequence[Call]) -> None:
+    """Compile the programs of several calls of `run` side by side, where those would in turn.
+
+    They are traced in this thread, which has the configuration that JAX's context managers set.
+    Python's lock is free while XLA compiles.
+    """
+    new = [call for call in calls if not _was_compiled(call)]
+    if len(new) < 2:
+        return
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        compiling = []
+        for name, initializer, *arguments, sharding in new:
+            with named(name):
+                lowered = _compiled(sharding).lower(_hashable(initializer), *arguments)
+            compiling.append(pool.submit(lowered.compile))
+        for program in compiling:
+            program.result()
+
+
+def _was_compiled(call: Call) -> bool:
+    """Whether `compile_at_once` has seen such a call; JAX's own cache takes longer to look up."""
+    _, initializer, root, words, shape, dtype, sharding = call
+    like = (_hashable(initializer), root.dtype, words.shape, shape, dtype, sharding)
+    known = like in _seen
+    if len(_seen) >= 1 << 12:  # it is no error to forget
+        _seen.clear()
+    _seen.add(like)
+    return known
+
+
+_seen: set[object] = set()
 
 
 def checked(
@@ -87,7 +179,7 @@ def checked(
     Raises:
         InitializerError: As `run`.
     """
-    with _named(name):
+    with named(name):
         return _checked(initializer, key, shape, dtype)
 
 
@@ -120,7 +212,7 @@ def derive(
     Raises:
         InitializerError: If the function gives another shape or dtype than is wanted.
     """
-    with _named(name):
+    with named(name):
         assert isinstance(wanted.initializer, InitializedValue)
         function = wanted.initializer.function or jnp.asarray
         lengths = wanted.shape[:shared]
@@ -130,11 +222,11 @@ def derive(
         further = len(wanted.shape) - len(wanted.slice_shape) - shared
         aligned = values.reshape((*lengths, *(1,) * further, *wanted.slice_shape))
         whole = jnp.copy(jnp.broadcast_to(aligned, wanted.shape)).astype(wanted.dtype)
-        return put(_behind_barrier(whole), sharding)
+        return put(behind_barrier(whole), sharding)
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(sharding: NamedSharding | None) -> Callable[..., Array]:
+def _compiled(sharding: NamedSharding | None) -> Any:  # JAX names no type of a jitted function
     """The functions that compute initial values, compiled, with results of this sharding."""
     compute = functools.partial(_values, sharding=sharding)
     return jax.jit(compute, static_argnums=(0, 3, 4), out_shardings=sharding)
@@ -149,7 +241,7 @@ def _values(
     sharding: NamedSharding | None,
 ) -> Array:
     def one(root: Array, words: Words) -> Array:
-        return _behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
+        return behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
 
     def all_in_turn(root: Array, words: Words) -> Array:
         return in_turn(functools.partial(one, root), words, shape)
@@ -163,9 +255,9 @@ def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...])
     Barriers keep XLA from folding the hashes into constants, and from fusing the loop with
     its consumer; both would change bits.
     """
-    flat = _behind_barrier(jnp.asarray(words).reshape((-1, 2)))
+    flat = behind_barrier(jnp.asarray(words).reshape((-1, 2)))
     values: Array = lax.map(one, flat)
-    return _behind_barrier(values).reshape((*words.shape[:-1], *shape))
+    return behind_barrier(values).reshape((*words.shape[:-1], *shape))
 
 
 def placed(
@@ -207,9 +299,10 @@ def put(value: Array, sharding: NamedSharding | None) -> Array:
     return moved
 
 
-def _behind_barrier(value: Array) -> Array:
+def behind_barrier(value: _T) -> _T:
+    """The same array, or tuple of arrays, that XLA doesn't simplify together with its consumers."""
     barrier: Any = lax.optimization_barrier  # not annotated in jax 0.10
-    behind: Array = barrier(value)
+    behind: _T = barrier(value)
     return behind
 
 
@@ -265,7 +358,7 @@ def _fitting(
 
 
 @contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
     """Add the variable's name to the errors of its initializer."""
     try:
         yield

@@ -1,8 +1,15 @@
 """From specs to values: initializing many variables, by groups of equal ones.
 
 Only initializers run, never the model. A group is the variables of equal (initializer,
-shape, dtype); each group compiles one program, so compile time does not grow with depth.
-There are two routes to the same bits:
+shape, dtype). There are three kinds:
+
+* **Literal values** draw nothing, and nothing is compiled for them outside a trace.
+* **Small draws** of all groups are computed together, by one program: see `batch`.
+* **All others** compile one program for each group, so compile time does not grow with depth: large
+  and sharded variables, generators other than threefry, initializers that aren't a map of
+  independent numbers. The programs are compiled side by side.
+
+The others have two routes to the same bits:
 
 * Called outside any trace, each variable is one call of its group's compiled program with
   its name hash as an argument. (Tried: one loop over the group to a stacked
@@ -32,10 +39,12 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
+from .._draws import Draw, Literal
 from .._errors import InitializerCycleError, InitializerError, near
 from .._keys import Words, fold_words, stack_words
 from .._names.names import outward
 from ..initializers import InitializedValue, KnownShape
+from . import batch
 from . import initial as _initial
 from .closures import signature
 from .spec import Stack, VariableSpec
@@ -65,11 +74,7 @@ def initialize(
     """
     order = _dependencies_first(specs, names, given)
     plain = [name for name in order if not _is_dependent(specs[name])]
-    route = _in_graph if _is_traced(key) else _one_by_one
-    values: dict[str, Array] = {}
-    for spec, sharding, members in _groups(specs, plain, shardings):
-        stacked = np.stack([stack_words(name, specs[name].stack) for name in members])
-        values.update(zip(members, route(spec, members, stacked, key, sharding), strict=True))
+    values = _plain_values(_groups(specs, plain, shardings), specs, key)
     for name in order:
         if name not in values:
             source = _source(specs, name)
@@ -79,32 +84,100 @@ def initialize(
     return {name: values[name] for name in names}
 
 
-def _one_by_one(
-    spec: VariableSpec,
-    members: Sequence[str],
-    words: Words,
-    key: Array,
-    sharding: NamedSharding | None,
-) -> list[Array]:
-    if sharding is not None and not _is_traced(key):
+def _plain_values(
+    groups: Sequence[Group], specs: Mapping[str, VariableSpec], key: Array
+) -> dict[str, Array]:
+    """The values that depend on no other variable's."""
+    traced = _initial.is_traced(key)
+    literals = [group for group in groups if isinstance(group[0].initializer, Literal)]
+    rest = [group for group in groups if not isinstance(group[0].initializer, Literal)]
+    draws = _draws_of(rest) if batch.accepts(key) else {}
+    words = {name: stack_words(name, specs[name].stack) for *_, members in rest for name in members}
+
+    values = (_traced_literals if traced else _literals)(literals, key)
+    if draws:
+        pieces = [batch.Piece(draws[name], words[name], specs[name].slice_shape) for name in draws]
+        values.update(zip(draws, _initial.drawn(key, pieces), strict=True))
+    others = [group for group in rest if group[2][0] not in draws]
+    values.update((_traced if traced else _computed)(others, words, key))
+    return values
+
+
+def _draws_of(groups: Sequence[Group]) -> dict[str, Draw]:
+    """The draws of all variables that are drawn together."""
+    draws: dict[str, Draw] = {}
+    for spec, sharding, members in groups:
+        if sharding is None:
+            with _initial.named(members[0]):
+                draw = batch.draw_of(spec.initializer, spec.slice_shape, spec.dtype)
+            if draw is not None:
+                draws.update(dict.fromkeys(members, draw))
+    return draws
+
+
+# Literal values.
+
+
+def _literals(groups: Sequence[Group], key: Array) -> dict[str, Array]:
+    alone: dict[str, np.ndarray[Any, Any]] = {}
+    values: dict[str, Array] = {}
+    for spec, sharding, members in groups:
+        with _initial.named(members[0]):
+            array = _initial.literal(spec)
+        if sharding is None:
+            alone.update(dict.fromkeys(members, array))
+        else:
+            values.update((name, _initial.in_shards(array, sharding)) for name in members)
+    values.update(zip(alone, _initial.new_arrays(list(alone.values()), key), strict=True))
+    return values
+
+
+def _traced_literals(groups: Sequence[Group], key: Array) -> dict[str, Array]:
+    values: dict[str, Array] = {}
+    for spec, sharding, members in groups:
+        value = _initial.traced_literal(members[0], spec, key, sharding)
+        # One result for each: XLA would else return one buffer, or copy values one by one.
+        values.update(zip(members, _initial.behind_barrier((value,) * len(members)), strict=True))
+    return values
+
+
+# All others, outside any trace.
+
+
+def _computed(groups: Sequence[Group], words: Mapping[str, Words], key: Array) -> dict[str, Array]:
+    calls = {name: _call(name, group, words[name], key) for group in groups for name in group[2]}
+    if len(groups) > 1:
+        _initial.compile_at_once([calls[members[0]] for *_, members in groups])
+    return {name: _initial.run(*call) for name, call in calls.items()}
+
+
+def _call(name: str, group: Group, words: Words, key: Array) -> _initial.Call:
+    spec, sharding, _ = group
+    if sharding is not None:
         everywhere = NamedSharding(sharding.mesh, PartitionSpec())
         key = jax.device_put(key, _initial.for_computing(everywhere))
-    return [
-        _initial.run(name, spec.initializer, key, own, spec.slice_shape, spec.dtype, sharding)
-        for name, own in zip(members, words, strict=True)
-    ]
+    return name, spec.initializer, key, words, spec.slice_shape, spec.dtype, sharding
 
 
-def _in_graph(
-    spec: VariableSpec,
-    members: Sequence[str],
-    words: Words,
-    key: Array,
-    sharding: NamedSharding | None,
-) -> list[Array]:
+# All others, in a trace.
+
+
+def _traced(groups: Sequence[Group], words: Mapping[str, Words], key: Array) -> dict[str, Array]:
+    values: dict[str, Array] = {}
+    for group in groups:
+        stacked = np.stack([words[name] for name in group[2]])
+        values.update(zip(group[2], _in_graph(group, stacked, key), strict=True))
+    return values
+
+
+def _in_graph(group: Group, words: Words, key: Array) -> list[Array]:
+    spec, sharding, members = group
     if isinstance(spec.initializer, KnownShape):
-        # A literal: nothing is drawn.
-        return _one_by_one(spec, members, words, key, sharding)
+        # The value is there, and traced: nothing is drawn.
+        return [
+            _initial.run(name, spec.initializer, key, own, spec.slice_shape, spec.dtype, sharding)
+            for name, own in zip(members, words, strict=True)
+        ]
 
     def one(key: Array, words: Words) -> Array:
         return _initial.checked(
@@ -119,11 +192,6 @@ def _in_graph(
         together = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
     stacked = _initial.placed(each, together, key, words)
     return [stacked[i] for i in range(len(members))]
-
-
-def _is_traced(key: Array) -> bool:
-    # Not isinstance(key, Tracer): a concrete key under a user's jit gives traced values too.
-    return isinstance(jax.random.fold_in(key, 0), jax.core.Tracer)
 
 
 def _groups(
