@@ -201,9 +201,15 @@ def fold_words(root: Array, words: Words | Lanes) -> Array:
 def _threefry(root: Array, words: Words | Lanes) -> Array:
     typed = jnp.issubdtype(root.dtype, jax.dtypes.prng_key)
     data = jax.random.key_data(root) if typed else root
-    block = jnp.stack(words) if _are_arrays(words) else jnp.asarray(words)
-    key: Array = threefry_2x32((data[0], data[1]), block)
+    key: Array = _block(data, words[0], words[1])
     return jax.random.wrap_key_data(key, impl="threefry2x32") if typed else key
+
+
+@jax.jit
+def _block(data: Array, first: Array, second: Array) -> Array:
+    """One block of threefry; compiled, so that a program has it once."""
+    key: Array = threefry_2x32((data[0], data[1]), jnp.stack([first, second]))
+    return key
 
 
 def threefry_keys(root: Array, words: UInt32[Array, "n 2"]) -> UInt32[Array, "n 2"]:
@@ -211,10 +217,6 @@ def threefry_keys(root: Array, words: UInt32[Array, "n 2"]) -> UInt32[Array, "n 
     data = jax.random.key_data(root)
     keys = _hash.threefry((data[0], data[1]), (words[:, 0], words[:, 1]))
     return jnp.stack(keys, axis=-1)
-
-
-def _are_arrays(words: Words | Lanes) -> bool:
-    return isinstance(words, tuple) and not all(isinstance(lane, np.uint32) for lane in words)
 
 
 def _fold(root: Array, words: Words | Lanes) -> Array:

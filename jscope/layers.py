@@ -16,6 +16,8 @@ Facts that hold for all of them:
 For other layers, use Flax's inside a scope, as `docs/layers.md` shows.
 """
 
+import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -291,7 +293,7 @@ def layer_norm(
     axes = _axes(axis, x)
     wide = _wide(_floating(x))
     y = wide - wide.mean(axes, keepdims=True)
-    y = y * lax.rsqrt(jnp.mean(y * y, axes, keepdims=True) + epsilon)
+    y = y * lax.rsqrt(jnp.mean(lax.square(y), axes, keepdims=True) + epsilon)
     if scale:
         y = y * _parameter(scope, "gamma", y, axes, gamma_initializer, trainable)
     if center:
@@ -321,9 +323,9 @@ def rms_norm(
     _static(axis=axis)
     axes = _axes(axis, x)
     wide = _wide(_floating(x))
-    y = wide * lax.rsqrt(jnp.mean(wide * wide, axes, keepdims=True) + epsilon)
-    y = y * _parameter(scope, "gamma", y, axes, gamma_initializer, trainable)
-    return y.astype(x.dtype)
+    factor = lax.rsqrt(jnp.mean(lax.square(wide), axes, keepdims=True) + epsilon)
+    factor = factor * _parameter(scope, "gamma", wide, axes, gamma_initializer, trainable)
+    return (wide * factor).astype(x.dtype)
 
 
 @named
@@ -394,15 +396,16 @@ def batch_norm(
 
     if training:
         mean = average(wide)
-        variance = average((wide - _along(mean, kept, x.ndim)) ** 2)
+        variance = average(lax.square(wide - _along(mean, kept, x.ndim)))
         batch = {"moving_mean": mean, "moving_variance": variance}
         for name, old in moving.items():
             scope.assign(name, old + (lax.stop_gradient(batch[name]) - old) * (1 - momentum))
         moving = batch
-    mean, variance = (_along(moving[name], kept, x.ndim) for name in moving)
-    y = (wide - mean) * lax.rsqrt(variance + epsilon)
+    mean, variance = moving.values()
+    factor = _along(lax.rsqrt(variance + epsilon), kept, x.ndim)
     if scale:
-        y = y * _parameter(scope, "gamma", y, kept, gamma_initializer, trainable)
+        factor = factor * _parameter(scope, "gamma", wide, kept, gamma_initializer, trainable)
+    y = (wide - _along(mean, kept, x.ndim)) * factor
     if center:
         y = y + _parameter(scope, "beta", y, kept, beta_initializer, trainable)
     return y.astype(x.dtype)
@@ -445,8 +448,18 @@ def dropout(
     if not training or rate == 0:
         return x
     shape = x.shape if noise_shape is None else tuple(noise_shape)
-    keep = jax.random.bernoulli(scope.rng(stream, name), 1 - rate, shape)
-    return jnp.where(jnp.broadcast_to(keep, x.shape), x / (1 - rate), jnp.zeros_like(x))
+    keep = _bernoulli(scope.rng(stream, name), 1 - float(rate), shape)
+    return lax.select(jnp.broadcast_to(keep, x.shape), x / (1 - rate), jnp.zeros_like(x))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _bernoulli(key: Array, p: float, shape: tuple[int, ...]) -> Array:
+    """`jax.random.bernoulli`, without its floats: half the instructions of a mask.
+
+    That compares the upper 23 bits, as a float32 in [0, 1), with ``p``.
+    """
+    count = math.ceil(float(np.float32(p)) * 2**23)  # of the 2**23 floats, those below p
+    return jax.random.bits(key, shape, jnp.uint32) <= np.uint32((count << 9) - 1)
 
 
 # Attention and recurrence.
@@ -834,7 +847,9 @@ def _is_mapped(axis_name: str) -> bool:
 
 def _along(value: Array, axes: tuple[int, ...], rank: int) -> Array:
     """A value with these axes, such that it broadcasts with arrays of that rank."""
-    return jnp.expand_dims(value, tuple(i for i in range(rank) if i not in axes))
+    # Reshaped, not expanded: the gradient of a broadcast sums over the new axes of size 1.
+    sizes = dict(zip(axes, value.shape, strict=True))
+    return value.reshape([sizes.get(i, 1) for i in range(rank)])
 
 
 def _axes(axis: Sizes, x: Array) -> tuple[int, ...]:

@@ -70,6 +70,19 @@ def test_frameworks_draw_the_same_number_of_masks(gradients, name):
             assert _draws(traced.jaxpr) == DRAWS[name] * dropout
 
 
+@pytest.mark.parametrize("dropout", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_in_jscope_have_no_more_instructions_than_the_others(gradients, name, dropout):
+    model = gradients.MODELS[name]
+    config = model.config(small=True, dropout=dropout)
+    counts = {}
+    for framework, of in gradients.arguments(model, config).items():
+        compute = jax.jit(gradients.gradient(framework, model, config))
+        program = compute.lower(*of).compiler_ir("hlo").as_hlo_text()
+        counts[framework] = gradients.reachable(program)
+    assert counts["jscope"] <= min(counts.values())
+
+
 def test_relative_buckets_are_those_of_the_paper(gradients):
     buckets = importlib.import_module("t5.mathematics").relative_buckets
     ours = buckets(40, 8, bidirectional=True, most=16)

@@ -274,6 +274,16 @@ def test_dropout_keeps_the_mean_and_is_off_otherwise():
     assert layers.dropout(js.Scope({}), x, rate=0.0, training=True) is x
 
 
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 2 / 3, 1 - 1e-9, 1e-9])
+def test_dropout_keeps_what_bernoulli_keeps(rate, impl):
+    key, x = jax.random.key(0, impl=impl), jnp.ones((40, 50))
+    drawn = js.Scope({}, rngs=key).rng("dropout")
+    keep = jax.random.bernoulli(drawn, 1 - rate, x.shape)
+    y = layers.dropout(js.Scope({}, rngs=key), x, rate=rate, training=True)
+    np.testing.assert_array_equal(y != 0, keep)
+
+
 def test_dropout_needs_its_stream():
     with pytest.raises(js.MissingStreamError, match="dropout"):
         layers.dropout(js.Scope({}), jnp.ones(3), training=True)
