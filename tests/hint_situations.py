@@ -1799,6 +1799,16 @@ tensorflow.export(tree, path, {'x': 'v', 'y': tensorflow.Through(name, function)
         },
     ),
     Situation(
+        "an export meets a checkpoint",
+        """
+tree, path = js.VarTree({'w': jnp.ones(2)}), os.path.join(directory, 'm')
+tensorflow.export(tree, path)
+# Fails:
+tensorflow.export(tree, path)
+""",
+        {"overwrite=True": "tensorflow.export(tree, path, $)"},
+    ),
+    Situation(
         "text is restored from TensorFlow",
         """
 path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})

@@ -6,15 +6,16 @@ names, and `export` writes a tree as a checkpoint that TensorFlow restores.
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import numpy as np
 
 from .. import tf_checkpoint
-from .._errors import CheckpointValueError, VariableNameError, listed
+from .._errors import CheckpointValueError, VariableNameError
 from .._keys import check_key
 from .._model.declaration import Declaration
 from .._names.names import check
@@ -24,18 +25,17 @@ from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat
 from ..sharding import AnyMesh, Rules, mesh_for_init
 from ..tf_checkpoint._dtypes import NUMBERS
-from ._assignment import AssignmentMap, Function, Rule, check_map, read_rules
+from ._assignment import AssignmentMap, check_map, read_rules
 from ._assignment import Through as Through
+from ._export import check as check_export
+from ._export import named_by_rules, value_of, why_not_here
 from ._named import SLOTS as SLOTS
 from ._named import open_named
-from ._restore import Array, Policy, restored
+from ._restore import Policy, restored
 from ._restore import Report as Report
-from ._target import Leaf, Place, Target, assign, has_value, take_apart
+from ._target import Leaf, assign, take_apart
 
 _ALL: AssignmentMap = MappingProxyType({"/": "/"})
-
-# A value that is written: its variable, where in it, and the function that it goes through.
-_Written: TypeAlias = tuple[str, Place, Function | None]
 
 
 def load(
@@ -235,6 +235,7 @@ def export(
     *,
     stacks: Iterable[str] = (),
     write_state: bool = True,
+    overwrite: bool = False,
 ) -> str:
     """Write a tree as a checkpoint that TensorFlow restores; the inverse of `restore`.
 
@@ -253,9 +254,11 @@ def export(
         path: The prefix of the new files; see `tf_checkpoint.write`.
         assignment_map: As for `restore`, from the checkpoint's names to the tree's: here it is
             read from right to left. Each variable must be named, and not by a regular
-            expression alone; a `Through` needs its inverse.
+            expression alone; a `Through` needs its inverse. Several rules that are equally
+            specific each give a variable a name, under all of which it is written.
         stacks: The scopes that are stacks; they are written slice by slice.
         write_state: Whether to make this the latest in the file ``checkpoint`` of its folder.
+        overwrite: Whether to replace a checkpoint of this prefix; see `tf_checkpoint.Writer`.
 
     Returns:
         The prefix.
@@ -263,75 +266,31 @@ def export(
     Raises:
         CheckpointValueError: If a variable has no name, two have one, or TensorFlow lacks a dtype;
             all are listed, and nothing is written.
-        CheckpointExistsError: If there is a checkpoint already.
+        CheckpointExistsError: If there is a checkpoint already, or the path is a directory.
         CheckpointError: If the files can't be written.
     """
     check_map(assignment_map)
-    apart = take_apart(tree, stacks)
-    written = _to_write(apart, assignment_map)
-    return tf_checkpoint.write(path, _values(apart, written), write_state=write_state)
-
-
-def _to_write(target: Target, assignment_map: AssignmentMap) -> dict[str, _Written]:
-    """What is written under which name, in the order of names, as ``tf.train.Saver`` has it.
-
-    Raises:
-        CheckpointValueError: If something can't be written, or has no name, or two have one;
-            all such are listed.
-    """
+    target = take_apart(tree, stacks)
     rules = read_rules(assignment_map, (), target.places)
-    problems = []
-    result: dict[str, _Written] = {}
-    for variable, leaf in target.leaves.items():
-        if not has_value(leaf):
-            problems.append(f"{variable!r} has no value")
-        elif _is_strange(leaf):
-            problems.append(f"{variable!r} is {signature(leaf)}, a dtype that TensorFlow lacks")
-        else:
-            parts = target.slices.get(variable, {(): variable})
-            for place, name in parts.items():
-                rule = next((rule for rule in rules if rule.source_of(name) is not None), None)
-                source = None if rule is None else rule.source_of(name)
-                if rule is None or source is None:
-                    problems.append(_nameless(name, rules))
-                elif source in result:
-                    other = result[source][0]
-                    problems.append(f"{name!r} and {other!r} would both be {source!r}")
-                elif rule.through is not None and rule.through.inverse is None:
-                    problems.append(
-                        f"{name!r} goes through a function whose inverse isn't given: "
-                        "tensorflow.Through(name, function, inverse)"
-                    )
-                else:
-                    function = None if rule.through is None else rule.through.inverse
-                    result[source] = (variable, place, function)
-    if problems:
-        raise CheckpointValueError(
-            f"The tree can't be exported; nothing was written. {len(problems)} "
-            f"problem{'s' * (len(problems) > 1)}:\n  "
-            + "\n  ".join(problems[:50])
-            + "\nThe map is restore's, from the checkpoint's names to the tree's; export a part by "
-            "js.select(tree, ...)."
-        )
-    return dict(sorted(result.items()))
+    unfit = {name: text for name, leaf in target.leaves.items() if (text := _why_unfit(leaf))}
+    fit = {name: leaf for name, leaf in target.leaves.items() if name not in unfit}
+    names = named_by_rules(replace(target, leaves=fit), rules, keep=False)
+    check_export(
+        [*(f"{name!r} {text}" for name, text in unfit.items()), *names.problems],
+        "The map is restore's, from the checkpoint's names to the tree's; export a part by "
+        "js.select(tree, ...).",
+    )
+    # One in memory at a time.
+    values = ((s, value_of(target, s, written)) for s, written in sorted(names.written.items()))
+    return tf_checkpoint.write(path, values, write_state=write_state, overwrite=overwrite)
 
 
-def _values(target: Target, written: Mapping[str, _Written]) -> Iterator[tuple[str, Array]]:
-    """Names and values, one in memory at a time."""
-    for name, (variable, place, function) in written.items():
-        array = np.asarray(target.leaves[variable])[place]
-        yield name, np.asarray(array if function is None else function(array))
-
-
-def _is_strange(leaf: Leaf) -> bool:
+def _why_unfit(leaf: Leaf) -> str | None:
+    """Why a value can't be written, if it can't."""
     try:
-        return np.dtype(leaf.dtype) not in NUMBERS
+        is_known = np.dtype(leaf.dtype) in NUMBERS
     except TypeError:  # the dtype of PRNG keys
-        return True
-
-
-def _nameless(name: str, rules: Sequence[Rule]) -> str:
-    if any(rule.covers.fullmatch(name) for rule in rules):
-        return f"{name!r} is matched by a regular expression only, which can't be inverted"
-    rights = listed([rule.right for rule in rules], most=5)
-    return f"{name!r} is not matched by the map, whose right sides are {rights}"
+        is_known = False
+    return why_not_here(leaf) or (
+        None if is_known else f"is {signature(leaf)}, a dtype that TensorFlow lacks"
+    )

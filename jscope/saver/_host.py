@@ -42,6 +42,34 @@ def whole(array: Array) -> np.ndarray[Any, Any]:
     return gathered
 
 
+def part(array: Array, place: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The values at some indices of the first axes, of which alone a copy is made.
+
+    Args:
+        array: An array of which this process has all values.
+        place: The indices; of ``()`` it is all of the array.
+    """
+    if not place:
+        return whole(array)
+    if isinstance(array, np.ndarray):
+        return np.asarray(array[place])
+    shards = array.addressable_shards
+    if array.is_fully_replicated:
+        shards = shards[:1]
+    found = np.empty(array.shape[len(place) :], array.dtype)
+    for shard in shards:
+        starts = [extent.start or 0 for extent in shard.index]
+        inside = tuple(index - start for index, start in zip(place, starts, strict=False))
+        if all(0 <= index < size for index, size in zip(inside, shard.data.shape, strict=False)):
+            found[shard.index[len(place) :]] = np.asarray(_item(shard.data, inside))
+    return found
+
+
+def _item(data: jax.Array, place: tuple[int, ...]) -> jax.Array | np.ndarray[Any, Any]:
+    # On a CPU without a computation, which would be compiled for each shape.
+    return np.asarray(data)[place] if _is_on_cpu(data) else data[place]
+
+
 def _is_on_cpu(array: jax.Array) -> bool:
     devices: Any = array.sharding.addressable_devices
     return all(device.platform == "cpu" for device in devices)

@@ -363,6 +363,12 @@ def latest_checkpoint(
     return path if _exactly(path) else None
 
 
+def data_files(prefix: str) -> list[str]:
+    """The data files of a V2 checkpoint, whichever number of them it has."""
+    files = glob.glob(glob.escape(prefix) + ".data-*")
+    return [file for file in files if _DATA.fullmatch(file, len(prefix))]
+
+
 def _exactly(path: str) -> Found | None:
     """The checkpoint of exactly this prefix, file or shards."""
     if os.path.isfile(path + ".index"):

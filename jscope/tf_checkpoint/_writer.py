@@ -24,8 +24,8 @@ from . import _dtypes
 from ._boxes import Box, Extent, bounds, is_whole, lengths, part_key
 from ._bundle import VERSION, Row, string_bytes
 from ._bytes import BYTES, VARINT, extend, field, masked
-from ._directory import append_state, check_state
-from ._files import appear, writing
+from ._directory import append_state, check_state, data_files
+from ._files import sync_directory, writing
 from ._table import table_bytes
 
 # Summed while it is in the processor's cache, and then written.
@@ -78,7 +78,7 @@ class Part:
 
 
 class _Shard:
-    """A data file that is being written.
+    """A data file, or the index, that is being written.
 
     Args:
         path: Its name in the end.
@@ -99,13 +99,13 @@ class _Shard:
         """Write an array; its size in the file, and its masked checksum."""
         if array.dtype.hasobject:
             data, checksum = string_bytes(array.ravel())
-            self._write(np.frombuffer(data, np.uint8))
+            self.write(np.frombuffer(data, np.uint8))
             return len(data), checksum
         raw, crc = array.reshape(-1).view(np.uint8), 0
         for begin in range(0, raw.size, _PIECE):
             piece = raw[begin : begin + _PIECE]
             crc = extend(crc, piece.data)
-            self._write(piece)
+            self.write(piece)
         return raw.size, masked(crc)
 
     def finish(self) -> None:
@@ -121,10 +121,11 @@ class _Shard:
         """Close the file; if it hasn't appeared, nothing is left of it."""
         with contextlib.suppress(OSError):
             self._file.close()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(self._temporary)
 
-    def _write(self, piece: NDArray[np.uint8]) -> None:
+    def write(self, piece: NDArray[np.uint8]) -> None:
+        """Write bytes."""
         self._file.write(piece.data)
         self.size += piece.size
         length = self.size - self._forced
@@ -147,14 +148,21 @@ class Writer:
     Only the tensor at hand and the index are in memory. When the block ends, the checkpoint
     appears; if it ends with an exception, nothing is left of it.
 
+    With ``overwrite=True`` the files of a checkpoint of this prefix stay as they are until the new
+    ones are on disk under temporary names. Then its index is removed, the new files appear, the
+    index last, and data files that only the old one had are removed. A reader finds the old one,
+    none, or the new one, and never a mixture.
+
     Args:
         prefix: Where, such as ``"runs/model.ckpt-1000"``; folders are made.
         shards: Into how many data files.
         write_state: Whether to name this checkpoint as the latest in the file ``checkpoint`` of
             its folder, after those that the file names already.
+        overwrite: Whether to replace a checkpoint of this prefix.
 
     Raises:
-        CheckpointExistsError: If there is a checkpoint; none is ever overwritten.
+        CheckpointExistsError: If there is a checkpoint and ``overwrite`` is false, or the prefix
+            is a directory or a file, which readers would take for the checkpoint.
         CheckpointValueError: If the prefix can't be one, or there are no shards.
         CheckpointError: If the files can't be written.
 
@@ -165,7 +173,12 @@ class Writer:
     """
 
     def __init__(
-        self, prefix: str | os.PathLike[str], *, shards: int = 1, write_state: bool = True
+        self,
+        prefix: str | os.PathLike[str],
+        *,
+        shards: int = 1,
+        write_state: bool = True,
+        overwrite: bool = False,
     ) -> None:
         self.prefix = local(prefix)
         if os.path.basename(self.prefix) in ("", "checkpoint"):
@@ -176,21 +189,22 @@ class Writer:
         if shards < 1:
             raise CheckpointValueError(f"A checkpoint can't have {shards} shards: write 1 or more.")
         self._write_state = write_state
+        self._overwrite = overwrite
         self._paths = [f"{self.prefix}.data-{s:05d}-of-{shards:05d}" for s in range(shards)]
+        self._mark = f".tempstate{secrets.token_hex(8)}"
         self._shards: list[_Shard] = []
         self._rows: dict[bytes, Row] = {}
         self._parts: dict[str, list[tuple[int, Box]]] = {}  # each after its shard
 
     def __enter__(self) -> "Writer":
-        self._refuse_to_overwrite()
+        self._refuse_what_is_there()
         if self._write_state:
             check_state(self.prefix)
-        mark = f".tempstate{secrets.token_hex(8)}"
         try:
             with writing(self.prefix):
                 os.makedirs(os.path.dirname(self.prefix) or ".", exist_ok=True)
                 for path in self._paths:
-                    self._shards.append(_Shard(path, mark))
+                    self._shards.append(_Shard(path, self._mark))
         except BaseException:
             self._close()
             raise
@@ -251,18 +265,31 @@ class Writer:
         parts.append((shard, box))
 
     def _finish(self) -> None:
-        """Everything to disk, data before the index, and the names last."""
+        """Everything to disk, then the names of the data, of the index, and of the checkpoint."""
         self._check_parts()
-        for shard in self._shards:
-            shard.finish()
-        self._refuse_to_overwrite()
-        for shard in self._shards:
-            shard.appear()
-        header = field(1, VARINT, len(self._shards)) + field(3, BYTES, field(1, VARINT, VERSION))
-        rows = [(b"", header), *((key, bytes(row)) for key, row in sorted(self._rows.items()))]
-        appear(self.prefix + ".index", table_bytes(rows))
+        self._shards.append(self._index())  # from here on, files that appear in order
+        for file in self._shards:
+            file.finish()
+        self._refuse_what_is_there()
+        if self._overwrite:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.prefix + ".index")
+            sync_directory(self.prefix)
+        for file in self._shards:
+            file.appear()
+        sync_directory(self.prefix)
         if self._write_state:
             append_state(self.prefix)
+        for path in data_files(self.prefix) if self._overwrite else ():
+            if path not in self._paths:
+                os.unlink(path)
+
+    def _index(self) -> _Shard:
+        header = field(1, VARINT, len(self._shards)) + field(3, BYTES, field(1, VARINT, VERSION))
+        rows = [(b"", header), *((key, bytes(row)) for key, row in sorted(self._rows.items()))]
+        index = _Shard(self.prefix + ".index", self._mark)
+        index.write(np.frombuffer(table_bytes(rows), np.uint8))
+        return index
 
     def _check_parts(self) -> None:
         """Every partitioned variable is there, and no part of it twice."""
@@ -286,11 +313,19 @@ class Writer:
             shard.close()
         self._shards.clear()
 
-    def _refuse_to_overwrite(self) -> None:
-        if os.path.exists(self.prefix + ".index"):
+    def _refuse_what_is_there(self) -> None:
+        if not self._overwrite and os.path.exists(self.prefix + ".index"):
             raise CheckpointExistsError(
-                f"There is a checkpoint at {self.prefix!r}. Write to another name, such as one "
-                "with the step behind it, or delete its files first."
+                f"There is a checkpoint at {self.prefix!r}.",
+                "Write to another name, such as one with the step behind it, or delete its files "
+                "first; overwrite=True replaces them.",
+            )
+        if os.path.exists(self.prefix):
+            kind = "directory" if os.path.isdir(self.prefix) else "file"
+            raise CheckpointExistsError(
+                f"{self.prefix!r} is a {kind}, and what reads this path finds the {kind}, not the "
+                f"files {os.path.basename(self.prefix)}.index and .data-* beside it.",
+                "Write to another name, such as 'runs/model.ckpt-1000'.",
             )
 
 
@@ -299,6 +334,7 @@ def write(
     tensors: Mapping[str, Any] | Iterable[tuple[str, Any]],
     *,
     write_state: bool = True,
+    overwrite: bool = False,
 ) -> str:
     """Write a V2 checkpoint that TensorFlow reads.
 
@@ -311,6 +347,7 @@ def write(
         tensors: Names and values, written in this order; see `Writer.add`. An iterable of pairs
             may name a variable several times, once for each `Part`.
         write_state: See `Writer`.
+        overwrite: See `Writer`.
 
     Returns:
         The prefix.
@@ -318,7 +355,7 @@ def write(
     Raises:
         CheckpointError: As `Writer` and `Writer.add`.
     """
-    with Writer(prefix, write_state=write_state) as writer:
+    with Writer(prefix, write_state=write_state, overwrite=overwrite) as writer:
         for name, value in tensors.items() if isinstance(tensors, Mapping) else tensors:
             writer.add(name, value)
     return writer.prefix

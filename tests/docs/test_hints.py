@@ -76,6 +76,9 @@ ENTRY_POINTS = {
         "missing": _tensorflow,
         "key": _tensorflow,
     },
+    "tf_checkpoint/_writer.py": {
+        "overwrite": (tf_checkpoint.write, tf_checkpoint.Writer, tensorflow.export)
+    },
     "layers.py": {
         "groups": (layers.conv,),
         **dict.fromkeys(

@@ -147,6 +147,65 @@ def test_nothing_is_overwritten(tmp_path):
     assert len(names(tmp_path)) == 5
 
 
+def test_overwriting_replaces_the_checkpoint_and_its_other_data_files(tmp_path):
+    write_two_shards(tmp_path / "m")
+    tf_checkpoint.write(tmp_path / "m-1", {"w": np.zeros(2)})
+    tf_checkpoint.write(tmp_path / "m", {"w": np.ones(2)}, overwrite=True)
+    assert {n: e.read().tolist() for n, e in tf_checkpoint.open(tmp_path / "m").items()} == {
+        "w": [1, 1]
+    }
+    ours, other = (f"{n}.data-00000-of-00001" for n in ("m", "m-1"))
+    assert names(tmp_path) == sorted(["checkpoint", ours, "m.index", other, "m-1.index"])
+    assert tf_checkpoint.load_variable(tmp_path / "m-1", "w").tolist() == [0, 0]
+    assert tf_checkpoint.latest_checkpoint(tmp_path) == str(tmp_path / "m")
+
+
+def test_what_reads_the_path_would_find_a_directory_or_a_file_and_not_the_new_checkpoint(tmp_path):
+    tf_checkpoint.write(tmp_path / "run" / "m", {"w": np.zeros(2)})
+    (tmp_path / "file").write_bytes(b"x")
+    for overwrite in (False, True):
+        with pytest.raises(CheckpointExistsError) as caught:
+            tf_checkpoint.write(tmp_path / "run", {"w": np.ones(2)}, overwrite=overwrite)
+        assert str(caught.value) == (
+            f"'{tmp_path}/run' is a directory, and what reads this path finds the directory, not "
+            "the files run.index and .data-* beside it. Write to another name, such as "
+            "'runs/model.ckpt-1000'."
+        )
+        with pytest.raises(CheckpointExistsError, match="file' is a file, and what reads this"):
+            tf_checkpoint.write(tmp_path / "file", {"w": np.ones(2)}, overwrite=overwrite)
+    assert names(tmp_path) == ["file", "run"]
+
+
+@pytest.mark.parametrize("call", ["open", "fsync", "replace", "unlink"])
+def test_a_failure_while_overwriting_leaves_the_old_the_new_or_none(call, tmp_path, monkeypatch):
+    original, outcomes = getattr(os, call), set()
+    for position in range(12):
+        calls = itertools.count()
+
+        def sometimes(*arguments, calls=calls, position=position, **options):
+            if next(calls) == position:
+                raise OSError(errno.EIO, "Input/output error")
+            return original(*arguments, **options)
+
+        path = tmp_path / f"{position}" / "m"
+        tf_checkpoint.write(path, {"w": np.zeros(4)})
+        error = None
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, sometimes)
+            try:
+                tf_checkpoint.write(path, {"v": np.ones(3), "w": np.ones(4)}, overwrite=True)
+            except CheckpointError as caught:
+                error = str(caught)
+        found = None
+        if (path.parent / "m.index").exists():
+            found = {n: e.read().tolist() for n, e in tf_checkpoint.open(path).items()}
+        assert found in (None, {"w": [0] * 4}, {"v": [1] * 3, "w": [1] * 4})
+        assert error or len(found) == 2
+        outcomes.add((error is None, found and len(found)))
+    # Before the index is removed, which is before anything is renamed, the old one is there.
+    assert {(True, 2), (False, None if call == "replace" else 1)} <= outcomes
+
+
 def test_data_without_an_index_is_no_checkpoint_and_is_replaced(tmp_path):
     (tmp_path / "m.data-00000-of-00001").write_bytes(b"of one that died")
     tf_checkpoint.write(tmp_path / "m", {"w": np.zeros(2)})

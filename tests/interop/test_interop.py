@@ -640,6 +640,48 @@ def test_what_can_not_be_exported_is_listed(tmp_path):
         )
 
 
+def test_a_variable_is_exported_under_each_name_that_equally_specific_rules_give(tmp_path):
+    tree = {"embed/w": jnp.ones((2, 3)), "head/b": jnp.zeros(2)}
+    path = tensorflow.export(
+        tree, tmp_path / "m", {"/": "all/", "a": "embed/w", "b": "embed/w", "h/": "head/"}
+    )
+    found = {name: entry.read() for name, entry in tf_checkpoint.open(path).items()}
+    assert found.keys() == {"a", "b", "h/b"}
+    np.testing.assert_array_equal(found["a"], np.ones((2, 3)))
+    np.testing.assert_array_equal(found["b"], np.ones((2, 3)))
+
+
+def test_slices_of_a_sharded_stack_are_exported(tmp_path):
+    mesh = jax.make_mesh((2, 2), ("layers", "rows"))
+    values = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    specs = [("layers", "rows"), (None, "rows"), ("layers",), ("rows", "layers"), ()]
+    for number, spec in enumerate(specs):
+        stack = jax.device_put(values, NamedSharding(mesh, PartitionSpec(*spec)))
+        path = tensorflow.export({"l/w": stack}, tmp_path / f"{number}", stacks=["l"])
+        for i in range(4):
+            found = tf_checkpoint.load_variable(path, f"l/{i}/w")
+            np.testing.assert_array_equal(found, values[i], strict=True)
+
+
+def test_an_export_replaces_a_checkpoint_if_that_is_requested(tmp_path):
+    path = tensorflow.export({"w": jnp.zeros(2), "v": jnp.zeros(1)}, tmp_path / "m")
+    tensorflow.export({"w": jnp.ones(2)}, path, overwrite=True)
+    assert tensorflow.load(path) == js.VarTree({"w": np.ones(2, np.float32)})
+    with pytest.raises(js.CheckpointExistsError, match="is a directory, and what reads this path"):
+        tensorflow.export({"w": jnp.ones(2)}, tmp_path, overwrite=True)
+
+
+def test_the_error_of_an_inverse_says_which_name_it_was_for(tmp_path):
+    def broken(value):
+        raise ArithmeticError("so it is")
+
+    rules = {"kernel": tensorflow.Through("w", np.transpose, broken)}
+    with pytest.raises(ArithmeticError) as caught:
+        tensorflow.export({"w": jnp.ones((2, 3))}, tmp_path / "m", rules)
+    assert caught.value.__notes__ == ["This is the inverse of a rule's function, for 'kernel'."]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_report_prints_as_a_table(write):
     path = write(arrays("enc/w", "enc/b", "old"))
     _, report = tensorflow.restore(TREE, path, {"enc/": "enc/"})

@@ -1,0 +1,142 @@
+"""What is written under which name when a tree is exported, and the values themselves.
+
+A map is read from right to left here. Of the rules that give a variable a saved name the most
+specific decides; several that are equally specific each give one, so that a variable may be
+saved under several names, as tied weights are.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .._errors import CheckpointValueError, listed
+from ..saver._host import part
+from ._assignment import Function, Rule
+from ._restore import Array
+from ._target import Leaf, Place, Target, has_value
+
+
+class Written(NamedTuple):
+    """A value that is written.
+
+    Attributes:
+        variable: Its variable.
+        place: Where in it; of a slice of a stack.
+        function: What it goes through, if anything.
+    """
+
+    variable: str
+    place: Place
+    function: Function | None = None
+
+
+class Names(NamedTuple):
+    """The saved names of a tree's values.
+
+    Attributes:
+        written: The value of each saved name.
+        problems: A line for each value that can't have one.
+    """
+
+    written: dict[str, Written]
+    problems: list[str]
+
+    def add(self, source: str, name: str, written: Written) -> None:
+        """Give a value, which the tree calls ``name``, a saved name."""
+        if source in self.written:
+            other = self.written[source].variable
+            self.problems.append(f"{name!r} and {other!r} would both be {source!r}")
+        else:
+            self.written[source] = written
+
+
+def parts(target: Target) -> Iterator[tuple[str, Written]]:
+    """The values of a tree, slices of stacks one by one, each with its name."""
+    for variable in target.leaves:
+        for place, name in target.slices.get(variable, {(): variable}).items():
+            yield name, Written(variable, place)
+
+
+def named_by_rules(target: Target, rules: Sequence[Rule], *, keep: bool) -> Names:
+    """The saved names that the rules of a map give.
+
+    Args:
+        target: The tree.
+        rules: As of `_assignment.read_rules`, the most specific first.
+        keep: Whether what no rule is about keeps its name; it has none otherwise.
+    """
+    names = Names({}, [])
+    for name, value in parts(target):
+        sources = _sources(name, rules)
+        for rule, source in sources:
+            if rule.through is None:
+                names.add(source, name, value)
+            elif rule.through.inverse is None:
+                names.problems.append(
+                    f"{name!r} goes through a function whose inverse isn't given: "
+                    "tensorflow.Through(name, function, inverse)"
+                )
+            else:
+                names.add(source, name, value._replace(function=rule.through.inverse))
+        if not sources and keep and not _is_covered(name, rules):
+            names.add(name, name, value)
+        elif not sources:
+            names.problems.append(_nameless(name, rules))
+    return names
+
+
+def check(problems: Sequence[str], hint: str) -> None:
+    """Refuse to export a tree of which something can't be written.
+
+    Raises:
+        CheckpointValueError: If there are problems; all are listed.
+    """
+    if problems:
+        raise CheckpointValueError(
+            f"The tree can't be exported; nothing was written. {len(problems)} "
+            f"problem{'s' * (len(problems) > 1)}:\n  " + "\n  ".join(problems[:50]) + f"\n{hint}"
+        )
+
+
+def why_not_here(leaf: Leaf) -> str | None:
+    """Why this process can't write a value, if it can't."""
+    if not has_value(leaf):
+        return "has no value"
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        return (
+            "is on devices of several processes: gather it first, by the function "
+            "process_allgather of JAX's multihost_utils, and export in one process"
+        )
+    return None
+
+
+def value_of(target: Target, source: str, written: Written) -> Array:
+    """The array that is saved as ``source``, on the host."""
+    leaf: Any = target.leaves[written.variable]  # `check` has refused those without values
+    array = part(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), written.place)
+    if written.function is None:
+        return array
+    try:
+        return np.asarray(written.function(array))
+    except Exception as error:
+        error.add_note(f"This is the inverse of a rule's function, for {source!r}.")
+        raise
+
+
+def _sources(name: str, rules: Sequence[Rule]) -> list[tuple[Rule, str]]:
+    """The saved names of one value, each with the rule that gives it."""
+    found = [(rule, s) for rule in rules if (s := rule.source_of(name)) is not None]
+    return [(rule, s) for rule, s in found if rule.rank == found[0][0].rank]
+
+
+def _is_covered(name: str, rules: Sequence[Rule]) -> bool:
+    return any(rule.covers.fullmatch(name) for rule in rules)
+
+
+def _nameless(name: str, rules: Sequence[Rule]) -> str:
+    if _is_covered(name, rules):
+        return f"{name!r} is matched by a regular expression only, which can't be inverted"
+    rights = listed([rule.right for rule in rules], most=5)
+    return f"{name!r} is not matched by the map, whose right sides are {rights}"
