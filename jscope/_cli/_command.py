@@ -9,7 +9,7 @@ import click
 from .._errors import SelectorError
 from .._names.selectors import Selector, matching, not_there, renamed, with_near_names
 from .._paths import local
-from .formats._protocol import Variable
+from ._checkpoint import Variable
 
 T = TypeVar("T")
 Decorator = Callable[[T], T]

@@ -13,11 +13,10 @@ from .._dtypes import converted, lost_text
 from .._errors import CheckpointExistsError, CheckpointValueError, listed
 from .._tree.text import bytes_text
 from . import _command
+from ._checkpoint import Array, Variable, open_checkpoint
 from ._command import CommandError
+from ._new_checkpoint import NAMES, create, format_of
 from ._terminal import print_json, progress, say
-from .formats._creating import NAMES, create, format_of
-from .formats._opening import open_checkpoint
-from .formats._protocol import Array, Variable
 
 
 @click.command(

@@ -7,9 +7,8 @@ import click
 import numpy as np
 
 from . import _command
+from ._checkpoint import Array, Variable, natural, open_checkpoint
 from ._terminal import Column, Row, print_json, print_table, progress, say
-from .formats._opening import open_checkpoint
-from .formats._protocol import Array, Variable, natural
 
 _CHUNK = 1 << 20  # elements that are compared at a time
 

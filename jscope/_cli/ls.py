@@ -6,9 +6,8 @@ import click
 
 from .._tree.text import bytes_text
 from . import _command
+from ._checkpoint import Checkpoint, Variable, open_checkpoint
 from ._terminal import Column, Row, counted, is_terminal, print_json, print_table, say
-from .formats._opening import open_checkpoint
-from .formats._protocol import Checkpoint, Variable
 
 _BAR = 12  # columns
 

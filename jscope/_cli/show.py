@@ -16,10 +16,9 @@ import numpy as np
 from .._errors import near
 from .._tree.text import bytes_text
 from . import _command
+from ._checkpoint import Array, Checkpoint, Variable, open_checkpoint
 from ._command import CommandError
 from ._terminal import counted, print_json, say
-from .formats._opening import open_checkpoint
-from .formats._protocol import Array, Checkpoint, Variable
 
 _CHUNK = 1 << 20
 _BINS = 64

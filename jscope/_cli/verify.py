@@ -8,9 +8,8 @@ import click
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning
 from .._tree.text import bytes_text
 from . import _command
+from ._checkpoint import Checkpoint, open_checkpoint
 from ._terminal import counted, print_json, progress, say
-from .formats._opening import open_checkpoint
-from .formats._protocol import Checkpoint
 
 
 @click.command("verify")

@@ -6,6 +6,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from ._boxes import Box
+
 Array: TypeAlias = np.ndarray[Any, Any]
 
 
@@ -18,12 +20,14 @@ class Entry:
         dtype: NumPy's or ml_dtypes' dtype.
         nbytes: The bytes that it takes in memory.
         read: Reads it as a new array, checked against the file's checksum if it has one.
+        read_box: Reads a box of it into an array of the box's shape, if parts can be read.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     nbytes: int
     read: Callable[[], Array] = field(repr=False)
+    read_box: Callable[[Box, Array], None] | None = field(default=None, repr=False)
 
 
 class Signature(Protocol):

@@ -19,11 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import jax
-
 from .._errors import CheckpointError, listed
 from ._boxes import Array, Box, slices
-from ._containers import Containers, Description, of_paths
 from ._contents import contents
 from ._entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._members import mapping, member, sequence, short, text
@@ -33,25 +30,32 @@ from ._tensorstore import MOST_COMPRESSED, Tensors
 if TYPE_CHECKING:
     from tensorstore import TensorStore
 
+    from ._containers import Description
+
 T = TypeVar("T")
 
-_METADATA = "_METADATA"
+METADATA = "_METADATA"
 
 
 def items(path: Path) -> dict[str, Path]:
     """The trees of arrays in a directory, by item; of a single tree the item is ``""``."""
-    if (path / _METADATA).is_file():
+    if (path / METADATA).is_file():
         return {"": path}
     if not path.is_dir():
         return {}
-    found = {p.name: p for p in sorted(path.iterdir()) if (p / _METADATA).is_file()}
+    found = {p.name: p for p in sorted(path.iterdir()) if (p / METADATA).is_file()}
     return {"": next(iter(found.values()))} if len(found) == 1 else found
 
 
 class OrbaxSource:
-    """A checkpoint of plain Orbax, as `_source.Source`."""
+    """A checkpoint of plain Orbax, as a `Source`."""
+
+    format = "Orbax checkpoint"
+    checksum = ""
 
     def __init__(self, path: Path, trees: Mapping[str, Path]):
+        from ._containers import of_paths
+
         self.path = path
         self.entries: dict[str, Entry] = {}
         self.index_bytes = 0
@@ -70,7 +74,7 @@ class OrbaxSource:
                 paths[whole] = (item, *keys) if item else keys
                 if name in tree.empty:
                     empty[whole] = tree.empty[name]
-        self.containers: Containers | None = of_paths(paths, empty)
+        self.containers = of_paths(paths, empty)
         self.metadata = self._custom_metadata()
         # Orbax writes None for containers without leaves, such as Optax's EmptyState.
         self.fillers = frozenset(n for n, e in self.entries.items() if e.dtype == "python None")
@@ -94,6 +98,10 @@ class OrbaxSource:
         tensors = self._trees[name].tensors
         return tensors.start(str(self.entries[name].key), slices(box), into)
 
+    def has_changed(self) -> bool:
+        """As `Source.has_changed`; Orbax's checkpoints have no ids."""
+        return False
+
     def close(self) -> None:
         """As `Source.close`."""
 
@@ -111,9 +119,9 @@ class _Tree:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        members = _json(directory / _METADATA)
-        leaves = _checked(directory / _METADATA, _leaves, members)
-        self.index_bytes = (directory / _METADATA).stat().st_size
+        members = _json(directory / METADATA)
+        leaves = _checked(directory / METADATA, _leaves, members)
+        self.index_bytes = (directory / METADATA).stat().st_size
         is_ocdbt = (directory / "manifest.ocdbt").is_file()
         is_zarr3 = bool(mapping(members).get("use_zarr3"))
         self.tensors = Tensors(directory, is_zarr3=is_zarr3, is_ocdbt=is_ocdbt)
@@ -153,7 +161,7 @@ class _Tree:
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 
 
-_EMPTY: dict[str, Description] = {"Dict": {}, "List": []}
+_EMPTY: dict[str, "Description"] = {"Dict": {}, "List": []}
 # Of a key that is an index in a list.
 _SEQUENCE = 1
 _PLACE = re.compile("[0-9]{1,18}", re.ASCII)
@@ -220,6 +228,8 @@ def _array_entry(key: str, handle: "TensorStore", impl: str | None) -> Entry:
     if stored != "uint32" or not stored_shape:
         found = f"{stored}{stored_shape}"
         raise ValueError(f"{key!r} is keys of {impl!r} by its metadata, and is {found}")
+    import jax
+
     shape, dtype = stored_shape[:-1], dtype_name(jax.random.key(0, impl=impl).dtype)
     return Entry(shape, dtype, stored_shape, stored, ORBAX, key=key, key_impl=impl)
 

@@ -4,22 +4,16 @@ A source has the entries of a checkpoint, without reading any array, and fills b
 Other files interpret them: dtypes stored as others, keys, checksums, placement.
 """
 
-import bisect
-import functools
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from . import _packed
 from ._boxes import Array, Box, slices
-from ._containers import Containers
-from ._contents import Contents, contents, open_file
-from ._entry import ORBAX, PACKED, Entry
-from ._index import FILE_NAME, Index, check_files, read_index
-from ._tensorstore import Tensors
+from ._entry import INDEX, ORBAX, Entry, dtype_name
+from ._python import python_dtype, python_text
+
+if TYPE_CHECKING:
+    from ._containers import Containers
 
 
 class Source(Protocol):
@@ -27,6 +21,8 @@ class Source(Protocol):
 
     Attributes:
         path: Its directory or file.
+        format: The name of its format, for printing.
+        checksum: The checksum of its bytes, such as ``CRC-32C``, or ``""`` if there is none.
         entries: What is saved, by name.
         metadata: What the user saved beside it.
         index_bytes: How many bytes were read for this.
@@ -38,13 +34,19 @@ class Source(Protocol):
     def path(self) -> Path: ...
 
     @property
+    def format(self) -> str: ...
+
+    @property
+    def checksum(self) -> str: ...
+
+    @property
     def entries(self) -> Mapping[str, Entry]: ...
 
     @property
     def metadata(self) -> object: ...
 
     @property
-    def containers(self) -> Containers | None: ...
+    def containers(self) -> "Containers | None": ...
 
     @property
     def index_bytes(self) -> int: ...
@@ -73,133 +75,82 @@ class Source(Protocol):
             ValueError, OSError: If it can't be read; here, or from what is returned.
         """
 
+    def has_changed(self) -> bool:
+        """Whether it has been replaced or removed since it was opened, if that can be known."""
+
     def close(self) -> None:
         """Close the files."""
 
 
-class OwnSource:
-    """A checkpoint that jscope wrote.
+class FileSource:
+    """Variables of a file or of several, as a `Source`.
+
+    Args:
+        path: The file or directory.
+        variables: By name, with ``shape``, ``dtype`` and ``read()``, or values. Those that have
+            ``read_box(box, into)`` are read in parts.
+        format: The name of its format.
+        containers: Which pytree they are of, if that is known.
+        metadata: What is saved beside them.
+        checksum: The checksum of its bytes.
 
     Attributes:
-        index: Its index.
+        variables: All of them; `entries` lack strings, of which JAX has no arrays.
     """
 
     fillers: frozenset[str] = frozenset()
 
-    def __init__(self, path: Path, index: Index):
+    def __init__(
+        self,
+        path: Path,
+        variables: Mapping[str, Any],
+        *,
+        format: str,
+        containers: "Containers | None" = None,
+        metadata: object = None,
+        checksum: str = "",
+    ):
         self.path = path
-        self.index = index
-        self.entries = index.entries
-        self.metadata = index.metadata
-        self.containers: Containers | None = None
-        if index.containers is not None:
-            self.containers = Containers(index.containers, tuple(index.entries))
-        self.index_bytes = (path / FILE_NAME).stat().st_size
-        self._is_portable = index.portable
-        self._tensors = Tensors(path, is_ocdbt=index.portable)
-        self._packed: int | None = None
-        self._packed_size = 0
-        # Of each file, which arrays have which of its bytes.
-        self._claims: dict[str, list[tuple[int, int, str]]] = {}
+        self.format = format
+        self.checksum = checksum
+        self.containers = containers
+        self.metadata = metadata
+        self.index_bytes = 0
+        self.variables = variables
+        self.entries = {n: _entry(v) for n, v in variables.items() if not _has_strings(v)}
 
     def stored(self, name: str) -> Entry:
-        """As `Source.stored`."""
-        entry = self.entries[name]
-        if entry.location == PACKED:
-            self._packed_file()
-            size, begin, end = self._packed_size, entry.offset, entry.offset + entry.stored_nbytes
-            if end > size:
-                raise ValueError(
-                    f"{_packed.FILE_NAME} ends at byte {size}, and {name!r} has "
-                    f"{entry.stored_nbytes} bytes from byte {begin} on"
-                )
-            self._claim(name, _packed.FILE_NAME, begin, end)
-        elif entry.location == ORBAX:
-            self._tensors.check(self._orbax_name(entry), entry, self._contents)
-            self._claim(name, str(entry.key), 0, 1)
-        return entry
-
-    def _claim(self, name: str, file: str, begin: int, end: int) -> None:
-        """Refuse two arrays of the same bytes: all of them could be larger than all files."""
-        claims = self._claims.setdefault(file, [])
-        if not claims or claims[-1][1] <= begin:
-            claims.append((begin, end, name))
-            return
-        at = bisect.bisect(claims, (begin,))
-        for other_begin, other_end, other in claims[max(0, at - 1) : at + 1]:
-            if other == name:
-                return
-            if begin < other_end and other_begin < end:
-                raise ValueError(f"{name!r} and {other!r} have the same bytes in the index")
-        claims.insert(at, (begin, end, name))
+        """As `Source.stored`; each format's reader compares them when it opens the file."""
+        return self.entries[name]
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
-        entry = self.entries[name]
-        if entry.location != PACKED:
-            return self._tensors.start(self._orbax_name(entry), slices(box), into)
-        if into.shape == entry.stored_shape and into.flags.c_contiguous:
-            _packed.read(self._packed_file(), entry.offset, into)
+        variable = self.variables[name]
+        if getattr(variable, "read_box", None) is not None:
+            variable.read_box(box, into)
         else:
-            array = np.empty(entry.stored_shape, entry.stored_dtype)
-            _packed.read(self._packed_file(), entry.offset, array)
+            array = variable.read() if hasattr(variable, "read") else variable
             into[...] = array[slices(box)]
         return nothing_left
 
-    def check_arrays(self) -> None:
-        """Check that all arrays are at the index's locations, of its shapes and dtypes.
-
-        Raises:
-            ValueError, OSError: If one is absent or differs.
-        """
-        entries = self.entries.values()
-        # All at once.
-        self._tensors.open(
-            [self._orbax_name(entry) for entry in entries if entry.location == ORBAX]
-        )
-        for name in self.entries:
-            self.stored(name)
-
-    def file_of(self, name: str) -> str:
-        """The file of an array's bytes, for messages."""
-        entry = self.entries[name]
-        if entry.location == PACKED:
-            return _packed.FILE_NAME
-        return "the arrays of Orbax" if self._is_portable else str(entry.key)
+    def has_changed(self) -> bool:
+        """As `Source.has_changed`; other libraries' files have no ids."""
+        return False
 
     def close(self) -> None:
         """As `Source.close`."""
-        if self._packed is not None:
-            os.close(self._packed)
-            self._packed = None
-
-    def _packed_file(self) -> int:
-        if self._packed is None:
-            self._packed = open_file(self.path / _packed.FILE_NAME)
-            self._packed_size = os.fstat(self._packed).st_size
-        return self._packed
-
-    def _orbax_name(self, entry: Entry) -> str:
-        key = str(entry.key)
-        return key.replace("/", ".") if self._is_portable else key
-
-    @functools.cached_property
-    def _contents(self) -> Contents:
-        return contents(self.path)
 
 
-def check_readable(path: Path, index: Index) -> None:
-    """Open a checkpoint as a reader does, and compare it with an index; reads no array.
+def _has_strings(variable: object) -> bool:
+    return hasattr(variable, "dtype") and variable.dtype.kind in "OSU"
 
-    Raises:
-        ValueError, OSError: If something is absent or differs.
-    """
-    found = read_index(path, index.step)
-    if found.save_id != index.save_id:
-        raise ValueError(f"{FILE_NAME} is of another save")
-    check_files(path, found)
-    # Its checksum is right, so its entries are the given ones.
-    OwnSource(path, index).check_arrays()
+
+def _entry(variable: Any) -> Entry:
+    if hasattr(variable, "dtype"):
+        shape, dtype = tuple(variable.shape), dtype_name(variable.dtype)
+        return Entry(shape, dtype, shape, dtype, ORBAX)
+    dtype = str(python_dtype(variable))
+    return Entry((), dtype, (), dtype, INDEX, value=python_text(variable))
 
 
 def nothing_left() -> None:

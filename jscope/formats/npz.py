@@ -46,6 +46,20 @@ _LONGEST_HEADER = 1 << 14  # NumPy refuses those of more than 10,000 bytes
 _PLAIN = "biufcSU"  # the kinds of NumPy's own dtypes: numbers and strings
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is named as one, or is an archive of nothing but arrays."""
+    if path.suffix == ".npz":
+        return True
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\3\4":
+                return False
+            with zipfile.ZipFile(file) as archive:
+                return all(name.endswith(".npy") for name in archive.namelist())
+    except (OSError, *_DAMAGE):
+        return False
+
+
 def open_file(path: Path) -> dict[str, Entry]:
     """The arrays of an archive, by name; only their headers are read.
 

@@ -24,16 +24,20 @@ dictionary at once, hence this file.
 import functools
 import json
 import math
+import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import ml_dtypes
 import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError, listed
+from ._boxes import Box, slices, whole
 from ._file_entry import Array, Entry, Signature
+from ._members import mapping, member
 from ._new_file import NewFile
 
 _CODES: dict[str, np.dtype[Any]] = {
@@ -62,7 +66,116 @@ _LONGEST_HEADER = 100_000_000  # the library's own limit
 _METADATA = "__metadata__"
 
 
-def open_file(path: Path) -> dict[str, Entry]:
+_INDEX = ".safetensors.index.json"
+_LONGEST_INDEX = 1 << 28
+
+
+class Tensors(dict[str, Entry]):
+    """The tensors of a file, or of several, by name.
+
+    Attributes:
+        metadata: The strings in the header, or what an index has beside the names.
+    """
+
+    metadata: Mapping[str, Any] = MappingProxyType({})
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is named as one or as an index of several, or begins as one does."""
+    if path.name.endswith((".safetensors", _INDEX)):
+        return True
+    with path.open("rb") as file:
+        first = file.read(9)
+    return first[8:] == b"{" and int.from_bytes(first[:8], "little") <= _LONGEST_HEADER
+
+
+def is_directory(path: Path) -> bool:
+    """Whether a directory has such a file."""
+    return any(name.endswith((".safetensors", _INDEX)) for name in os.listdir(path))
+
+
+def open_any(path: Path) -> Tensors:
+    """The tensors of a file, of an index, or of a directory, whose index is obeyed.
+
+    Raises:
+        CheckpointError: If one is damaged, a file of the index is missing, or it is unknown which
+            file has a tensor.
+    """
+    if path.is_file():
+        return _open_index(path) if path.name.endswith(_INDEX) else open_file(path)
+    indices = sorted(path.glob(f"*{_INDEX}"))
+    if len(indices) > 1:
+        raise CheckpointError(
+            f"{path} has several indices: {listed(index.name for index in indices)}. Give the path "
+            "of one."
+        )
+    if indices:
+        return _open_index(indices[0])
+    return _together(path, [open_file(file) for file in sorted(path.glob("*.safetensors"))])
+
+
+def _together(path: Path, files: Sequence[Tensors]) -> Tensors:
+    found = Tensors()
+    for tensors in files:
+        duplicates = [name for name in tensors if name in found]
+        if duplicates:
+            raise CheckpointError(
+                f"Several files in {path} have {listed(duplicates)}. Restore from one of the files."
+            )
+        found |= tensors
+    if len(files) == 1:
+        found.metadata = files[0].metadata
+    return found
+
+
+def _open_index(path: Path) -> Tensors:
+    """The tensors that an index names; other files and other tensors are ignored.
+
+    Source: https://huggingface.co/docs/transformers, "Sharded checkpoints": an object with
+    ``weight_map``, from each name to its file, and ``metadata``.
+    """
+    try:
+        files, metadata = _index(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        problem = f"is not an index of safetensors, or damaged: {error}."
+        raise CheckpointError(f"{path} {problem}") from error
+    shards = sorted(set(files.values()))
+    missing = [file for file in shards if not (path.parent / file).is_file()]
+    if missing:
+        lost = sum(file in missing for file in files.values())
+        raise CheckpointError(
+            f"{path.parent} lacks {len(missing)} of the {len(shards)} files that {path.name} "
+            f"names: {listed(missing)}, with {lost} of {len(files)} tensors. Fetch them, or give "
+            "the path of a file that is there."
+        )
+    opened = {file: open_file(path.parent / file) for file in shards}
+    absent = [f"{name!r} ({file})" for name, file in files.items() if name not in opened[file]]
+    if absent:
+        raise CheckpointError(
+            f"{path.name} names {len(absent)} tensors that their files don't have: "
+            f"{listed(absent)}. Fetch the index and its files again."
+        )
+    found = Tensors({name: opened[file][name] for name, file in files.items()})
+    found.metadata = metadata
+    return found
+
+
+def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The file of each tensor, and the metadata, of an index from an untrusted source."""
+    with path.open("rb") as file:
+        text = file.read(_LONGEST_INDEX)
+    members = mapping(json.loads(text, object_pairs_hook=_without_twins))
+    files = member(members, "weight_map", mapping)
+    for name, shard in files.items():
+        # Only beside the index.
+        if type(shard) is not str or shard in ("", ".", "..") or set("/\\\0") & set(shard):
+            raise ValueError(f"of {name!r} it says {str(shard)[:100]!r}, not a file beside it")
+    return files, mapping(members.get("metadata") or {})
+
+
+def open_file(path: Path) -> Tensors:
     """The tensors of a file, by name; only the header is read.
 
     Raises:
@@ -81,14 +194,17 @@ def open_file(path: Path) -> dict[str, Entry]:
         )
     start = 8 + length
     ends: list[tuple[int, int, str]] = []
-    entries = {}
+    entries = Tensors()
     for name, members in _header(path, text).items():
         if name == _METADATA:
+            entries.metadata = _metadata(path, members)
             continue
         shape, dtype, begin, end = _checked(path, name, members)
         ends.append((begin, end, name))
-        read = functools.partial(_read, path, name, shape, dtype, start + begin)
-        entries[name] = Entry(shape, dtype, end - begin, read)
+        arguments = path, name, shape, dtype, start + begin
+        read = functools.partial(_read, *arguments)
+        read_box = functools.partial(_read_box, *arguments)
+        entries[name] = Entry(shape, dtype, end - begin, read, read_box)
     covered = 0
     for begin, end, name in sorted(ends):
         if begin != covered:
@@ -97,6 +213,12 @@ def open_file(path: Path) -> dict[str, Entry]:
     if covered != size - start:
         raise _damaged(path, f"its tensors end at {covered} of the data, not at {size - start}")
     return entries
+
+
+def _metadata(path: Path, members: object) -> dict[str, str]:
+    if not isinstance(members, dict) or not all(isinstance(v, str) for v in members.values()):
+        raise _damaged(path, f"its {_METADATA!r} are not strings by name")
+    return members
 
 
 def _header(path: Path, text: bytes) -> dict[str, Any]:
@@ -159,6 +281,49 @@ def _read(
     if data.size != size:  # it was whole when it was opened
         raise _damaged(path, f"it ends within tensor {name!r}, at {offset + data.size}")
     return data.view(dtype).reshape(shape)
+
+
+def _read_box(
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    offset: int,
+    box: Box,
+    into: Array,
+) -> None:
+    """Read a box, and no other bytes if it is contiguous; else by a map of the file."""
+    if box == whole(shape) or not shape:
+        into[...] = _read(path, name, shape, dtype, offset)
+        return
+    try:
+        with path.open("rb") as file:
+            size = math.prod(shape) * dtype.itemsize
+            if os.fstat(file.fileno()).st_size < offset + size:
+                raise _damaged(path, f"it ends within tensor {name!r}")
+            rows = _rows(box, shape)
+            if rows is not None:
+                first, count = rows
+                begin = offset + first * dtype.itemsize
+                data = np.fromfile(file, np.uint8, count * dtype.itemsize, offset=begin)
+                into[...] = data.view(dtype).reshape(into.shape)
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+                array = np.frombuffer(memory, np.uint8, size, offset).view(dtype).reshape(shape)
+                into[...] = array[slices(box)]
+                del array  # or the map can't be closed
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
+
+
+def _rows(box: Box, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The first element of a box and their number, if they are contiguous in C order."""
+    axis = next((i for i, (a, b) in enumerate(box) if b - a != 1), len(box))
+    if any(pair != (0, n) for pair, n in zip(box[axis + 1 :], shape[axis + 1 :], strict=True)):
+        return None
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    first = sum(a * stride for (a, _), stride in zip(box, strides, strict=True))
+    return first, math.prod(b - a for a, b in box)
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

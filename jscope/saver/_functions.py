@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from .. import formats
 from .._paths import absolute
-from ..formats._finding import is_checkpoint, newest_path, open_checkpoint
 from ..formats._index import read_save_id
+from ..formats._open import exists, newest_path
 from ._opening import Checkpoint
 
 Anywhere: TypeAlias = str | os.PathLike[str]
@@ -49,7 +50,7 @@ def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
     Source:
         ``tf.train.checkpoint_exists``, which is True of every file and directory.
     """
-    return is_checkpoint(absolute(checkpoint_prefix))
+    return exists(checkpoint_prefix)
 
 
 def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
@@ -157,4 +158,4 @@ def _wait_for_another(
 
 
 def _opened(path: Anywhere) -> Checkpoint:
-    return Checkpoint(open_checkpoint(absolute(path), None))
+    return Checkpoint(formats.open(path))

@@ -18,8 +18,9 @@ from .._errors import TreeMismatchError
 from ..formats._boxes import Array, Box, Unit, aligned, lengths, units
 from ..formats._checksums import crc32c
 from ..formats._entry import INDEX, Entry
+from ..formats._own import OwnSource
 from ..formats._python import PythonValue, is_python, python_value
-from ..formats._source import OwnSource, Source
+from ..formats._source import Source
 from ._placing import on_host, place, regions
 
 # Enough that two large arrays are under way while a third is verified.

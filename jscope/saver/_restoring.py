@@ -18,8 +18,9 @@ from .._errors import CheckpointError, CheckpointValueError, JscopeError, TreeMi
 from .._keys import check_key
 from .._model.declaration import Declaration
 from .._names.selectors import Selector
-from ..formats._finding import cannot_be_read, has_changed, open_checkpoint
-from ..formats._source import OwnSource, Source
+from ..formats._directory import cannot_be_read
+from ..formats._own import OwnSource
+from ..formats._source import Source
 from ..sharding import AnyMesh, Rules, mesh_for_init
 from ._account import Policy, account, signature, signature_text, stands_for_python
 from ._placing import NotPlacedError
@@ -28,7 +29,7 @@ from ._progress import watching
 from ._reading import IN_FLIGHT, Progress, read
 from ._renaming import Rename, check_rename, kept_for_averages, rename_saved
 from ._report import Report
-from ._steps import StepOrPath, check_flags
+from ._steps import StepOrPath, check_flags, open_checkpoint
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
 from ._varlist import ALL_IN_VAR_LIST, VarList
 from ._whole import whole
@@ -180,7 +181,7 @@ def _read(directory: Path, step: StepOrPath, wanted: _Wanted | None, request: Re
             except NotPlacedError as refused:
                 raise refused.error from None
             except Exception as error:
-                if attempts == _ATTEMPTS or not has_changed(source):
+                if attempts == _ATTEMPTS or not source.has_changed():
                     raise _cannot_be_read(source, directory, error) from error
 
 

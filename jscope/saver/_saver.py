@@ -25,8 +25,8 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 from .._names.selectors import Selector
-from ..formats._finding import newest_step, open_checkpoint
-from ..formats._listing import checkpoints
+from ..formats._directory import checkpoints
+from ..formats._open import all_steps, latest_step
 from ..formats._state import read_state
 from ..sharding import AnyMesh, Rules
 from ._account import Policy
@@ -37,7 +37,7 @@ from ._report import Report
 from ._restoring import Request, restore
 from ._retention import Retention
 from ._saving import Saving
-from ._steps import check_flags, checked_step, checked_step_or_path
+from ._steps import check_flags, checked_step, checked_step_or_path, open_checkpoint
 from ._verifying import verify
 
 
@@ -272,7 +272,7 @@ class Saver(Saving):
         with self._lock:
             self._get_ready()
             with self._listing():
-                return newest_step(self._directory)
+                return latest_step(self._directory)
 
     def best_step(self) -> int | None:
         """The step that is best by the metric of ``best``; None if no checkpoint has it.
@@ -300,7 +300,8 @@ class Saver(Saving):
         """
         with self._lock:
             self._get_ready()
-            return self._steps()
+            with self._listing():
+                return all_steps(self._directory)
 
     def verify(self, step: int | None = None) -> int:
         """Read all of a checkpoint, without a device, and compare every checksum.

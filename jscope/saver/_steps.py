@@ -2,11 +2,14 @@
 
 import operator
 import os
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from .. import formats
 from .._errors import CheckpointValueError
+from ..formats._source import Source
 
 StepOrPath: TypeAlias = int | str | os.PathLike[str] | None
 
@@ -14,6 +17,18 @@ StepOrPath: TypeAlias = int | str | os.PathLike[str] | None
 def checked_step_or_path(step: StepOrPath) -> StepOrPath:
     """A step as an int; or a path, or None."""
     return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
+
+
+def open_checkpoint(directory: Path, step: StepOrPath) -> Source:
+    """Open a step of a Saver's directory, its newest one for None, or what is at a path.
+
+    Raises:
+        CheckpointNotFoundError: If there is none.
+        CheckpointError: If it is damaged.
+    """
+    if isinstance(step, str | os.PathLike):
+        return formats.open(step)
+    return formats.open(directory, step)
 
 
 def checked_step(step: int) -> int:

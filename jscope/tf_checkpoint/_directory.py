@@ -336,6 +336,27 @@ def locate(path: str | os.PathLike[str]) -> Found:
     )
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether a path means one checkpoint that is there, whole or damaged.
+
+    Raises:
+        CheckpointError: If it is one of which some files are missing.
+    """
+    path = local(path)
+    if "\0" in path or os.path.isdir(path):
+        return False
+    found = _exactly(path) or _stripped(path)
+    return found is not None and (found.version == 2 or _is_table(found.files[0]))
+
+
+def prefixes(directory: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The checkpoints of a directory: of V2 all, of V1 those in the state file that are there."""
+    state = read_state(directory)
+    named = () if state is None else state.all_model_checkpoint_paths
+    older = [path for path in named if (found := _exactly(path)) and found.version == 1]
+    return (*sorted(_prefixes(local(directory))), *older)
+
+
 def latest_checkpoint(
     checkpoint_dir: str | os.PathLike[str], latest_filename: str | None = None
 ) -> str | None:

@@ -20,9 +20,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from orbax.checkpoint import v1
 
 import jscope as js
-from jscope import tf_checkpoint
+from jscope import formats, tf_checkpoint
 from jscope.formats import safetensors
-from jscope.formats._foreign import foreign_steps, open_foreign
 
 
 def make_tree():
@@ -189,7 +188,7 @@ def test_a_checkpoint_is_seen_before_it_is_read(written):
 def test_steps_of_other_libraries_are_found(written, tmp_path):
     _, paths = written
     manager = paths["v0, manager with items"]
-    assert list(foreign_steps(manager)) == [1, 2]
+    assert js.Saver(manager).all_steps() == (1, 2)
     assert js.latest_checkpoint(manager) == manager / "2"
     assert js.Saver(manager).restore({"step": 0}, 1, unexpected="ignore") == {"step": 7}
     with pytest.raises(js.CheckpointNotFoundError, match=r"no step 3 in .*; it has steps 1, 2"):
@@ -346,7 +345,9 @@ def test_what_is_no_checkpoint_is_none(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "sub").mkdir()
     for path in (tmp_path, *tmp_path.iterdir(), tmp_path / "absent"):
-        assert open_foreign(path) is None
+        with pytest.raises(js.CheckpointError):
+            formats.open(path)
+        assert not js.checkpoint_exists(path)
     with pytest.raises(js.CheckpointNotFoundError, match="of jscope, Orbax, Flax, safetensors"):
         js.Saver(tmp_path).restore({"w": jnp.zeros(2)}, tmp_path / "sub")
 

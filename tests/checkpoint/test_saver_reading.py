@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope.formats import _boxes, _finding, _packed
+from jscope.formats import _boxes, _directory, _packed
+from jscope.formats._own import OwnSource
 from jscope.formats._sealed import sealed
-from jscope.formats._source import OwnSource
 from jscope.saver import _functions, _restoring
 
 
@@ -484,14 +484,14 @@ def test_steps_that_vanish_forever_are_an_error(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
     shutil.rmtree(saver.directory / "1")
     found = {1: saver.directory / "1"}
-    monkeypatch.setattr(_finding, "checkpoints", lambda directory: found)
+    monkeypatch.setattr(_directory, "checkpoints", lambda directory: found)
     with pytest.raises(js.CheckpointError, match="removed faster than they can be read"):
         saver.restore({"w": jnp.zeros(1)})
 
 
 def test_what_fails_twenty_times_is_told(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
-    monkeypatch.setattr(_restoring, "has_changed", lambda source: True)
+    monkeypatch.setattr(OwnSource, "has_changed", lambda source: True)
     monkeypatch.setattr(_restoring, "read", lambda *arguments, **options: 1 / 0)
     with pytest.raises(js.CheckpointError, match="ZeroDivisionError"):
         saver.restore({"w": jnp.zeros(1)})
@@ -505,7 +505,7 @@ def test_what_cannot_be_listed_is_an_error_of_ours(saver, tmp_path, monkeypatch)
     def refuse(directory):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_finding, "checkpoints", refuse)
+    monkeypatch.setattr(_directory, "checkpoints", refuse)
     with pytest.raises(js.CheckpointError, match="can't be read: PermissionError"):
         saver.restore({"w": jnp.zeros(1)})
 

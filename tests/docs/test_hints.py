@@ -348,7 +348,9 @@ NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
-    "saver/_finding.py": {"Saver(directory, max_to_keep=...)"},  # steps that go while they are read
+    "formats/_directory.py": {
+        "Saver(directory, max_to_keep=...)"
+    },  # steps that go while they are read
 }
 
 

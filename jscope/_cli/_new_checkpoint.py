@@ -1,0 +1,85 @@
+"""Making a new checkpoint in a format by its name."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .. import tf_checkpoint
+from .._paths import absolute
+from ..formats import npz, safetensors
+from ._checkpoint import Array, Variable
+from ._command import CommandError
+
+NAMES = ("tensorflow", "safetensors", "npz", "jscope")
+_BY_ENDING = {".npz": "npz", ".safetensors": "safetensors", ".ckpt": "tensorflow"}
+
+
+def format_of(path: str) -> str | None:
+    """The format that the name of a new checkpoint suggests, or None."""
+    last = os.path.basename(path)
+    if last.isdecimal():
+        return "jscope"
+    # model.ckpt-1000 is how TensorFlow calls step 1000.
+    ending = os.path.splitext(last)[1].partition("-")[0]
+    return _BY_ENDING.get(ending)
+
+
+class Writer(Protocol):
+    """Takes each variable once, in any order; all were announced by name, shape and dtype."""
+
+    def write(self, name: str, array: Array) -> None: ...
+
+
+def create(
+    format: str, path: str, variables: Mapping[str, Variable]
+) -> AbstractContextManager[Writer]:
+    """A writer that takes these variables; leaving ``with`` lets the checkpoint appear.
+
+    Raises:
+        CheckpointValueError: If the format can't hold some; all such are listed.
+        CheckpointExistsError: If the path exists.
+    """
+    if format == "npz":
+        return npz.Writer(Path(path), variables)
+    if format == "safetensors":
+        return safetensors.Writer(Path(path), variables)
+    return _new_step(path, variables) if format == "jscope" else _new_tensorflow(path)
+
+
+@contextmanager
+def _new_step(path: str, variables: Mapping[str, Variable]) -> Iterator[Writer]:
+    """A new step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
+    from ..saver._streaming import check_values, streaming
+
+    place = absolute(path)
+    if not _is_step(place.name):
+        raise CommandError(f"{path!r} doesn't end with a step", "DIRECTORY/STEP, as runs/bert/1000")
+    check_values([(name, np.empty(0, v.dtype)) for name, v in variables.items()])
+    with streaming(place.parent, int(place.name)) as write:
+        yield _Function(write)
+
+
+def _is_step(name: str) -> bool:
+    """Whether a directory of this name can be a step."""
+    return name.isascii() and name.isdigit() and str(int(name)) == name
+
+
+@contextmanager
+def _new_tensorflow(path: str) -> Iterator[Writer]:
+    """A new V2 checkpoint; the ``checkpoint`` file of its folder is left alone."""
+    with tf_checkpoint.Writer(path, write_state=False) as writer:
+        yield _Function(writer.add)
+
+
+class _Function:
+    """A function of a name and an array, as a writer."""
+
+    def __init__(self, write: Callable[[str, Array], object]):
+        self._write = write
+
+    def write(self, name: str, array: Array) -> None:
+        self._write(name, array)

@@ -1,1 +1,0 @@
-"""Every format of checkpoints behind one small protocol; see `_protocol` and `_opening`."""

@@ -1,0 +1,238 @@
+"""A directory of a Saver's: which checkpoints it has, and the newest that can be loaded.
+
+A checkpoint is a directory that is named by its step and holds an index. Nothing else is one, and
+there is no list of them in a file.
+
+**One exception.** Where the file system can't exchange two directories, overwriting step 12 moves
+the old one to ``replaced-12`` in the staging directory, then the new one to ``12``. Between the two
+the old one counts, so that there is a step 12 at every moment.
+
+A step is *intact* if its index is, and its other files have the sizes, and small ones the
+checksums, of the index. Other processes may save, replace and remove steps meanwhile, so a found
+step may be gone later.
+"""
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+
+from .._errors import CheckpointError, CheckpointWarning
+from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._own import OwnSource
+from ._state import remembered
+
+# What the names of staging directories begin with; see `saver._staging`.
+STAGING = ".tmp-"
+_REPLACED = "replaced-"
+# How often a directory is listed again because listed steps are gone. A writer would have to remove
+# them faster than an index is read, each time.
+_ATTEMPTS = 100
+
+
+def replaced(staging: Path, step: int) -> Path:
+    """The path of the old checkpoint of a step, while a new one replaces it."""
+    return staging / f"{_REPLACED}{step}"
+
+
+def all_replaced(staging: Path) -> dict[int, Path]:
+    """The old checkpoints in a staging directory, by step."""
+    found: dict[int, Path] = {}
+    if staging.is_symlink():
+        return found
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(staging):
+            step = name.removeprefix(_REPLACED)
+            if step != name and _is_step(step) and has_index(staging / name):
+                found[int(step)] = staging / name
+    return found
+
+
+def checkpoints(directory: Path) -> dict[int, Path]:
+    """The checkpoints of a directory, from step to path, in ascending order.
+
+    Raises:
+        OSError: If the directory can't be listed; one that is absent has no checkpoints.
+    """
+    found, is_all = _listed(directory)
+    for _ in range(_ATTEMPTS):
+        if is_all:
+            break
+        found, is_all = _listed(directory)
+    return dict(sorted(found.items()))
+
+
+def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
+    """The checkpoints, and whether none was removed during the listing.
+
+    If one was, its replacement may have come too late to be listed.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return {}, True
+    found: dict[int, Path] = {}
+    for name in names:
+        if name.startswith(STAGING):
+            found |= all_replaced(directory / name)
+    steps = [name for name in names if _is_step(name)]
+    found |= {int(name): directory / name for name in steps if has_index(directory / name)}
+    is_all = all(int(name) in found or os.path.lexists(directory / name) for name in steps)
+    return found, is_all
+
+
+def committed_steps(directory: Path) -> tuple[int, ...]:
+    """The steps that are saved in a directory, in ascending order.
+
+    Raises:
+        OSError: As `checkpoints`.
+    """
+    return tuple(checkpoints(directory))
+
+
+def path_of(directory: Path, step: int) -> Path | None:
+    """The path of a step's checkpoint at this moment, or None if there is none."""
+    path = directory / str(step)
+    return path if has_index(path) else checkpoints(directory).get(step)
+
+
+def _is_step(name: str) -> bool:
+    # int() would take "012" and "١٢" too, which save never writes.
+    return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
+
+
+def has_index(path: Path) -> bool:
+    """Whether a directory is a checkpoint, intact or not; links are not followed."""
+    file = path / FILE_NAME
+    return file.is_symlink() or file.is_file()
+
+
+def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> CheckpointError:
+    """Compose the error: which step is damaged, how, and which one is intact."""
+    before = _intact_step_before(directory, step)
+    facts = f"Step {step} can't be read from {path}: {text_of(error)}."
+    if before is None:
+        return CheckpointError(f"{facts} There is no intact step before it.")
+    return CheckpointError(
+        f"{facts} Step {before} seems intact, in {directory / str(before)}.",
+        f"Write saver.restore(target, step={before}).",
+    )
+
+
+def newest_own(directory: Path) -> OwnSource | None:
+    """The newest intact checkpoint, opened, or None if nothing is saved.
+
+    Warns of each newer one, which is damaged.
+
+    Raises:
+        CheckpointError: If steps are saved, and none of them is intact.
+        OSError: If the directory can't be listed.
+    """
+    for _ in range(_ATTEMPTS):
+        # In this order, or a step that is committed between the two would be in the state file and
+        # not found.
+        known = _remembered(directory)
+        found = checkpoints(directory)
+        damaged: dict[int, Exception] = {
+            step: ValueError(f"{FILE_NAME} is gone")
+            for step in known - found.keys()
+            if (directory / str(step)).is_dir()
+        }
+        intact = _newest_intact(found, damaged)
+        if intact is not None:
+            step = intact.index.step
+            for other in sorted(step_ for step_ in damaged if step_ > step):
+                text = text_of(damaged[other])
+                warnings.warn(
+                    f"Step {other} can't be read from {directory / str(other)}: {text}. Step "
+                    f"{step} is the newest intact one.",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+            return intact
+        if damaged:
+            texts = [
+                f"Step {step} can't be read from {directory / str(step)}: {text_of(error)}"
+                for step, error in sorted(damaged.items(), reverse=True)
+            ]
+            first = damaged[max(damaged)]
+            raise CheckpointError(". ".join([*texts, "There is no intact step."])) from first
+        if not found and not known:
+            return None
+    if not found:
+        return None
+    raise CheckpointError(
+        f"The steps in {directory} are removed faster than they can be read.",
+        "Keep more of them: Saver(directory, max_to_keep=...).",
+    )
+
+
+def _newest_intact(found: dict[int, Path], damaged: dict[int, Exception]) -> OwnSource | None:
+    """The newest intact one; those above it that are there are added to ``damaged``."""
+    for step, path in reversed(found.items()):
+        try:
+            return OwnSource(path, _intact_index(path, step))
+        except (OSError, ValueError) as error:
+            # Otherwise it was removed meanwhile.
+            if has_index(path):
+                damaged[step] = error
+    return None
+
+
+def _intact_index(path: Path, step: int) -> Index:
+    for _ in range(_ATTEMPTS):
+        index = read_index(path, step)
+        try:
+            check_files(path, index)
+        except (OSError, ValueError):
+            # Or another save has replaced it since its index was read.
+            if read_save_id(path) == index.save_id:
+                raise
+        else:
+            return index
+    raise ValueError("it is replaced faster than it can be read")
+
+
+def _remembered(directory: Path) -> frozenset[int]:
+    try:
+        return remembered(directory)
+    except OSError:
+        return frozenset()
+
+
+def _intact_step_before(directory: Path, step: int) -> int | None:
+    for earlier, path in reversed(checkpoints(directory).items()):
+        try:
+            if earlier < step:
+                return _intact_index(path, earlier).step
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def open_own(path: Path, directory: Path, step: int | None) -> OwnSource | None:
+    """Open one checkpoint; None if there is no index.
+
+    Args:
+        path: Where it is.
+        directory: Where its other steps are.
+        step: The step that it must be, for the error; None for any.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    try:
+        return OwnSource(path, read_index(path, step))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        if step is None:
+            raise CheckpointError(f"{path} can't be read: {text_of(error)}") from error
+        raise cannot_be_read(path, directory, step, error) from error
+
+
+def text_of(error: Exception) -> str:
+    """The first line of an error, for another's message."""
+    # TensorStore's messages have hundreds of lines; the whole text is in the cause.
+    first = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first[:500]}"

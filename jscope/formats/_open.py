@@ -1,0 +1,322 @@
+"""What a path is: the one place that decides it, for the Saver, its functions and the commands.
+
+A path is a checkpoint, or a directory of checkpoints, which are called by their steps:
+
+| kind | a checkpoint is |
+|---|---|
+| jscope | a directory with ``jscope.json`` |
+| Orbax, Flax, MaxText | a directory with ``_METADATA``, or with such directories, its items |
+| safetensors | a file, a ``*.safetensors.index.json``, or a directory with such |
+| NumPy | a zip archive of ``.npy`` files |
+| TensorFlow | ``PREFIX`` with ``PREFIX.index``; a file or shards of V1; one of the files |
+| Flax before Orbax | a file that is one map in MessagePack |
+
+Steps are called by a number, or by a prefix and a number: ``1000``, ``checkpoint_1000``,
+``model.ckpt-1000``. Of a directory the newest step is meant, of whichever kind. If it has steps of
+several prefixes, the path of a prefix says which: ``runs/best_``. Orbax's items are not steps:
+their directory has a ``_CHECKPOINT_METADATA``, or names that are not numbered alike.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import tf_checkpoint
+from .._errors import CheckpointError, CheckpointNotFoundError, listed, near
+from .._paths import absolute
+from ..tf_checkpoint._directory import exists as exists_in_tensorflow
+from ..tf_checkpoint._directory import prefixes
+from . import _directory, npz, safetensors
+from ._flax import is_flax, open_flax
+from ._orbax import METADATA, OrbaxSource, items
+from ._source import FileSource, Source
+from ._unknown import what_it_seems
+
+_TENSORFLOW = re.compile(r"\.(?:index|meta|data-\d{5,}-of-\d{5,})$", re.ASCII)
+_STEP = re.compile(r"(?P<prefix>.*?)(?P<step>[0-9]+(?:\.[0-9]+)?)", re.ASCII)
+# Of directories, whose names may have other meanings: a number, or a word, "_" and a number.
+_ORBAX_STEP = re.compile(r"(?P<prefix>(?:\w*_)?)(?P<step>[0-9]+)", re.ASCII)
+_TF_STEP = re.compile(r".*-(?P<step>[0-9]+)", re.ASCII)
+
+# From the prefix of their names to steps and paths.
+_Steps = dict[str, dict[float, Path]]
+
+
+class _Found(NamedTuple):
+    """A checkpoint that has been found.
+
+    Attributes:
+        path: Where it is.
+        step: Its step, by its name; -1 if it has none.
+        open: Opens it.
+    """
+
+    path: Path
+    step: float
+    open: Callable[[], Source]
+
+
+def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
+    """Open a checkpoint for reading; no array is read.
+
+    Args:
+        path: A checkpoint, or a directory of checkpoints.
+        step: A step of the directory; the newest that can be loaded if None.
+
+    Raises:
+        CheckpointNotFoundError: If there is none.
+        CheckpointError: If it is damaged, of an unknown kind, or one of several.
+        CheckpointValueError: If it is a URL of a store that can't be read.
+    """
+    place = absolute(path)
+    found = _find(place) if step is None else _find_step(place, step)
+    if found is None:
+        raise _nothing(place)
+    return found.open()
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a checkpoint, intact or not, and not a directory of them."""
+    place = absolute(path)
+    return _directory.has_index(place) or (
+        _single(place) is not None and not _is_of_tensorflow(place)
+    )
+
+
+def newest_path(directory: Path) -> Path | None:
+    """The path of the newest checkpoint in a directory, or None if there is none.
+
+    Raises:
+        CheckpointError: If there are some, and none can be loaded.
+    """
+    found = _newest(directory) if directory.is_dir() else None
+    return None if found is None else found.path
+
+
+def latest_step(directory: Path) -> int | None:
+    """The newest step that can be loaded, or None if there is none.
+
+    Raises:
+        CheckpointError: As `newest_path`.
+        OSError: If the directory can't be listed.
+    """
+    found = _newest(directory)
+    return None if found is None or found.step < 0 else int(found.step)
+
+
+def all_steps(directory: Path) -> tuple[int, ...]:
+    """The steps in a directory, of all kinds, in ascending order.
+
+    Raises:
+        OSError: If the directory can't be listed.
+    """
+    others = {step for steps in _others(directory).values() for step in steps}
+    whole = {int(step) for step in others if step == int(step)}
+    return tuple(sorted({*_directory.checkpoints(directory), *whole, *_of_tensorflow(directory)}))
+
+
+# Finding.
+
+
+def _find(path: Path) -> _Found | None:
+    own = _directory.open_own(path, path.parent, None)
+    if own is not None:
+        return _Found(path, own.index.step, lambda: own)
+    if not path.is_dir():
+        return _single(path) or _of_prefix(path)
+    if (path / METADATA).is_file():
+        return _single(path)
+    try:
+        return _newest(path) or _single(path)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {_directory.text_of(error)}") from error
+
+
+def _newest(directory: Path) -> _Found | None:
+    own = _directory.newest_own(directory)
+    candidates = [] if own is None else [_Found(own.path, own.index.step, lambda: own)]
+    others = _others(directory)
+    if len(others) > 1:
+        raise _several(directory, others)
+    for steps in others.values():
+        newest = _single(steps[max(steps)])
+        if newest is not None:
+            candidates.append(newest._replace(step=max(steps)))
+    if _is_of_tensorflow(directory):
+        latest = Path(tf_checkpoint.latest_checkpoint(directory) or directory)
+        match = _TF_STEP.fullmatch(latest.name) if latest != directory else None
+        step = int(match["step"]) if match else -1
+        candidates.append(_Found(latest, step, lambda: _opened(latest, _open_tensorflow)))
+    return max(candidates, key=lambda found: found.step, default=None)
+
+
+def _find_step(directory: Path, step: int) -> _Found:
+    path = _directory.path_of(directory, step) if directory.is_dir() else None
+    own = None if path is None else _directory.open_own(path, directory, step)
+    if own is not None:
+        return _Found(own.path, step, lambda: own)
+    paths = [steps[step] for steps in _others(directory).values() if step in steps]
+    paths += _of_tensorflow(directory).get(step, [])
+    if len(paths) > 1:
+        raise CheckpointError(
+            f"{directory} has {len(paths)} checkpoints of step {step}: "
+            f"{listed(path.name for path in paths)}.",
+            f"Give the path: saver.restore(target, {str(paths[0])!r}).",
+        )
+    found = _single(paths[0]) if paths else None
+    if found is not None:
+        return found
+    known = all_steps(directory) if directory.is_dir() else ()
+    those = f"steps {listed(known, most=20)}" if known else "no checkpoint at all"
+    raise CheckpointNotFoundError(
+        f"There is no step {step} in {directory}; it has {those}. Leave the step out for the "
+        "latest one."
+    )
+
+
+def _single(path: Path) -> _Found | None:
+    """A path that is one checkpoint of another library."""
+    opener = _opener(path)
+    return None if opener is None else _Found(path, -1, lambda: _opened(path, opener))
+
+
+def _opener(path: Path) -> Callable[[Path], Source] | None:
+    if path.is_dir():
+        trees = {} if _has_steps(path) else items(path)
+        if trees:
+            return lambda path: OrbaxSource(path, trees)
+        if safetensors.is_directory(path):
+            return _open_safetensors
+        return _open_tensorflow if _is_of_tensorflow(path) else None
+    if path.is_file():
+        if npz.is_file(path):
+            return _open_npz
+        if safetensors.is_file(path):
+            return _open_safetensors
+        if is_flax(path):
+            return open_flax
+    is_named_so = path.is_file() and _TENSORFLOW.search(path.name)
+    return _open_tensorflow if is_named_so or exists_in_tensorflow(path) else None
+
+
+def _others(directory: Path) -> _Steps:
+    """The steps in a directory that Orbax and Flax wrote, by prefix."""
+    found: _Steps = {}
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        is_tree = path.is_dir() and bool(items(path)) and not _directory.has_index(path)
+        match = (_ORBAX_STEP if is_tree else _STEP).fullmatch(path.name)
+        if match and (is_tree or is_flax(path)):
+            step = match["step"]
+            number = float(step) if "." in step else int(step)
+            found.setdefault(match["prefix"], {})[number] = path
+    return found if found and _has_steps(directory) else _without_trees(found)
+
+
+def _has_steps(directory: Path) -> bool:
+    """Whether the trees of Orbax in a directory are steps, not the items of one checkpoint."""
+    if (directory / METADATA).is_file() or (directory / "_CHECKPOINT_METADATA").is_file():
+        return False
+    trees = [p.name for p in directory.iterdir() if (p / METADATA).is_file()]
+    return all(_ORBAX_STEP.fullmatch(name) for name in trees)
+
+
+def _without_trees(steps: _Steps) -> _Steps:
+    files = {prefix: {n: p for n, p in own.items() if p.is_file()} for prefix, own in steps.items()}
+    return {prefix: own for prefix, own in files.items() if own}
+
+
+def _of_prefix(path: Path) -> _Found | None:
+    """The newest step whose name begins as the path does: ``runs/best_``."""
+    steps = _others(path.parent).get(path.name, {}) if path.parent.is_dir() else {}
+    return _single(steps[max(steps)]) if steps else None
+
+
+def _is_of_tensorflow(path: Path) -> bool:
+    """Whether a path is a directory of TensorFlow's checkpoints."""
+    if not path.is_dir():
+        return False
+    names = os.listdir(path)
+    if any(name.endswith(".index") or name == "saved_model.pb" for name in names):
+        return True
+    state = path / "checkpoint"
+    if not state.is_file():
+        return False
+    with state.open("rb") as file:  # a Saver of jscope calls its own state so too, which is JSON
+        return not file.read(64).lstrip().startswith(b"{")
+
+
+def _of_tensorflow(directory: Path) -> dict[int, list[Path]]:
+    """The checkpoints of TensorFlow in a directory, by the step in their names."""
+    found: dict[int, list[Path]] = {}
+    if _is_of_tensorflow(directory):
+        for prefix in prefixes(directory):
+            match = _TF_STEP.fullmatch(os.path.basename(prefix))
+            if match:
+                found.setdefault(int(match["step"]), []).append(Path(prefix))
+    return found
+
+
+# Opening.
+
+
+def _opened(path: Path, opener: Callable[[Path], Source]) -> Source:
+    try:
+        return opener(path)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError) as error:
+        text = _directory.text_of(error)
+        raise CheckpointError(f"The checkpoint {path} can't be read: {text}") from error
+
+
+def _open_npz(path: Path) -> FileSource:
+    return FileSource(path, npz.open_file(path), format="npz file", checksum="CRC-32")
+
+
+def _open_safetensors(path: Path) -> FileSource:
+    tensors = safetensors.open_any(path)
+    return FileSource(path, tensors, format="safetensors file", metadata=tensors.metadata)
+
+
+def _open_tensorflow(path: Path) -> FileSource:
+    opened = tf_checkpoint.open(path)
+    return FileSource(
+        Path(opened.prefix),
+        opened,
+        format=f"TensorFlow checkpoint, V{opened.version}",
+        checksum="CRC-32C",
+    )
+
+
+# Errors.
+
+
+def _several(directory: Path, others: _Steps) -> CheckpointError:
+    prefixes = sorted(others)
+    return CheckpointError(
+        f"{directory} has steps of several prefixes: {listed(map(repr, prefixes))}. Which of them "
+        "is meant is unknown.",
+        f"Give the path of one: saver.restore(target, {str(directory / prefixes[-1])!r}).",
+    )
+
+
+def _nothing(path: Path) -> CheckpointError:
+    if path.is_file():
+        return CheckpointError(f"{path} {what_it_seems(path)}")
+    known = "of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow"
+    if path.is_dir():
+        return CheckpointNotFoundError(
+            f"There is no checkpoint in {path}. Give the directory or file that has one, {known}.",
+            "Or save one: saver.save(tree, step).",
+        )
+    beside = os.listdir(path.parent) if path.parent.is_dir() else []
+    close = f" ({near(path.name, sorted(beside))})" if beside else ""
+    return CheckpointNotFoundError(
+        f"There is no checkpoint in {path}: neither it nor {path.name}.index is there{close}. Give "
+        f"the directory or file that has one, {known}.",
+        "Or save one: saver.save(tree, step).",
+    )

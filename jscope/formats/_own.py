@@ -1,0 +1,158 @@
+"""A checkpoint that jscope wrote, opened for reading."""
+
+import bisect
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import _packed
+from ._boxes import Array, Box, slices
+from ._contents import Contents, contents, open_file
+from ._entry import ORBAX, PACKED, Entry
+from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._source import nothing_left
+from ._tensorstore import Tensors
+
+if TYPE_CHECKING:
+    from ._containers import Containers
+
+
+class OwnSource:
+    """A checkpoint that jscope wrote.
+
+    Attributes:
+        index: Its index.
+    """
+
+    fillers: frozenset[str] = frozenset()
+    checksum = "CRC-32C"
+
+    def __init__(self, path: Path, index: Index):
+        self.path = path
+        self.index = index
+        self.entries = index.entries
+        self.metadata = index.metadata
+        self.format = f"step {index.step} of jscope's Saver"
+        self.index_bytes = (path / FILE_NAME).stat().st_size
+        self._is_portable = index.portable
+        self._tensors = Tensors(path, is_ocdbt=index.portable)
+        self._packed: int | None = None
+        self._packed_size = 0
+        # Of each file, which arrays have which of its bytes.
+        self._claims: dict[str, list[tuple[int, int, str]]] = {}
+
+    def stored(self, name: str) -> Entry:
+        """As `Source.stored`."""
+        entry = self.entries[name]
+        if entry.location == PACKED:
+            self._packed_file()
+            size, begin, end = self._packed_size, entry.offset, entry.offset + entry.stored_nbytes
+            if end > size:
+                raise ValueError(
+                    f"{_packed.FILE_NAME} ends at byte {size}, and {name!r} has "
+                    f"{entry.stored_nbytes} bytes from byte {begin} on"
+                )
+            self._claim(name, _packed.FILE_NAME, begin, end)
+        elif entry.location == ORBAX:
+            self._tensors.check(self._orbax_name(entry), entry, self._contents)
+            self._claim(name, str(entry.key), 0, 1)
+        return entry
+
+    def _claim(self, name: str, file: str, begin: int, end: int) -> None:
+        """Refuse two arrays of the same bytes: all of them could be larger than all files."""
+        claims = self._claims.setdefault(file, [])
+        if not claims or claims[-1][1] <= begin:
+            claims.append((begin, end, name))
+            return
+        at = bisect.bisect(claims, (begin,))
+        for other_begin, other_end, other in claims[max(0, at - 1) : at + 1]:
+            if other == name:
+                return
+            if begin < other_end and other_begin < end:
+                raise ValueError(f"{name!r} and {other!r} have the same bytes in the index")
+        claims.insert(at, (begin, end, name))
+
+    def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
+        """As `Source.start`."""
+        entry = self.entries[name]
+        if entry.location != PACKED:
+            return self._tensors.start(self._orbax_name(entry), slices(box), into)
+        if into.shape == entry.stored_shape and into.flags.c_contiguous:
+            _packed.read(self._packed_file(), entry.offset, into)
+        else:
+            array = np.empty(entry.stored_shape, entry.stored_dtype)
+            _packed.read(self._packed_file(), entry.offset, array)
+            into[...] = array[slices(box)]
+        return nothing_left
+
+    def check_arrays(self) -> None:
+        """Check that all arrays are at the index's locations, of its shapes and dtypes.
+
+        Raises:
+            ValueError, OSError: If one is absent or differs.
+        """
+        entries = self.entries.values()
+        # All at once.
+        self._tensors.open(
+            [self._orbax_name(entry) for entry in entries if entry.location == ORBAX]
+        )
+        for name in self.entries:
+            self.stored(name)
+
+    def file_of(self, name: str) -> str:
+        """The file of an array's bytes, for messages."""
+        entry = self.entries[name]
+        if entry.location == PACKED:
+            return _packed.FILE_NAME
+        return "the arrays of Orbax" if self._is_portable else str(entry.key)
+
+    @functools.cached_property
+    def containers(self) -> "Containers | None":
+        """As `Source.containers`."""
+        from ._containers import Containers
+
+        if self.index.containers is None:
+            return None
+        return Containers(self.index.containers, tuple(self.entries))
+
+    def has_changed(self) -> bool:
+        """As `Source.has_changed`."""
+        return read_save_id(self.path) != self.index.save_id
+
+    def close(self) -> None:
+        """As `Source.close`."""
+        if self._packed is not None:
+            os.close(self._packed)
+            self._packed = None
+
+    def _packed_file(self) -> int:
+        if self._packed is None:
+            self._packed = open_file(self.path / _packed.FILE_NAME)
+            self._packed_size = os.fstat(self._packed).st_size
+        return self._packed
+
+    def _orbax_name(self, entry: Entry) -> str:
+        key = str(entry.key)
+        return key.replace("/", ".") if self._is_portable else key
+
+    @functools.cached_property
+    def _contents(self) -> Contents:
+        return contents(self.path)
+
+
+def check_readable(path: Path, index: Index) -> None:
+    """Open a checkpoint as a reader does, and compare it with an index; reads no array.
+
+    Raises:
+        ValueError, OSError: If something is absent or differs.
+    """
+    found = read_index(path, index.step)
+    if found.save_id != index.save_id:
+        raise ValueError(f"{FILE_NAME} is of another save")
+    check_files(path, found)
+    # Its checksum is right, so its entries are the given ones.
+    OwnSource(path, index).check_arrays()

@@ -1,0 +1,87 @@
+"""Files that are not a checkpoint of a known kind: what they seem to be, and what to do."""
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+
+class _Kind(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        first: The bytes that such a file begins with.
+        endings: What its name ends with; only looked at if ``first`` is empty.
+        text: What it is, and what to do.
+    """
+
+    first: bytes
+    endings: tuple[str, ...]
+    text: str
+
+
+_PYTORCH = (
+    "is a file of PyTorch, a pickle. Load it in PyTorch and write its tensors: "
+    "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
+)
+_PICKLE = (
+    "is a pickle of Python. Load it by the program that wrote it, and write its arrays: "
+    "numpy.savez('arrays.npz', **arrays)."
+)
+_KEYS = "the arrays by their names: numpy.savez('arrays.npz', **arrays)."
+_HDF5 = f"is a file of HDF5, as Keras writes. Read it with h5py, and write {_KEYS}"
+_NPY = f"is one array of NumPy, without a name. Read it by numpy.load, and write {_KEYS}"
+_STATE = "is TensorFlow's list of its checkpoints. Give its directory."
+_KINDS = (
+    _Kind(b"\x89HDF\r\n\x1a\n", (), _HDF5),
+    _Kind(b"\x93NUMPY", (), _NPY),
+    _Kind(b"GGUF", (), "is a file of llama.cpp. Give the safetensors file that it was made of."),
+    _Kind(b"model_checkpoint_path:", (), _STATE),
+    _Kind(b'{"format": "jscope', (), "is a file of a checkpoint of jscope. Give its directory."),
+    _Kind(b"", (".pt", ".pth", ".bin"), _PYTORCH),
+    _Kind(b"\x80", (), _PICKLE),
+    _Kind(
+        b"",
+        (".eqx",),
+        "is a file of Equinox, arrays without names. Read it by equinox.tree_deserialise_leaves, "
+        "and save the tree by a Saver.",
+    ),
+    _Kind(
+        b"{",
+        (),
+        "is JSON, and not an index of safetensors, whose name ends with '.safetensors.index.json'.",
+    ),
+)
+_LONGEST = max(len(kind.first) for kind in _KINDS)
+
+
+def what_it_seems(path: Path) -> str:
+    """The end of a sentence that begins with the path: what the file is, and what to do."""
+    with path.open("rb") as file:
+        first = file.read(_LONGEST)
+    if not first:
+        return "is empty."
+    if first.startswith(b"PK\3\4"):
+        return _archive(path)
+    for kind in _KINDS:
+        if first.startswith(kind.first) if kind.first else path.suffix in kind.endings:
+            return kind.text
+    return (
+        f"is not a checkpoint of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow: it begins "
+        f"with {first[:8]!r}."
+    )
+
+
+def _archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError):
+        names = []
+    if any(name.endswith("data.pkl") for name in names):
+        return _PYTORCH
+    if "model.weights.h5" in names:
+        return (
+            "is an archive of Keras. Load it in Keras, and write its arrays: numpy.savez("
+            "'weights.npz', **{v.path: v.numpy() for v in model.variables})."
+        )
+    return "is a zip archive, and not an npz file: not all of its members are .npy files."
