@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import constraints as constraints
+    from . import formats as formats
     from . import initializers as initializers
     from . import layers as layers
     from . import regularizers as regularizers
@@ -131,7 +132,7 @@ _HOME = {
         "load_variable"
     ),
 }
-_MODULES = ("constraints", "initializers", "layers", "regularizers", "sharding")
+_MODULES = ("constraints", "formats", "initializers", "layers", "regularizers", "sharding")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

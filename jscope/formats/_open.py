@@ -298,7 +298,7 @@ def _open_tensorflow(path: Path) -> FileSource:
 def _several(directory: Path, others: _Steps) -> CheckpointError:
     prefixes = sorted(others)
     return CheckpointError(
-        f"{directory} has steps of several prefixes: {listed(map(repr, prefixes))}. Which of them "
+        f"{directory} has steps of several prefixes: {listed(prefixes)}. Which of them "
         "is meant is unknown.",
         f"Give the path of one: saver.restore(target, {str(directory / prefixes[-1])!r}).",
     )

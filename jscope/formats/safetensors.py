@@ -166,7 +166,7 @@ def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The file of each tensor, and the metadata, of an index from an untrusted source."""
     with path.open("rb") as file:
         text = file.read(_LONGEST_INDEX)
-    members = mapping(json.loads(text, object_pairs_hook=_without_twins))
+    members = mapping(json.loads(text, object_pairs_hook=_without_duplicates))
     files = member(members, "weight_map", mapping)
     for name, shard in files.items():
         # Only beside the index.

@@ -348,9 +348,8 @@ NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
-    "formats/_directory.py": {
-        "Saver(directory, max_to_keep=...)"
-    },  # steps that go while they are read
+    # Steps that go while they are read.
+    "formats/_directory.py": {"Saver(directory, max_to_keep=...)"},
 }
 
 
