@@ -39,6 +39,7 @@ _STEP = re.compile(r"(?P<prefix>.*?)(?P<step>[0-9]+(?:\.[0-9]+)?)", re.ASCII)
 # Of directories, whose names may have other meanings: a number, or a word, "_" and a number.
 _ORBAX_STEP = re.compile(r"(?P<prefix>(?:\w*_)?)(?P<step>[0-9]+)", re.ASCII)
 _TF_STEP = re.compile(r".*-(?P<step>[0-9]+)", re.ASCII)
+_TF_STATE = re.compile(rb"\s*(?:#.*\n\s*)*(?:all_)?model_checkpoint_path")
 
 # From the prefix of their names to steps and paths.
 _Steps = dict[str, dict[float, Path]]
@@ -146,11 +147,12 @@ def _newest(directory: Path) -> _Found | None:
         newest = _single(steps[max(steps)])
         if newest is not None:
             candidates.append(newest._replace(step=max(steps)))
-    if _is_of_tensorflow(directory):
-        latest = Path(tf_checkpoint.latest_checkpoint(directory) or directory)
-        match = _TF_STEP.fullmatch(latest.name) if latest != directory else None
+    latest = tf_checkpoint.latest_checkpoint(directory) if _is_of_tensorflow(directory) else None
+    if latest is not None:
+        path = Path(latest)
+        match = _TF_STEP.fullmatch(path.name)
         step = int(match["step"]) if match else -1
-        candidates.append(_Found(latest, step, lambda: _opened(latest, _open_tensorflow)))
+        candidates.append(_Found(path, step, lambda: _opened(path, _open_tensorflow)))
     return max(candidates, key=lambda found: found.step, default=None)
 
 
@@ -245,8 +247,8 @@ def _is_of_tensorflow(path: Path) -> bool:
     state = path / "checkpoint"
     if not state.is_file():
         return False
-    with state.open("rb") as file:  # a Saver of jscope calls its own state so too, which is JSON
-        return not file.read(64).lstrip().startswith(b"{")
+    with state.open("rb") as file:  # a Saver of jscope calls its own state so too
+        return bool(_TF_STATE.match(file.read(1024)))
 
 
 def _of_tensorflow(directory: Path) -> dict[int, list[Path]]:
@@ -306,7 +308,9 @@ def _several(directory: Path, others: _Steps) -> CheckpointError:
 
 def _nothing(path: Path) -> CheckpointError:
     if path.is_file():
-        return CheckpointError(f"{path} {what_it_seems(path)}")
+        return CheckpointNotFoundError(
+            f"There is no checkpoint in {path}: it {what_it_seems(path)}"
+        )
     known = "of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow"
     if path.is_dir():
         return CheckpointNotFoundError(

@@ -20,14 +20,14 @@ class _Kind(NamedTuple):
 
 
 _PYTORCH = (
-    "is a file of PyTorch, a pickle. Load it in PyTorch and write its tensors: "
-    "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
+    "is a file of PyTorch, a pickle. Load it in PyTorch, and write its tensors by "
+    "safetensors.torch.save_file."
 )
 _PICKLE = (
-    "is a pickle of Python. Load it by the program that wrote it, and write its arrays: "
-    "numpy.savez('arrays.npz', **arrays)."
+    "is a pickle of Python. Load it by the program that wrote it, and write its arrays by "
+    "numpy.savez."
 )
-_KEYS = "the arrays by their names: numpy.savez('arrays.npz', **arrays)."
+_KEYS = "the arrays with their names by numpy.savez."
 _HDF5 = f"is a file of HDF5, as Keras writes. Read it with h5py, and write {_KEYS}"
 _NPY = f"is one array of NumPy, without a name. Read it by numpy.load, and write {_KEYS}"
 _STATE = "is TensorFlow's list of its checkpoints. Give its directory."
@@ -81,7 +81,7 @@ def _archive(path: Path) -> str:
         return _PYTORCH
     if "model.weights.h5" in names:
         return (
-            "is an archive of Keras. Load it in Keras, and write its arrays: numpy.savez("
-            "'weights.npz', **{v.path: v.numpy() for v in model.variables})."
+            "is an archive of Keras. Load it in Keras, and write its variables with their paths by "
+            "numpy.savez."
         )
     return "is a zip archive, and not an npz file: not all of its members are .npy files."

@@ -21,7 +21,7 @@ def grown(server, tmp_path):
             size=SIZE,
             options=options,
         )
-        peak = process.listen()
+        peak = process.receive()
         assert process.wait() == 0
         return peak
 

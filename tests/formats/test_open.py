@@ -257,9 +257,7 @@ def test_a_saver_finds_the_steps_of_tensorflow(tmp_path):
 def test_one_step_of_several_prefixes_is_an_error_that_names_them(tmp_path):
     for prefix in ("best_", "checkpoint_"):
         flax(tmp_path / f"{prefix}5")
-    with pytest.raises(
-        js.CheckpointError, match="step 5: 'best_5', 'checkpoint_5'"
-    ):
+    with pytest.raises(js.CheckpointError, match="step 5: 'best_5', 'checkpoint_5'"):
         js.Saver(tmp_path).restore({"w": jnp.zeros((2, 3))}, 5)
 
 
