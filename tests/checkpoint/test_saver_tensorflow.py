@@ -135,9 +135,8 @@ ELSE = {
         for name in ("get_checkpoint_state", "latest_checkpoint")
     },
     **{
-        (name, place): "nothing"
+        (name, "empty state"): "nothing"
         for name in ("latest_checkpoint, js", "checkpoints_iterator")
-        for place in ("empty state", "state without latest")
     },
     # One of the Saver's steps.
     ("restore", "3"): "CheckpointNotFoundError",
