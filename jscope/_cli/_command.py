@@ -70,7 +70,7 @@ def renames(pairs: Iterable[str]) -> dict[str, str]:
 def with_new_names(
     variables: Mapping[str, Variable], names: Mapping[str, str]
 ) -> dict[str, Variable]:
-    """The variables under their new names.
+    """A checkpoint's variables under the names that ``--rename`` gives them.
 
     Raises:
         CommandError: If an old name is not there, or two variables would get one name.

@@ -224,7 +224,7 @@ def shape_of_all_shards(
 def _shards(
     name: str, value: jax.ShapeDtypeStruct, recorder: Recorder, mesh: AbstractMesh
 ) -> tuple[int, ...]:
-    """Along each axis, the number of shards that `Scope.specs` recorded; 1 by default."""
+    """Along each axis of a declared variable, the number of shards that `Scope.specs` recorded."""
     specs = recorder.specs_of(name)
     if specs is None:
         return (1,) * len(value.shape)

@@ -72,7 +72,7 @@ class Contents:
 
 
 def contents(directory: Path) -> Contents:
-    """List a directory.
+    """List the regular files in the directory of a checkpoint, with their sizes.
 
     Raises:
         OSError: If it can't be listed. Files that are removed meanwhile are left out.

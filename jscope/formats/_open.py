@@ -26,8 +26,8 @@ from typing import NamedTuple
 from .. import tf_checkpoint
 from .._errors import CheckpointError, CheckpointNotFoundError, listed, near
 from .._paths import absolute
-from ..tf_checkpoint._directory import exists as exists_in_tensorflow
-from ..tf_checkpoint._directory import prefixes
+from ..tf_checkpoint._location import exists as exists_in_tensorflow
+from ..tf_checkpoint._location import prefixes
 from . import _directory, npz, safetensors
 from ._flax import is_flax, open_flax
 from ._orbax import METADATA, OrbaxSource, items

@@ -75,7 +75,7 @@ def check_names(names: Iterable[str], what: str) -> None:
 
 
 def check_nestable(names: Collection[str]) -> None:
-    """Refuse names that nested dicts can't have, or that Orbax takes for one another in them.
+    """Refuse names to save that nested dicts can't have, or that Orbax takes for one another.
 
     Orbax calls an array by its keys joined with ``.``: ``a/b`` and ``a.b`` would be one.
 

@@ -8,12 +8,12 @@ from ._checkpoint import Checkpoint as Checkpoint
 from ._checkpoint import list_variables as list_variables
 from ._checkpoint import load_variable as load_variable
 from ._checkpoint import open as open
-from ._directory import CheckpointState as CheckpointState
-from ._directory import latest_checkpoint as latest_checkpoint
-from ._directory import read_state as read_state
-from ._directory import write_state as write_state
 from ._entry import Entry as Entry
 from ._entry import Where as Where
+from ._location import latest_checkpoint as latest_checkpoint
+from ._state_file import CheckpointState as CheckpointState
+from ._state_file import read_state as read_state
+from ._state_file import write_state as write_state
 from ._writer import Part as Part
 from ._writer import Writer as Writer
 from ._writer import write as write

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from .._errors import CheckpointError, MissingVariableError, near
 from ._bundle import Bundle
 from ._bytes import BYTES, Span, message, pieces
-from ._directory import locate
 from ._entry import Entry
 from ._files import map_file
+from ._location import locate
 from ._slices import Slices
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -115,7 +115,7 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
 
     Args:
         path: A prefix such as ``"model.ckpt-1000"``, one of the checkpoint's files, a directory
-            with a ``checkpoint`` file, a SavedModel, a V1 file or pattern; see `_directory`.
+            with a ``checkpoint`` file, a SavedModel, a V1 file or pattern; see `_location`.
         verify: Whether to compare checksums: the index's now, a tensor's each time it is read.
 
     Raises:

@@ -24,8 +24,9 @@ from . import _dtypes
 from ._boxes import Box, Extent, bounds, is_whole, lengths, part_key
 from ._bundle import VERSION, Row, string_bytes
 from ._bytes import BYTES, VARINT, extend, field, masked
-from ._directory import append_state, check_state, data_files
 from ._files import sync_directory, writing
+from ._location import data_files
+from ._state_file import append_state, check_state
 from ._table import table_bytes
 
 # Summed while it is in the processor's cache, and then written.

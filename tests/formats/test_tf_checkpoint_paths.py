@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_tf_checkpoint import GOLDEN
 
 from jscope import CheckpointError, CheckpointNotFoundError, CheckpointValueError, tf_checkpoint
-from jscope.tf_checkpoint import CheckpointState, _directory
+from jscope.tf_checkpoint import CheckpointState, _state_file
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ times = st.floats(allow_nan=False, allow_infinity=True)
 @given(paths, st.lists(paths), st.lists(times), st.none() | times)
 def test_states_are_read_as_they_were_written(latest, others, stamps, last):
     state = CheckpointState(latest, tuple(others), tuple(stamps), last)
-    assert _directory.parse(_directory.text_of(state), "x") == state
+    assert _state_file.parse(_state_file.text_of(state), "x") == state
 
 
 def test_protobufs_text_is_read_in_its_other_spellings():
@@ -212,10 +212,10 @@ def test_protobufs_text_is_read_in_its_other_spellings():
         all_model_checkpoint_timestamps: 1.5e3 last_preserved_timestamp: 2
         a_field_of_the_future: ANYTHING
     """
-    assert _directory.parse(text, "x") == CheckpointState('a"bcd\n', ("x", "y'"), (1500.0,), 2.0)
+    assert _state_file.parse(text, "x") == CheckpointState('a"bcd\n', ("x", "y'"), (1500.0,), 2.0)
     raw = os.fsdecode(b"\xfe")
-    assert _directory.parse('model_checkpoint_path: "\\376"', "x").model_checkpoint_path == raw
-    assert '"\\376"' in _directory.text_of(CheckpointState(raw))
+    assert _state_file.parse('model_checkpoint_path: "\\376"', "x").model_checkpoint_path == raw
+    assert '"\\376"' in _state_file.text_of(CheckpointState(raw))
 
 
 @pytest.mark.parametrize(

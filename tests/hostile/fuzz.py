@@ -36,8 +36,8 @@ with atheris.instrument_imports(include=["jscope.tf_checkpoint", "jscope.saver"]
     from jscope.tf_checkpoint._bundle import Bundle
     from jscope.tf_checkpoint._bytes import Span
     from jscope.tf_checkpoint._checkpoint import full_names
-    from jscope.tf_checkpoint._directory import parse, text_of
     from jscope.tf_checkpoint._slices import Slices, proto_values
+    from jscope.tf_checkpoint._state_file import parse, text_of
     from jscope.tf_checkpoint._table import Table, decompress, table_bytes
 
 from hostile.attacks import ATTACKS

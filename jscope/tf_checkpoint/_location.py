@@ -1,0 +1,234 @@
+"""From the path of a checkpoint to its files, in all the ways in which TensorFlow spells it.
+
+A path may be
+
+===========================================  =======================================
+``model-1``                                  the prefix of a V2 checkpoint, a V1 file, or the
+                                             first part of the names of V1 shards
+``model-1.index``, ``.meta``, ``.data-...``  that prefix
+``model-1-00000-of-00002``                   all shards of that V1 checkpoint
+``model-?????-of-00002``, any other glob     what it matches, if that is one checkpoint
+a directory                                  the latest one that its file ``checkpoint`` names;
+                                             without such a file, a SavedModel's variables, or
+                                             the one checkpoint that is there
+===========================================  =======================================
+
+`_paths` defines which paths are URLs. Where two checkpoints could be meant, it is an error
+that lists them.
+"""
+
+import glob
+import os
+import re
+from typing import NamedTuple
+
+from .._errors import CheckpointNotFoundError, listed, near
+from .._paths import local
+from ._files import map_file
+from ._state_file import read_state
+from ._table import MAGIC
+
+_DATA = re.compile(r"\.data-\d{5,}-of-\d{5,}$")
+_SHARD = re.compile(r"-(?:\d{5}|\?{5})-of-(\d{5})$")
+
+
+class Found(NamedTuple):
+    """A checkpoint's location.
+
+    Attributes:
+        version: 1 or 2.
+        prefix: What its files' names have in common.
+        files: The index of a V2 checkpoint, or the files of a V1 checkpoint.
+    """
+
+    version: int
+    prefix: str
+    files: tuple[str, ...]
+
+
+def locate(path: str | os.PathLike[str]) -> Found:
+    """Find the checkpoint that a path means.
+
+    Raises:
+        CheckpointNotFoundError: If there is none, or more than one.
+        CheckpointValueError: If it is a URL of another machine or store.
+    """
+    path = local(path)
+    if "\0" in path:
+        raise CheckpointNotFoundError(f"No file can be called {path!r}.")
+    if os.path.isdir(path):
+        return _in_directory(path)
+    found = _exactly(path) or _stripped(path) or _matched(path)
+    if found:
+        return found
+    there = _prefixes(os.path.dirname(path) or ".")
+    raise CheckpointNotFoundError(
+        f"No checkpoint at {path!r}: neither {path}.index nor {path} is a file "
+        f"({near(path, there) if there else 'and there is no checkpoint beside it'})."
+    )
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether a path means one checkpoint that is there, whole or damaged.
+
+    Raises:
+        CheckpointError: If it is one of which some files are missing.
+    """
+    path = local(path)
+    if "\0" in path or os.path.isdir(path):
+        return False
+    found = _exactly(path) or _stripped(path)
+    return found is not None and (found.version == 2 or _is_table(found.files[0]))
+
+
+def prefixes(directory: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The checkpoints of a directory: of V2 all, of V1 those in the state file that are there."""
+    state = read_state(directory)
+    named = () if state is None else state.all_model_checkpoint_paths
+    older = [path for path in named if (found := _exactly(path)) and found.version == 1]
+    return (*sorted(_prefixes(local(directory))), *older)
+
+
+def latest_checkpoint(
+    checkpoint_dir: str | os.PathLike[str], latest_filename: str | None = None
+) -> str | None:
+    """The latest checkpoint that the state file of a directory names.
+
+    Args:
+        checkpoint_dir: The directory.
+        latest_filename: What its state file is called; None is ``"checkpoint"``.
+
+    Returns:
+        Its prefix (of V1 shards, the pattern), or None if there is no such file, or the
+        checkpoint that it names isn't there any more.
+
+    Raises:
+        CheckpointError: If the state file can't be read.
+
+    Source:
+        ``tf.train.latest_checkpoint``. One difference: TF takes a state file that it can't read
+        for none at all.
+    """
+    state = read_state(checkpoint_dir, latest_filename or "checkpoint")
+    if state is None:
+        return None
+    path = state.model_checkpoint_path
+    return path if _exactly(path) else None
+
+
+def data_files(prefix: str) -> list[str]:
+    """The data files of a V2 checkpoint, whichever number of them it has."""
+    files = glob.glob(glob.escape(prefix) + ".data-*")
+    return [file for file in files if _DATA.fullmatch(file, len(prefix))]
+
+
+def _exactly(path: str) -> Found | None:
+    """The checkpoint of exactly this prefix, file or shards."""
+    if os.path.isfile(path + ".index"):
+        return Found(2, path, (path + ".index",))
+    shard = _SHARD.search(path)
+    if shard and not _DATA.search(path):
+        return _shards(path[: shard.start()], shard[1])
+    if os.path.isfile(path) and not _suffix(path):
+        return Found(1, path, (path,))
+    first = glob.glob(glob.escape(path) + "-00000-of-?????")
+    if len(first) == 1 and (shard := _SHARD.search(first[0])):
+        return _shards(path, shard[1])
+    return None
+
+
+def _shards(prefix: str, count: str) -> Found | None:
+    """All shards of a V1 checkpoint, if any is there."""
+    files = [f"{prefix}-{shard:05d}-of-{count}" for shard in range(int(count))]
+    missing = [file for file in files if not os.path.isfile(file)]
+    if len(missing) == len(files):
+        return None
+    if missing:
+        raise CheckpointNotFoundError(
+            f"{len(missing)} of the {len(files)} files of {prefix!r} are missing: "
+            f"{listed(missing, most=3)}. Copy them beside the others."
+        )
+    return Found(1, f"{prefix}-?????-of-{count}", tuple(files))
+
+
+def _suffix(path: str) -> str:
+    """The suffix of one of the files of a checkpoint."""
+    data = _DATA.search(path)
+    return data[0] if data else next((s for s in (".index", ".meta") if path.endswith(s)), "")
+
+
+def _stripped(path: str) -> Found | None:
+    """The checkpoint that one of its files belongs to."""
+    suffix = _suffix(path)
+    prefix = path.removesuffix(suffix)
+    if not suffix:
+        return None
+    found = _exactly(prefix)
+    if not found and os.path.isfile(path):
+        raise CheckpointNotFoundError(
+            f"{path} is there, but {prefix}.index is not. Copy it beside the other files; "
+            "without it their contents are unknown."
+        )
+    return found
+
+
+def _matched(path: str) -> Found | None:
+    """The one checkpoint that a glob matches."""
+    if not glob.has_magic(path):
+        return None
+    places = {}
+    for file in glob.glob(path):
+        found = _exactly(file) or _stripped(file)
+        if found and (found.version == 2 or _is_table(found.files[0])):
+            places[found.prefix] = found
+    if len(places) > 1:
+        raise CheckpointNotFoundError(
+            f"{path!r} matches {len(places)} checkpoints: {listed(sorted(places))}. Name one."
+        )
+    return next(iter(places.values()), None)
+
+
+def _is_table(path: str) -> bool:
+    """Whether a file ends as a table does; a glob matches others as well."""
+    return map_file(path).data[-len(MAGIC) :].tobytes() == MAGIC
+
+
+def _in_directory(path: str) -> Found:
+    state = read_state(path)
+    there = _prefixes(path)
+    if state:
+        # Not as a glob: a directory from elsewhere might name one that takes forever.
+        latest = state.model_checkpoint_path
+        found = _exactly(latest)
+        if found:
+            return found
+        beside = f"It has {listed(sorted(there))}: name one." if there else "It has none at all."
+        raise CheckpointNotFoundError(
+            f"The file {os.path.join(path, 'checkpoint')} names {latest!r}, which is not there; "
+            f"perhaps the directory was moved. {beside}"
+        )
+    variables = os.path.join(path, "variables", "variables")
+    found = _exactly(variables)
+    if found:
+        return found
+    if len(there) != 1:
+        what = f"{len(there)} checkpoints: {listed(sorted(there))}" if there else "no checkpoint"
+        raise CheckpointNotFoundError(
+            f"The directory {path!r} has no file named checkpoint, and {what}. Name one, such as "
+            f"{os.path.join(path, 'model.ckpt-1000')!r}."
+        )
+    return Found(2, there[0], (there[0] + ".index",))
+
+
+def _prefixes(directory: str) -> list[str]:
+    """The V2 checkpoints of a directory."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    folder = "" if directory == "." else directory
+    return [
+        os.path.join(folder, name.removesuffix(".index"))
+        for name in names
+        if name.endswith(".index")
+    ]
