@@ -26,7 +26,7 @@ class Settings:
         gradients_small: Whether they are as small as can be.
         gradient_rounds: Samples of tracing, lowering and compiling each.
         step_rounds: Samples of calling each.
-        init_blocks: Size of the GPT that everyone initializes.
+        init_blocks: Sizes of the GPT that everyone initializes.
         init_rounds: Processes for each of them.
         growth_blocks: Sizes that only jscope initializes, the smallest and the largest.
         growth_rounds: Processes for each of them.
@@ -56,7 +56,7 @@ class Settings:
     gradients_small: bool
     gradient_rounds: int
     step_rounds: int
-    init_blocks: int
+    init_blocks: tuple[int, ...]
     init_rounds: int
     growth_blocks: tuple[int, int]
     growth_rounds: int
@@ -87,8 +87,8 @@ FULL = Settings(
     gradients_small=False,
     gradient_rounds=9,
     step_rounds=60,
-    init_blocks=48,
-    init_rounds=1,
+    init_blocks=(12, 48),
+    init_rounds=3,
     growth_blocks=(12, 96),
     growth_rounds=3,
     start_rounds=15,
@@ -118,7 +118,7 @@ QUICK = Settings(
     gradients_small=False,
     gradient_rounds=2,
     step_rounds=9,
-    init_blocks=2,
+    init_blocks=(2,),
     init_rounds=1,
     growth_blocks=(2, 4),
     growth_rounds=1,
@@ -149,7 +149,7 @@ SMOKE = Settings(
     gradients_small=True,
     gradient_rounds=1,
     step_rounds=1,
-    init_blocks=1,
+    init_blocks=(1,),
     init_rounds=1,
     growth_blocks=(1, 2),
     growth_rounds=1,

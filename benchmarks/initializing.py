@@ -1,62 +1,117 @@
-"""Cold init of the toy GPT: the first initial values of a process.
+"""The first initial values of a process: the toy GPT's, eager and jitted, by every framework.
 
-Each measurement is a process of its own, without a compilation cache. Its clock starts when
-everything is imported and an input exists, and stops when every variable is ready; tracing
-and compiling are most of it. jscope's ``js.init(gpt)(key, tokens)`` is called as it is; the
-others' init is jitted, as their users do (op by op, it would compile each small program).
+Each measurement is a process of its own, without a compilation cache. Its clocks start when
+everything is imported and an input exists, and stop when every variable is ready; tracing
+and compiling are most of it. *Eager* calls a framework's init as it is, *jitted* its `jax.jit`.
+A peer is compared by its faster way. Seconds are those of the process's CPU time, which other
+processes on the machine change less than the time on the wall; that is in the notes.
 
 Imports: `_children`, `_report`, `_settings`, `_timing`, `contenders`, JAX.
 """
 
-import dataclasses
 import json
 import sys
 import time
+from collections.abc import Mapping
 from statistics import median
 
 import jax
 from _children import child
-from _report import Part, Row, Target, ratio_target, rows_of
+from _report import Part, Row, Target, rows_of
 from _settings import Settings
 from _timing import Samples, ratios
-from contenders import FRAMEWORKS, OURS, PEERS, example
-from gpt import scopes
+from contenders import FRAMEWORKS, OURS, PEERS, PLAIN, example
 from gpt.mathematics import Config
+
+WAYS = ("eager", "jitted")
+SMALL = Config(blocks=3, width=24, vocabulary=97, length=16)
 
 
 def measure(settings: Settings) -> Part:
-    """Everyone at one size, and jscope at two."""
-    size = f"{settings.init_blocks} blocks"
-    samples: Samples = {name: [] for name in FRAMEWORKS}
-    for _ in range(settings.init_rounds):
-        for name, seconds in samples.items():
-            seconds.append(child(__file__, name, settings.init_blocks))
-    rows = rows_of("cold init", size, samples, *PEERS)
+    """Everyone at some sizes in both ways, and jscope at a small and at a large one."""
+    rows: list[Row] = []
+    targets: list[Target] = []
+    notes = []
+    for blocks in settings.init_blocks:
+        size = f"{blocks} blocks"
+        cpu, wall = _everyone(blocks, settings.init_rounds)
+        for way in WAYS:
+            rows += rows_of(f"first init, {way}", size, _of(cpu, way), OURS, *PEERS)
+        targets += _targets(size, cpu)
+        notes += [
+            f"{size}, {way}, wall seconds: "
+            + ", ".join(f"{name} {median(s):.2f}" for name, s in _of(wall, way).items())
+            for way in WAYS
+        ]
 
-    small, large = settings.growth_blocks
-    growth: dict[int, list[float]] = {small: [], large: []}
+    small = [_first(OURS, SMALL, "eager")["cpu"] for _ in range(settings.growth_rounds)]
+    what = "3 blocks of 24"
+    rows.append(Row("first init, eager", what, OURS, small))
+    limit = f"{OURS}, CPU seconds"
+    targets.append(Target("first init, eager", what, limit, "<=", 1.5, median(small)))
+
+    sizes = settings.growth_blocks
+    growth: dict[int, list[float]] = {blocks: [] for blocks in sizes}
     for _ in range(settings.growth_rounds):
         for blocks, seconds in growth.items():
-            seconds.append(child(__file__, OURS, blocks))
-    rows += [Row("cold init", f"{n} blocks", OURS, seconds) for n, seconds in growth.items()]
-    targets = [ratio_target(rows, "cold init", "48 blocks", OURS, p, "<=", 0.1) for p in PEERS]
-    slope = Target("cold init", "96 blocks", f"{OURS} at 96 blocks / at 12 blocks", "<=", 1.6)
-    if (small, large) == (12, 96):
-        slope = dataclasses.replace(slope, value=median(ratios(growth[large], growth[small])))
-    return Part("Cold init of the toy GPT", rows, [*targets, slope])
+            seconds.append(_first(OURS, Config(blocks), "eager")["cpu"])
+    rows += [Row("growth, eager", f"{n} blocks", OURS, seconds) for n, seconds in growth.items()]
+    slope = f"{OURS}, times {sizes[0]} blocks"
+    factor = median(ratios(growth[sizes[1]], growth[sizes[0]]))
+    targets.append(Target("growth, eager", f"{sizes[1]} blocks", slope, "<=", 2.5, factor))
+    return Part("First initial values of the toy GPT, CPU seconds", rows, targets, notes)
 
 
-def _child(name: str, blocks: int) -> float:
-    framework, config = FRAMEWORKS[name], Config(blocks)
+_Seconds = dict[tuple[str, str], list[float]]  # by framework and way
+
+
+def _everyone(blocks: int, rounds: int) -> tuple[_Seconds, _Seconds]:
+    """CPU and wall seconds, round by round."""
+    order = [(name, way) for name in FRAMEWORKS for way in WAYS]
+    cpu: _Seconds = {each: [] for each in order}
+    wall: _Seconds = {each: [] for each in order}
+    for _ in range(rounds):
+        for name, way in order:
+            seconds = _first(name, Config(blocks), way)
+            cpu[name, way].append(seconds["cpu"])
+            wall[name, way].append(seconds["wall"])
+    return cpu, wall
+
+
+def _of(seconds: _Seconds, way: str) -> Samples:
+    return {name: seconds[name, way] for name in FRAMEWORKS}
+
+
+def _targets(size: str, cpu: _Seconds) -> list[Target]:
+    """Either way of jscope's against each peer's faster one."""
+    targets = []
+    for way in WAYS:
+        for peer in (PLAIN, *PEERS):
+            faster = [min(pair) for pair in zip(*(cpu[peer, way] for way in WAYS), strict=True)]
+            claim = f"{OURS} / {peer}, eager or jitted"
+            value = median(ratios(cpu[OURS, way], faster))
+            targets.append(Target(f"first init, {way}", size, claim, "<=", 0.5, value))
+    return targets
+
+
+def _first(name: str, config: Config, way: str) -> Mapping[str, float]:
+    sizes = (config.blocks, config.width, config.vocabulary, config.length)
+    seconds: Mapping[str, float] = child(__file__, name, way, *sizes)
+    return seconds
+
+
+def _child(name: str, way: str, blocks: int, width: int, vocabulary: int, length: int) -> object:
+    framework = FRAMEWORKS[name]
+    config = Config(blocks, width=width, vocabulary=vocabulary, length=length)
     key, tokens = jax.block_until_ready(example(config))
-    begin = time.perf_counter()
-    if framework is scopes:
-        variables = scopes.init(config, key, tokens)
-    else:
-        variables = jax.jit(lambda *args: framework.init(config, *args))(key, tokens)
-    jax.block_until_ready(variables)
-    return time.perf_counter() - begin
+
+    def init(key: jax.Array, tokens: jax.Array) -> object:
+        return framework.init(config, key, tokens)
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    jax.block_until_ready((jax.jit(init) if way == "jitted" else init)(key, tokens))
+    return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
 if __name__ == "__main__":
-    print(json.dumps(_child(sys.argv[1], int(sys.argv[2]))))
+    print(json.dumps(_child(*sys.argv[1:3], *map(int, sys.argv[3:]))))

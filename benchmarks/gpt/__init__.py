@@ -1,7 +1,7 @@
 """A toy GPT, the same mathematics in five frameworks, each in its own idiom.
 
 Every framework's file has two functions. ``init(config, key, tokens)`` makes all variables;
-it is to be jitted, except that of `scopes`, which is called as it is. ``bind(config, key,
+it may be jitted, or called as it is. ``bind(config, key,
 tokens)`` gives ``(apply, variables)``, with ``apply(variables, tokens) -> logits``.
 
 Variables are named ``embed/w``, ``positions/w``, ``block_0/ln_1/scale``,

@@ -81,7 +81,7 @@ def scanned(scope: js.Scope, tokens: Array, config: Config) -> Array:
 
 
 def init(config: Config, key: Array, tokens: Array) -> js.VarTree:
-    """All variables; called outside jit."""
+    """All variables."""
     return js.init(gpt)(key, tokens, config)
 
 

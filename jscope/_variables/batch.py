@@ -11,9 +11,8 @@ computed by one program.
   compiles nothing, and each becomes an array of its own.
 * **In a trace** a loop computes all rows, since XLA would fuse the draws into whatever uses them,
   which changes bits; barriers are gone by then. It has two iterations or more, since XLA unrolls
-  loops of one. Then the variables are cut from its result, at offsets that have passed through a
-  loop: XLA compiles equal kernels once, but slices at constant offsets differ, and each would take
-  0.03 s.
+  loops of one. Then the variables are cut from its result, at offsets that XLA doesn't know: it
+  compiles equal kernels once, but slices at constant offsets differ, and each would take 0.03 s.
 
 Large variables, of more than 2^16 elements, keep a program of their own shape: it uses
 all cores, needs no second copy, and the time to compute them is no longer small beside compiling.
@@ -37,6 +36,7 @@ from .._keys import Words, threefry_keys
 ROW = 1024  # elements
 SIZES = (4, 64)  # rows of a program, outside any trace
 LARGEST = 1 << 16  # elements of a variable, or of a slice of a stack
+MOST_ROWS = 1 << 18  # of a stack, and of a loop, whose elements are numbered in int32
 
 _DTYPES = tuple(np.dtype(dtype) for dtype in (np.float32, np.float16, jnp.bfloat16))
 
@@ -95,16 +95,17 @@ def _is_partitionable() -> bool:
 
 
 def draw_of(
-    initializer: object, shape: tuple[int, ...], dtype: np.dtype[Any]
+    initializer: object, shape: tuple[int, ...], dtype: np.dtype[Any], slices: int = 1
 ) -> _draws.Draw | None:
-    """The draw of a variable, or of a slice of a stack, that may be drawn with others.
+    """The draw of a variable, or of a stack of slices, that may be drawn with others.
 
     Raises:
         InitializerError: As the call of the initializer.
     """
-    if not isinstance(initializer, _draws.Elementwise):
+    if not isinstance(initializer, _draws.Elementwise) or dtype not in _DTYPES:
         return None
-    if dtype not in _DTYPES or not 0 < math.prod(shape) <= LARGEST:
+    size = math.prod(shape)
+    if not 0 < size <= LARGEST or not 0 < slices * -(-size // ROW) <= MOST_ROWS:
         return None
     return initializer.draw(shape, dtype)
 
@@ -173,7 +174,12 @@ def _padded(rows: UInt32[np.ndarray, "rows 11"], size: int) -> UInt32[np.ndarray
 
 def _computed(root: Array, rows: UInt32[Array, "rows 11"]) -> Float32[Array, "rows elements"]:
     """The elements of some rows."""
-    keys = threefry_keys(root, rows[:, :2])
+    return _elements(threefry_keys(root, rows[:, :2]), rows)
+
+
+def _elements(
+    keys: UInt32[Array, "rows 2"], rows: UInt32[Array, "rows 11"]
+) -> Float32[Array, "rows elements"]:
     counters = rows[:, 2:3] + lax.broadcasted_iota(np.uint32, (len(rows), ROW), 1)
     bits = _draws.bits_of((keys[:, :1], keys[:, 1:]), counters)
     return _draws.values_of(bits, lax.bitcast_convert_type(rows[:, 3:], jnp.float32))
@@ -187,9 +193,13 @@ _compiled = jax.jit(_computed)
 
 def traced_values(root: Array, pieces: Sequence[Piece]) -> list[Array]:
     """The values of variables, in a program that hardly grows with their number."""
+    loops: dict[tuple[np.dtype[Any], int], list[int]] = {}
+    rows = 0
+    for i, piece in enumerate(pieces):
+        rows += piece.rows
+        loops.setdefault((piece.draw.dtype, rows // MOST_ROWS), []).append(i)
     values: dict[int, Array] = {}
-    for dtype in dict.fromkeys(piece.draw.dtype for piece in pieces):
-        chosen = [i for i, piece in enumerate(pieces) if piece.draw.dtype == dtype]
+    for (dtype, _), chosen in loops.items():
         some = [pieces[i] for i in chosen]
         values.update(zip(chosen, _cut(_in_loop(root, some, dtype), some), strict=True))
     return [values[i] for i in range(len(pieces))]
@@ -200,21 +210,20 @@ def _in_loop(root: Array, pieces: Sequence[Piece], dtype: np.dtype[Any]) -> Arra
     rows = _rows(pieces)
     block = min(SIZES[-1], -(-len(rows) // 2))
     iterations = -(-len(rows) // block)
-    by_block = _padded(rows, block * iterations).reshape(iterations, block, -1)
     # Behind a barrier, or XLA would compute what follows from constants, with other bits.
-    inputs = lax.optimization_barrier(jnp.asarray(by_block))
+    rows = lax.optimization_barrier(jnp.asarray(_padded(rows, block * iterations)))
+    keys = threefry_keys(root, rows[:, :2])
+    by_block = [of.reshape(iterations, block, -1) for of in (keys, rows)]
     # Rounded in the loop, or XLA would omit the rounding where a consumer goes back to float32.
-    values: Array = lax.map(lambda rows: _computed(root, rows).astype(dtype), inputs)
+    values: Array = lax.map(lambda of: _elements(*of).astype(dtype), by_block)
     return values.reshape(-1)
 
 
 def _cut(flat: Array, pieces: Sequence[Piece]) -> list[Array]:
     """The variables in an array that has their rows one after the other."""
-    ends = np.cumsum([piece.rows * ROW for piece in pieces])
-    starts = [np.int32(end - piece.rows * ROW) for end, piece in zip(ends, pieces, strict=True)]
-    zero = np.int32(0)
-    # The maximum changes nothing, but XLA doesn't know.
-    starts = lax.fori_loop(0, 2, lambda _, starts: [lax.max(at, zero) for at in starts], starts)
+    ends = np.cumsum([piece.rows for piece in pieces])
+    first = [np.int32((end - piece.rows) * ROW) for end, piece in zip(ends, pieces, strict=True)]
+    starts = _unknown(first)
     found = []
     for start, piece in zip(starts, pieces, strict=True):
         each = piece.size if piece.slices == 1 else piece.rows * ROW // piece.slices
@@ -224,4 +233,16 @@ def _cut(flat: Array, pieces: Sequence[Piece]) -> list[Array]:
             by_slice = values.reshape(piece.slices, each)
             values = lax.slice(by_slice, (0, 0), (piece.slices, piece.size))
         found.append(values.reshape(piece.whole_shape))
+    return found
+
+
+def _unknown(numbers: Sequence[np.int32]) -> list[Array]:
+    """The same numbers, such that XLA doesn't know them, and can't make them part of kernels."""
+    zero = np.int32(0)
+    one = lax.fori_loop(0, 2, lambda _, number: lax.max(number, zero), np.int32(1))
+    found: list[Array] = lax.cond(
+        one == zero,
+        lambda: [jnp.zeros_like(x) for x in numbers],
+        lambda: list(map(jnp.asarray, numbers)),
+    )
     return found

@@ -88,7 +88,8 @@ def run(
         if isinstance(initializer, KnownShape | Literal):
             value = _checked(initializer, root, shape, dtype)
             return put(jnp.copy(jnp.broadcast_to(value, whole_shape)), sharding)
-        draw = batch.draw_of(initializer, shape, dtype) if sharding is None else None
+        slices = words.size // 2
+        draw = batch.draw_of(initializer, shape, dtype, slices) if sharding is None else None
         if draw is not None and batch.accepts(root):
             return drawn(root, [batch.Piece(draw, words, shape)])[0]
         compiled = _compiled(sharding)

@@ -30,6 +30,7 @@ the route can be seen in it. Equal bits hold per backend and JAX version.
 """
 
 import functools
+import math
 import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -109,7 +110,8 @@ def _draws_of(groups: Sequence[Group]) -> dict[str, Draw]:
     for spec, sharding, members in groups:
         if sharding is None:
             with _initial.named(members[0]):
-                draw = batch.draw_of(spec.initializer, spec.slice_shape, spec.dtype)
+                slices = math.prod(spec.shape[: len(spec.stack)])
+                draw = batch.draw_of(spec.initializer, spec.slice_shape, spec.dtype, slices)
             if draw is not None:
                 draws.update(dict.fromkeys(members, draw))
     return draws

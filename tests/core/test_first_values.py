@@ -148,6 +148,13 @@ def test_under_jit_they_are_the_same_bits():
     assert bits(one)[name] == expected[name]
 
 
+def test_more_rows_than_a_loop_computes_are_several_loops(monkeypatch):
+    chosen = ["v[01]/float32/*", "v2/float16/9x7"]
+    expected = bits(DRAWN.init(KEY, only=chosen))
+    monkeypatch.setattr(batch, "MOST_ROWS", 4)
+    assert bits(jax.jit(lambda key: DRAWN.init(key, only=chosen))(KEY)) == expected
+
+
 @pytest.mark.parametrize("initializer", [init.random_normal(0.5, 0.1), init.random_uniform()])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_sum_in_the_same_program_sees_them_rounded(initializer, dtype):

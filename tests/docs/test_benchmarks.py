@@ -159,3 +159,22 @@ def test_starting_the_command_is_measured(tmp_path):
 
 
 COMMANDS = ("ls", "show", "verify")
+
+
+@pytest.mark.parametrize("way", ["eager", "jitted"])
+def test_a_first_init_is_measured_in_a_process_of_its_own(way):
+    """One process of those that `initializing` starts: framework, way, and the size of the GPT."""
+    command = [
+        sys.executable,
+        RUN.with_name("initializing.py"),
+        "plain JAX",
+        way,
+        "1",
+        "8",
+        "9",
+        "4",
+    ]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    measured = json.loads(done.stdout)
+    assert set(measured) == {"cpu", "wall"}
+    assert min(measured.values()) > 0
