@@ -1809,6 +1809,70 @@ tensorflow.export(tree, path)
         {"overwrite=True": "tensorflow.export(tree, path, $)"},
     ),
     Situation(
+        "what is not an array is exported to safetensors",
+        """
+tree = {'epoch': 3, 'name': 'first', 'rng': jax.random.key(0), 'w': jnp.ones(2)}
+path, number, key = os.path.join(directory, 'm'), tree['epoch'], tree['rng']
+# Fails:
+safetensors.export(tree, path)
+""",
+        {
+            "jax.random.key_data(key)": "safetensors.export({'rng': $}, path)",
+            "np.asarray(number, np.float32)": "safetensors.export({'epoch': $}, path)",
+            "metadata={'name': 'text'}": "safetensors.export({'w': tree['w']}, path, $)",
+            "js.drop(tree, ...)": "FILL ['epoch', 'name', 'rng']\nsafetensors.export($, path)",
+            "js.select(tree, ...)": "FILL 'w'\nsafetensors.export($, path)",
+        },
+    ),
+    Situation(
+        "a size of shards is not one",
+        """
+tree, path = {'w': jnp.ones(2)}, os.path.join(directory, 'm')
+# Fails:
+safetensors.export(tree, path, max_shard_size='5GiB')
+""",
+        {"max_shard_size='5GB'": "safetensors.export(tree, path, $)"},
+        ("'5GiB'",),
+    ),
+    Situation(
+        "a separator of names is not one",
+        """
+tree, path = {'a/w': jnp.ones(2)}, os.path.join(directory, 'm')
+# Fails:
+safetensors.export(tree, path, names='_')
+""",
+        {"names='.'": "safetensors.export(tree, path, $)"},
+    ),
+    Situation(
+        "metadata of safetensors are not strings",
+        """
+tree, path = {'a/w': jnp.ones(2)}, os.path.join(directory, 'm')
+# Fails:
+safetensors.export(tree, path, metadata={'step': 1000})
+""",
+        {"metadata={'step': '1000'}": "safetensors.export(tree, path, $)"},
+    ),
+    Situation(
+        "the directory of an export is named as a file",
+        """
+tree = {'a/w': jnp.ones(2)}
+os.chdir(directory)
+# Fails:
+safetensors.export(tree, 'model.safetensors')
+""",
+        {"safetensors.export(tree, 'exported')": "$"},
+    ),
+    Situation(
+        "an export to safetensors meets another",
+        """
+tree, path = {'w': jnp.ones(2)}, os.path.join(directory, 'm')
+safetensors.export(tree, path)
+# Fails:
+safetensors.export(tree, path)
+""",
+        {"overwrite=True": "safetensors.export(tree, path, $)"},
+    ),
+    Situation(
         "text is restored from TensorFlow",
         """
 path = tf_checkpoint.write(os.path.join(directory, 'm'), {'w': np.ones(2, np.float32)})

@@ -1,4 +1,4 @@
-"""A new file that appears whole or not at all, and never in place of another.
+"""A new file that appears whole or not at all, and in place of another on request only.
 
 The bytes go to a temporary file beside it, which is flushed to disk, linked to the requested
 name, and unlinked. A link, unlike a rename, fails where that name is taken, also by a concurrent
@@ -17,15 +17,20 @@ from .._errors import CheckpointError, CheckpointExistsError
 class NewFile:
     """A file under way: write to `descriptor`, then `commit` or `discard`.
 
+    Args:
+        path: Its name in the end.
+        overwrite: Whether it replaces a file of this name, by a rename.
+
     Raises:
         CheckpointExistsError: If the file exists, now or by the time of `commit`.
         CheckpointError: If it can't be created.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, *, overwrite: bool = False):
+        self.path = path
+        self._overwrite = overwrite
         self._temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
-        if os.path.lexists(path):
+        if not overwrite and os.path.lexists(path):
             raise _exists(path)
         try:
             self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -33,33 +38,51 @@ class NewFile:
             raise CheckpointError(f"{path} can't be written: {error.strerror}.") from error
         self._is_open = True
 
+    def finish(self) -> None:
+        """Flush to disk, and close; the file is complete, and doesn't appear yet."""
+        if self._is_open:
+            os.fsync(self.descriptor)
+            self._close()
+
+    def appear(self) -> None:
+        """Take the requested name, after `finish`."""
+        try:
+            (os.replace if self._overwrite else os.link)(self._temporary, self.path)
+        except FileExistsError:
+            raise _exists(self.path) from None
+        self.discard()
+
     def commit(self) -> None:
         """Flush to disk, and let the file appear."""
-        os.fsync(self.descriptor)
-        try:
-            os.link(self._temporary, self._path)
-        except FileExistsError:
-            raise _exists(self._path) from None
-        self.discard()
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self.finish()
+        self.appear()
+        sync_directory(self.path.parent)
 
     def discard(self) -> None:
-        """Remove the temporary file; what is committed stays."""
+        """Remove the temporary file; what has appeared stays."""
+        self._close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+
+    def _close(self) -> None:
         if self._is_open:
             self._is_open = False
             os.close(self.descriptor)
-            with contextlib.suppress(FileNotFoundError):
-                self._temporary.unlink()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.discard()
+
+
+def sync_directory(path: Path) -> None:
+    """Flush the names in a directory to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _exists(path: Path) -> CheckpointExistsError:

@@ -26,6 +26,7 @@ import json
 import math
 import mmap
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -66,6 +67,7 @@ _LONGEST_HEADER = 100_000_000  # the library's own limit
 _METADATA = "__metadata__"
 
 
+_SHARD = re.compile(r"(.*)-([0-9]{5,9})-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 _INDEX = ".safetensors.index.json"
 _LONGEST_INDEX = 1 << 28
 
@@ -111,7 +113,25 @@ def open_any(path: Path) -> Tensors:
         )
     if indices:
         return _open_index(indices[0])
-    return _together(path, [open_file(file) for file in sorted(path.glob("*.safetensors"))])
+    files = sorted(path.glob("*.safetensors"))
+    _check_shards(path, [file.name for file in files])
+    return _together(path, [open_file(file) for file in files])
+
+
+def _check_shards(path: Path, names: Sequence[str]) -> None:
+    """Refuse shards without an index that are not all there, as an export that failed leaves."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        match = _SHARD.fullmatch(name)
+        if match:
+            found.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    for (model, count), numbers in found.items():
+        if len(numbers) < count:
+            raise CheckpointError(
+                f"{path} has {len(numbers)} of the {count} shards {model}-*-of-{count:05d}."
+                "safetensors, and no index that names their tensors. Fetch the others and the "
+                "index, or give the path of a file that is there."
+            )
 
 
 def _together(path: Path, files: Sequence[Tensors]) -> Tensors:
@@ -330,12 +350,37 @@ def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(f"{path} is not a safetensors file, or damaged: {what}.")
 
 
+def has_dtype(dtype: np.dtype[Any]) -> bool:
+    """Whether there is a code for a dtype."""
+    return dtype in _CODE_OF
+
+
+def check_signatures(signatures: Mapping[str, Signature]) -> None:
+    """Refuse tensors that can't be stored.
+
+    Raises:
+        CheckpointValueError: If there are some; all are listed.
+    """
+    strange = [
+        f"{name!r} is {of.dtype}" for name, of in signatures.items() if of.dtype not in _CODE_OF
+    ]
+    if strange:
+        raise CheckpointValueError(
+            f"safetensors has no dtype for {len(strange)} of these: {'; '.join(strange[:10])}. "
+            f"It has {listed(map(str, _CODE_OF), most=99)}."
+        )
+    if _METADATA in signatures:
+        raise CheckpointValueError(f"A safetensors file can't have a tensor {_METADATA!r}.")
+
+
 class Writer:
     """Writes tensors, in any order, to a new file; leaving ``with`` lets it appear.
 
     Args:
         path: The new file.
         signatures: The name, shape and dtype of each tensor that will be written.
+        metadata: Strings for the header.
+        overwrite: Whether to replace the file if it exists.
 
     Raises:
         CheckpointValueError: If a tensor can't be stored; all such are listed.
@@ -343,23 +388,22 @@ class Writer:
         CheckpointError: If it can't be written.
     """
 
-    def __init__(self, path: Path, signatures: Mapping[str, Signature]):
-        strange = [
-            f"{name!r} is {of.dtype}" for name, of in signatures.items() if of.dtype not in _CODE_OF
-        ]
-        if strange:
-            raise CheckpointValueError(
-                f"safetensors has no dtype for {len(strange)} of these: {'; '.join(strange[:10])}. "
-                f"It has {listed(map(str, _CODE_OF), most=99)}."
-            )
-        if _METADATA in signatures:
-            raise CheckpointValueError(f"A safetensors file can't have a tensor {_METADATA!r}.")
+    def __init__(
+        self,
+        path: Path,
+        signatures: Mapping[str, Signature],
+        metadata: Mapping[str, str] | None = None,
+        *,
+        overwrite: bool = False,
+    ):
+        check_signatures(signatures)
         self._expected = dict(signatures)
         self._offsets: dict[str, int] = {}
-        header, begin = {}, 0
+        header: dict[str, object] = {} if metadata is None else {_METADATA: dict(metadata)}
+        begin = 0
         for name in sorted(signatures, key=lambda n: (-signatures[n].dtype.itemsize, n)):
             shape, dtype = signatures[name].shape, signatures[name].dtype
-            end = begin + math.prod(shape) * dtype.itemsize
+            end = begin + nbytes(signatures[name])
             self._offsets[name] = begin
             header[name] = {
                 "dtype": _CODE_OF[dtype],
@@ -370,8 +414,12 @@ class Writer:
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         self._start = 8 + len(text)
-        self._file = NewFile(path)
-        _write_at(self._file.descriptor, memoryview(len(text).to_bytes(8, "little") + text), 0)
+        self._file = NewFile(path, overwrite=overwrite)
+        try:
+            _write_at(self._file.descriptor, memoryview(len(text).to_bytes(8, "little") + text), 0)
+        except BaseException:
+            self._file.discard()
+            raise
 
     def write(self, name: str, array: Array) -> None:
         """Write one of the tensors."""
@@ -381,14 +429,33 @@ class Writer:
         data = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
         _write_at(self._file.descriptor, data.data, self._start + self._offsets[name])
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all tensors are written."""
+        return not self._expected
+
+    def finish(self) -> NewFile:
+        """The complete file, which is on disk and doesn't appear yet."""
+        assert self.is_complete, f"not written: {listed(self._expected)}"
+        self._file.finish()
+        return self._file
+
+    def discard(self) -> None:
+        """Remove what is written."""
+        self._file.discard()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *exception: object) -> None:
         with self._file:
             if kind is None:
-                assert not self._expected, f"not written: {listed(self._expected)}"
-                self._file.commit()
+                self.finish().commit()
+
+
+def nbytes(signature: Signature) -> int:
+    """The bytes of a tensor's elements."""
+    return math.prod(signature.shape) * signature.dtype.itemsize
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:

@@ -158,16 +158,16 @@ def _is_right_side(right: object) -> bool:
 
 
 def problems_of(
-    rules: Iterable[Rule], sources: Collection[str], targets: Collection[str]
+    rules: Iterable[Rule], sources: Collection[str] | None, targets: Collection[str] | None
 ) -> Iterator[str]:
-    """A line for each side of a rule that is about nothing."""
+    """A line for each side of a rule that is about nothing; names of None are not compared."""
     for rule in rules:
         sides = (
             (rule.left, rule.matches, sources, "in the checkpoint"),
             (rule.right, rule.covers, targets, "in the target"),
         )
         for side, pattern, names, where in sides:
-            if not any(map(pattern.fullmatch, names)):
+            if names is not None and not any(map(pattern.fullmatch, names)):
                 what = f"nothing like {side!r}" if rule.rank[0] else f"no variable {side!r}"
                 shown = f"{rule.left!r}: {rule.right!r}"
                 yield f"rule: {shown} has {what} {where} ({_near(side, names)})"

@@ -32,24 +32,30 @@ class Written(NamedTuple):
     function: Function | None = None
 
 
-class Names(NamedTuple):
+class Names:
     """The saved names of a tree's values.
+
+    Args:
+        separator: What stands between the components of saved names in place of a slash.
 
     Attributes:
         written: The value of each saved name.
         problems: A line for each value that can't have one.
     """
 
-    written: dict[str, Written]
-    problems: list[str]
+    def __init__(self, separator: str = "/"):
+        self.written: dict[str, Written] = {}
+        self.problems: list[str] = []
+        self._separator = separator
 
-    def add(self, source: str, name: str, written: Written) -> None:
+    def add(self, source: str, name: str, value: Written) -> None:
         """Give a value, which the tree calls ``name``, a saved name."""
+        source = source.replace("/", self._separator)
         if source in self.written:
             other = self.written[source].variable
             self.problems.append(f"{name!r} and {other!r} would both be {source!r}")
         else:
-            self.written[source] = written
+            self.written[source] = value
 
 
 def parts(target: Target) -> Iterator[tuple[str, Written]]:
@@ -59,15 +65,15 @@ def parts(target: Target) -> Iterator[tuple[str, Written]]:
             yield name, Written(variable, place)
 
 
-def named_by_rules(target: Target, rules: Sequence[Rule], *, keep: bool) -> Names:
-    """The saved names that the rules of a map give.
+def add_by_rules(names: Names, target: Target, rules: Sequence[Rule], *, keep: bool) -> None:
+    """Give all values the saved names that the rules of a map give them.
 
     Args:
+        names: Where they are added.
         target: The tree.
         rules: As of `_assignment.read_rules`, the most specific first.
-        keep: Whether what no rule is about keeps its name; it has none otherwise.
+        keep: Whether what no rule is about keeps its name; otherwise that is a problem.
     """
-    names = Names({}, [])
     for name, value in parts(target):
         sources = _sources(name, rules)
         for rule, source in sources:
@@ -84,7 +90,6 @@ def named_by_rules(target: Target, rules: Sequence[Rule], *, keep: bool) -> Name
             names.add(name, name, value)
         elif not sources:
             names.problems.append(_nameless(name, rules))
-    return names
 
 
 def check(problems: Sequence[str], hint: str) -> None:

@@ -27,8 +27,8 @@ from ..sharding import AnyMesh, Rules, mesh_for_init
 from ..tf_checkpoint._dtypes import NUMBERS
 from ._assignment import AssignmentMap, check_map, read_rules
 from ._assignment import Through as Through
+from ._export import Names, add_by_rules, value_of, why_not_here
 from ._export import check as check_export
-from ._export import named_by_rules, value_of, why_not_here
 from ._named import SLOTS as SLOTS
 from ._named import open_named
 from ._restore import Policy, restored
@@ -274,7 +274,8 @@ def export(
     rules = read_rules(assignment_map, (), target.places)
     unfit = {name: text for name, leaf in target.leaves.items() if (text := _why_unfit(leaf))}
     fit = {name: leaf for name, leaf in target.leaves.items() if name not in unfit}
-    names = named_by_rules(replace(target, leaves=fit), rules, keep=False)
+    names = Names()
+    add_by_rules(names, replace(target, leaves=fit), rules, keep=False)
     check_export(
         [*(f"{name!r} {text}" for name, text in unfit.items()), *names.problems],
         "The map is restore's, from the checkpoint's names to the tree's; export a part by "

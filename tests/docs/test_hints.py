@@ -21,7 +21,7 @@ from hints import HOLE, PACKAGE, command_faults, faults, fragments, keyword_of, 
 import jscope as js
 from jscope import layers, tf_checkpoint
 from jscope._cli import _app
-from jscope.interop import tensorflow
+from jscope.interop import safetensors, tensorflow
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 CLI_FILES = [file for file in FILES if "_cli" in file.parts]  # what they say is for a shell
@@ -71,6 +71,10 @@ ENTRY_POINTS = {
         "stacks": (tensorflow.restore, tensorflow.export),
         "select": _tensorflow,
     },
+    "interop/safetensors.py": dict.fromkeys(
+        ("max_shard_size", "names", "metadata"), (safetensors.export,)
+    ),
+    "formats/_shards.py": {"overwrite": (safetensors.export,)},
     "interop/tensorflow.py": {
         "rename": (tensorflow.load,),
         "drop": (tensorflow.load,),
@@ -297,7 +301,7 @@ import os
 import jax, jax.numpy as jnp, numpy as np
 import jscope as js
 from jscope import Saver, initializers as init, layers, regularizers, tf_checkpoint
-from jscope.interop import tensorflow
+from jscope.interop import safetensors, tensorflow
 from jax.sharding import PartitionSpec, PartitionSpec as P
 key = jax.random.key(0)
 """
