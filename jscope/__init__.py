@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from ._model.effects import with_updates as with_updates
     from ._model.named import named as named
     from ._model.template import make_template as make_template
+    from ._names.assignment import Through as Through
     from ._ops.assign import assign as assign
     from ._ops.assign import assign_add as assign_add
     from ._ops.assign import assign_sub as assign_sub
@@ -108,6 +109,7 @@ _HOME = {
         "ShapeMismatchError ShardingError TrainableWarning TreeMismatchError "
         "UnboundAxisError VariableExistsError VariableNameError"
     ),
+    "_names.assignment": "Through",
     "_tree.vartree": "VarTree",
     "_variables.collections": "GraphKeys",
     "_tree.selection": "Selector drop labels map_named mask partition rename select",

@@ -2286,13 +2286,13 @@ target = {{'b': jnp.zeros(3), 'w': jnp.zeros((3, 2))}}
 saver.restore(target)
 """,
             {
-                "saver.open('DIRECTORY/1')['w'].read().transpose(1, 0)": """
-value = $
-assert (value == np.arange(6.0).reshape(2, 3).T).all()
+                "rename={'w': js.Through('w', lambda x: x.transpose(1, 0))}": """
+restored = saver.restore(target, $)
+assert (restored['w'] == np.arange(6.0).reshape(2, 3).T).all()
 """,
-                "select=": "assert saver.restore(target, $'b')['b'].all()",
                 **more,
             },
+            ("js.Through(HOLE, lambda x: xHOLE)",),
         )
         for reshape, more in (
             ("False", {}),
@@ -2355,8 +2355,61 @@ saver.restore(target, rename={'saved': None})
             "rename={'saved': ('name', 'another')}": (
                 "saver.restore(target | {'another': jnp.zeros(2)}, $)"
             ),
+            "rename={'saved': js.Through('name', np.transpose)}": "saver.restore(target, $)",
             "unexpected='ignore'": "saver.restore(target, $, missing='keep')",
         },
+    ),
+    Situation(
+        "saved names have dots",
+        """
+saver = Saver(directory)
+path = os.path.join(directory, 'm.npz')
+np.savez(path, **{'model.0.w': np.ones(2, np.float32), 'model.1.w': np.ones(2, np.float32)})
+target = {'block': {str(i): {'w': jnp.zeros(2)} for i in range(2)}}
+# Fails:
+saver.restore(target, path)
+""",
+        {
+            "names='.'": "saver.restore(target, path, $, rename={'model/*/': 'block/*/'})",
+            "select=": "saver.restore(target, path, $'block/0/*', rename={'model': 'block'}, "
+            "names='.')",
+            "rename=": "saver.restore(target, path, $lambda name: name.replace('model', 'block'), "
+            "names='.')",
+        },
+    ),
+    Situation(
+        "names is no separator",
+        """
+saver = Saver(directory)
+saver.save({'w': jnp.ones(2)}, 1)
+target = {'w': jnp.zeros(2)}
+# Fails:
+saver.restore(target, names=None)
+""",
+        {"names='.'": "saver.restore(target, $)"},
+    ),
+    Situation(
+        "names makes two names of a checkpoint one",
+        """
+saver = Saver(directory)
+path = os.path.join(directory, 'm.npz')
+np.savez(path, **{'a.w': np.ones(2, np.float32), 'a/w': np.ones(2, np.float32)})
+target = {'a': {'w': jnp.zeros(2)}, 'b': jnp.zeros(2)}
+# Fails:
+saver.restore(target, path, names='.')
+""",
+        {"rename=": "saver.restore(target, path, $lambda name: 'b' if '.' in name else name)"},
+    ),
+    Situation(
+        "a scope with stars lacks its slash",
+        """
+saver = Saver(directory)
+saver.save({'layer_0': {'w': jnp.ones(2)}}, 1)
+target = {'layers': {'0': {'w': jnp.zeros(2)}}}
+# Fails:
+saver.restore(target, rename={'layer_*': 'layers/*'})
+""",
+        {"rename={'layer_*/': 'layers/*/'}": "saver.restore(target, $)"},
     ),
     Situation(
         "reshape picks nothing",
@@ -2521,10 +2574,11 @@ target = {'b': jnp.zeros(3), 'w': jnp.zeros((3, 2))}
 saver.restore(target)
 """,
         {
-            "saver.open('DIRECTORY/1')['w'].read().squeeze().transpose(1, 0).reshape((3, 2))": (
-                "assert ($ == np.arange(6.0).reshape(2, 3).T).all()"
+            "rename={'w': js.Through('w', lambda x: x.squeeze().transpose(1, 0)"
+            ".reshape((3, 2)))}": (
+                "restored = saver.restore(target, $)\n"
+                "assert (restored['w'] == np.arange(6.0).reshape(2, 3).T).all()"
             ),
-            "select=": "assert saver.restore(target, $'b')['b'].all()",
         },
     ),
     Situation(

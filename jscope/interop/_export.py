@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointValueError, listed
+from .._names.assignment import Function, Rule
 from ..saver._host import part
-from ._assignment import Function, Rule
+from ..saver._stacks import Place
 from ._restore import Array
-from ._target import Leaf, Place, Target, has_value
+from ._target import Leaf, Target, has_value
 
 
 class Written(NamedTuple):
@@ -71,7 +72,7 @@ def add_by_rules(names: Names, target: Target, rules: Sequence[Rule], *, keep: b
     Args:
         names: Where they are added.
         target: The tree.
-        rules: As of `_assignment.read_rules`, the most specific first.
+        rules: As of `_names.assignment.read_rules`, the most specific first.
         keep: Whether what no rule is about keeps its name; otherwise that is a problem.
     """
     for name, value in parts(target):

@@ -15,14 +15,15 @@ import numpy as np
 
 from .._dtypes import Lost, can_convert, cannot_convert, converted, lost_text
 from .._errors import CheckpointValueError, TreeMismatchError, listed, near
+from .._names.assignment import problems_of
 from .._tree.differences import signature, transposing
 from .._tree.text import table
 from .._tree.vartree import VarTree, from_flat
 from .._weak_types import as_weak_as
+from ..saver._stacks import Place
 from ..tf_checkpoint import Entry
-from ._assignment import problems_of
 from ._named import SLOTS, Named
-from ._target import Assignment, Leaf, Piece, Place, Target, has_value
+from ._target import Assignment, Leaf, Piece, Target, has_value
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Found: TypeAlias = Entry | Array

@@ -1,12 +1,11 @@
 """The target of a restore, and which of its variables each rule fills.
 
-A stack of layers is one variable of the target, and one for each slice in a checkpoint:
-``layers/w`` has the slices ``layers/0/w``, ``layers/1/w``, ...
+A stack of layers is one variable of the target, and one for each slice in a checkpoint; see
+`saver._stacks`.
 """
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,14 +14,14 @@ import numpy as np
 
 from .._errors import CheckpointValueError, listed
 from .._model.declaration import Declaration
+from .._names.assignment import AssignmentMap, Rule, Through, read_rules
 from .._names.selectors import Selector, matching
 from .._tree.vartree import as_tree
+from ..saver._stacks import Place, slices_of
 from ..saver._target import asked_for, check_shardings
 from ..sharding import AnyMesh, Rules
-from ._assignment import AssignmentMap, Rule, Through, read_rules
 from ._named import Named
 
-Place: TypeAlias = tuple[int, ...]  # of a slice in its stack; () is the whole
 Leaf: TypeAlias = jax.Array | np.ndarray[Any, Any] | np.generic | jax.ShapeDtypeStruct
 
 
@@ -83,15 +82,6 @@ def take_apart(
     Raises:
         CheckpointValueError: If a value is not an array, or ``stacks`` or a sharding is invalid.
     """
-    if isinstance(stacks, str):  # a string is iterable, by letters
-        raise CheckpointValueError(f"`stacks` are several names: write stacks=[{stacks!r}].")
-    stacks = tuple(stacks)
-    wrong = [scope for scope in stacks if not isinstance(scope, str)]
-    if wrong:
-        raise CheckpointValueError(
-            f"`stacks` are names of scopes, got {listed(map(repr, wrong))}. Write "
-            "stacks=['encoder/layers']."
-        )
     declared = target if isinstance(target, Declaration) else None
     tree = as_tree(target) if declared is None else declared.abstract(mesh, rules=rules)
     strange = [n for n, v in tree.items() if not (hasattr(v, "shape") and hasattr(v, "dtype"))]
@@ -101,21 +91,7 @@ def take_apart(
             f"{listed(strange)}. Leave them out: js.drop(target, ...)."
         )
     check_shardings(list(tree.items()))
-    slices: dict[str, dict[Place, str]] = {}
-    for name, leaf in tree.items():
-        if declared is None:
-            around = sorted((scope for scope in stacks if name.startswith(scope + "/")), key=len)
-        else:
-            around = [scope for scope, _ in declared[name].stack]
-        if len(around) > len(leaf.shape):
-            raise CheckpointValueError(
-                f"{name!r} of shape {tuple(leaf.shape)} can't be in the stacks {listed(around)}, "
-                "each of which is an axis of it. Take one out of stacks=."
-            )
-        if around:
-            slices[name] = {
-                place: part for part, place in slice_names(name, around, leaf.shape[: len(around)])
-            }
+    slices = slices_of(dict(tree), stacks, declared)
     places = {
         part: (name, place) for name, parts in slices.items() for place, part in parts.items()
     }
@@ -173,28 +149,3 @@ def has_value(leaf: object) -> bool:
     if isinstance(leaf, jax.Array):
         return not leaf.is_deleted()
     return isinstance(leaf, np.ndarray | np.generic)
-
-
-# Slices of stacks.
-
-
-def slice_names(
-    name: str, stacks: Sequence[str], lengths: Sequence[int]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The names of a stacked variable's slices, as `jscope.unstack` gives them, and their places.
-
-    >>> list(slice_names("layers/w", ["layers"], [2]))
-    [('layers/0/w', (0,)), ('layers/1/w', (1,))]
-
-    Args:
-        name: The variable's name.
-        stacks: The scopes of the stacks that it is in, the outermost first; each begins with
-            the one before.
-        lengths: Their lengths, which are the variable's first axes.
-    """
-    for place in itertools.product(*map(range, lengths)):
-        whole = name
-        # From the inside, so that the outer scopes are still where they were.
-        for scope, index in zip(reversed(stacks), reversed(place), strict=True):
-            whole = f"{scope}/{index}{whole[len(scope) :]}"
-        yield whole, place

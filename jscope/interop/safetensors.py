@@ -31,13 +31,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import CheckpointValueError
+from .._names.assignment import AssignmentMap, check_map, problems_of, read_rules
+from .._names.assignment import Through as Through
 from .._paths import absolute, local
 from .._tree.differences import signature
 from .._tree.vartree import as_tree
 from ..formats._shards import ShardWriter, size_of
 from ..formats.safetensors import has_dtype
-from ._assignment import AssignmentMap, check_map, problems_of, read_rules
-from ._assignment import Through as Through
 from ._export import Names, Written, add_by_rules, check, parts, value_of, why_not_here
 from ._target import Target, take_apart
 

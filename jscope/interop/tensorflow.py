@@ -18,6 +18,8 @@ from .. import tf_checkpoint
 from .._errors import CheckpointValueError, VariableNameError
 from .._keys import check_key
 from .._model.declaration import Declaration
+from .._names.assignment import AssignmentMap, check_map, read_rules
+from .._names.assignment import Through as Through
 from .._names.names import check
 from .._names.selectors import Selector
 from .._tree.differences import signature
@@ -25,8 +27,6 @@ from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat
 from ..sharding import AnyMesh, Rules, mesh_for_init
 from ..tf_checkpoint._dtypes import NUMBERS
-from ._assignment import AssignmentMap, check_map, read_rules
-from ._assignment import Through as Through
 from ._export import Names, add_by_rules, value_of, why_not_here
 from ._export import check as check_export
 from ._named import SLOTS as SLOTS

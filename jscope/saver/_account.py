@@ -17,8 +17,7 @@ value was most probably transposed, and reshaping would mix up its elements.
 
 import dataclasses
 import math
-import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +31,10 @@ from ..formats._python import is_python, python_dtype
 
 # Comparing two names takes 0.4 ms: for 2,000 names that are missing from 2,000, half an hour.
 _MOST_COMPARED = 5000
+# Lines of a kind of difference.
+_MOST_SHOWN = 30
+# Entries of a map that an error writes out.
+_MOST_WRITTEN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,51 +56,81 @@ class Policy:
     reshape: bool | Collection[str] = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Spelling:
+    """How the names that are compared are spelled elsewhere, for messages.
+
+    Attributes:
+        saved: From the names to those in the checkpoint.
+        saved_as: From the target's names to those of ``var_list``, where it is a dict.
+        separator: What separates the components of the names in the checkpoint.
+        has_rename: Whether there is a ``rename``.
+        slices: From the names of slices to the variables that they are of.
+    """
+
+    saved: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    saved_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    separator: str = "/"
+    has_rename: bool = False
+    slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def also(self, name: str) -> str:
+        """The checkpoint's spelling, where all names of it are spelled otherwise."""
+        return "" if self.separator == "/" else f" as {self.saved.get(name, name)!r}"
+
+
 def account(
     wanted: Mapping[str, Any],
     entries: Mapping[str, Entry],
     unexpected: Collection[str],
     policy: Policy,
-    saved_as: Mapping[str, str] = types.MappingProxyType({}),
-    opened: Callable[[str], str] = lambda name: f"saver.open()[{name!r}]",
+    spelling: Spelling = Spelling(),
 ) -> str | None:
     """Compose the differences, the likely cause and the line to write; or None.
 
     Args:
-        wanted: The target's leaves that are to be filled, by name.
+        wanted: The target's leaves that are to be filled, by name; of a stack that is saved in
+            slices, its slices.
         entries: What is saved, by the target's names.
         unexpected: The names that only the checkpoint has, and that were requested.
         policy: Which differences are allowed.
-        saved_as: The saved names that were requested, where they are other than the target's.
-        opened: The Python that opens the saved value of a name.
+        spelling: How the names are spelled elsewhere.
     """
-    missing = [name for name in wanted if name not in entries and policy.missing == "error"]
-    extra = list(unexpected) if policy.unexpected == "error" else []
-    changed = {
-        name: lines
-        for name, leaf in wanted.items()
-        if name in entries and (lines := _changes(name, leaf, entries[name], policy))
-    }
-    lines = [
-        *_missing_lines(missing, wanted, entries, saved_as),
-        *(f"unexpected: {n!r} {_of(entries[n])} is in the checkpoint only" for n in extra),
-        *(line for lines in changed.values() for line in lines),
+    missing = [
+        name
+        for name in wanted
+        if name not in entries and (policy.missing == "error" or name in spelling.slices)
     ]
-    if not lines:
-        return None
-    count = "1 difference" if len(lines) == 1 else f"{len(lines)} differences"
-    transposed = {
-        name: python
-        for name in changed
-        if (python := _transposing(name, wanted[name], entries[name], policy))
+    extra = list(unexpected) if policy.unexpected == "error" else []
+    compared = _Compared(entries, policy, spelling)
+    changed = {
+        name: texts
+        for name, leaf in wanted.items()
+        if name in entries and (texts := compared.changes(name, leaf))
     }
-    others = {n: wanted[n] for n, texts in changed.items() if n not in transposed or len(texts) > 1}
-    advice = []
-    if missing or extra or others:
-        advice.append(_advice(missing, extra, others, entries, len(wanted)))
-    if transposed:
-        advice.append(_advice_on_transposed(transposed, policy, opened))
-    return f"{count}:\n  " + "\n  ".join(lines) + "\n" + "\n".join(advice)
+    lines = {
+        "missing": _missing_lines(missing, wanted, entries, spelling),
+        "unexpected": [
+            f"unexpected: {n!r} {_of(entries[n])} is in the checkpoint only{spelling.also(n)}"
+            for n in extra
+        ],
+        "shape or dtype": [line for texts in changed.values() for line in texts],
+    }
+    number = sum(map(len, lines.values()))
+    if not number:
+        return None
+    count = "1 difference" if number == 1 else f"{number} differences"
+    text = "\n  ".join(line for kind, group in lines.items() for line in _cut(kind, group))
+    advice = _all_advice(missing, extra, {n: wanted[n] for n in changed}, wanted, compared)
+    return f"{count}:\n  {text}\n" + "\n".join(advice)
+
+
+def _cut(kind: str, lines: Sequence[str]) -> Sequence[str]:
+    """Some lines of a kind, and how many more there are."""
+    if len(lines) <= _MOST_SHOWN:
+        return lines
+    shown = lines[: _MOST_SHOWN - 1]
+    return [*shown, f"{kind}: {len(lines) - len(shown):,} more"]
 
 
 def signature(leaf: object) -> tuple[tuple[int, ...], str]:
@@ -131,36 +164,43 @@ def _converts(saved: str, requested: str) -> bool:
     return 0 <= _kind(saved) <= _kind(requested)
 
 
-def _changes(name: str, leaf: object, entry: Entry, policy: Policy) -> list[str]:
-    """The differences between a leaf and the saved value of its name that are not allowed."""
-    if stands_for_python(leaf, entry):
-        return []
-    shape, dtype = signature(leaf)
-    lines = []
-    if shape != entry.shape and not _may_be_reshaped(name, shape, entry.shape, policy):
-        what = ": transposed?" if transposing(entry.shape, shape) else ""
-        shapes = f"{entry.shape} in the checkpoint, {shape} in the target"
-        lines.append(f"shape: {name!r} is {shapes}{what}")
-    if dtype != entry.dtype and not (policy.convert and _converts(entry.dtype, dtype)):
-        lines.append(f"dtype: {name!r} is {entry.dtype} in the checkpoint, {dtype} in the target")
-    return lines
+@dataclasses.dataclass(frozen=True)
+class _Compared:
+    """What is compared with the target's leaves."""
 
+    entries: Mapping[str, Entry]
+    policy: Policy
+    spelling: Spelling
 
-def _may_be_reshaped(
-    name: str, shape: tuple[int, ...], saved: tuple[int, ...], policy: Policy
-) -> bool:
-    if math.prod(shape) != math.prod(saved):
-        return False
-    if isinstance(policy.reshape, bool):
-        return policy.reshape and not transposing(saved, shape)
-    return name in policy.reshape
+    def changes(self, name: str, leaf: object) -> list[str]:
+        """The differences between a leaf and the saved value that are not allowed."""
+        entry, policy = self.entries[name], self.policy
+        if stands_for_python(leaf, entry):
+            return []
+        shape, dtype = signature(leaf)
+        where = f"in the checkpoint{self.spelling.also(name)}"
+        lines = []
+        if shape != entry.shape and not self._may_be_reshaped(name, shape):
+            what = ": transposed?" if transposing(entry.shape, shape) else ""
+            lines.append(f"shape: {name!r} is {entry.shape} {where}, {shape} in the target{what}")
+        if dtype != entry.dtype and not (policy.convert and _converts(entry.dtype, dtype)):
+            lines.append(f"dtype: {name!r} is {entry.dtype} {where}, {dtype} in the target")
+        return lines
 
+    def transposing(self, name: str, leaf: object) -> str | None:
+        """How to transpose the saved value to the leaf's shape, if that may be the cause."""
+        shape, _ = signature(leaf)
+        if self._may_be_reshaped(name, shape):
+            return None
+        return transposing(self.entries[name].shape, shape)
 
-def _transposing(name: str, leaf: object, entry: Entry, policy: Policy) -> str | None:
-    """How to transpose the saved value to the leaf's shape, if that may be the cause."""
-    shape, _ = signature(leaf)
-    may_be_reshaped = _may_be_reshaped(name, shape, entry.shape, policy)
-    return None if may_be_reshaped else transposing(entry.shape, shape)
+    def _may_be_reshaped(self, name: str, shape: tuple[int, ...]) -> bool:
+        saved, reshape = self.entries[name].shape, self.policy.reshape
+        if math.prod(shape) != math.prod(saved):
+            return False
+        if isinstance(reshape, bool):
+            return reshape and not transposing(saved, shape)
+        return self.spelling.slices.get(name, name) in reshape
 
 
 def _of(entry: Entry) -> str:
@@ -176,38 +216,69 @@ def _missing_lines(
     missing: Sequence[str],
     wanted: Mapping[str, Any],
     entries: Mapping[str, Entry],
-    saved_as: Mapping[str, str],
-) -> Iterator[str]:
+    spelling: Spelling,
+) -> list[str]:
     hints = max(1, _MOST_COMPARED // max(1, len(entries)))
+    lines = []
     for i, name in enumerate(missing):
-        saved = saved_as.get(name, name)
+        saved = spelling.saved_as.get(name, name)
         hint = f" ({near(saved, entries)})" if i < hints else ""
         text = signature_text(*signature(wanted[name]))
         renamed = f" as {saved!r}" if saved != name else ""
-        yield f"missing: {name!r} {text} is not in the checkpoint{renamed}{hint}"
+        of = f", a slice of {spelling.slices[name]!r}," if name in spelling.slices else ""
+        lines.append(f"missing: {name!r} {text}{of} is not in the checkpoint{renamed}{hint}")
+    return lines
+
+
+def _all_advice(
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    changed: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    compared: _Compared,
+) -> list[str]:
+    """The likely causes, and the lines to write."""
+    transposed = {
+        name: python
+        for name, leaf in changed.items()
+        if (python := compared.transposing(name, leaf)) is not None
+    }
+    others = {
+        name: leaf
+        for name, leaf in changed.items()
+        if name not in transposed or len(compared.changes(name, leaf)) > 1
+    }
+    advice = []
+    if missing or unexpected or others:
+        advice.append(_advice(missing, unexpected, others, wanted, compared))
+    if transposed:
+        advice.append(_advice_on_transposed(transposed, compared))
+    return advice
 
 
 def _advice(
     missing: Sequence[str],
     unexpected: Sequence[str],
     changed: Mapping[str, Any],
-    entries: Mapping[str, Entry],
-    count: int,
+    wanted: Mapping[str, Any],
+    compared: _Compared,
 ) -> str:
     """The likely cause, and the line to write."""
-    if missing and len(missing) == count:
-        for rename in (
-            _scope_in_front(unexpected, missing, lambda scope: {scope: ""}),
-            _scope_in_front(missing, unexpected, lambda scope: {"": scope}),
-        ):
-            if rename:
-                return f"The names agree but for a scope in front: write rename={rename}."
+    entries = compared.entries
+    scopes = _other_scopes(missing, unexpected, wanted, entries)
+    if scopes:
+        return _advice_on_scopes(scopes, missing, unexpected, entries)
+    if missing and all("." in n and "/" not in n for n in unexpected) and unexpected:
+        return (
+            "The saved names have dots: names='.' makes their parts components, so that select= "
+            "and rename= may have scopes and *."
+        )
     if unexpected and not missing and not changed:
         return (
             "If the checkpoint may hold more than the target, as one saved with optimizer state "
             "does, write unexpected='ignore'."
         )
-    if missing and not unexpected and not changed and len(missing) < count:
+    if missing and not unexpected and not changed and len(missing) < len(wanted):
         return (
             "If the target may have variables that the checkpoint lacks, write missing='keep' for "
             "the target's values, or missing='init' and key=... for a declaration's initial ones."
@@ -218,6 +289,92 @@ def _advice(
         "Nothing is cast, reshaped or renamed unless requested. Names: rename={saved: name}, "
         "missing='keep' or 'init', unexpected='ignore', or a part by select=; dtypes: convert=True."
     )
+
+
+def _other_scopes(
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    wanted: Mapping[str, Any],
+    entries: Mapping[str, Entry],
+) -> list[tuple[str, str]]:
+    """The scopes of saved names that would give all that is missing below another scope.
+
+    Each is a saved scope and the target's; to rename it would give no other leaf another value.
+    """
+    if not missing or len(missing) == 1 < len(wanted):
+        return []
+    first, others = missing[0], set(unexpected)
+    cures: dict[tuple[str, str], bool] = {}
+    for name in unexpected:
+        for pair in _scopes_that_differ(name, first):
+            if pair not in cures:
+                cures[pair] = _cures(*pair, missing, others, wanted, entries)
+            if cures[pair]:
+                break
+    return [pair for pair, is_cure in cures.items() if is_cure]
+
+
+def _scopes_that_differ(saved: str, name: str) -> Iterator[tuple[str, str]]:
+    """The scopes in front of an end that two names have in common, the longest end first."""
+    a, b = saved.split("/"), name.split("/")
+    common = 0
+    while common < min(len(a), len(b)) and a[-1 - common] == b[-1 - common]:
+        common += 1
+    for length in range(common, 0, -1):
+        yield "/".join(a[:-length]), "/".join(b[:-length])
+
+
+def _cures(
+    saved: str,
+    scope: str,
+    missing: Sequence[str],
+    unexpected: Collection[str],
+    wanted: Mapping[str, Any],
+    entries: Mapping[str, Entry],
+) -> bool:
+    def moved(name: str, old: str, new: str) -> str | None:
+        if old and not name.startswith(old + "/"):
+            return None
+        below = name[len(old) + 1 :] if old else name
+        return f"{new}/{below}" if new else below
+
+    before = {name: moved(name, scope, saved) for name in missing}
+    if any(old not in unexpected for old in before.values()):
+        return False
+    if (
+        saved
+        and scope
+        and any(
+            entries[str(old)].shape != signature(wanted[name])[0] for name, old in before.items()
+        )
+    ):
+        return False
+    for name in entries:
+        new = moved(name, saved, scope)
+        if new is not None and (name in wanted or (new in wanted and new not in before)):
+            return False
+    return True
+
+
+def _advice_on_scopes(
+    scopes: Sequence[tuple[str, str]],
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    entries: Mapping[str, Entry],
+) -> str:
+    saved, scope = scopes[0]
+    more = " and unexpected='ignore'" if len(unexpected) > len(missing) else ""
+    rename = {saved: scope}
+    written = f"write rename={rename}{more}."
+    if len(scopes) > 1:
+        several = ", ".join(repr(saved) for saved, _ in scopes[:5])
+        return (
+            f"Below each of {several} the checkpoint has all names that are missing. To restore "
+            f"from the first {written}"
+        )
+    if "" in (saved, scope):
+        return f"The names agree but for a scope in front: {written}"
+    return f"The names agree but for the scope {saved!r} in place of {scope!r}: {written}"
 
 
 def _advice_on_changes(changed: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
@@ -237,25 +394,22 @@ def _advice_on_changes(changed: Mapping[str, Any], entries: Mapping[str, Entry])
     )
 
 
-def _advice_on_transposed(
-    transposed: Mapping[str, str], policy: Policy, opened: Callable[[str], str]
-) -> str:
-    name, python = next(iter(transposed.items()))
+def _advice_on_transposed(transposed: Mapping[str, str], compared: _Compared) -> str:
+    spelling = compared.spelling
+    entries = []
+    for name, python in list(transposed.items())[:_MOST_WRITTEN]:
+        saved, new = spelling.saved.get(name, name), spelling.saved_as.get(name, name)
+        entries.append(f"{saved!r}: js.Through({new!r}, lambda x: x{python})")
+    more = len(transposed) - len(entries)
     text = (
         "Values of other libraries are often transposed; reshaping would mix up their elements. "
-        f"Read them: {opened(name)}.read(){python}, and restore the others by select=."
+        f"To transpose them write rename={{{', '.join(entries)}}}"
     )
-    if policy.reshape:
-        text += f" Or name those that only have another shape: Saver(..., reshape=[{name!r}])."
-    return text
-
-
-def _scope_in_front(
-    longer: Sequence[str], shorter: Sequence[str], rename: Callable[[str], dict[str, str]]
-) -> dict[str, str] | None:
-    """What to write if a scope makes ``longer`` of ``shorter``, or None."""
-    if not shorter or len(longer) != len(shorter):
-        return None
-    cut = len(min(longer, key=len)) - len(min(shorter, key=len)) - 1
-    scope = longer[0][: max(cut, 0)]
-    return rename(scope) if scope and set(longer) == {f"{scope}/{n}" for n in shorter} else None
+    if more:
+        text += f", and so for {more:,} more; a * stands for a part of their names"
+    if spelling.has_rename:
+        text += ", beside the entries that rename= has"
+    if compared.policy.reshape:
+        name = next(iter(transposed))
+        text += f". Or name those that only have another shape: Saver(..., reshape=[{name!r}])"
+    return text + "."

@@ -26,11 +26,11 @@ from ._account import signature_text, stands_for_python
 from ._values import key_dtype
 
 
-class NotPlacedError(Exception):
-    """A value that was read can't be placed like the target; the checkpoint is not the cause.
+class CallerError(Exception):
+    """What the caller gave is the cause, not the checkpoint: a target or a function.
 
     Attributes:
-        error: What JAX raised.
+        error: What JAX raised when a value was placed, or the function.
     """
 
     def __init__(self, error: Exception):
@@ -53,7 +53,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> obj
 
     Raises:
         TreeMismatchError: If the leaf's dtype can't hold a value: a line for `cannot_convert`.
-        NotPlacedError: If JAX refuses.
+        CallerError: If JAX refuses.
     """
     if not hasattr(leaf, "dtype") or stands_for_python(leaf, entry):
         return _as_python(name, leaf, entry, boxes)
@@ -81,7 +81,7 @@ def place(name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> obj
         where = f" with {leaf.sharding}" if getattr(leaf, "sharding", None) is not None else ""
         text = signature_text(shape, dtype)
         error.add_note(f"{name!r} was read, and can't be made a jax.Array {text}{where}.")
-        raise NotPlacedError(error) from error
+        raise CallerError(error) from error
 
 
 def on_host(entry: Entry, data: Array) -> Array | jax.Array:

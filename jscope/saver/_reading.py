@@ -21,7 +21,9 @@ from ..formats._entry import INDEX, Entry
 from ..formats._own import OwnSource
 from ..formats._python import PythonValue, is_python, python_value
 from ..formats._source import Source
+from ._pieces import Pieces
 from ._placing import on_host, place, regions
+from ._stacks import Place
 
 # Enough that two large arrays are under way while a third is verified.
 IN_FLIGHT = 128 << 20
@@ -52,7 +54,8 @@ class Progress:
 def read(
     source: Source,
     wanted: Mapping[str, Any],
-    saved: Mapping[str, str],
+    saved: Mapping[str, Mapping[Place, str]],
+    made: dict[str, dict[Place, Array]],
     *,
     verify: bool = True,
     in_flight: int = IN_FLIGHT,
@@ -63,7 +66,8 @@ def read(
     Args:
         source: The checkpoint.
         wanted: The target's leaves, by name.
-        saved: From the target's names to the saved ones.
+        saved: From each leaf to saved names, by place: of a stack in slices those of the slices.
+        made: The values that are in memory already, likewise; they are taken out, and freed.
         verify: Whether to compare checksums.
         in_flight: How many bytes may be under way at once, if it is more than one chunk.
         progress: Where to count what has been read.
@@ -75,6 +79,7 @@ def read(
         TreeMismatchError: If the target's dtypes can't hold values; all variables are listed.
         ValueError, OSError: If something can't be read, or a checksum differs.
     """
+    pieces = Pieces(source, wanted, saved, made)
     values: dict[str, Any] = {}
     lost: list[str] = []
     under_way: deque[tuple[_Leaf, Unit, Callable[[], None]]] = deque()
@@ -82,6 +87,8 @@ def read(
 
     def finish(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]) -> None:
         try:
+            if pieces.is_in_memory(name):
+                pieces.fill(name, boxes)
             values[name] = place(name, leaf, entry, boxes)
         except TreeMismatchError as error:
             lost.append(str(error))
@@ -90,7 +97,7 @@ def read(
         nonlocal bytes_under_way
         leaf, unit, wait = under_way.popleft()
         wait()
-        _complete(source, saved[leaf.name], unit)
+        _complete(unit, lambda: pieces.located(leaf.name, unit.box))
         bytes_under_way -= unit.into.nbytes
         progress.nbytes += unit.into.nbytes
         leaf.units_left -= 1
@@ -100,9 +107,9 @@ def read(
     # Also where 64-bit dtypes are off: they would be truncated without an error.
     with jax.enable_x64(True):
         for name, leaf in wanted.items():
-            entry = source.stored(saved[name])
+            entry = pieces.stored(name)
             boxes = _memory(leaf, entry)
-            if entry.location == INDEX:
+            if entry.location == INDEX or pieces.is_in_memory(name):
                 finish(name, leaf, entry, boxes)
                 continue
             todo = deque(units(boxes, entry.chunks if verify else ()))
@@ -112,7 +119,7 @@ def read(
                 unit = todo.popleft()
                 while under_way and bytes_under_way + unit.into.nbytes > in_flight:
                     finish_one()
-                under_way.append((job, unit, source.start(saved[name], unit.box, unit.into)))
+                under_way.append((job, unit, pieces.start(name, unit.box, unit.into)))
                 bytes_under_way += unit.into.nbytes
         while under_way:
             finish_one()
@@ -136,7 +143,7 @@ def read_box(
     if data.size:
         for unit in units({box: data}, entry.chunks if verify else ()):
             source.start(name, unit.box, unit.into)()
-            _complete(source, name, unit)
+            _complete(unit, lambda: (name, _file_of(source, name)))
     return on_host(entry, data)
 
 
@@ -147,14 +154,24 @@ def _memory(leaf: object, entry: Entry) -> dict[Box, Array]:
     return {box: aligned(lengths(box), entry.stored_dtype) for box in regions(leaf, entry)}
 
 
-def _complete(source: Source, name: str, unit: Unit) -> None:
-    """Verify an array that has been read, and place it on its devices."""
+def _complete(unit: Unit, located: Callable[[], tuple[str, str]]) -> None:
+    """Verify what has been read, and copy it to where it is needed.
+
+    Args:
+        unit: What has been read.
+        located: Gives the saved name that it is of, and its file.
+    """
     if unit.crc32c is not None and crc32c(unit.into) != unit.crc32c:
-        assert isinstance(source, OwnSource)  # others have no checksums
+        name, file = located()
         starts = tuple(start for start, _ in unit.box)
         raise ValueError(
-            f"{name!r} is damaged in {source.file_of(name)}: the checksum of its part at {starts} "
+            f"{name!r} is damaged in {file}: the checksum of its part at {starts} "
             f"of shape {lengths(unit.box)} differs"
         )
     for part, region in unit.copies:
         region[...] = part
+
+
+def _file_of(source: Source, name: str) -> str:
+    assert isinstance(source, OwnSource)  # others have no checksums
+    return source.file_of(name)

@@ -13,19 +13,21 @@ class Report:
 
     Attributes:
         path: The checkpoint that was read.
-        restored: From the names of the target's leaves that were restored to the saved names.
+        restored: From the names of the target's leaves that were restored to the saved names; of a
+            stack that was saved in slices, to a tuple of the slices' names.
         kept: The leaves that have the target's values: not selected, or missing.
         initialized: The leaves that have a declaration's initial values.
         ignored: The saved names that were not read.
-        converted: Conversions of dtypes or shapes, ``"float32 -> bfloat16"``, for the leaves
-            that have one.
+        converted: Conversions of dtypes or shapes, ``"float32[2] -> bfloat16[2]"``, and the
+            functions that values went through, ``"through transpose"``, for the leaves that have
+            some.
         bytes_read: The bytes of arrays and of the index that were read.
         verified: Whether checksums were compared; False also where the checkpoint has none.
         seconds: How long it took.
     """
 
     path: Path
-    restored: Mapping[str, str]
+    restored: Mapping[str, str | tuple[str, ...]]
     kept: tuple[str, ...]
     initialized: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -54,5 +56,8 @@ class Report:
 
     def _how(self, name: str) -> str:
         saved = self.restored[name]
-        parts = [f"from {saved!r}" if saved != name else "", self.converted.get(name, "")]
+        first, more = (saved, 0) if isinstance(saved, str) else (saved[0], len(saved) - 1)
+        source = f"from {first!r}" if first != name else ""
+        slices = f" and {more} more slice{'s' * (more > 1)}" if more else ""
+        parts = [source + slices, self.converted.get(name, "")]
         return ", ".join(part for part in parts if part)

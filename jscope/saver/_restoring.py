@@ -1,8 +1,10 @@
 """Restoring: from a checkpoint and a target to a new tree, whole or not at all.
 
-In order: saved names are renamed; selectors pick leaves of the target; names, shapes and dtypes
-are compared, and every difference is reported; only then arrays are read. If the checkpoint is
-replaced or removed meanwhile, it is searched for again.
+In order: saved names are renamed; selectors pick leaves of the target, each of which is one saved
+array or a stack of several; names, shapes and dtypes are compared, and every difference is
+reported; only then arrays are read. Those that go through a function are read before the
+comparison, since their new shapes and dtypes are the function's. If the checkpoint is replaced or
+removed meanwhile, it is searched for again.
 """
 
 import contextlib
@@ -13,22 +15,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError, JscopeError, TreeMismatchError, listed
 from .._keys import check_key
 from .._model.declaration import Declaration
+from .._names.assignment import Through, shown
 from .._names.selectors import Selector
+from ..formats._boxes import Array
+from ..formats._boxes import whole as whole_box
 from ..formats._directory import cannot_be_read
+from ..formats._entry import Entry
 from ..formats._own import OwnSource
 from ..formats._source import Source
 from ..sharding import AnyMesh, Rules, mesh_for_init
-from ._account import Policy, account, signature, signature_text, stands_for_python
-from ._placing import NotPlacedError
+from ._account import Policy, Spelling, account, signature, signature_text, stands_for_python
+from ._pieces import can_be_stacked, entry_of
+from ._placing import CallerError
 from ._processes import are_several, together
 from ._progress import watching
-from ._reading import IN_FLIGHT, Progress, read
-from ._renaming import Rename, check_rename, kept_for_averages, rename_saved
+from ._reading import IN_FLIGHT, Progress, read, read_box
+from ._renaming import (
+    Rename,
+    Renamed,
+    check_rename,
+    check_separator,
+    kept_for_averages,
+    rename_saved,
+)
 from ._report import Report
+from ._stacks import Place
 from ._steps import StepOrPath, check_flags, open_checkpoint
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
 from ._varlist import ALL_IN_VAR_LIST, VarList
@@ -45,6 +61,8 @@ class Request:
     target: Any
     select: Selector | None = None
     rename: Rename | None = None
+    names: str = "/"
+    stacks: Collection[str] = ()
     policy: Policy = dataclasses.field(default_factory=Policy)
     reshape: bool | Selector = False
     key: jax.Array | None = None
@@ -83,11 +101,11 @@ def restore(directory: Path, step: StepOrPath, request: Request) -> tuple[Any, R
     tree = target.rebuild([everything[name] for name in target.leaves])
     report = Report(
         path=found.source.path,
-        restored=plan.saved,
+        restored={name: _saved_names(pieces) for name, pieces in plan.saved.items()},
         kept=tuple(plan.kept),
         initialized=tuple(plan.initialized),
         ignored=plan.ignored,
-        converted=_conversions(found.source, target, plan),
+        converted=plan.converted,
         bytes_read=found.nbytes + found.source.index_bytes,
         verified=request.verify and isinstance(found.source, OwnSource),
         seconds=time.monotonic() - begin,
@@ -110,7 +128,7 @@ class _Wanted(NamedTuple):
 
 
 def _wanted(request: Request, mesh: AnyMesh | None) -> _Wanted:
-    target = take_apart(request.target, mesh, request.rules)
+    target = take_apart(request.target, mesh, request.rules, request.stacks)
     chosen = selected(target, request.select, ALL_IN_TARGET)
     chosen &= selected(target, _names(request.var_list), ALL_IN_VAR_LIST)
     reshape = request.reshape
@@ -124,16 +142,19 @@ class _Plan:
     """The source of each leaf of the target, and the saved names without a leaf.
 
     Attributes:
-        saved: From the leaves to be read to their saved names.
+        saved: From the leaves to be read to their saved names, by place: of a stack that is saved
+            in slices those of the slices, of another leaf one.
         kept: The leaves that keep the target's values.
         initialized: The leaves that get a declaration's initial values.
         ignored: The saved names that are not read.
+        converted: What is changed about values, by leaf.
     """
 
-    saved: Mapping[str, str]
+    saved: Mapping[str, Mapping[Place, str]]
     kept: Collection[str]
     initialized: Collection[str]
     ignored: tuple[str, ...]
+    converted: Mapping[str, str]
 
 
 class _Read(NamedTuple):
@@ -173,64 +194,136 @@ def _read(directory: Path, step: StepOrPath, wanted: _Wanted | None, request: Re
         attempts += 1
         with contextlib.closing(open_checkpoint(directory, step)) as source:
             # Not below, since an error of the caller's function is not damage.
-            renamed = rename_saved(source.entries, request.rename)
+            renamed = rename_saved(source.entries, request.rename, request.names)
             try:
                 return _read_from(source, wanted, renamed, request)
             except (JscopeError, MemoryError):
                 raise
-            except NotPlacedError as refused:
-                raise refused.error from None
+            except CallerError as refused:
+                raise refused.error from refused.error.__cause__
             except Exception as error:
                 if attempts == _ATTEMPTS or not source.has_changed():
                     raise _cannot_be_read(source, directory, error) from error
 
 
-def _read_from(
-    source: Source, wanted: _Wanted | None, renamed: Mapping[str, str], request: Request
-) -> _Read:
+def _read_from(source: Source, wanted: _Wanted | None, renamed: Renamed, request: Request) -> _Read:
+    progress = Progress()
+    values = _Values(source, request.verify, progress)
     if wanted is None:
-        target = whole(source, renamed, request.select, request.var_list)
+        entries = {
+            name: entry_of(values.get(old, renamed.through[name]))
+            if name in renamed.through
+            else source.entries[old]
+            for name, old in renamed.saved.items()
+        }
+        target = whole(source, renamed, entries, request.select, request.var_list)
         wanted = _Wanted(target, frozenset(target.leaves), request.policy)
     target = wanted.target
-    plan = _plan(source, wanted, renamed, request)
+    plan, made = _plan(source, wanted, renamed, request, values)
+    values.forget()
     leaves = {name: target.leaves[name] for name in plan.saved}
-    total = sum(source.entries[saved].nbytes for saved in plan.saved.values())
-    progress = Progress()
+    total = progress.nbytes + sum(
+        source.entries[saved].nbytes
+        for name, places in plan.saved.items()
+        if name not in made
+        for saved in places.values()
+    )
     with watching(f"restoring {source.path.name}", total, progress.get):
-        values = read(
+        found = read(
             source,
             leaves,
             plan.saved,
+            made,
             verify=request.verify,
             in_flight=request.in_flight,
             progress=progress,
         )
-    return _Read(source, target, plan, values, progress.nbytes)
+    return _Read(source, target, plan, found, progress.nbytes)
 
 
-def _plan(source: Source, into: _Wanted, renamed: Mapping[str, str], request: Request) -> _Plan:
+class _Values:
+    """Saved values on the host, and what functions make of them; each is read once.
+
+    Args:
+        source: The checkpoint.
+        verify: Whether to compare checksums.
+        progress: Where to count what has been read.
+    """
+
+    def __init__(self, source: Source, verify: bool, progress: Progress):
+        self._source = source
+        self._verify = verify
+        self._progress = progress
+        self._known: dict[tuple[str, int], Array] = {}
+
+    def get(self, saved: str, through: Through | None) -> Array:
+        """A value, through its function.
+
+        Raises:
+            CallerError: If the function fails.
+            ValueError, OSError: If it can't be read, or a checksum differs.
+        """
+        key = (saved, id(through))
+        if key not in self._known:
+            entry = self._source.entries[saved]
+            box = whole_box(entry.stored_shape)
+            value = read_box(self._source, saved, box, verify=self._verify)
+            self._progress.nbytes += entry.nbytes
+            self._known[key] = self._through(saved, through, value)
+        return self._known[key]
+
+    def forget(self) -> None:
+        """Leave the values to those who have them."""
+        self._known.clear()
+
+    def _through(self, saved: str, through: Through | None, value: Any) -> Array:
+        if through is None:
+            return np.asarray(value)
+        try:
+            return np.asarray(through.function(value))
+        except Exception as error:
+            error.add_note(f"This is the function of {shown(through)}, given {saved!r}.")
+            raise CallerError(error) from error
+
+
+def _plan(
+    source: Source, into: _Wanted, renamed: Renamed, request: Request, values: _Values
+) -> tuple[_Plan, dict[str, dict[Place, Array]]]:
     target, chosen, policy = into
-    saved, saved_as = renamed, {}
-    if isinstance(request.var_list, Mapping):
-        saved_as = {name: old for old, name in request.var_list.items()}
-        saved = {name: renamed[old] for name, old in saved_as.items() if old in renamed}
-    entries = {name: source.entries[old] for name, old in saved.items()}
-    wanted = {name: leaf for name, leaf in target.leaves.items() if name in chosen}
-    others = {name: entry for name, entry in entries.items() if name not in target.leaves}
+    names = _by_var_list(renamed, request.var_list)
+    saved = names.saved
+    pieces = _pieces(target, chosen, saved)
+    made = {
+        part: values.get(saved[part], names.through[part])
+        for places in pieces.values()
+        for part in places.values()
+        if part in names.through
+    }
+    entries = {
+        name: entry_of(made[name]) if name in made else source.entries[old]
+        for name, old in saved.items()
+    }
+    slices = {part: name for name, places in target.slices.items() for part in places.values()}
+    others = {
+        name: entry
+        for name, entry in entries.items()
+        if name not in target.leaves and (name not in slices or slices[name] in saved)
+    }
     unexpected = asked_for(others, request.select) & asked_for(others, _names(request.var_list))
     aside = source.fillers | kept_for_averages(source.entries, request.rename)
     extra = [n for n in others if n in unexpected and saved[n] not in aside]
-
-    def opened(name: str) -> str:
-        return f"saver.open({str(source.path)!r})[{saved[name]!r}]"
-
-    different = account(wanted, entries, extra, policy, saved_as, opened)
+    different = account(
+        _compared(target, chosen, pieces),
+        entries,
+        extra,
+        policy,
+        _spelling(request, saved, pieces),
+    )
     if different:
         raise TreeMismatchError(
             f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
         )
-    read_from = {name: saved[name] for name in wanted if name in entries}
-    left = [name for name in target.leaves if name not in read_from]
+    left = [name for name in target.leaves if name not in pieces]
     missing = {name for name in left if name in chosen}
     initialized = [
         name
@@ -240,9 +333,81 @@ def _plan(source: Source, into: _Wanted, renamed: Mapping[str, str], request: Re
     ]
     kept = [name for name in left if name not in set(initialized)]
     _check_kept([name for name in kept if without_value(target.leaves[name])], target)
-    used = set(read_from.values())
-    ignored = tuple(name for name in source.entries if name not in used)
-    return _Plan(read_from, kept, initialized, ignored)
+    read_from = {
+        name: {place: saved[part] for place, part in places.items()}
+        for name, places in pieces.items()
+    }
+    used = {old for places in read_from.values() for old in places.values()}
+    plan = _Plan(
+        saved=read_from,
+        kept=kept,
+        initialized=initialized,
+        ignored=tuple(name for name in source.entries if name not in used),
+        converted=_conversions(target, pieces, entries, names, source),
+    )
+    in_memory = {
+        name: {place: values.get(saved[n], names.through.get(n)) for place, n in places.items()}
+        for name, places in pieces.items()
+        if any(n in made for n in places.values())
+        or not (() in places or can_be_stacked({p: entries[n] for p, n in places.items()}))
+    }
+    return plan, in_memory
+
+
+def _pieces(
+    target: Target, chosen: Collection[str], saved: Mapping[str, str]
+) -> dict[str, Mapping[Place, str]]:
+    """The names of what is saved of each leaf, by place, where something is."""
+    found: dict[str, Mapping[Place, str]] = {}
+    for name in target.leaves:
+        if name in chosen and name in saved:
+            found[name] = {(): name}
+        elif name in chosen and any(part in saved for part in target.slices.get(name, {}).values()):
+            found[name] = target.slices[name]
+    return found
+
+
+def _spelling(
+    request: Request, saved: Mapping[str, str], pieces: Mapping[str, Mapping[Place, str]]
+) -> Spelling:
+    """How names are spelled elsewhere, for messages."""
+    var_list = request.var_list
+    saved_as = (
+        {name: old for old, name in var_list.items()} if isinstance(var_list, Mapping) else {}
+    )
+    in_slices = {name: places for name, places in pieces.items() if () not in places}
+    slices = {part: name for name, places in in_slices.items() for part in places.values()}
+    return Spelling(saved, saved_as, request.names, request.rename is not None, slices)
+
+
+def _compared(
+    target: Target, chosen: Collection[str], pieces: Mapping[str, Mapping[Place, str]]
+) -> dict[str, Any]:
+    """The leaves that are compared with what is saved; of stacks in slices the slices."""
+    found: dict[str, Any] = {}
+    for name, leaf in target.leaves.items():
+        places = pieces.get(name, {(): name})
+        if name in chosen and () in places:
+            found[name] = leaf
+        elif name in chosen:
+            for place, part in places.items():
+                found[part] = jax.ShapeDtypeStruct(leaf.shape[len(place) :], leaf.dtype)
+    return found
+
+
+def _saved_names(pieces: Mapping[Place, str]) -> str | tuple[str, ...]:
+    return pieces[()] if () in pieces else tuple(pieces[place] for place in sorted(pieces))
+
+
+def _by_var_list(renamed: Renamed, var_list: VarList | None) -> Renamed:
+    """The names of variables, where a dict has them for saved ones."""
+    if not isinstance(var_list, Mapping):
+        return renamed
+    saved, through = renamed
+    return Renamed(
+        {name: saved[old] for old, name in var_list.items() if old in saved},
+        {name: through[old] for old, name in var_list.items() if old in through},
+    )
 
 
 def _names(var_list: VarList | None) -> Selector | None:
@@ -255,6 +420,7 @@ def _names(var_list: VarList | None) -> Selector | None:
 def _check_request(request: Request) -> None:
     policy = request.policy
     check_rename(request.rename)
+    check_separator(request.names)
     check_flags(convert=policy.convert)
     for argument, value, known in (
         ("missing", policy.missing, ("error", "keep", "init")),
@@ -341,14 +507,29 @@ def _initial_values(
     )
 
 
-def _conversions(source: Source, target: Target, plan: _Plan) -> dict[str, str]:
+def _conversions(
+    target: Target,
+    pieces: Mapping[str, Mapping[Place, str]],
+    entries: Mapping[str, Entry],
+    names: Renamed,
+    source: Source,
+) -> dict[str, str]:
     found = {}
-    for name, old in plan.saved.items():
-        entry, leaf = source.entries[old], target.leaves[name]
-        now = signature(leaf)
-        if now != (entry.shape, entry.dtype) and not stands_for_python(leaf, entry):
-            before = signature_text(entry.shape, entry.dtype)
-            found[name] = f"{before} -> {signature_text(*now)}"
+    for name, places in pieces.items():
+        part = next(iter(places.values()))
+        rank = len(next(iter(places)))
+        entry, leaf = source.entries[names.saved[part]], target.leaves[name]
+        texts = []
+        if part in names.through:
+            function = names.through[part].function
+            texts.append(f"through {getattr(function, '__name__', repr(function))}")
+        shape, dtype = signature(leaf)
+        is_same = (shape[rank:], dtype) == (entries[part].shape, entries[part].dtype)
+        if not is_same and not stands_for_python(leaf, entry):
+            before = signature_text((*shape[:rank], *entry.shape), entry.dtype)
+            texts.append(f"{before} -> {signature_text(shape, dtype)}")
+        if texts:
+            found[name] = ", ".join(texts)
     return found
 
 

@@ -159,8 +159,10 @@ class Saver(Saving):
         mesh: AnyMesh | None = None,
         rules: Rules = (),
         convert: bool = False,
+        names: str = "/",
+        stacks: Collection[str] = (),
     ) -> Any:
-        """Read a checkpoint, or a part of one, into a new pytree like ``target``.
+        r"""Read a checkpoint, or a part of one, into a new pytree like ``target``.
 
         All names, shapes and dtypes are compared before the first array is read, and all
         differences are reported at once. Only requested values are read, and each device reads its
@@ -179,9 +181,9 @@ class Saver(Saving):
             select: Which variables of the target to restore. The others keep the target's
                 values. Variables that it does not pick are neither missing nor unexpected.
             rename: From saved names, or scopes of them, to the target's; or a function. It
-                is applied first. A saved name that it does not mention is replaced by one that
-                it moves there. A tuple of names restores one saved variable into
-                several: ``{"embedding/w": ("embedding/w", "head/w")}``.
+                is applied first, and changes names only: what it does not mention keeps its own.
+                A saved name that it does not mention is replaced by one that it moves there. See
+                below.
             missing: What to do about selected variables that are not saved: ``"error"``,
                 ``"keep"`` the target's values, or ``"init"``: a declaration's initial values.
             unexpected: What to do about saved names that the target does not have, and
@@ -195,6 +197,28 @@ class Saver(Saving):
                 and complex ones or within one of these. Floating-point numbers are rounded;
                 any other value that the dtype doesn't have, and a number that is too large
                 for it, is an error.
+            names: What separates the components of saved names. With ``"."``, for PyTorch's,
+                ``model.layers.0.weight`` is ``model/layers/0/weight`` for ``select``, ``rename``
+                (which may have either) and the target.
+            stacks: The scopes of a pytree that are stacks; a declaration knows its own. A variable
+                in a stack that is not saved as a whole is read from its slices, ``layers/0/w``,
+                ``layers/1/w``, ..., the names that `jscope.unstack` gives, after ``rename``.
+
+        The entries of ``rename`` go from saved names to the target's:
+
+        ======================================  ==================================================
+        ``"bert": "encoder"``                   a variable or a scope, with all that is below it
+        ``"bert/": "encoder/"``                 all below a scope; ``""`` or ``"/"`` is the root
+        ``"layer_*/": "layers/*/"``             scopes or names with ``*``, which stands for a part
+                                                of one component, the same on both sides
+        ``re.compile(r"(.*)/w"): r"\1/kernel"`` whole names by a regular expression
+        ``"embed/w": ("embed/w", "head/w")``    into several variables, which share what is saved
+        ``"w": js.Through("w", np.transpose)``  through a function of the saved value
+        ======================================  ==================================================
+
+        One entry decides about a saved name: its own, else the first regular expression that
+        matches it, else the longest left side. Values that go through a function are read before
+        the comparison, since their shapes and dtypes are the function's.
 
         Returns:
             The target's structure: a declaration's is a `VarTree`. Restored values are new;
@@ -206,13 +230,14 @@ class Saver(Saving):
         Raises:
             TreeMismatchError: If the checkpoint differs from the target, or a dtype can't hold
                 a value.
-            SelectorError: If ``select`` picks nothing in the target, or ``rename`` has a name
-                that is not saved.
-            NameCollisionError: If ``rename`` gives two variables one name.
+            SelectorError: If ``select`` picks nothing in the target, or an entry of ``rename``
+                is about nothing that is saved.
+            NameCollisionError: If ``rename`` or ``names`` gives two variables one name.
             CheckpointValueError: If a variable would be left without a value, or the target
                 is invalid.
             CheckpointNotFoundError: If there is no such step, or none at all.
             CheckpointError: If the checkpoint is damaged, or an earlier `save_async` failed.
+            Exception: What a function of ``rename`` raises, with a note that names the variable.
 
         Source:
             ``tf.train.Saver.restore``, ``tf.train.init_from_checkpoint`` (``rename``, ``select``)
@@ -226,6 +251,8 @@ class Saver(Saving):
                 target=target,
                 select=select,
                 rename=rename,
+                names=names,
+                stacks=stacks,
                 policy=Policy(missing, unexpected, convert),
                 reshape=self._reshape,
                 key=key,

@@ -7,7 +7,7 @@ that is the variable's name. None is a leaf, and so are numbers and strings of P
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from ..formats._entry import dtype_name
 from ..formats._python import python_dtype
 from ..sharding import AnyMesh, Rules
 from ._naming import flatten
+from ._stacks import Place, slices_of
 from ._values import left_out
 
 ALL_IN_TARGET = "Leave select= out to restore all variables."
@@ -36,6 +37,7 @@ class Target:
         selectable: The values that selectors see, by name: variables, or leaves if there are none.
         owner: From the name of a leaf to that of its selectable value.
         declared: The declaration, if the target is one.
+        slices: From the leaves that are in stacks to the names of their slices, by place.
     """
 
     leaves: Mapping[str, Any]
@@ -43,18 +45,23 @@ class Target:
     selectable: Mapping[str, Any]
     owner: Mapping[str, str]
     declared: Declaration | None = None
+    slices: Mapping[str, Mapping[Place, str]] = dataclasses.field(default_factory=dict)
 
 
-def take_apart(target: object, mesh: AnyMesh | None, rules: Rules) -> Target:
+def take_apart(
+    target: object, mesh: AnyMesh | None, rules: Rules, stacks: Iterable[str] = ()
+) -> Target:
     """The leaves of a target, with names.
 
     Args:
         target: A pytree or a declaration.
         mesh: What a declaration's variables are laid out over.
         rules: As for `Declaration.abstract`.
+        stacks: The scopes that are stacks; a declaration knows its own.
 
     Raises:
-        CheckpointValueError: If leaves have the same name, or can't be restored; all are listed.
+        CheckpointValueError: If leaves have the same name, or can't be restored; all are listed;
+            or if ``stacks`` can't be.
         ShardingError: If ``rules`` don't fit.
     """
     declared = target if isinstance(target, Declaration) else None
@@ -68,14 +75,16 @@ def take_apart(target: object, mesh: AnyMesh | None, rules: Rules) -> Target:
     named, structure = flatten(pytree, "The target")
     _check(named)
     leaves = dict(named)
+    slices = slices_of(leaves, stacks, declared)
     if not isinstance(pytree, VarTree):
-        return Target(leaves, structure.unflatten, leaves, {name: name for name in leaves})
+        owner = {name: name for name in leaves}
+        return Target(leaves, structure.unflatten, leaves, owner, slices=slices)
     # A value that is a pytree has several leaves.
     owners = [name for name, value in pytree.items() for _ in _leaves(value)]
     owner = dict(zip(leaves, owners, strict=True))
     # A predicate sees a declaration's specs, so that it can pick trainable variables.
     selectable = pytree if declared is None else declared
-    return Target(leaves, structure.unflatten, selectable, owner, declared)
+    return Target(leaves, structure.unflatten, selectable, owner, declared, slices)
 
 
 def selected(target: Target, selector: Selector | None, hint: str) -> frozenset[str]:

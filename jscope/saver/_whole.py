@@ -19,6 +19,7 @@ from .._tree.vartree import VarTree, from_flat
 from ..formats._entry import Entry
 from ..formats._python import PythonValue, is_python, python_value
 from ..formats._source import Source
+from ._renaming import Renamed
 from ._target import ALL_IN_TARGET, Target
 from ._values import key_dtype
 from ._varlist import ALL_IN_VAR_LIST, VarList
@@ -28,13 +29,18 @@ _SHOWN = 10
 
 
 def whole(
-    source: Source, renamed: Mapping[str, str], select: Selector | None, var_list: VarList | None
+    source: Source,
+    renamed: Renamed,
+    entries: Mapping[str, Entry],
+    select: Selector | None,
+    var_list: VarList | None,
 ) -> Target:
     """The target of a restore without one.
 
     Args:
         source: The checkpoint.
-        renamed: From new names to the saved ones.
+        renamed: The names of its variables.
+        entries: What is saved, or made of it by functions, by these names.
         select: As for `Saver.restore`, of the new names.
         var_list: As for `Saver`.
 
@@ -44,26 +50,27 @@ def whole(
         VariableNameError: If the result would be a `VarTree` and names are illegal; all are listed.
         ValueError: If the checkpoint's description of its containers is damaged.
     """
-    is_all = select is None and var_list is None and all(n == old for n, old in renamed.items())
+    is_all = select is None and var_list is None and not renamed.through
+    is_all = is_all and all(name == old for name, old in renamed.saved.items())
     containers = source.containers if is_all else None
     if containers is not None:
         containers.filled([None] * len(containers.names))  # before anything is read
         leaves = {name: _leaf(source.entries[name]) for name in containers.names}
         return Target(leaves, containers.filled, leaves, {name: name for name in leaves})
+    names = {name: name for name in renamed.saved}
     if isinstance(var_list, Mapping):
-        renamed, var_list = _by_var_list(source, renamed, var_list), None
-    leaves = {name: _leaf(source.entries[old]) for name, old in renamed.items()}
+        names, var_list = _by_var_list(source, renamed.saved, var_list), None
+    leaves = {name: _leaf(entries[new]) for name, new in names.items()}
     for selector, hint in ((select, ALL_IN_TARGET), (var_list, ALL_IN_VAR_LIST)):
         if selector is not None:
             chosen = matching(leaves, selector, hint=hint)
             leaves = {name: leaf for name, leaf in leaves.items() if name in chosen}
-    check_legal(source.path, {name: renamed[name] for name in leaves})
-    names = tuple(leaves)
+    check_legal(source.path, {name: renamed.saved[names[name]] for name in leaves})
 
     def tree(values: Sequence[Any]) -> VarTree:
-        return from_flat(dict(zip(names, values, strict=True)))
+        return from_flat(dict(zip(leaves, values, strict=True)))
 
-    return Target(leaves, tree, leaves, {name: name for name in names})
+    return Target(leaves, tree, leaves, {name: name for name in leaves})
 
 
 def _by_var_list(
@@ -75,7 +82,7 @@ def _by_var_list(
             f"var_list has {listed(missing)}, which the checkpoint {source.path} does not have "
             f"({near(missing[0], renamed)})."
         )
-    return {name: renamed[saved] for saved, name in var_list.items()}
+    return {name: saved for saved, name in var_list.items()}
 
 
 def check_legal(path: Path, names: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ import jscope as js
 from jscope import initializers as init
 from jscope.formats._entry import Entry
 from jscope.saver import _restoring
-from jscope.saver._account import Policy, account
+from jscope.saver._account import Policy, Spelling, account
 from jscope.saver._renaming import rename_saved
 from jscope.saver._target import asked_for
 
@@ -137,7 +137,7 @@ def test_the_error_of_a_renaming_offers_entries_that_can_be(saver, tree):
         saver.restore(tree, rename={"head/w": ["head/w"], "enc": 5})
     assert "names to names, and has 'head/w': ['head/w'], 'enc': 5. Write" in str(error.value)
     for written in re.findall(r"rename=(\{.*?\})", str(error.value)):
-        renamed = rename_saved(["saved"], eval(written))
+        renamed = rename_saved(["saved"], eval(written)).saved
         assert set(renamed.values()) == {"saved"}
 
 
@@ -279,7 +279,7 @@ def test_renaming_loses_a_saved_name_only_to_one_that_is_mentioned(saved, rename
         return
     expected = {name: name for name in saved - set(moved) - set(moved.values())}
     expected |= {after: before for before, after in moved.items()}
-    assert rename_saved(dict.fromkeys(saved), rename) == expected
+    assert rename_saved(dict.fromkeys(saved), rename).saved == expected
 
 
 # Parts.
@@ -566,7 +566,9 @@ def test_differences_in_arrays_that_convert_and_reshape_explain_away():
 
 
 def test_saved_names_of_a_dict_are_in_the_message():
-    text = account({"w": jnp.ones(2)}, {"Weight": entry()}, [], Policy(), {"w": "Wieght"})
+    text = account(
+        {"w": jnp.ones(2)}, {"Weight": entry()}, [], Policy(), Spelling(saved_as={"w": "Wieght"})
+    )
     assert "missing: 'w' float32[2] is not in the checkpoint as 'Wieght' (close names: 'We" in text
 
 
@@ -690,7 +692,7 @@ def test_a_saver_that_reshapes(tmp_path):
             saver.restore({"x": jnp.zeros((4, 2))})
 
 
-def test_what_looks_transposed_is_an_error_with_the_line_that_reads_it_transposed(tmp_path):
+def test_what_looks_transposed_is_an_error_with_the_map_that_transposes_it(tmp_path):
     value = np.arange(128, dtype=np.float32).reshape(8, 16)
     np.savez(tmp_path / "m.npz", w=value, flat=value.reshape(-1))
     js.Saver(tmp_path / "own").save({"w": value, "flat": value.reshape(-1)}, 1)
@@ -704,8 +706,10 @@ def test_what_looks_transposed_is_an_error_with_the_line_that_reads_it_transpose
             assert "'w' is (8, 16) in the checkpoint, (16, 8) in the target: transposed?" in text
             assert ("'flat' is" in text) == (reshape is False)
             assert "reshape=['w']" not in text or reshape
-            line = re.search(r"Read them: (.*), and restore the others by select=\.", text)[1]
-            np.testing.assert_array_equal(eval(line, {"saver": saver}), value.T)
+            line = re.search(r"To transpose them write rename=(\{.*?\})", text)[1]
+            names = eval(line, {"js": js})
+            restored = js.Saver(tmp_path).restore({"w": target["w"]}, path, "w", names)
+            np.testing.assert_array_equal(restored["w"], value.T)
             assert ("reshape=True" in text) == (reshape is False)  # for 'flat'
         with pytest.raises(js.TreeMismatchError) as error:
             js.Saver(tmp_path / "own").restore(target | {"flat": jnp.zeros(128)}, path)

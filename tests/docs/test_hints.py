@@ -67,10 +67,7 @@ ENTRY_POINTS = {
         ("convert", "missing", "key", "drop", "averages", "unexpected"), _tensorflow
     ),
     "interop/_named.py": {"averages": (tensorflow.load, *_tensorflow)},
-    "interop/_target.py": {
-        "stacks": (tensorflow.restore, tensorflow.export),
-        "select": _tensorflow,
-    },
+    "interop/_target.py": {"select": _tensorflow},
     "interop/safetensors.py": dict.fromkeys(
         ("max_shard_size", "names", "metadata"), (safetensors.export,)
     ),
@@ -92,15 +89,16 @@ ENTRY_POINTS = {
         ),
     },
     "saver/_account.py": dict.fromkeys(
-        ("rename", "unexpected", "missing", "key", "select", "convert"), _restore
+        ("rename", "unexpected", "missing", "key", "select", "convert", "names"), _restore
     ),
     "saver/_naming.py": {"portable": (js.Saver.save, js.Saver.save_async)},
-    "saver/_renaming.py": dict.fromkeys(("rename", "unexpected"), _restore),
+    "saver/_renaming.py": dict.fromkeys(("rename", "unexpected", "names"), _restore),
     "saver/_restoring.py": dict.fromkeys(
         ("missing", "unexpected", "convert", "key", "mesh", "rules"), _restore
     ),
     "saver/_retention.py": {"best": (js.Saver,), "metrics": (js.Saver.save,)},
     "saver/_saver.py": dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
+    "saver/_stacks.py": {"stacks": (*_restore, tensorflow.restore, tensorflow.export)},
     "saver/_target.py": {"select": _restore},
     "saver/_varlist.py": {"var_list": (js.Saver,)},
     "sharding.py": {

@@ -11,9 +11,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope import tf_checkpoint
+from jscope._names.assignment import read_rules
 from jscope.interop import tensorflow
-from jscope.interop._assignment import read_rules
-from jscope.interop._target import slice_names
+from jscope.saver._stacks import slice_names
 
 
 def arrays(*names, shape=(2, 3)):

@@ -27,20 +27,28 @@ Function: TypeAlias = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Through:
-    """The right side of a rule whose values go through a function.
+    """The right side of an entry of a map, whose values go through a function.
 
-    >>> from jscope.interop import tensorflow
-    >>> rules = {"dense/kernel": tensorflow.Through("dense/w", np.transpose, np.transpose)}
+    >>> import jscope as js
+    >>> names = {"dense/kernel": js.Through("dense/w", np.transpose, np.transpose)}
+
+    It may stand wherever a name of the target may, in ``rename=`` of `Saver.restore` and in the
+    maps of `jscope.interop.tensorflow`.
 
     Attributes:
-        name: A name, scope, pattern or template of the tree.
-        function: From the checkpoint's value, a NumPy array, to the tree's.
-        inverse: The other way round; only `export` needs it.
+        name: A name, scope, pattern or template of the target.
+        function: From the saved value to the target's: NumPy arrays, PRNG keys JAX's.
+        inverse: The other way round; only `interop.tensorflow.export` needs it.
     """
 
     name: str
     function: Function
     inverse: Function | None = None
+
+
+def shown(through: Through) -> str:
+    """What to call such a side in messages."""
+    return f"js.Through({through.name!r}, ...)"
 
 
 _Right: TypeAlias = str | Through
@@ -108,15 +116,15 @@ def read_rules(
         through = value if isinstance(value, Through) else None
         right = value.name if isinstance(value, Through) else value
         if isinstance(left, re.Pattern):
-            rules.append(_template(left, right, order, through))
+            rules.append(template_rule(left, right, order, through))
         elif "*" in left or "*" in right:
-            rules.append(_pattern(left, right, 1, through))
+            rules.append(pattern_rule(left, right, 1, through))
         elif _is_scope(left, sources) or _is_scope(right, targets):
             scopes = left.strip("/"), right.strip("/")
             left, right = (scope and scope + "/" for scope in scopes)
-            rules.append(_pattern(left, right, 1, through))
+            rules.append(pattern_rule(left, right, 1, through))
         else:
-            rules.append(_pattern(left, right, 0, through))
+            rules.append(pattern_rule(left, right, 0, through))
     return sorted(rules, key=lambda rule: rule.rank)
 
 
@@ -134,7 +142,7 @@ def check_map(assignment_map: object) -> None:
     wrong = [
         f"{left!r}: {right!r}"
         for left, right in assignment_map.items()
-        if not (isinstance(left, str | re.Pattern) and _is_right_side(right))
+        if not (isinstance(left, str | re.Pattern) and is_right_side(right))
     ]
     if wrong:
         raise CheckpointValueError(
@@ -145,12 +153,12 @@ def check_map(assignment_map: object) -> None:
         )
 
 
-def _is_right_side(right: object) -> bool:
+def is_right_side(right: object) -> bool:
     if isinstance(right, tuple):
         return (
             bool(right)
             and not any(isinstance(r, tuple) for r in right)
-            and all(map(_is_right_side, right))
+            and all(map(is_right_side, right))
         )
     if isinstance(right, Through):
         return isinstance(right.name, str) and callable(right.function)
@@ -186,7 +194,7 @@ def _is_scope(side: str, names: Collection[str]) -> bool:
     return side not in names and any(name.startswith(side + "/") for name in names)
 
 
-def _pattern(left: str, right: str, kind: int, through: Through | None) -> Rule:
+def pattern_rule(left: str, right: str, kind: int, through: Through | None) -> Rule:
     """Of two names, or of two scopes, which are empty or end with a slash; stars in either."""
     below = [side == "" or side.endswith("/") for side in (left, right)]
     if left.count("*") != right.count("*") or below[0] != below[1]:
@@ -217,7 +225,7 @@ def _read(side: str, is_scope: bool) -> tuple[re.Pattern[str], str]:
     return re.compile(pattern), template
 
 
-def _template(left: re.Pattern[str], right: str, order: int, through: Through | None) -> Rule:
+def template_rule(left: re.Pattern[str], right: str, order: int, through: Through | None) -> Rule:
     literal = right.partition("\\")[0]
     could_be = re.compile(re.escape(literal) + ("" if literal == right else ".+"))
     return Rule(
