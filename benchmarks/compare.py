@@ -19,7 +19,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+Calls: TypeAlias = dict[str, Callable[[], object]]
 
 HERE = Path(__file__).resolve().parent
 BLOCKS = 48
@@ -35,13 +37,14 @@ def main() -> int:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        return work()
+        return work(arguments.only)
     if arguments.older is None:
         parser.error("name the checkout to compare with")
     from _timing import interval  # a worker's is its checkout's
 
-    new, old = Worker(HERE.parent), Worker(arguments.older.resolve())
-    names = [name for name in new.ask() if _is_chosen(name, arguments.only)]
+    only = arguments.only
+    new, old = Worker(HERE.parent, only), Worker(arguments.older.resolve(), only)
+    names = [name for name in new.ask() if _is_chosen(name, only)]
     print(f"{'contender':40} {'new':>10} {'old':>10} {'ratio':>7}  90 % interval")
     above = 0
     for name in names:
@@ -79,9 +82,10 @@ def in_pairs(name: str, new: "Worker", old: "Worker", rounds: int) -> list[tuple
 class Worker:
     """A process that times contenders with one checkout's jscope."""
 
-    def __init__(self, checkout: Path):
+    def __init__(self, checkout: Path, only: list[str] | None):
         # -P: not this file's folder, but the checkout's own benchmarks.
         command = [sys.executable, "-P", str(Path(__file__).resolve()), "--worker"]
+        command += [word for name in only or () for word in ("--only", name)]
         paths = [str(checkout), str(checkout / "benchmarks")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen(
@@ -97,7 +101,7 @@ class Worker:
         return json.loads(self._process.stdout.readline())
 
 
-def work() -> int:
+def work(only: list[str] | None) -> int:
     """Answer the questions of another process."""
     import _timing
     import jax
@@ -107,7 +111,7 @@ def work() -> int:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     print(json.dumps(js.__file__), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        calls = contenders(folder)
+        calls = contenders(folder, only)
         for line in sys.stdin:
             question = json.loads(line)
             if question:
@@ -120,52 +124,122 @@ def work() -> int:
     return 0
 
 
-def contenders(folder: str) -> dict[str, Callable[[], object]]:
-    """What jscope does in these parts: trees, calls, tracing, blocks, declaring, stacks, saving."""
-    import blocks
-    import jax
+def contenders(folder: str, only: list[str] | None) -> Calls:
+    """What jscope does in these parts, or in those of them in which something is chosen."""
+    parts = {
+        "trees": _trees,
+        "calls": _calls,
+        "tracing": _tracing,
+        "blocks": _blocks,
+        "declaring": _declaring,
+        "stacks": _stacks,
+        "saving": functools.partial(_saving, folder),
+    }
+    return {
+        f"{part}: {name}": call
+        for part, build in parts.items()
+        if only is None or any(part.startswith(o.partition(":")[0]) for o in only)
+        for name, call in build().items()
+    }
+
+
+def _tree() -> Any:
     import jax.numpy as jnp
-    import numpy as np
-    from contenders import abstract, example
-    from declaring import declaring
-    from gpt import scopes
-    from gpt.mathematics import Config
-    from stacks import call, initial, sgd
-    from tracing import tracing
 
     import jscope as js
 
-    tree = js.VarTree({f"layer_{i}/{n}": jnp.ones((4, 4)) for i in range(200) for n in "abcd"})
+    return js.VarTree({f"layer_{i}/{n}": jnp.ones((4, 4)) for i in range(200) for n in "abcd"})
+
+
+def _trees() -> Calls:
+    import jax
+
+    tree = _tree()
+    leaves, structure = jax.tree.flatten(tree)
+    return {
+        "tree to tree": functools.partial(jax.jit(lambda tree: tree), tree),
+        "flatten": lambda: jax.tree_util.tree_flatten(tree),
+        "unflatten": lambda: structure.unflatten(leaves),
+    }
+
+
+def _calls() -> Calls:
+    import jax
+    import jax.numpy as jnp
+
+    import jscope as js
+
+    tree = _tree()
     plain, streams = js.Scope(tree), js.Scope(tree, rngs=jax.random.key(0))
     identity, x = jax.jit(lambda variables, x: x), jnp.ones(4)
-    config, small = Config(BLOCKS), Config(BLOCKS, width=4, heads=1, vocabulary=2, length=1)
-    model, variables = abstract(scopes, config)
+    return {
+        "Scope": lambda: identity(plain / "layer_3", x).block_until_ready(),
+        "Scope, rngs": lambda: identity(streams / "layer_3", x).block_until_ready(),
+        "look up": lambda: js.Scope(tree).get_variable("layer_3/a", (4, 4)),
+    }
+
+
+def _tracing() -> Calls:
+    from contenders import abstract
+    from gpt import scopes
+    from gpt.mathematics import Config
+    from tracing import tracing
+
+    config = Config(BLOCKS)
+    return {"48 blocks": tracing(*abstract(scopes, config), config)}
+
+
+def _blocks() -> Calls:
+    import blocks
+    from contenders import abstract, example
+    from gpt import scopes
+    from gpt.mathematics import Config
+
+    import jscope as js
+
+    config = Config(BLOCKS)
+    variables, key = abstract(scopes, config)[1], example(config)[0]
     jitted = functools.partial(blocks.jitted_blocks, scopes)
-    key, _ = example(config)
     traced = jitted(js.Scope, variables, config)
     keyed = jitted(lambda tree: js.Scope(tree, rngs=key), variables, config)
-    step = sgd(lambda tree, *args: scopes.scanned(js.Scope(tree), *args), small)
-    structure = jax.tree.structure(tree)
-    leaves = jax.tree.leaves(tree)
-    small_arrays = js.VarTree({f"a/{i}": np.full(1024, i, np.float32) for i in range(2000)})
-    saver = js.Saver(folder, max_to_keep=1)
-    steps = itertools.count()
-    saver.save(small_arrays, next(steps))
     return {
-        "trees: tree to tree": functools.partial(jax.jit(lambda tree: tree), tree),
-        "trees: flatten": lambda: jax.tree_util.tree_flatten(tree),
-        "trees: unflatten": lambda: structure.unflatten(leaves),
-        "calls: Scope": lambda: identity(plain / "layer_3", x).block_until_ready(),
-        "calls: Scope, rngs": lambda: identity(streams / "layer_3", x).block_until_ready(),
-        "calls: look up": lambda: js.Scope(tree).get_variable("layer_3/a", (4, 4)),
-        "tracing: 48 blocks": tracing(model, variables, config),
-        "blocks: lowered": blocks.lowered(traced),
-        "blocks: lowered, rngs": blocks.lowered(keyed),
-        "blocks: traced only": traced,
-        "declaring: 48 blocks": declaring(scopes, config),
-        "stacks: a step": call(step, initial(small)),
-        "saving: 2,000 x 4 KB": lambda: saver.save(small_arrays, next(steps)),
-        "saving: restore 2,000 x 4 KB": lambda: saver.restore(small_arrays),
+        "lowered": blocks.lowered(traced),
+        "lowered, rngs": blocks.lowered(keyed),
+        "traced only": traced,
+    }
+
+
+def _declaring() -> Calls:
+    from declaring import declaring
+    from gpt import scopes
+    from gpt.mathematics import Config
+
+    return {"48 blocks": declaring(scopes, Config(BLOCKS))}
+
+
+def _stacks() -> Calls:
+    from gpt import scopes
+    from gpt.mathematics import Config
+    from stacks import call, initial, sgd
+
+    import jscope as js
+
+    small = Config(BLOCKS, width=4, heads=1, vocabulary=2, length=1)
+    step = sgd(lambda tree, *args: scopes.scanned(js.Scope(tree), *args), small)
+    return {"a step": call(step, initial(small))}
+
+
+def _saving(folder: str) -> Calls:
+    import numpy as np
+
+    import jscope as js
+
+    arrays = js.VarTree({f"a/{i}": np.full(1024, i, np.float32) for i in range(2000)})
+    saver, steps = js.Saver(folder, max_to_keep=1), itertools.count()
+    saver.save(arrays, next(steps))
+    return {
+        "2,000 x 4 KB": lambda: saver.save(arrays, next(steps)),
+        "restore 2,000 x 4 KB": lambda: saver.restore(arrays),
     }
 
 

@@ -34,11 +34,14 @@ class MLP(nn.Module):
 
 class Block(nn.Module):
     heads: int
+    rate: float
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = x + Attention(self.heads, name="attn")(norm("ln_1")(x))
-        return x + MLP(name="mlp")(norm("ln_2")(x))
+        y = Attention(self.heads, name="attn")(norm("ln_1")(x))
+        x = x + (nn.Dropout(self.rate, deterministic=False)(y) if self.rate else y)
+        y = MLP(name="mlp")(norm("ln_2")(x))
+        return x + (nn.Dropout(self.rate, deterministic=False)(y) if self.rate else y)
 
 
 class GPT(nn.Module):
@@ -51,7 +54,7 @@ class GPT(nn.Module):
         positions = self.param("positions", normal, (config.length, config.width))
         x = embed(tokens) + positions
         for i in range(config.blocks):
-            x = Block(config.heads, name=f"block_{i}")(x)
+            x = Block(config.heads, config.dropout, name=f"block_{i}")(x)
         return nn.Dense(config.vocabulary, kernel_init=normal, name="head")(norm("ln")(x))
 
 

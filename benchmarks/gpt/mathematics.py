@@ -15,13 +15,17 @@ EPSILON = 1e-5  # in layer norms
 
 @dataclass(frozen=True)
 class Config:
-    """The size of a GPT; the width is a multiple of the number of heads."""
+    """The size of a GPT; the width is a multiple of the number of heads.
+
+    Dropout is after attention and after the MLP, in plain JAX, jscope and linen only.
+    """
 
     blocks: int
     width: int = 64
     heads: int = 4
     vocabulary: int = 256
     length: int = 32
+    dropout: float = 0.0
 
 
 def layer_norm(

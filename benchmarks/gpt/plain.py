@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.nn.initializers import normal, ones, zeros
 
@@ -30,9 +31,19 @@ def mlp(params: Mapping[str, Any], x: Array) -> Array:
     return dense(params["down"], jax.nn.gelu(dense(params["up"], x)))
 
 
-def block(params: Mapping[str, Any], x: Array, heads: int) -> Array:
-    x = x + attention(params["attn"], norm(params["ln_1"], x), heads)
-    return x + mlp(params["mlp"], norm(params["ln_2"], x))
+def dropout(key: Array | None, draw: int, x: Array, rate: float) -> Array:
+    if key is None:
+        return x
+    mask = jax.random.bernoulli(jax.random.fold_in(key, draw), 1 - rate, x.shape)
+    return jnp.where(mask, x / (1 - rate), 0)
+
+
+def block(
+    params: Mapping[str, Any], x: Array, heads: int, key: Array | None = None, rate: float = 0.0
+) -> Array:
+    y = attention(params["attn"], norm(params["ln_1"], x), heads)
+    x = x + dropout(key, 0, y, rate)
+    return x + dropout(key, 1, mlp(params["mlp"], norm(params["ln_2"], x)), rate)
 
 
 def gpt(
@@ -40,11 +51,14 @@ def gpt(
     tokens: Array,
     config: Config,
     block: Callable[..., Array] = block,
+    key: Array | None = None,
 ) -> Array:
-    """Logits; ``block`` may be a jitted one, with ``heads`` static."""
+    """Logits; ``block`` may be a jitted one, with ``heads`` static; ``key`` is for dropout."""
     x = params["embed"]["w"][tokens] + params["positions"]["w"]
+    keys = jax.random.split(key, config.blocks) if key is not None and config.dropout else None
     for i in range(config.blocks):
-        x = block(params[f"block_{i}"], x, config.heads)
+        of_dropout = () if keys is None else (keys[i], config.dropout)
+        x = block(params[f"block_{i}"], x, config.heads, *of_dropout)
     return dense(params["head"], norm(params["ln"], x))
 
 

@@ -3,6 +3,7 @@
 Imports: `mathematics`, jscope, JAX.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -46,9 +47,11 @@ def mlp(scope: js.Scope, x: Array) -> Array:
 
 
 @js.named
-def block(scope: js.Scope, x: Array, heads: int) -> Array:
-    x = x + attention(scope / "attn", norm(scope / "ln_1", x), heads=heads)
-    return x + mlp(scope / "mlp", norm(scope / "ln_2", x))
+def block(scope: js.Scope, x: Array, heads: int, rate: float = 0.0) -> Array:
+    y = attention(scope / "attn", norm(scope / "ln_1", x), heads=heads)
+    x = x + js.layers.dropout(scope / "attn", y, rate=rate, training=True)
+    y = mlp(scope / "mlp", norm(scope / "ln_2", x))
+    return x + js.layers.dropout(scope / "mlp", y, rate=rate, training=True)
 
 
 def gpt(
@@ -60,6 +63,7 @@ def gpt(
     )
     positions = scope.get_variable("positions/w", (config.length, config.width), initializer=normal)
     x = embeddings[tokens] + positions
+    block = functools.partial(block, rate=config.dropout) if config.dropout else block
     for i in range(config.blocks):
         x = block(scope / f"block_{i}", x, config.heads)
     return dense(scope / "head", norm(scope / "ln", x), features=config.vocabulary)

@@ -18,6 +18,9 @@ pytestmark = pytest.mark.skipif(
     "uv pip install --group peers",
 )
 
+# One device, and machine code of which nobody times the speed.
+FAST = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
 OPERATIONS = ("tree to tree", "tree to scalar", "flatten", "unflatten")
 CONTAINERS = (
     "nested dict",
@@ -35,7 +38,7 @@ def test_one_command_measures_every_contender_and_writes_json(tmp_path):
     path = tmp_path / "results.json"
     parts = [word for part in ("trees", "tracing", "programs") for word in ("--only", part)]
     command = [sys.executable, RUN, "--smoke", *parts, "--json", path]
-    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=FAST).stdout
     results = json.loads(path.read_text())
 
     assert list(results["parts"]) == ["trees", "tracing", "programs"]
@@ -69,7 +72,7 @@ def test_two_checkouts_are_compared_in_pairs():
     command = [sys.executable, compare, checkout, "--only", "calls", "--rounds", "3"]
     for limit, status in (("1000", 0), ("0", 1)):
         done = subprocess.run(
-            [*command, "--limit", limit], check=False, stdout=subprocess.PIPE, text=True
+            [*command, "--limit", limit], check=False, stdout=subprocess.PIPE, text=True, env=FAST
         )
         assert done.returncode == status
         title, *rows = done.stdout.splitlines()
@@ -87,7 +90,7 @@ def test_scopes_in_transforms_are_measured(tmp_path):
     names = ("calls", "blocks", "stacks", "planning", "matrix")
     parts = [word for part in names for word in ("--only", part)]
     command = [sys.executable, RUN, "--smoke", *parts, "--json", path]
-    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=FAST).stdout
     results = json.loads(path.read_text())["parts"]
     contenders = {name: [c for _, _, c in _found(results[name]["rows"])] for name in names}
     assert contenders["calls"] == ["nested dict", "Scope", "Scope, rngs"]
@@ -108,7 +111,7 @@ def test_scopes_in_transforms_are_measured(tmp_path):
 def test_gradients_of_scanned_models_are_measured(tmp_path):
     path = tmp_path / "results.json"
     command = [sys.executable, RUN, "--smoke", "--only", "gradients", "--json", path]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=FAST)
     part = json.loads(path.read_text())["parts"]["gradients"]
     models, stages = ("dropouts, dropout", "dropouts, no dropout"), ("compile", "step")
     assert {row["benchmark"] for row in part["rows"]} == {
@@ -123,10 +126,25 @@ def test_gradients_of_scanned_models_are_measured(tmp_path):
     assert len(part["notes"]) == 4
 
 
+def test_an_accelerator_is_measured_in_one_table():
+    command = [sys.executable, RUN.with_name("device.py"), "--smoke"]
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=FAST).stdout
+    header, *rows = shown.partition("\nbenchmark ")[2].splitlines()
+    assert header.split()[-5:] == ["x", "plain", "JAX", "x", "linen"]
+    contenders = ("jscope", "plain JAX", "linen")
+    measured = dict.fromkeys(("dispatch", "training step", "training step, dropout"), contenders)
+    measured |= {"first init, jitted": contenders[:1], "save": contenders, "restore": contenders}
+    for benchmark, expected in measured.items():
+        found = [row for row in rows if row.startswith(f"{benchmark}  ")]
+        for contender, row in zip(expected, found, strict=True):
+            assert contender in row
+    assert "Measured in" in shown
+
+
 def test_who_saves_and_restores_is_measured(tmp_path):
     path = tmp_path / "results.json"
     command = [sys.executable, RUN, "--smoke", "--only", "saving", "--json", path]
-    settings = {**os.environ, "TMPDIR": str(tmp_path)}
+    settings = {**FAST, "TMPDIR": str(tmp_path)}
     shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=settings)
     part = json.loads(path.read_text())["parts"]["saving"]
     measured = {(row["benchmark"], row["contender"]) for row in part["rows"]}
@@ -147,7 +165,7 @@ def _found(rows):
 def test_starting_the_command_is_measured(tmp_path):
     path = tmp_path / "results.json"
     command = [sys.executable, RUN, "--smoke", "--only", "starting", "--json", path]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=FAST)
     part = json.loads(path.read_text())["parts"]["starting"]
     contenders = [f"{c}, {f}" for f in ("TensorFlow", "npz", "safetensors") for c in COMMANDS]
     assert [contender for _, _, contender in _found(part["rows"])] == [
