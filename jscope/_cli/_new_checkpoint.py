@@ -11,6 +11,7 @@ import numpy as np
 from .. import tf_checkpoint
 from .._paths import absolute
 from ..formats import npz, safetensors
+from ..formats._shards import ShardWriter
 from ._checkpoint import Array, Variable
 from ._command import CommandError
 
@@ -35,9 +36,15 @@ class Writer(Protocol):
 
 
 def create(
-    format: str, path: str, variables: Mapping[str, Variable]
+    format: str, path: str, variables: Mapping[str, Variable], shard_size: int | None
 ) -> AbstractContextManager[Writer]:
     """A writer that takes these variables; leaving ``with`` lets the checkpoint appear.
+
+    Args:
+        format: One of `NAMES`.
+        path: Where.
+        variables: What will be written.
+        shard_size: The most bytes in each file of safetensors; None for one file.
 
     Raises:
         CheckpointValueError: If the format can't hold some; all such are listed.
@@ -45,6 +52,8 @@ def create(
     """
     if format == "npz":
         return npz.Writer(Path(path), variables)
+    if shard_size is not None:
+        return ShardWriter(absolute(path), dict(sorted(variables.items())), shard_size)
     if format == "safetensors":
         return safetensors.Writer(Path(path), variables)
     return _new_step(path, variables) if format == "jscope" else _new_tensorflow(path)

@@ -12,9 +12,11 @@ import numpy as np
 from .._dtypes import converted, lost_text
 from .._errors import CheckpointExistsError, CheckpointValueError, listed
 from .._tree.text import bytes_text
+from ..formats._shards import size_of
 from . import _command
 from ._checkpoint import Array, Variable, open_checkpoint
 from ._command import CommandError
+from ._map import with_mapped_names
 from ._new_checkpoint import NAMES, create, format_of
 from ._terminal import print_json, progress, say
 
@@ -25,6 +27,7 @@ from ._terminal import print_json, progress, say
         "jscope convert model.ckpt-1000 model.safetensors --drop '**/Adam*'",
         "jscope convert model.npz out/model.ckpt-0 --rename encoder=bert --dtype float32",
         "jscope convert bert_model.ckpt runs/bert/0",
+        "jscope convert runs/llama exported --map names.json --max-shard-size 5GB",
     ),
 )
 @_command.checkpoint("src")
@@ -33,6 +36,8 @@ from ._terminal import print_json, progress, say
 @click.option("--select", metavar="SELECTOR", multiple=True, help="Take these only.")
 @click.option("--drop", metavar="SELECTOR", multiple=True, help="Leave these out.")
 @click.option("--rename", metavar="OLD=NEW", multiple=True, help="Call a variable or scope so.")
+@click.option("--map", "map_file", metavar="FILE", help='JSON: {"old/": "new/"}, * in both.')
+@click.option("--max-shard-size", metavar="SIZE", help="DST is a directory of safetensors, as 5GB.")
 @click.option("--dtype", help="Of floating-point variables, such as bfloat16; others stay.")
 @_command.as_json
 def command(
@@ -42,12 +47,17 @@ def command(
     select: tuple[str, ...],
     drop: tuple[str, ...],
     rename: tuple[str, ...],
+    map_file: str | None,
+    max_shard_size: str | None,
     dtype: str | None,
     as_json: bool,
 ) -> None:
     """Convert a checkpoint. DST may not exist; only one variable at a time is in memory."""
+    shard_size = None if max_shard_size is None else _shard_size(max_shard_size, format, dst)
+    if rename and map_file is not None:
+        raise CommandError("--map and --rename exclude each other", "write all names in the file")
     source = open_checkpoint(src)
-    format = format or format_of(dst)
+    format = format or ("safetensors" if shard_size else format_of(dst))
     if format is None:
         raise CommandError(
             f"{dst!r} doesn't show the format",
@@ -64,12 +74,15 @@ def command(
             f"{listed(keys)}: PRNG keys, which only jscope.Saver stores as keys",
             " ".join(f"--drop {name!r}" for name in keys[:3]),
         )
-    variables = _command.with_new_names(variables, _command.renames(rename))
+    if map_file is None:
+        variables = _command.with_new_names(variables, _command.renames(rename))
+    else:
+        variables = with_mapped_names(variables, map_file)
     if dtype is not None:
         wanted = _floating(dtype)
         variables = {name: _cast(name, v, wanted) for name, v in variables.items()}
     nbytes = sum(v.nbytes for v in variables.values())
-    _write(format, dst, variables, nbytes)
+    _write(format, dst, variables, shard_size)
     if as_json:
         print_json({"path": dst, "format": format, "variables": len(variables), "bytes": nbytes})
     else:
@@ -79,9 +92,30 @@ def command(
         )
 
 
-def _write(format: str, dst: str, variables: Mapping[str, Variable], nbytes: int) -> None:
+def _shard_size(text: str, format: str | None, dst: str) -> int:
+    size = size_of(text)
+    if not size:
+        raise CommandError(f"--max-shard-size {text!r} is not a size", "5GB, 500MB, 64KB or bytes")
+    if format not in (None, "safetensors"):
+        message = f"--max-shard-size is for safetensors, and not for --to {format}"
+        raise CommandError(message, "leave one of them out")
+    if format_of(dst) is not None:
+        raise CommandError(
+            f"with --max-shard-size DST is a directory, and {dst!r} is named as a checkpoint",
+            "name a directory: it gets model.safetensors, or shards and their index",
+        )
+    return size
+
+
+def _write(
+    format: str, dst: str, variables: Mapping[str, Variable], shard_size: int | None
+) -> None:
+    nbytes = sum(v.nbytes for v in variables.values())
     try:
-        with create(format, dst, variables) as writer, progress("converting", nbytes) as advance:
+        with (
+            create(format, dst, variables, shard_size) as writer,
+            progress("converting", nbytes) as advance,
+        ):
             for name in sorted(variables):
                 writer.write(name, variables[name].read())
                 advance(variables[name].nbytes)

@@ -417,6 +417,132 @@ def test_convert_selects_drops_renames_and_casts(ckpt, tmp_path, jscope_command)
     np.testing.assert_array_equal(loaded["table"], expected, strict=True)
 
 
+def write_map(tmp_path, names):
+    path = tmp_path / "names.json"
+    path.write_text(names if isinstance(names, str) else json.dumps(names))
+    return path
+
+
+def test_convert_renames_by_a_map(ckpt, tmp_path, jscope_command):
+    names = {
+        "bert/": "encoder/",
+        "bert/layer_*/": "encoder/layers/*/",
+        "bert/embeddings/word": ["table", "head/w"],
+        "bert/layer_10/w/Adam": "slot",
+    }
+    path = tmp_path / "o.npz"
+    assert jscope_command("convert", ckpt, path, "--map", write_map(tmp_path, names))[0] == 0
+    expected = {
+        "encoder/layers/2/w": "bert/layer_2/w",
+        "encoder/layers/10/w": "bert/layer_10/w",
+        "slot": "bert/layer_10/w/Adam",
+        "table": "bert/embeddings/word",
+        "head/w": "bert/embeddings/word",
+        "global_step": "global_step",
+    }
+    found = {name: entry.read() for name, entry in npz.open_file(path).items()}
+    assert found.keys() == expected.keys()
+    for new, old in expected.items():
+        np.testing.assert_array_equal(found[new], TREE[old], strict=True)
+
+
+def test_stars_of_a_map_are_within_a_component_also_of_dotted_names(tmp_path, jscope_command):
+    arrays = {f"model.layers.{i}.proj": np.full(2, i) for i in (0, 11)} | {"a/b/w": np.ones(1)}
+    path = save(tmp_path / "m.safetensors", arrays)
+    names = write_map(tmp_path, {"model.layers.*.proj": "layers/*/w", "*/w": "*/v", "a/*/w": "*"})
+    status, _, err = jscope_command("convert", path, tmp_path / "o.npz", "--map", names)
+    assert status == 2  # not across components
+    assert "'*/w': '*/v' has nothing like '*/w' in the checkpoint" in err
+    names = write_map(tmp_path, {"model.layers.*.proj": "layers/*/w", "a/*/w": "*"})
+    assert jscope_command("convert", path, tmp_path / "o.npz", "--map", names)[0] == 0
+    assert set(np.load(tmp_path / "o.npz")) == {"layers/0/w", "layers/11/w", "b"}
+
+
+@pytest.mark.parametrize(
+    ("names", "message", "hint"),
+    [
+        (
+            {"bert/layer_*/": "layers/"},
+            "'bert/layer_*/': 'layers/' has not the same * on both sides, and would need a stack",
+            'write each * on both sides, as "layer_*/": "layers/*/"',
+        ),
+        ({"bert/layer_*/": "l/*"}, "has a scope on one side only", "end both with / or none"),
+        ({"brt/": "b/"}, "nothing like 'brt/' in the checkpoint (close names: 'bert/')", "ls"),
+        (
+            {"bert/layer_2/w": "global_step"},
+            "two variables would be called 'global_step'",
+            "--drop",
+        ),
+        ({"a": 1}, "has no name for 'a': 1", '{"bert/": "encoder/"'),
+        ({"a": []}, "has no name for 'a': []", '{"bert/": "encoder/"'),
+        ('{"a": "b", "a": "c"}', "has 'a' twice", 'a list of both: "a": ["new", "other"]'),
+        ("[]", "is not an object of names", '{"bert/": "encoder/"'),
+        ("{", "is not JSON: Expecting", '{"bert/": "encoder/"'),
+    ],
+)
+def test_a_map_that_can_not_be_is_an_error_in_the_commands_words(
+    names, message, hint, tmp_path, jscope_command
+):
+    path, file = save(tmp_path / "m.npz", TREE), write_map(tmp_path, names)
+    status, _, err = jscope_command("convert", path, tmp_path / "o.npz", "--map", file)
+    assert status == 2
+    first, _, second = err.partition("hint: ")
+    assert f"--map {file}" in first
+    assert message in first
+    assert hint in second
+    assert "js." not in err
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_a_map_excludes_renames_and_must_be_there(tmp_path, jscope_command):
+    path = save(tmp_path / "m.npz", TREE)
+    words = ("convert", path, tmp_path / "o.npz", "--map", tmp_path / "no.json")
+    _, _, err = jscope_command(*words)
+    assert f"--map {tmp_path / 'no.json'} can't be read: No such file" in err
+    _, _, err = jscope_command(*words, "--rename", "a=b")
+    assert "--map and --rename exclude each other\nhint: write all names in the file" in err
+
+
+def test_convert_writes_shards_and_their_index(ckpt, tmp_path, jscope_command):
+    path = tmp_path / "exported"
+    status, out, _ = jscope_command("convert", ckpt, path, "--max-shard-size", "2.4KB")
+    assert (status, "safetensors" in out) == (0, True)
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    assert index["weight_map"] == {name: shards[name != "bert/embeddings/word"] for name in TREE}
+    assert index["metadata"] == {"total_size": sum(array.nbytes for array in TREE.values())}
+    assert sorted(os.listdir(path)) == [*shards, "model.safetensors.index.json"]
+    for name, found in jscope.Saver(path).restore().items():
+        np.testing.assert_array_equal(found, TREE[name], strict=True)
+    status, _, err = jscope_command("convert", ckpt, path, "--max-shard-size", "5GB")
+    assert status == 2
+    assert "is not overwritten without a request." in err
+    assert "hint: write to another DST, or remove what is there" in err
+    assert "overwrite=True" not in err
+    one = tmp_path / "one"
+    assert jscope_command("convert", ckpt, one, "--max-shard-size", "5gb")[0] == 0
+    assert os.listdir(one) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("o", "--max-shard-size", "5GiB"), "--max-shard-size '5GiB' is not a size\nhint: 5GB"),
+        (("o", "--max-shard-size", "0"), "--max-shard-size '0' is not a size"),
+        (("o", "--max-shard-size", "5GB", "--to", "npz"), "for safetensors, and not for --to npz"),
+        (("o.safetensors", "--max-shard-size", "5GB"), "is named as a checkpoint\nhint: name a d"),
+        (("runs/12", "--max-shard-size", "5GB"), "DST is a directory, and 'runs/12' is named as"),
+    ],
+)
+def test_a_size_of_shards_that_can_not_be(words, text, tmp_path, jscope_command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "m.npz", {"w": np.ones(2)})
+    status, _, err = jscope_command("convert", "m.npz", *words)
+    assert status == 2
+    assert text in err
+    assert os.listdir(tmp_path) == ["m.npz"]
+
+
 def test_convert_leaves_whole_numbers_alone_and_refuses_to_overflow(tmp_path, jscope_command):
     arrays = {"big": np.array([1e10, np.inf]), "step": np.array(2**60)}
     path = save(tmp_path / "m.npz", arrays)

@@ -1,0 +1,86 @@
+"""``--map FILE``: new names for variables, by an assignment map in a JSON file.
+
+The file is an object from names of the source to new ones, with scopes, ``*`` and lists::
+
+    {"bert/": "encoder/", "bert/layer_*/": "encoder/layers/*/", "bert/table": ["embed/w", "head/w"]}
+
+Of the rules about a variable the most specific one decides: a name, then the longest left side.
+Variables that no rule is about keep their names. A rule renames; it makes no stack of several
+variables, which takes a model's declaration.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from ..interop._assignment import Rule, problems_of, read_rules
+from ._checkpoint import Variable
+from ._command import CommandError
+
+_EXAMPLE = '{"bert/": "encoder/", "bert/layer_*/": "encoder/layers/*/"}'
+
+
+def with_mapped_names(variables: Mapping[str, Variable], path: str) -> dict[str, Variable]:
+    """The variables under the names that a file gives them.
+
+    Raises:
+        CommandError: If the file is not a map, a rule is about nothing or would need a stack, or
+            two variables would get one name.
+    """
+    rules = read_rules(_read(path), variables, ())
+    problems = list(problems_of(rules, variables, None))
+    if problems:
+        raise CommandError(f"--map {path}: {'; '.join(problems[:10])}", "jscope ls shows the names")
+    result: dict[str, Variable] = {}
+    for name, variable in variables.items():
+        for new in _new_names(name, rules):
+            if new in result:
+                hint = "give one of them another name in the file, or leave it out by --drop"
+                raise CommandError(f"--map {path}: two variables would be called {new!r}", hint)
+            result[new] = variable
+    return result
+
+
+def _new_names(name: str, rules: Sequence[Rule]) -> list[str]:
+    found = [(_rank(rule), new) for rule in rules for _, new in rule.pairs([name])]
+    return [new for rank, new in found if rank == min(found)[0]] or [name]
+
+
+def _rank(rule: Rule) -> tuple[int, int]:
+    return rule.rank[0], rule.left.count("*") - len(rule.left)
+
+
+def _read(path: str) -> dict[str | re.Pattern[str], str | tuple[str, ...]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            pairs = json.load(file, object_pairs_hook=tuple)
+    except OSError as error:
+        raise CommandError(f"--map {path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"--map {path} is not JSON: {error}", _EXAMPLE) from error
+    if not isinstance(pairs, tuple):
+        raise CommandError(f"--map {path} is not an object of names", _EXAMPLE)
+    result: dict[str | re.Pattern[str], str | tuple[str, ...]] = {}
+    for left, value in pairs:
+        if left in result:
+            hint = f'a list of both: "{left}": ["new", "other"]'
+            raise CommandError(f"--map {path} has {left!r} twice", hint)
+        rights = value if isinstance(value, list) else [value]
+        if not rights or not all(isinstance(right, str) for right in rights):
+            raise CommandError(f"--map {path} has no name for {left!r}: {value!r}", _EXAMPLE)
+        for right in rights:
+            _check(path, left, right)
+        result[left] = tuple(rights)
+    return result
+
+
+def _check(path: str, left: str, right: str) -> None:
+    rule = f"--map {path}: {left!r}: {right!r}"
+    if left.count("*") != right.count("*"):
+        raise CommandError(
+            f"{rule} has not the same * on both sides, and would need a stack, which convert does "
+            "not make",
+            'write each * on both sides, as "layer_*/": "layers/*/"',
+        )
+    if "*" in left and left.endswith("/") != right.endswith("/"):
+        raise CommandError(f"{rule} has a scope on one side only", "end both with / or none")
