@@ -40,10 +40,10 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from . import _draws
 from ._dtypes import can_convert, number_kind
 from ._errors import InitializerError
 from ._names import names as _names
+from ._random import draws
 
 __all__ = [
     "InitializedValue",
@@ -111,7 +111,7 @@ class KnownShape(abc.ABC):
 
 
 @dataclass(frozen=True, repr=False)
-class _Everywhere(_draws.Literal):
+class _Everywhere(draws.Literal):
     """`zeros` and `ones`: initializers themselves, that may be written with ``()`` too."""
 
     name: str
@@ -158,7 +158,7 @@ ones = _Everywhere("ones", 1)
 
 
 @dataclass(frozen=True, repr=False)
-class constant(KnownShape, _draws.Literal):
+class constant(KnownShape, draws.Literal):
     """A literal value: a number, or numbers that fill the variable row by row.
 
     If there are fewer numbers than elements, the last one is repeated. Where no shape is
@@ -246,7 +246,7 @@ def fill(value: complex) -> constant:
     return filled
 
 
-class _Sequence(KnownShape, _draws.Literal):
+class _Sequence(KnownShape, draws.Literal):
     """Numbers that follow from a few parameters, in one dimension."""
 
     @abc.abstractmethod
@@ -381,7 +381,7 @@ class linspace(_Sequence):
 
 
 @dataclass(frozen=True)
-class random_uniform(_draws.Independent):
+class random_uniform(draws.Independent):
     r"""Uniform on $[\texttt{minval}, \texttt{maxval})$: floats, or integers for an integer dtype.
 
     Args:
@@ -420,11 +420,11 @@ class random_uniform(_draws.Independent):
             return jax.random.randint(key, shape, *self._whole_bounds(dtype), dtype)
         return super().__call__(key, shape, dtype)
 
-    def draw(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw | None:
+    def draw(self, shape: _Shape, dtype: _Dtype) -> draws.Draw | None:
         return None if jnp.issubdtype(dtype, jnp.integer) else super().draw(shape, dtype)
 
-    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
-        return _draws.uniform(dtype, self.minval, self._above)
+    def floats(self, shape: _Shape, dtype: _Dtype) -> draws.Draw:
+        return draws.uniform(dtype, self.minval, self._above)
 
     def _whole_bounds(self, dtype: _Dtype) -> tuple[int, int]:
         if self.maxval is None:
@@ -445,15 +445,15 @@ class random_uniform(_draws.Independent):
 
 
 @dataclass(frozen=True)
-class _Normal(_draws.Independent):
+class _Normal(draws.Independent):
     mean: float = 0.0
     stddev: float = 1.0
-    _of: ClassVar[Callable[[_Dtype, float, float], _draws.Draw]]
+    _of: ClassVar[Callable[[_Dtype, float, float], draws.Draw]]
 
     def __post_init__(self) -> None:
         _store(self, mean=float(_number(self, "mean")), stddev=_not_negative(self, "stddev"))
 
-    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
+    def floats(self, shape: _Shape, dtype: _Dtype) -> draws.Draw:
         return type(self)._of(dtype, self.mean, self.stddev)
 
 
@@ -473,7 +473,7 @@ class random_normal(_Normal):
         difference: TF takes a negative ``stddev``, as if it were positive.
     """
 
-    _of = _draws.normal
+    _of = draws.normal
 
 
 @dataclass(frozen=True)
@@ -491,7 +491,7 @@ class truncated_normal(_Normal):
         mean. One difference: TF takes a negative ``stddev``, as if it were positive.
     """
 
-    _of = _draws.truncated_normal
+    _of = draws.truncated_normal
 
 
 @dataclass(frozen=True, repr=False)
@@ -555,7 +555,7 @@ class categorical:
 
 
 @dataclass(frozen=True)
-class uniform_unit_scaling(_draws.Independent):
+class uniform_unit_scaling(draws.Independent):
     r"""Uniform on $\pm\,\texttt{factor}\sqrt{3/n}$; ``shape[:-1]`` has $n$ elements.
 
     With factor 1, ``x @ w`` has about the variance of ``x``.
@@ -573,13 +573,13 @@ class uniform_unit_scaling(_draws.Independent):
     def __post_init__(self) -> None:
         _store(self, factor=_not_negative(self, "factor"))
 
-    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
+    def floats(self, shape: _Shape, dtype: _Dtype) -> draws.Draw:
         bound = self.factor * math.sqrt(3 / max(1, math.prod(shape[:-1])))
-        return _draws.uniform(dtype, -bound, bound)
+        return draws.uniform(dtype, -bound, bound)
 
 
 @dataclass(frozen=True, repr=False)
-class variance_scaling(_draws.Independent):
+class variance_scaling(draws.Independent):
     r"""Random numbers of variance $\texttt{scale} / n$, where $n$ counts inputs or outputs.
 
     A matrix is ``[inputs, outputs]``. A convolution kernel is ``[..., inputs, outputs]``, and
@@ -621,7 +621,7 @@ class variance_scaling(_draws.Independent):
             )
         _store(self, scale=scale, distribution=distribution)
 
-    def floats(self, shape: _Shape, dtype: _Dtype) -> _draws.Draw:
+    def floats(self, shape: _Shape, dtype: _Dtype) -> draws.Draw:
         if len(shape) < 2:
             inputs = outputs = math.prod(shape)
         else:
@@ -630,11 +630,11 @@ class variance_scaling(_draws.Independent):
         stddev = math.sqrt(self.scale / max(1, n))
         if self.distribution == "uniform":
             bound = math.sqrt(3) * stddev
-            return _draws.uniform(dtype, -bound, bound)
+            return draws.uniform(dtype, -bound, bound)
         if self.distribution == "untruncated_normal":
-            return _draws.normal(dtype, 0.0, stddev)
+            return draws.normal(dtype, 0.0, stddev)
         # The standard deviation of a standard normal that is truncated at two.
-        return _draws.truncated_normal(dtype, 0.0, stddev / 0.87962566103423978)
+        return draws.truncated_normal(dtype, 0.0, stddev / 0.87962566103423978)
 
     def __repr__(self) -> str:
         parameters = (self.scale, self.mode, self.distribution)
@@ -730,8 +730,8 @@ class _Gain(abc.ABC):
 
     def __call__(self, key: Array, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = np.dtype(dtype)
-        _draws.check_floating(self, dtype)
-        return self._draw(key, tuple(shape), _draws.wide(dtype)).astype(dtype)
+        draws.check_floating(self, dtype)
+        return self._draw(key, tuple(shape), draws.wide(dtype)).astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -878,7 +878,7 @@ class convolutional_orthogonal_3d(_ConvolutionalOrthogonal):
 
 
 @dataclass(frozen=True)
-class identity(_Gain, _draws.Literal):
+class identity(_Gain, draws.Literal):
     """A matrix with ``gain`` on its diagonal and zeros elsewhere; it needn't be square.
 
     Args:
@@ -892,12 +892,12 @@ class identity(_Gain, _draws.Literal):
     """
 
     def array(self, shape: _Shape, dtype: _Dtype) -> np.ndarray[Any, Any]:
-        _draws.check_floating(self, dtype)
+        draws.check_floating(self, dtype)
         if len(shape) != 2:
             raise InitializerError(
                 f"Identity matrix initializer can only be used for 2D matrices, got shape {shape}."
             )
-        wide = _draws.wide(dtype)
+        wide = draws.wide(dtype)
         values: np.ndarray[Any, Any] = np.eye(*shape, dtype=wide) * wide.type(self.gain)
         return values.astype(dtype)
 

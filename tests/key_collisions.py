@@ -2,10 +2,10 @@
 
     python tests/key_collisions.py [number of names, 10**7 by default]
 
-Ten million paths of six patterns are hashed by the rule of `jscope._keys` and compared: with 64
-bits, chance gives duplicates in one run of 370,000. Then every bit of the words of a component is
-flipped: every bit of the key must flip in 49 to 51 % of random parents. The exit status is 1
-if any of this fails.
+Ten million paths of six patterns are hashed by the rule of `jscope._random.keys` and compared:
+with 64 bits, chance gives duplicates in one run of 370,000. Then every bit of the words of a
+component is flipped: every bit of the key must flip in 49 to 51 % of random parents. The exit
+status is 1 if any of this fails.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from keys_by_definition import FACTORS, LOW, WORD, first
 
-from jscope._keys import fold_words
+from jscope._random.keys import fold_words
 
 M, A = np.array(FACTORS, np.uint32), np.array(LOW, np.uint32)
 

@@ -27,7 +27,7 @@ from .._errors import (
     listed,
     near,
 )
-from .._keys import check_key
+from .._random.keys import check_key
 from .._tree.differences import differences
 from .._tree.selection import Selector, matching, partition
 from .._tree.text import bytes_text, table

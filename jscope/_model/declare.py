@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from .._errors import ScopeError
-from .._keys import ROOT_LANES, below, check_key, draw_lanes, fold_words
+from .._random.keys import ROOT_LANES, below, check_key, draw_lanes, fold_words
 from .._scope.call_sites import transform_around
 from .._scope.declaring import Recorder
 from .._scope.scope import Scope, declaring_scope

@@ -36,8 +36,8 @@ from .._errors import (
     MissingVariableError,
     ShapeMismatchError,
 )
-from .._keys import check_key, name_words
 from .._names.names import check, check_root, outward
+from .._random.keys import check_key, name_words
 from .._tree.vartree import (
     VarTree,
     as_tree,

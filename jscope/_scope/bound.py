@@ -33,9 +33,9 @@ from .._errors import (
     ShapeMismatchError,
     listed,
 )
-from .._keys import ROOT_LANES, check_key, draw_lanes, fold_integer, fold_words, slices
-from .._keys import below as lanes_below
 from .._names.names import below, check, inside, join
+from .._random.keys import ROOT_LANES, check_key, draw_lanes, fold_integer, fold_words, slices
+from .._random.keys import below as lanes_below
 from .._tree.vartree import Structure, VarTree, intern_structure, jax_value, structure_of, values_of
 from .._variables.request import VariableRequest, is_value, shape_and_dtype
 from .._variables.spec import AUTO_REUSE, Reuse, VariableSpec

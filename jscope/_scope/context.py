@@ -4,10 +4,10 @@ A context is the static part of a scope: its path, defaults and variables' names
 `Declaring` implement all of `ScopeContext`, so callers never distinguish them. Methods take the
 scope's leaves, which JAX sees, beside it.
 
-A scope with random streams carries the **name hash** of its path (`_keys`) in two leaves, a word in
-each. Below stacks these have one axis for each stack that is not sliced yet: `jax.lax.scan` and
-`jax.vmap` slice them with the variables, so their rank shows whether they have. A scope below a
-stack that has no streams carries one array of zeros for this, which is not read.
+A scope with random streams carries the **name hash** of its path (`_random.keys`) in two leaves, a
+word in each. Below stacks these have one axis for each stack that is not sliced yet:
+`jax.lax.scan` and `jax.vmap` slice them with the variables, so their rank shows whether they have.
+A scope below a stack that has no streams carries one array of zeros for this, which is not read.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -18,8 +18,8 @@ import numpy as np
 from jax import Array
 
 from .._errors import MissingVariableError, ScopeError
-from .._keys import Lane
 from .._names.names import join
+from .._random.keys import Lane
 from .._tree.vartree import VarTree, missing_variable
 from .._variables.request import VariableRequest
 from .._variables.spec import Reuse, VariableSpec

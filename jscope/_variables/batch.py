@@ -1,10 +1,10 @@
 """The draws of many small variables in one program, whose shapes are not those of the variables.
 
 A program for each shape of a small model takes seconds to compile, to compute a few milliseconds.
-With threefry, random element i depends on the key and i alone (`_draws.bits_of`), so draws are cut
-into **rows** of 1,024 elements, each with its variable's name hash, the number of its first element
-and the parameters of its `_draws.Draw`. Rows of all variables, of any shapes and parameters, are
-computed by one program.
+With threefry, random element i depends on the key and i alone (`_random.draws.bits_of`), so draws
+are cut into **rows** of 1,024 elements, each with its variable's name hash, the number of its first
+element and the parameters of its `_random.draws.Draw`. Rows of all variables, of any shapes and
+parameters, are computed by one program.
 
 * **Outside any trace** a program computes 4 or 64 rows. These two programs serve all models; a
   model of up to 64 rows calls one of them once. The values are cut and reshaped by NumPy, which
@@ -30,8 +30,8 @@ from jax import Array, lax
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Float32, UInt32
 
-from .. import _draws
-from .._keys import Words, threefry_keys
+from .._random import draws
+from .._random.keys import Words, threefry_keys
 
 ROW = 1024  # elements
 SIZES = (4, 64)  # rows of a program, outside any trace
@@ -51,7 +51,7 @@ class Piece:
         shape: Of one slice.
     """
 
-    draw: _draws.Draw
+    draw: draws.Draw
     words: Words
     shape: tuple[int, ...]
 
@@ -96,13 +96,13 @@ def _is_partitionable() -> bool:
 
 def draw_of(
     initializer: object, shape: tuple[int, ...], dtype: np.dtype[Any], slices: int = 1
-) -> _draws.Draw | None:
+) -> draws.Draw | None:
     """The draw of a variable, or of a stack of slices, that may be drawn with others.
 
     Raises:
         InitializerError: As the call of the initializer.
     """
-    if not isinstance(initializer, _draws.Elementwise) or dtype not in _DTYPES:
+    if not isinstance(initializer, draws.Elementwise) or dtype not in _DTYPES:
         return None
     size = math.prod(shape)
     if not 0 < size <= LARGEST or not 0 < slices * -(-size // ROW) <= MOST_ROWS:
@@ -181,8 +181,8 @@ def _elements(
     keys: UInt32[Array, "rows 2"], rows: UInt32[Array, "rows 11"]
 ) -> Float32[Array, "rows elements"]:
     counters = rows[:, 2:3] + lax.broadcasted_iota(np.uint32, (len(rows), ROW), 1)
-    bits = _draws.bits_of((keys[:, :1], keys[:, 1:]), counters)
-    return _draws.values_of(bits, lax.bitcast_convert_type(rows[:, 3:], jnp.float32))
+    bits = draws.bits_of((keys[:, :1], keys[:, 1:]), counters)
+    return draws.values_of(bits, lax.bitcast_convert_type(rows[:, 3:], jnp.float32))
 
 
 _compiled = jax.jit(_computed)

@@ -28,9 +28,9 @@ from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.typing import ArrayLike
 
-from .._draws import Literal
 from .._errors import InitializerError
-from .._keys import Words, fold_words
+from .._random.draws import Literal
+from .._random.keys import Words, fold_words
 from ..initializers import InitializedValue, Initializer, KnownShape
 from . import batch
 
@@ -66,8 +66,8 @@ def run(
     Args:
         name: The variable's whole name, for messages.
         initializer: ``f(key, shape, dtype)``.
-        root: The root key, as `_keys.check_key` gives it.
-        words: The name hash, `_keys.name_words`; for a stack those of its slices,
+        root: The root key, as `_random.keys.check_key` gives it.
+        words: The name hash, `_random.keys.name_words`; for a stack those of its slices,
             ``(*lengths, 2)``.
         shape: Of one slice, as `normalize` gives it.
         dtype: As `normalize` gives it.

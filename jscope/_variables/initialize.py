@@ -40,10 +40,10 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .._draws import Draw, Literal
 from .._errors import InitializerCycleError, InitializerError, near
-from .._keys import Words, fold_words, stack_words
 from .._names.names import outward
+from .._random.draws import Draw, Literal
+from .._random.keys import Words, fold_words, stack_words
 from ..initializers import InitializedValue, KnownShape
 from . import batch
 from . import initial as _initial

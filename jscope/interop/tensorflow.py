@@ -16,12 +16,12 @@ import numpy as np
 
 from .. import tf_checkpoint
 from .._errors import CheckpointValueError, VariableNameError
-from .._keys import check_key
 from .._model.declaration import Declaration
 from .._names.assignment import AssignmentMap, check_map, read_rules
 from .._names.assignment import Through as Through
 from .._names.names import check
 from .._names.selectors import Selector
+from .._random.keys import check_key
 from .._tree.differences import signature
 from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat

@@ -18,10 +18,10 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError, JscopeError, TreeMismatchError, listed
-from .._keys import check_key
 from .._model.declaration import Declaration
 from .._names.assignment import Through, shown
 from .._names.selectors import Selector
+from .._random.keys import check_key
 from ..formats._boxes import Array
 from ..formats._boxes import whole as whole_box
 from ..formats._directory import cannot_be_read

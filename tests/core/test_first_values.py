@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
 
 import jscope as js
-from jscope import _draws, _threefry
 from jscope import initializers as init
-from jscope._keys import fold_words, name_words, threefry_keys, variable_key
+from jscope._random import draws, threefry
+from jscope._random.keys import fold_words, name_words, threefry_keys, variable_key
 from jscope._variables import batch
 
 KEY = jax.random.key(11)
@@ -36,16 +36,16 @@ def test_the_hash_is_jax_s():
     key = random.integers(0, 2**32, 2, np.uint32)
     blocks = random.integers(0, 2**32, (2, 50), np.uint32)
     expected = np.asarray(threefry_2x32((key[0], key[1]), jnp.asarray(blocks.reshape(-1))))
-    numpy = _threefry.threefry((key[:1], key[1:]), (blocks[0], blocks[1]))
+    numpy = threefry.threefry((key[:1], key[1:]), (blocks[0], blocks[1]))
     np.testing.assert_array_equal(np.concatenate(numpy), expected)
-    traced = jax.jit(lambda k, b: _threefry.threefry((k[:1], k[1:]), (b[0], b[1])))(key, blocks)
+    traced = jax.jit(lambda k, b: threefry.threefry((k[:1], k[1:]), (b[0], b[1])))(key, blocks)
     np.testing.assert_array_equal(jnp.concatenate(traced), expected)
 
 
 def test_random_bits_of_an_element_are_jax_s():
     counters = jnp.arange(3000, dtype=jnp.uint32)
     data = jax.random.key_data(KEY)
-    found = _draws.bits_of((data[:1], data[1:]), counters)
+    found = draws.bits_of((data[:1], data[1:]), counters)
     np.testing.assert_array_equal(found, jax.random.bits(KEY, (3000,), jnp.uint32))
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from keys_by_definition import FACTORS, HIGH, LOW, WORD, child, words_by_definition
 
 from jscope._errors import KeyArgumentError, VariableNameError
-from jscope._keys import (
+from jscope._random.keys import (
     ROOT_LANES,
     below,
     check_key,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from keys_by_definition import key_by_definition
 
 import jscope as js
-from jscope import _errors, _keys
+from jscope import _errors
 from jscope import initializers as init
+from jscope._random.keys import fold_words, name_words
 from jscope._variables import initial as _initial
 from jscope._variables import request as _request
 
@@ -400,11 +401,11 @@ def test_an_initializer_that_cant_be_hashed_works_and_is_compiled_once():
 
 def test_checked_gives_the_initializer_s_value_for_a_key_inside_larger_programs():
     wanted = _request.normalize("a/w", (2,), None, normal)
-    words = jnp.asarray(np.stack([_keys.name_words(name) for name in ["a/w", "b/w"]]))
+    words = jnp.asarray(np.stack([name_words(name) for name in ["a/w", "b/w"]]))
     stacked = jax.jit(
         lambda ws: jax.lax.map(
             lambda w: _initial.checked(
-                "a/w", wanted.initializer, _keys.fold_words(KEY, w), wanted.shape, wanted.dtype
+                "a/w", wanted.initializer, fold_words(KEY, w), wanted.shape, wanted.dtype
             ),
             ws,
         )

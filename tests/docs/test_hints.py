@@ -61,7 +61,7 @@ ENTRY_POINTS = {
     "_tree/selection.py": {"default": (js.labels,)},
     "_tree/stacking.py": {"length": (js.unstack,)},
     "_model/template.py": {"create_scope_now_": (js.make_template,)},
-    "_draws.py": {"dtype": _get},
+    "_random/draws.py": {"dtype": _get},
     "initializers.py": dict.fromkeys(("initializer", "dtype"), _get),
     "interop/_restore.py": dict.fromkeys(
         ("convert", "missing", "key", "drop", "averages", "unexpected"), _tensorflow

@@ -8,7 +8,7 @@ from jax import lax
 from keys_by_definition import key_by_definition
 
 import jscope as js
-from jscope._keys import ROOT_LANES, below, fold_integer
+from jscope._random.keys import ROOT_LANES, below, fold_integer
 from jscope._scope.call_sites import call_site
 
 ROOT = jax.random.key(7)

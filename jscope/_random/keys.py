@@ -55,9 +55,9 @@ from jax.custom_batching import sequential_vmap
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, UInt32
 
-from . import _threefry as _hash
-from ._errors import KeyArgumentError
-from ._names.names import split
+from .._errors import KeyArgumentError
+from .._names.names import split
+from . import threefry as _hash
 
 RULE_VERSION = 2
 

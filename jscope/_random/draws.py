@@ -35,8 +35,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from ._errors import InitializerError
-from ._threefry import Words, threefry
+from .._errors import InitializerError
+from .threefry import Words, threefry
 
 _Shape: TypeAlias = tuple[int, ...]
 _Dtype: TypeAlias = np.dtype[Any]

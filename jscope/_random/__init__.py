@@ -1,0 +1,1 @@
+"""Random numbers: from names to keys, and from keys to values."""
