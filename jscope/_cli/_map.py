@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from ..interop._assignment import Rule, problems_of, read_rules
+from .._names.assignment import Rule, problems_of, read_rules
 from ._checkpoint import Variable
 from ._command import CommandError
 
