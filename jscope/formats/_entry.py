@@ -59,12 +59,13 @@ class Chunk(NamedTuple):
     Attributes:
         start: Where it begins, one number for each axis of the stored array.
         shape: How long it is, along each axis.
-        crc32c: The CRC-32C of its elements as the stored dtype has them, little-endian.
+        crc32c: The CRC-32C of its elements as the stored dtype has them, little-endian; None of
+            another library's array, which is read as a whole without one.
     """
 
     start: tuple[int, ...]
     shape: tuple[int, ...]
-    crc32c: int
+    crc32c: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._boxes import Array, Box, slices
-from ._entry import INDEX, ORBAX, Entry, dtype_name
+from ._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
 from ._python import python_dtype, python_text
 
 if TYPE_CHECKING:
@@ -148,7 +148,10 @@ def _has_strings(variable: object) -> bool:
 def _entry(variable: Any) -> Entry:
     if hasattr(variable, "dtype"):
         shape, dtype = tuple(variable.shape), dtype_name(variable.dtype)
-        return Entry(shape, dtype, shape, dtype, ORBAX)
+        is_in_parts = getattr(variable, "read_box", None) is not None or 0 in shape
+        # What is read as a whole is read once, also if several devices need parts of it.
+        chunks = () if is_in_parts else (Chunk((0,) * len(shape), shape, None),)
+        return Entry(shape, dtype, shape, dtype, ORBAX, chunks=chunks)
     dtype = str(python_dtype(variable))
     return Entry((), dtype, (), dtype, INDEX, value=python_text(variable))
 

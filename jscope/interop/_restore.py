@@ -5,21 +5,23 @@ message. Only values that go through a function are read for that, since their n
 dtypes are the function's.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
 import numpy as np
 
-from .._dtypes import Lost, can_convert, cannot_convert, converted, lost_text
+from .._dtypes import can_convert
 from .._errors import CheckpointValueError, TreeMismatchError, listed, near
 from .._names.assignment import problems_of
 from .._tree.differences import signature, transposing
 from .._tree.text import table
 from .._tree.vartree import VarTree, from_flat
-from .._weak_types import as_weak_as
+from ..formats._source import FileSource
+from ..saver._pieces import can_be_stacked
+from ..saver._placing import CallerError
+from ..saver._reading import Progress, read
 from ..saver._stacks import Place
 from ..tf_checkpoint import Entry
 from ._named import SLOTS, Named
@@ -110,21 +112,14 @@ def restored(
             f"The target and the checkpoint {named.path} differ; nothing was restored. {different}"
         )
     fresh = _fresh(target, assignment, policy, can_init=init is not None)
-    values, lost = {}, []
-    for name, parts in found.items():
-        try:
-            if parts:
-                values[name] = _value(name, target.leaves[name], parts)
-        except TreeMismatchError as error:
-            lost.append(str(error))
-    if lost:
-        raise cannot_convert(lost)
+    values = _read(target, named, assignment, found)
     kept = {n: v for n, v in target.leaves.items() if n not in values and n not in fresh}
     initialized = init(given=values, only=dict.fromkeys(fresh)) if init and fresh else {}
     tree = from_flat({**kept, **values, **{name: initialized[name] for name in fresh}})
-    read = {name: pieces for name, pieces in assignment.wanted.items() if pieces}
+    assigned = {name: pieces for name, pieces in assignment.wanted.items() if pieces}
     sources = {
-        name: tuple(p.source for _, p in sorted(pieces.items())) for name, pieces in read.items()
+        name: tuple(p.source for _, p in sorted(pieces.items()))
+        for name, pieces in assigned.items()
     }
     used = {source for names in sources.values() for source in names}
     return tree, Report(
@@ -133,7 +128,7 @@ def restored(
         kept=tuple(kept),
         initialized=fresh,
         unused=tuple(name for name in named.entries if name not in used),
-        changed=_changes(target, named, read),
+        changed=_changes(target, named, assigned),
     )
 
 
@@ -171,21 +166,34 @@ def _fresh(
     return fresh
 
 
-def _value(name: str, leaf: Leaf, parts: Mapping[Place, Found]) -> Leaf:
-    """A variable's value, put together from its slices if it is read in slices.
+def _read(
+    target: Target,
+    named: Named,
+    assignment: Assignment,
+    found: Mapping[str, Mapping[Place, Found]],
+) -> dict[str, Leaf]:
+    """The variables for which something is found, read to where the target has them.
 
     Raises:
-        TreeMismatchError: If its dtype can't hold a value: a line for `cannot_convert`.
+        TreeMismatchError: If the target's dtypes can't hold values; all variables are listed.
     """
-    dtype = np.dtype(leaf.dtype)
-    array = np.empty(leaf.shape, dtype)  # also of the whole: what is read is a view of the file
-    lost, saved = Lost(), ""
-    for place, part in parts.items():
-        array[place], not_held = converted(np.asarray(part), dtype)
-        lost, saved = lost.and_those(not_held), str(part.dtype)
-    if lost.count:
-        raise TreeMismatchError(lost_text(name, saved, array.size, dtype, lost))
-    return _like(leaf, array)
+    source = FileSource(Path(named.path), named.entries, format="TensorFlow checkpoint")
+    saved = {
+        name: {place: piece.source for place, piece in pieces.items()}
+        for name, pieces in assignment.wanted.items()
+        if pieces
+    }
+    in_memory = {
+        name: {place: np.asarray(part) for place, part in found[name].items()}
+        for name, places in saved.items()
+        if any(isinstance(part, np.ndarray) for part in found[name].values())
+        or not can_be_stacked({place: source.entries[old] for place, old in places.items()})
+    }
+    leaves = {name: target.leaves[name] for name in saved}
+    try:
+        return read(source, leaves, saved, in_memory, progress=Progress())
+    except CallerError as refused:
+        raise refused.error from refused.error.__cause__
 
 
 def _changes(
@@ -205,22 +213,6 @@ def _changes(
         if texts:
             changes[name] = ", ".join(texts)
     return changes
-
-
-def _like(leaf: Leaf, array: Array) -> Leaf:
-    """The array where the leaf has its own: NumPy's, or JAX's with the leaf's sharding.
-
-    As with `jscope.Saver`, it is committed to devices only if the leaf is.
-    """
-    if isinstance(leaf, np.ndarray | np.generic):
-        return array
-    sharding, device = leaf.sharding, None
-    if isinstance(leaf, jax.Array):
-        device = next(iter(leaf.sharding.device_set))
-        sharding = leaf.sharding if leaf.committed else None
-    # Also where 64-bit dtypes are off: they would be truncated without a word.
-    with jax.enable_x64(True), jax.default_device(device) if device else contextlib.nullcontext():
-        return as_weak_as(leaf, jax.device_put(array, sharding))
 
 
 # The differences.

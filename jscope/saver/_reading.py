@@ -8,7 +8,7 @@ copy of the tree; and nothing is returned before all is verified.
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from .._dtypes import cannot_convert
 from .._errors import TreeMismatchError
 from ..formats._boxes import Array, Box, Unit, aligned, lengths, units
 from ..formats._checksums import crc32c
-from ..formats._entry import INDEX, Entry
+from ..formats._entry import INDEX, Chunk, Entry
 from ..formats._own import OwnSource
 from ..formats._python import PythonValue, is_python, python_value
 from ..formats._source import Source
@@ -112,7 +112,7 @@ def read(
             if entry.location == INDEX or pieces.is_in_memory(name):
                 finish(name, leaf, entry, boxes)
                 continue
-            todo = deque(units(boxes, entry.chunks if verify else ()))
+            todo = deque(units(boxes, _chunks(entry, verify)))
             job = _Leaf(name, leaf, entry, boxes, len(todo))
             while todo:
                 # Not kept here: temporary memory is freed after it has been copied.
@@ -141,7 +141,7 @@ def read_box(
         return python_value(entry.dtype, entry.value)
     data = aligned(lengths(box), entry.stored_dtype)
     if data.size:
-        for unit in units({box: data}, entry.chunks if verify else ()):
+        for unit in units({box: data}, _chunks(entry, verify)):
             source.start(name, unit.box, unit.into)()
             _complete(unit, lambda: (name, _file_of(source, name)))
     return on_host(entry, data)
@@ -152,6 +152,12 @@ def _memory(leaf: object, entry: Entry) -> dict[Box, Array]:
     if is_python(entry.dtype):
         return {}
     return {box: aligned(lengths(box), entry.stored_dtype) for box in regions(leaf, entry)}
+
+
+def _chunks(entry: Entry, verify: bool) -> Sequence[Chunk]:
+    """What is read as a whole: to compare checksums, or since it can't be read in parts."""
+    is_needed = verify or any(chunk.crc32c is None for chunk in entry.chunks)
+    return entry.chunks if is_needed else ()
 
 
 def _complete(unit: Unit, located: Callable[[], tuple[str, str]]) -> None:

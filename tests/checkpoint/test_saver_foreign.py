@@ -324,6 +324,28 @@ def test_numpy_archives_are_restored(tmp_path):
         js.Saver(tmp_path).restore({"w": np.zeros(4)}, tmp_path / "y.npz")
 
 
+@pytest.mark.parametrize("format", ["npz", "tensorflow"])
+def test_what_is_read_as_a_whole_is_read_once_for_all_devices(tmp_path, format):
+    values = {"w": np.arange(64.0).reshape(8, 8), "n": np.float32(3), "empty": np.zeros((0, 2))}
+    path = tmp_path / f"m.{format}"
+    np.savez(path, **values) if format == "npz" else tf_checkpoint.write(path, values)
+    mesh = jax.make_mesh((4, 2), ("x", "y"))
+    sharding = NamedSharding(mesh, PartitionSpec("x", "y"))
+    target = {
+        "w": jax.ShapeDtypeStruct((8, 8), np.float64, sharding=sharding),
+        "n": jnp.zeros(()),
+        "empty": np.zeros((0, 2)),
+    }
+    saver = js.Saver(tmp_path / "mine")
+    restored = saver.restore(target, path)
+    assert restored["w"].sharding == sharding
+    np.testing.assert_array_equal(restored["w"], values["w"])
+    assert restored["n"] == 3
+    assert restored["empty"].shape == (0, 2)
+    assert saver.report.bytes_read == 64 * 8 + 4
+    assert saver.open(path)["w"][2:4, 1].tolist() == [17, 25]
+
+
 def test_tensorflows_checkpoints_are_restored(tmp_path):
     prefix = tmp_path / "model.ckpt-7"
     tf_checkpoint.write(prefix, {"enc/w": np.arange(4, dtype=np.float32), "w/Adam": np.ones(2)})

@@ -578,6 +578,24 @@ def test_a_declaration_is_restored_over_a_mesh(write):
     assert tree["head"].sharding.mesh == mesh
 
 
+@pytest.mark.parametrize("spec", [("x",), (None, "x"), (None, None, None), (None, "x", "y")])
+def test_slices_are_read_once_to_the_devices_that_need_them(write, monkeypatch, spec):
+    shape = (2, 2) if "y" in spec else (4,)
+    mesh = jax.make_mesh(shape, ("x", "y")[: len(shape)])
+    draw = np.random.default_rng(0).standard_normal
+    values = {f"a/{i}/w": np.float32(draw((4, 8))) for i in range(4)} | {"b": np.float32(draw(8))}
+    leaf = jax.ShapeDtypeStruct(
+        (4, 4, 8), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*spec))
+    )
+    read = []
+    whole = tf_checkpoint.Entry.read
+    monkeypatch.setattr(tf_checkpoint.Entry, "read", lambda e: read.append(e.name) or whole(e))
+    tree, _ = tensorflow.restore({"a/w": leaf, "b": jnp.zeros(8)}, write(values), stacks=["a"])
+    assert tree["a/w"].sharding == leaf.sharding
+    np.testing.assert_array_equal(tree["a/w"], np.stack([values[f"a/{i}/w"] for i in range(4)]))
+    assert sorted(read) == sorted(values)
+
+
 # export
 
 
