@@ -1792,7 +1792,7 @@ name, function, inverse = 'w', np.transpose, np.transpose
 tensorflow.export(tree, path, {'x': 'v', 'y': tensorflow.Through(name, function)})
 """,
         {
-            "tensorflow.Through(name, function, inverse)": (
+            "js.Through(name, function, inverse)": (
                 "tensorflow.export(tree, path, {'x': 'v', 'y': $})"
             ),
             "js.select(tree, ...)": "FILL 'v'\ntensorflow.export($, path, {'x': 'v'})",

@@ -33,12 +33,12 @@ class Through:
     >>> names = {"dense/kernel": js.Through("dense/w", np.transpose, np.transpose)}
 
     It may stand wherever a name of the target may, in ``rename=`` of `Saver.restore` and in the
-    maps of `jscope.interop.tensorflow`.
+    maps of `jscope.interop`.
 
     Attributes:
         name: A name, scope, pattern or template of the target.
         function: From the saved value to the target's: NumPy arrays, PRNG keys JAX's.
-        inverse: The other way round; only `interop.tensorflow.export` needs it.
+        inverse: The other way round; only the exports of `jscope.interop` need it.
     """
 
     name: str

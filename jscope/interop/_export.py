@@ -83,7 +83,7 @@ def add_by_rules(names: Names, target: Target, rules: Sequence[Rule], *, keep: b
             elif rule.through.inverse is None:
                 names.problems.append(
                     f"{name!r} goes through a function whose inverse isn't given: "
-                    "tensorflow.Through(name, function, inverse)"
+                    "js.Through(name, function, inverse)"
                 )
             else:
                 names.add(source, name, value._replace(function=rule.through.inverse))

@@ -1,7 +1,7 @@
 """A model's variables as safetensors files, as Hugging Face's libraries read them.
 
 >>> from jscope.interop import safetensors
->>> transposed = lambda name: safetensors.Through(name, np.transpose, np.transpose)
+>>> transposed = lambda name: js.Through(name, np.transpose, np.transpose)
 >>> variables = js.VarTree({"embed/w": jnp.ones((4, 2)), "layers/w": jnp.ones((3, 2, 2))})
 >>> safetensors.export(
 ...     variables,
@@ -32,7 +32,6 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 from .._names.assignment import AssignmentMap, check_map, problems_of, read_rules
-from .._names.assignment import Through as Through
 from .._paths import absolute, local
 from .._tree.differences import signature
 from .._tree.vartree import as_tree
@@ -81,11 +80,12 @@ def export(
         directory: Where; it is made.
         max_shard_size: The most bytes of tensors in a file: a number, or a string with KB, MB, GB
             or TB, which are powers of ten. A larger tensor has a file of its own.
-        rename: An assignment map as for `interop.tensorflow.restore`, from the saved names to the
-            tree's, which is read from right to left: the same map restores and exports. A
-            `Through` needs its inverse. Several rules that are equally specific each give a
-            variable a name, under all of which it is saved. Or a function from each name of the
-            tree to the saved one, or to a tuple of several. What isn't mentioned keeps its name.
+        rename: An assignment map as for `Saver.restore`, from the saved names to the
+            tree's, which is read from right to left: a map that restores exports too. A
+            `jscope.Through` needs its inverse. Several rules that are equally specific each give
+            a variable a name, under all of which it is saved; a map that restores has one of them.
+            Or a function from each name of the tree to the saved one, or to a tuple of several.
+            What isn't mentioned keeps its name.
         names: What stands between the components of saved names: ``"/"``, or ``"."``, as in
             PyTorch. In the map it is always a slash.
         stacks: The scopes that are stacks; they are written slice by slice.

@@ -185,7 +185,7 @@ def test_a_map_is_read_from_right_to_left_and_what_it_does_not_mention_keeps_its
     rules = {
         "model/embed_tokens/weight": "embed/w",
         "lm_head/weight": "embed/w",
-        "model/layers/*/proj/weight": safetensors.Through("layers/*/w", np.transpose, np.transpose),
+        "model/layers/*/proj/weight": js.Through("layers/*/w", np.transpose, np.transpose),
         "model/layers/*/proj/bias": "layers/*/b",
         "model/norm/": "norm/",
     }
@@ -202,6 +202,28 @@ def test_a_map_is_read_from_right_to_left_and_what_it_does_not_mention_keeps_its
     assert_equal(loaded(tmp_path), expected)
 
 
+def test_the_map_that_exports_restores(tmp_path):
+    values = np.random.default_rng(0).standard_normal
+    tree = js.VarTree(
+        {
+            "embed/w": jnp.asarray(values((4, 2)), jnp.bfloat16),
+            "layers/a/w": jnp.asarray(values((3, 2, 4)), jnp.float32),
+            "layers/norm/scale": jnp.asarray(values((3, 2)), jnp.float32),
+            "head": jnp.asarray(values((2, 5)), jnp.float32),
+        }
+    )
+    rules = {
+        "model/embed_tokens/weight": "embed/w",
+        "model/layers/*/self_attn/weight": js.Through("layers/*/a/w", np.transpose, np.transpose),
+        "model/layers/*/norm/": "layers/*/norm/",
+    }
+    how = {"rename": rules, "names": ".", "stacks": ["layers"]}
+    safetensors.export(tree, tmp_path, max_shard_size=64, **how)
+    assert "model.layers.2.norm.scale" in loaded(tmp_path)
+    target = jax.tree.map(jnp.zeros_like, tree)
+    assert js.Saver(tmp_path).restore(target, **how) == tree
+
+
 def test_a_function_gives_names_one_or_several(tmp_path):
     tree = {"a/w": jnp.ones(2), "b": jnp.zeros(3)}
     safetensors.export(
@@ -214,7 +236,7 @@ def test_a_function_gives_names_one_or_several(tmp_path):
 
 def test_problems_of_names_are_in_one_error(tmp_path):
     tree = {"a.b/c": jnp.ones(1), "a/b.c": jnp.ones(2), "enc/w": jnp.ones(3), "x": jnp.ones(4)}
-    rules = {"y": safetensors.Through("x", np.abs), "model/": "ecn/"}
+    rules = {"y": js.Through("x", np.abs), "model/": "ecn/"}
     text = message(tree, tmp_path / "m", rename=rules, names=".")
     for line in (
         "nothing was written. 3 problems:",
@@ -401,7 +423,7 @@ def test_a_directory_that_a_failed_export_made_is_removed(tmp_path):
     def broken(value):
         raise ArithmeticError("so it is")
 
-    rules = {"v": safetensors.Through("w", np.abs, broken)}
+    rules = {"v": js.Through("w", np.abs, broken)}
     with pytest.raises(ArithmeticError):
         safetensors.export({"w": jnp.ones(2)}, tmp_path / "m", rename=rules)
     (tmp_path / "file").write_text("")
