@@ -34,7 +34,8 @@ from ._opening import Checkpoint
 from ._reading import IN_FLIGHT
 from ._renaming import Rename
 from ._report import Report
-from ._restoring import Request, restore
+from ._request import Request
+from ._restoring import restore
 from ._retention import Retention
 from ._saving import Saving
 from ._steps import check_flags, checked_step, checked_step_or_path, open_checkpoint

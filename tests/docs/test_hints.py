@@ -93,7 +93,8 @@ ENTRY_POINTS = {
     ),
     "saver/_naming.py": {"portable": (js.Saver.save, js.Saver.save_async)},
     "saver/_renaming.py": dict.fromkeys(("rename", "unexpected", "names"), _restore),
-    "saver/_restoring.py": dict.fromkeys(
+    "saver/_planning.py": {"key": _restore},
+    "saver/_request.py": dict.fromkeys(
         ("missing", "unexpected", "convert", "key", "mesh", "rules"), _restore
     ),
     "saver/_retention.py": {"best": (js.Saver,), "metrics": (js.Saver.save,)},

@@ -1,0 +1,331 @@
+"""What a restore reads for which leaf of the target, after comparing all of them.
+
+Each leaf is one saved array, or a stack of several. Values that go through a function are read
+before the comparison, since their new shapes and dtypes are the function's.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .._errors import CheckpointValueError, TreeMismatchError, listed
+from .._names.assignment import Through, shown
+from ..formats._boxes import Array
+from ..formats._boxes import whole as whole_box
+from ..formats._entry import Entry
+from ..formats._source import Source
+from ..sharding import AnyMesh
+from ._account import Policy, Spelling, account, signature, signature_text, stands_for_python
+from ._pieces import can_be_stacked, entry_of
+from ._placing import CallerError
+from ._reading import Progress, read_box
+from ._renaming import (
+    Renamed,
+    kept_for_averages,
+)
+from ._request import Request, variables_of
+from ._stacks import Place
+from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
+from ._varlist import ALL_IN_VAR_LIST, VarList
+
+
+class Wanted(NamedTuple):
+    """The target of a restore.
+
+    Attributes:
+        target: The target.
+        chosen: Which of its leaves are restored.
+        policy: Which differences are allowed.
+    """
+
+    target: Target
+    chosen: frozenset[str]
+    policy: Policy
+
+
+def wanted_of(request: Request, mesh: AnyMesh | None) -> Wanted:
+    target = take_apart(request.target, mesh, request.rules, request.stacks)
+    chosen = selected(target, request.select, ALL_IN_TARGET)
+    chosen &= selected(target, variables_of(request.var_list), ALL_IN_VAR_LIST)
+    reshape = request.reshape
+    if not isinstance(reshape, bool):
+        reshape = selected(target, reshape, "Write Saver(..., reshape=False) to reshape nothing.")
+    return Wanted(target, chosen, dataclasses.replace(request.policy, reshape=reshape))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The source of each leaf of the target, and the saved names without a leaf.
+
+    Attributes:
+        saved: From the leaves to be read to their saved names, by place: of a stack that is saved
+            in slices those of the slices, of another leaf one.
+        kept: The leaves that keep the target's values.
+        initialized: The leaves that get a declaration's initial values.
+        ignored: The saved names that are not read.
+        converted: What is changed about values, by leaf.
+    """
+
+    saved: Mapping[str, Mapping[Place, str]]
+    kept: Collection[str]
+    initialized: Collection[str]
+    ignored: tuple[str, ...]
+    converted: Mapping[str, str]
+
+
+class Values:
+    """Saved values on the host, and what functions make of them; each is read once.
+
+    Args:
+        source: The checkpoint.
+        verify: Whether to compare checksums.
+        progress: Where to count what has been read.
+    """
+
+    def __init__(self, source: Source, verify: bool, progress: Progress):
+        self._source = source
+        self._verify = verify
+        self._progress = progress
+        self._known: dict[tuple[str, int], Array] = {}
+
+    def get(self, saved: str, through: Through | None) -> Array:
+        """A value, through its function.
+
+        Raises:
+            CallerError: If the function fails.
+            ValueError, OSError: If it can't be read, or a checksum differs.
+        """
+        key = (saved, id(through))
+        if key not in self._known:
+            entry = self._source.entries[saved]
+            box = whole_box(entry.stored_shape)
+            value = read_box(self._source, saved, box, verify=self._verify)
+            self._progress.nbytes += entry.nbytes
+            self._known[key] = self._through(saved, through, value)
+        return self._known[key]
+
+    def forget(self) -> None:
+        """Leave the values to those who have them."""
+        self._known.clear()
+
+    def _through(self, saved: str, through: Through | None, value: Any) -> Array:
+        if through is None:
+            return np.asarray(value)
+        try:
+            return np.asarray(through.function(value))
+        except Exception as error:
+            error.add_note(f"This is the function of {shown(through)}, given {saved!r}.")
+            raise CallerError(error) from error
+
+
+def plan_of(
+    source: Source, into: Wanted, renamed: Renamed, request: Request, values: Values
+) -> tuple[Plan, dict[str, dict[Place, Array]]]:
+    """What is read for which leaf, after comparing all of them.
+
+    Args:
+        source: The checkpoint.
+        into: The target.
+        renamed: The names of the checkpoint's variables.
+        request: The arguments.
+        values: Reads what goes through functions.
+
+    Returns:
+        The plan; and the values that are in memory already, by leaf and place.
+
+    Raises:
+        TreeMismatchError: If something differs that counts.
+        CheckpointValueError: If a leaf would be left without a value.
+    """
+    target, chosen, policy = into
+    names = _by_var_list(renamed, request.var_list)
+    pieces = _pieces(target, chosen, names.saved)
+    parts = [part for places in pieces.values() for part in places.values()]
+    made = {
+        part: values.get(names.saved[part], names.through[part])
+        for part in parts
+        if part in names.through
+    }
+    entries = {
+        name: entry_of(made[name]) if name in made else source.entries[old]
+        for name, old in names.saved.items()
+    }
+    extra = _unexpected(source, target, names, entries, request)
+    spelling = _spelling(request, names.saved, pieces)
+    different = account(_compared(target, chosen, pieces), entries, extra, policy, spelling)
+    if different:
+        raise TreeMismatchError(
+            f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
+        )
+    kept, initialized = _left(target, chosen, pieces, request)
+    saved = {
+        name: {place: names.saved[part] for place, part in places.items()}
+        for name, places in pieces.items()
+    }
+    used = {old for places in saved.values() for old in places.values()}
+    found = Plan(
+        saved=saved,
+        kept=kept,
+        initialized=initialized,
+        ignored=tuple(name for name in source.entries if name not in used),
+        converted=_conversions(target, pieces, entries, names, source),
+    )
+    in_memory = {
+        name: {
+            place: values.get(names.saved[part], names.through.get(part))
+            for place, part in places.items()
+        }
+        for name, places in pieces.items()
+        if any(part in made for part in places.values())
+        or not (() in places or can_be_stacked({p: entries[n] for p, n in places.items()}))
+    }
+    return found, in_memory
+
+
+def _unexpected(
+    source: Source,
+    target: Target,
+    names: Renamed,
+    entries: Mapping[str, Entry],
+    request: Request,
+) -> list[str]:
+    """The names that only the checkpoint has, and that were requested."""
+    slices = {part: name for name, places in target.slices.items() for part in places.values()}
+    others = {
+        name: entry
+        for name, entry in entries.items()
+        if name not in target.leaves and (name not in slices or slices[name] in names.saved)
+    }
+    chosen = asked_for(others, request.select)
+    chosen &= asked_for(others, variables_of(request.var_list))
+    aside = source.fillers | kept_for_averages(source.entries, request.rename)
+    return [name for name in others if name in chosen and names.saved[name] not in aside]
+
+
+def _left(
+    target: Target,
+    chosen: Collection[str],
+    pieces: Collection[str],
+    request: Request,
+) -> tuple[list[str], list[str]]:
+    """The leaves that are not read: those that keep their values, and that are initialized.
+
+    Raises:
+        CheckpointValueError: If one would be left without a value.
+    """
+    left = [name for name in target.leaves if name not in pieces]
+    initialized = [
+        name
+        for name in left
+        if (request.policy.missing == "init" and name in chosen)
+        or (request.key is not None and without_value(target.leaves[name]))
+    ]
+    fresh = set(initialized)
+    kept = [name for name in left if name not in fresh]
+    _check_kept([name for name in kept if without_value(target.leaves[name])], target)
+    return kept, initialized
+
+
+def _pieces(
+    target: Target, chosen: Collection[str], saved: Mapping[str, str]
+) -> dict[str, Mapping[Place, str]]:
+    """The names of what is saved of each leaf, by place, where something is."""
+    found: dict[str, Mapping[Place, str]] = {}
+    for name in target.leaves:
+        if name in chosen and name in saved:
+            found[name] = {(): name}
+        elif name in chosen and any(part in saved for part in target.slices.get(name, {}).values()):
+            found[name] = target.slices[name]
+    return found
+
+
+def _spelling(
+    request: Request, saved: Mapping[str, str], pieces: Mapping[str, Mapping[Place, str]]
+) -> Spelling:
+    """How names are spelled elsewhere, for messages."""
+    var_list = request.var_list
+    saved_as = (
+        {name: old for old, name in var_list.items()} if isinstance(var_list, Mapping) else {}
+    )
+    in_slices = {name: places for name, places in pieces.items() if () not in places}
+    slices = {part: name for name, places in in_slices.items() for part in places.values()}
+    return Spelling(saved, saved_as, request.names, request.rename is not None, slices)
+
+
+def _compared(
+    target: Target, chosen: Collection[str], pieces: Mapping[str, Mapping[Place, str]]
+) -> dict[str, Any]:
+    """The leaves that are compared with what is saved; of stacks in slices the slices."""
+    found: dict[str, Any] = {}
+    for name, leaf in target.leaves.items():
+        places = pieces.get(name, {(): name})
+        if name in chosen and () in places:
+            found[name] = leaf
+        elif name in chosen:
+            for place, part in places.items():
+                found[part] = jax.ShapeDtypeStruct(leaf.shape[len(place) :], leaf.dtype)
+    return found
+
+
+def saved_names(pieces: Mapping[Place, str]) -> str | tuple[str, ...]:
+    return pieces[()] if () in pieces else tuple(pieces[place] for place in sorted(pieces))
+
+
+def _by_var_list(renamed: Renamed, var_list: VarList | None) -> Renamed:
+    """The names of variables, where a dict has them for saved ones."""
+    if not isinstance(var_list, Mapping):
+        return renamed
+    saved, through = renamed
+    return Renamed(
+        {name: saved[old] for old, name in var_list.items() if old in saved},
+        {name: through[old] for old, name in var_list.items() if old in through},
+    )
+
+
+def _check_kept(absent: Collection[str], target: Target) -> None:
+    """A result must have values only, so leaves that are not restored must have one."""
+    if not absent:
+        return
+    if target.declared is not None:
+        raise CheckpointValueError(
+            f"{len(absent)} variables would be left without a value, since they are not restored "
+            f"and the target is a declaration: {listed(absent)}. Write key=jax.random.key(0) for "
+            "their initial values, or restore into a tree that has values, as declared.init(key) "
+            "gives it; to restore the selected ones alone, restore into "
+            "js.select(declared.abstract(), ...)."
+        )
+    raise CheckpointValueError(
+        f"{len(absent)} variables would be left without a value, since they are not restored and "
+        f"are abstract or deleted in the target: {listed(absent)}. To keep values for them restore "
+        "into a tree that has values; to restore the selected ones alone, restore into a target "
+        "that has no others, as js.select(target, ...) gives it."
+    )
+
+
+def _conversions(
+    target: Target,
+    pieces: Mapping[str, Mapping[Place, str]],
+    entries: Mapping[str, Entry],
+    names: Renamed,
+    source: Source,
+) -> dict[str, str]:
+    found = {}
+    for name, places in pieces.items():
+        part = next(iter(places.values()))
+        rank = len(next(iter(places)))
+        entry, leaf = source.entries[names.saved[part]], target.leaves[name]
+        texts = []
+        if part in names.through:
+            function = names.through[part].function
+            texts.append(f"through {getattr(function, '__name__', repr(function))}")
+        shape, dtype = signature(leaf)
+        is_same = (shape[rank:], dtype) == (entries[part].shape, entries[part].dtype)
+        if not is_same and not stands_for_python(leaf, entry):
+            before = signature_text((*shape[:rank], *entry.shape), entry.dtype)
+            texts.append(f"{before} -> {signature_text(shape, dtype)}")
+        if texts:
+            found[name] = ", ".join(texts)
+    return found
