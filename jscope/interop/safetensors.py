@@ -123,8 +123,9 @@ def export(
     place = absolute(directory)
     with ShardWriter(place, signatures, limit, metadata, overwrite=overwrite) as writer:
         for source, value in values.items():
-            array = value_of(target, source, value)
-            writer.write(source, array.astype(signatures[source].dtype, copy=False))
+            # No name for the array, which would keep it until the next one is on the host.
+            dtype = signatures[source].dtype
+            writer.write(source, value_of(target, source, value).astype(dtype, copy=False))
     return local(directory)
 
 

@@ -299,6 +299,18 @@ def test_arrays_over_devices_are_exported_whole_and_slice_by_slice(tmp_path):
             np.testing.assert_array_equal(found[f"l/{i}/{name}"], values[i])
 
 
+def test_arrays_of_other_processes_are_listed(tmp_path, monkeypatch):
+    mesh = jax.make_mesh((8,), ("x",))
+    array = jax.device_put(jnp.ones((8, 2)), NamedSharding(mesh, PartitionSpec("x")))
+    monkeypatch.setattr(type(array), "is_fully_addressable", property(lambda _: False))
+    for export in (safetensors.export, tensorflow.export):
+        with pytest.raises(js.CheckpointValueError) as caught:
+            export({"w": array, "v": array}, tmp_path / "m")
+        assert "2 problems:" in str(caught.value)
+        assert "'w' is on devices of several processes: gather it first, by" in str(caught.value)
+    assert files(tmp_path) == []
+
+
 def test_no_copy_of_an_array_stays_on_the_host(tmp_path):
     mesh = jax.make_mesh((8,), ("x",))
     array = jax.device_put(jnp.ones((8, 2)), NamedSharding(mesh, PartitionSpec("x")))
