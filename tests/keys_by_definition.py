@@ -67,7 +67,8 @@ def key_by_definition(root: jax.Array, *path: str | int) -> jax.Array:
             jax.random.fold_in(root, np.uint32(words[0])), np.uint32(words[1])
         )
     typed = jax.numpy.issubdtype(root.dtype, jax.dtypes.prng_key)
-    data = np.asarray(jax.random.key_data(root) if typed else root).tolist()
+    with jax.ensure_compile_time_eval():
+        data = np.asarray(jax.random.key_data(root) if typed else root).tolist()
     key = np.array(threefry(data, words), np.uint32)
     return jax.random.wrap_key_data(key) if typed else jax.numpy.asarray(key)
 

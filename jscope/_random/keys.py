@@ -117,7 +117,8 @@ def _affine(lanes: Lanes, factors: tuple[int, int], summands: tuple[int, int]) -
 
 
 def _scaled(lane: Lane, factor: int, summand: int) -> Lane:
-    if isinstance(lane, np.uint32):  # in integers, since NumPy warns of overflow in scalars
+    if isinstance(lane, np.generic | np.ndarray) and lane.ndim == 0:
+        # In integers, since NumPy warns of overflow in scalars. JAX gives scalars as arrays, too.
         return _word(int(lane) * factor + summand)
     scaled: Lane = lane * _word(factor) + _word(summand)
     return scaled
