@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import formats
 from .._errors import CheckpointError
-from ..formats._index import check_files
-from ..formats._own import OwnSource
+from ..formats._own_index import check_files
+from ..formats._own_source import OwnSource
 from ..formats._source import FileSource, Source
 
 if TYPE_CHECKING:

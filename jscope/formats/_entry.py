@@ -1,4 +1,4 @@
-"""One saved value in the index; the specification is in `_index`.
+"""One saved value in the index; the specification is in `_own_index`.
 
 `Entry.from_json` refuses contradictions: an entry that it returns has a dtype of the
 format, a stored array that follows from the value's shape and dtype, and chunks that cover it.
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._dtypes import COMPLEX, FLOATS, INTEGERS
-from ._members import mapping, sequence, short, text, whole_number, whole_numbers
-from ._python import PYTHON_DTYPES, is_python
+from ._json_members import mapping, sequence, short, text, whole_number, whole_numbers
+from ._python_values import PYTHON_DTYPES, is_python
 
 PACKED, ORBAX, INDEX = "packed", "orbax", "index"
 

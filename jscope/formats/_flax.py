@@ -6,7 +6,7 @@ from typing import Any
 
 from .._errors import CheckpointError
 from ._entry import KNOWN, dtype_name
-from ._python import python_dtype
+from ._python_values import python_dtype
 from ._source import FileSource
 
 _MAP = re.compile(rb"[\x81-\x8f\xde\xdf]")

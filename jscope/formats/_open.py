@@ -28,11 +28,11 @@ from .._errors import CheckpointError, CheckpointNotFoundError, listed, near
 from .._paths import absolute
 from ..tf_checkpoint._location import exists as exists_in_tensorflow
 from ..tf_checkpoint._location import prefixes
-from . import _directory, npz, safetensors
+from . import _own_directory, npz, safetensors
 from ._flax import is_flax, open_flax
 from ._orbax import METADATA, OrbaxSource, items
 from ._source import FileSource, Source
-from ._unknown import what_it_seems
+from ._unknown_files import what_it_seems
 
 _TENSORFLOW = re.compile(r"\.(?:index|meta|data-\d{5,}-of-\d{5,})$", re.ASCII)
 _STEP = re.compile(r"(?P<prefix>.*?)(?P<step>[0-9]+(?:\.[0-9]+)?)", re.ASCII)
@@ -81,7 +81,7 @@ def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a checkpoint, intact or not, and not a directory of them."""
     place = absolute(path)
-    return _directory.has_index(place) or (
+    return _own_directory.has_index(place) or (
         _single(place) is not None and not _is_of_tensorflow(place)
     )
 
@@ -115,14 +115,16 @@ def all_steps(directory: Path) -> tuple[int, ...]:
     """
     others = {step for steps in _others(directory).values() for step in steps}
     whole = {int(step) for step in others if step == int(step)}
-    return tuple(sorted({*_directory.checkpoints(directory), *whole, *_of_tensorflow(directory)}))
+    return tuple(
+        sorted({*_own_directory.checkpoints(directory), *whole, *_of_tensorflow(directory)})
+    )
 
 
 # Finding.
 
 
 def _find(path: Path) -> _Found | None:
-    own = _directory.open_own(path, path.parent, None)
+    own = _own_directory.open_own(path, path.parent, None)
     if own is not None:
         return _Found(path, own.index.step, lambda: own)
     if not path.is_dir():
@@ -134,11 +136,11 @@ def _find(path: Path) -> _Found | None:
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {_directory.text_of(error)}") from error
+        raise CheckpointError(f"{path} can't be read: {_own_directory.text_of(error)}") from error
 
 
 def _newest(directory: Path) -> _Found | None:
-    own = _directory.newest_own(directory)
+    own = _own_directory.newest_own(directory)
     candidates = [] if own is None else [_Found(own.path, own.index.step, lambda: own)]
     others = _others(directory)
     if len(others) > 1:
@@ -157,8 +159,8 @@ def _newest(directory: Path) -> _Found | None:
 
 
 def _find_step(directory: Path, step: int) -> _Found:
-    path = _directory.path_of(directory, step) if directory.is_dir() else None
-    own = None if path is None else _directory.open_own(path, directory, step)
+    path = _own_directory.path_of(directory, step) if directory.is_dir() else None
+    own = None if path is None else _own_directory.open_own(path, directory, step)
     if own is not None:
         return _Found(own.path, step, lambda: own)
     paths = [steps[step] for steps in _others(directory).values() if step in steps]
@@ -209,7 +211,7 @@ def _others(directory: Path) -> _Steps:
     """The steps in a directory that Orbax and Flax wrote, by prefix."""
     found: _Steps = {}
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        is_tree = path.is_dir() and bool(items(path)) and not _directory.has_index(path)
+        is_tree = path.is_dir() and bool(items(path)) and not _own_directory.has_index(path)
         match = (_ORBAX_STEP if is_tree else _STEP).fullmatch(path.name)
         if match and (is_tree or is_flax(path)):
             step = match["step"]
@@ -271,7 +273,7 @@ def _opened(path: Path, opener: Callable[[Path], Source]) -> Source:
     except CheckpointError:
         raise
     except (OSError, ValueError) as error:
-        text = _directory.text_of(error)
+        text = _own_directory.text_of(error)
         raise CheckpointError(f"The checkpoint {path} can't be read: {text}") from error
 
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._errors import CheckpointError, listed
 from ._boxes import Array, Box, slices
-from ._contents import contents
 from ._entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
-from ._members import mapping, member, sequence, short, text
-from ._python import python_dtype, python_text
+from ._json_members import mapping, member, sequence, short, text
+from ._python_values import python_dtype, python_text
+from ._regular_files import contents
 from ._tensorstore import MOST_COMPRESSED, Tensors
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ._boxes import Array, Box, slices
 from ._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
-from ._python import python_dtype, python_text
+from ._python_values import python_dtype, python_text
 
 if TYPE_CHECKING:
     from ._containers import Containers

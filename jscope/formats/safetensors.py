@@ -38,7 +38,7 @@ import numpy as np
 from .._errors import CheckpointError, CheckpointValueError, listed
 from ._boxes import Box, slices, whole
 from ._file_entry import Array, Entry, Signature
-from ._members import mapping, member
+from ._json_members import mapping, member
 from ._new_file import NewFile
 
 _CODES: dict[str, np.dtype[Any]] = {

@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
-from ..formats._directory import STAGING, all_replaced, checkpoints, replaced
-from ..formats._index import FILE_NAME, Index, read_save_id, write_index
-from ..formats._own import check_readable
-from ..formats._state import FILE_NAME as STATE_FILE
-from ..formats._state import Record, read_state, write_state
+from ..formats._own_directory import STAGING, all_replaced, checkpoints, replaced
+from ..formats._own_index import FILE_NAME, Index, read_save_id, write_index
+from ..formats._own_source import check_readable
+from ..formats._own_state import FILE_NAME as STATE_FILE
+from ..formats._own_state import Record, read_state, write_state
 from ._disk import exchange, flush, flush_all, locked, remove
 from ._retention import Retention
 from ._staging import Staging, taken

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 from .. import formats
 from .._paths import absolute
-from ..formats._index import read_save_id
 from ..formats._open import exists, newest_path
+from ..formats._own_index import read_save_id
 from ._opening import Checkpoint
 
 Anywhere: TypeAlias = str | os.PathLike[str]

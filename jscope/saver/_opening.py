@@ -14,9 +14,9 @@ from .._tree.text import bytes_text, table
 from .._tree.vartree import VarTree, from_flat
 from ..formats._boxes import Box, whole
 from ..formats._entry import Entry
-from ..formats._index import Entries
-from ..formats._own import OwnSource
-from ..formats._python import is_python
+from ..formats._own_index import Entries
+from ..formats._own_source import OwnSource
+from ..formats._python_values import is_python
 from ..formats._source import Source
 from ._account import signature_text
 from ._reading import read_box

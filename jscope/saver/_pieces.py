@@ -14,8 +14,8 @@ from .._dtypes import Lost, converted, lost_text
 from .._errors import TreeMismatchError
 from ..formats._boxes import Array, Box, slices
 from ..formats._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
-from ..formats._own import OwnSource
-from ..formats._python import is_python
+from ..formats._own_source import OwnSource
+from ..formats._python_values import is_python
 from ..formats._source import Source
 from ._stacks import Place
 

@@ -21,7 +21,7 @@ from .._errors import TreeMismatchError
 from .._weak_types import as_weak_as
 from ..formats._boxes import Array, Box, of_slices, whole
 from ..formats._entry import Entry, dtype_name
-from ..formats._python import is_python, python_value
+from ..formats._python_values import is_python, python_value
 from ._account import signature_text, stands_for_python
 from ._values import key_dtype
 

@@ -18,8 +18,8 @@ from .._errors import TreeMismatchError
 from ..formats._boxes import Array, Box, Unit, aligned, lengths, units
 from ..formats._checksums import crc32c
 from ..formats._entry import INDEX, Chunk, Entry
-from ..formats._own import OwnSource
-from ..formats._python import PythonValue, is_python, python_value
+from ..formats._own_source import OwnSource
+from ..formats._python_values import PythonValue, is_python, python_value
 from ..formats._source import Source
 from ._pieces import Pieces
 from ._placing import on_host, place, regions

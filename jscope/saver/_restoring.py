@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from .._errors import CheckpointError, JscopeError
 from .._model.declaration import Declaration
-from ..formats._directory import cannot_be_read
-from ..formats._own import OwnSource
+from ..formats._own_directory import cannot_be_read
+from ..formats._own_source import OwnSource
 from ..formats._source import Source
 from ..sharding import AnyMesh, mesh_for_init
 from ._pieces import entry_of

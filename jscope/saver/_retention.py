@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, SupportsIndex
 
 from .._errors import CheckpointValueError
-from ..formats._state import Record, State
+from ..formats._own_state import Record, State
 
 
 @dataclasses.dataclass(frozen=True)

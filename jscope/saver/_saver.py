@@ -3,8 +3,8 @@
 On disk::
 
     directory/
-      checkpoint       the state file: see `formats._state`
-      12/              a checkpoint: see `formats._index`
+      checkpoint       the state file: see `formats._own_state`
+      12/              a checkpoint: see `formats._own_index`
       .tmp-3f9a.../    a staging directory, of a save under way or a crashed one: see `_staging`
 
 `_committing` describes how a checkpoint becomes complete, and what is removed after it.
@@ -25,9 +25,9 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 from .._names.selectors import Selector
-from ..formats._directory import checkpoints
 from ..formats._open import all_steps, latest_step
-from ..formats._state import read_state
+from ..formats._own_directory import checkpoints
+from ..formats._own_state import read_state
 from ..sharding import AnyMesh, Rules
 from ._account import Policy
 from ._opening import Checkpoint

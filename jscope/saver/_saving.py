@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import CheckpointError
-from ..formats import _packed
+from ..formats import _own_packed
 from ..formats._containers import describe
 from ._committing import sweep
 from ._disk import failing_as
@@ -170,7 +170,7 @@ class Saving(Turns):
         def requested() -> Save:
             pytree = as_pytree(tree)
             leaves, _ = flatten(pytree, "The tree")
-            packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _packed.LIMIT
+            packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _own_packed.LIMIT
             return Save(
                 directory=self._directory,
                 step=checked_step(step),

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointError, listed
-from ..formats import _packed
+from ..formats import _own_packed
 from ..formats._checksums import chunk_of
 from ..formats._entry import ORBAX, PACKED, Chunk, Entry
-from ..formats._python import is_python, python_value
+from ..formats._python_values import is_python, python_value
 from . import _orbax, _processes
 from ._agreement import different_values, signature
 from ._host import detached, whole
@@ -115,7 +115,7 @@ class Snapshot:
 
     def _pack(self, directory: Path, part: dict[str, Any]) -> None:
         is_first = _processes.is_first()
-        with _packed.Packer(directory / _packed.FILE_NAME if is_first else None) as packer:
+        with _own_packed.Packer(directory / _own_packed.FILE_NAME if is_first else None) as packer:
             for name, array in self._packed.items():
                 offset, chunk = packer.add(array())
                 part[name] = part[name][0], [chunk], offset

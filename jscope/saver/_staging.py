@@ -3,7 +3,7 @@
 A staging directory is a directory ``.tmp-<id>`` beside the checkpoints. A save writes all files
 in its staging directory first, and moves there what it removes: the old checkpoint of an
 overwritten step, an evicted one. Nothing in it is ever listed, with one exception: see
-`formats._directory`.
+`formats._own_directory`.
 
 Its owner holds a lock (``flock``) on the file ``lock`` in it. The system drops the lock when the
 process ends, also by a crash, so a staging directory whose lock can be taken is stale. A process
@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..formats._directory import STAGING
+from ..formats._own_directory import STAGING
 from ._disk import remove
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..formats._entry import PACKED, Entry
-from ..formats._index import Index
-from ..formats._packed import FILE_NAME, Packer
+from ..formats._own_index import Index
+from ..formats._own_packed import FILE_NAME, Packer
 from ._committing import check_free, commit, sweep
 from ._disk import failing_as, make_directory
 from ._retention import Retention

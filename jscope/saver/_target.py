@@ -18,7 +18,7 @@ from .._model.declaration import Declaration
 from .._names.selectors import Selector, matching
 from .._tree.vartree import VarTree
 from ..formats._entry import dtype_name
-from ..formats._python import python_dtype
+from ..formats._python_values import python_dtype
 from ..sharding import AnyMesh, Rules
 from ._naming import flatten
 from ._stacks import Place, slices_of

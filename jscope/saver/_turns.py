@@ -12,7 +12,7 @@ from typing import Self
 
 from .._errors import CheckpointError
 from .._paths import absolute
-from ..formats._directory import committed_steps
+from ..formats._own_directory import committed_steps
 from ._disk import failing_as
 from ._pending import PendingSave
 

@@ -3,7 +3,7 @@
 Most arrays are stored as they are. The other rules:
 
 * an array **without elements** is in the index only; Orbax refuses it (google/orbax#2587);
-* so is a value that is **not an array**, as text: see `formats._python`;
+* so is a value that is **not an array**, as text: see `formats._python_values`;
 * a dtype of `AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import CheckpointValueError
-from ..formats import _packed
+from ..formats import _own_packed
 from ..formats._entry import AS_BYTES, INDEX, KNOWN, ORBAX, PACKED, Entry, dtype_name
-from ..formats._python import python_dtype, python_text
+from ..formats._python_values import python_dtype, python_text
 from . import _processes
 from ._naming import check_nestable
 from ._orbax import Array
@@ -38,7 +38,7 @@ class Layout:
         portable: Whether stock Orbax is to read it, so that nothing is packed or disguised.
     """
 
-    packs_up_to: int | None = _packed.LIMIT
+    packs_up_to: int | None = _own_packed.LIMIT
     portable: bool = False
 
 

@@ -8,9 +8,9 @@ from .._errors import CheckpointError
 from ..formats._boxes import of_slices
 from ..formats._checksums import crc32c
 from ..formats._entry import INDEX, Entry
-from ..formats._index import check_files
-from ..formats._own import OwnSource
-from ..formats._python import is_python, python_value
+from ..formats._own_index import check_files
+from ..formats._own_source import OwnSource
+from ..formats._python_values import is_python, python_value
 from ..formats._source import Source
 from ._progress import watching
 

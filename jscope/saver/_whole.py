@@ -17,7 +17,7 @@ from .._names.names import check
 from .._names.selectors import Selector, matching
 from .._tree.vartree import VarTree, from_flat
 from ..formats._entry import Entry
-from ..formats._python import PythonValue, is_python, python_value
+from ..formats._python_values import PythonValue, is_python, python_value
 from ..formats._source import Source
 from ._renaming import Renamed
 from ._target import ALL_IN_TARGET, Target

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .._errors import CheckpointError
-from ..formats import _packed
+from ..formats import _own_packed
 from ..formats._entry import Entry
-from ..formats._index import Index, read_save_id
-from ..formats._members import numbers_to_json
-from ..formats._plain import FOR_WRITING, Plain
-from ..formats._state import remembered
+from ..formats._json_members import numbers_to_json
+from ..formats._own_index import Index, read_save_id
+from ..formats._own_state import remembered
+from ..formats._plain_paths import FOR_WRITING, Plain
 from . import _orbax, _processes
 from ._agreement import Agreement
 from ._committing import check_free, commit, sweep
@@ -237,8 +237,8 @@ class _Saving:
             _orbax.take_out(path / "orbax", written)
         else:
             written.mkdir()
-        if (path / _packed.FILE_NAME).exists():
-            os.rename(path / _packed.FILE_NAME, written / _packed.FILE_NAME)
+        if (path / _own_packed.FILE_NAME).exists():
+            os.rename(path / _own_packed.FILE_NAME, written / _own_packed.FILE_NAME)
         saved_at = save.clock()
         index = Index(
             save.step,

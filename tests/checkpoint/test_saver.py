@@ -15,14 +15,14 @@ from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, numpy_dtype, raw
 
 import jscope as js
 from jscope._tree.vartree import from_values, structure_of
-from jscope.formats import _packed
+from jscope.formats import _own_packed
 from jscope.saver import _restoring
 
 
 @pytest.fixture
 def nothing_packed(monkeypatch):
     """All arrays go to Orbax."""
-    monkeypatch.setattr(_packed, "LIMIT", 0)
+    monkeypatch.setattr(_own_packed, "LIMIT", 0)
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_donated_arrays_serve_as_target(saver, tree):
 def test_plain_orbax_reads_the_large_arrays(saver, tree):
     from orbax.checkpoint import v1
 
-    large = jnp.arange(float(_packed.LIMIT // 4 + 1))
+    large = jnp.arange(float(_own_packed.LIMIT // 4 + 1))
     path = saver.save(tree | {"enc/w": large}, 1)
     with pytest.warns(UserWarning, match="Sharding info not provided"):
         loaded = v1.load(path)

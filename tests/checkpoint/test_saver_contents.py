@@ -19,12 +19,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, raw
 
 import jscope as js
-from jscope.formats import _index, _packed
+from jscope.formats import _own_index, _own_packed
 from jscope.saver import Saver
 
 
 def saved(path):
-    return _index.read_index(path, None)
+    return _own_index.read_index(path, None)
 
 
 # Every dtype, by every route.
@@ -36,7 +36,7 @@ def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
     tmp_path, monkeypatch, route, sharding
 ):
     if route == "orbax" or route == "async":
-        monkeypatch.setattr(_packed, "LIMIT", 0)
+        monkeypatch.setattr(_own_packed, "LIMIT", 0)
     if route == "zstd":
         monkeypatch.setattr("jscope.saver._saving._PACKS_BESIDE_COMPRESSED", 0)
     saver = Saver(
@@ -65,9 +65,9 @@ def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
     )
 
 
-@pytest.mark.parametrize("limit", [0, _packed.LIMIT])
+@pytest.mark.parametrize("limit", [0, _own_packed.LIMIT])
 def test_zeros_of_either_sign_and_nan_payloads_fill_large_arrays(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packed, "LIMIT", limit)
+    monkeypatch.setattr(_own_packed, "LIMIT", limit)
     for word in (0x80000000, 0, 0x7FC0BEEF, 0xFF800001):
         array = np.full(1000, word, np.uint32).view(np.float32)
         saver.save({"x": jnp.asarray(array)}, word)
@@ -76,7 +76,10 @@ def test_zeros_of_either_sign_and_nan_payloads_fill_large_arrays(saver, monkeypa
 
 
 def test_an_array_up_to_the_limit_is_packed_and_a_larger_one_is_not(saver):
-    tree = {"a": np.zeros(_packed.LIMIT, np.uint8), "b": np.zeros(_packed.LIMIT + 1, np.uint8)}
+    tree = {
+        "a": np.zeros(_own_packed.LIMIT, np.uint8),
+        "b": np.zeros(_own_packed.LIMIT + 1, np.uint8),
+    }
     entries = saved(saver.save(tree, 1)).entries
     assert {name: entry.location for name, entry in entries.items()} == {
         "a": "packed",
@@ -327,7 +330,7 @@ WEAK = {
 def test_a_restored_state_needs_no_trace_that_the_saved_one_did_not(
     saver, monkeypatch, portable, is_abstract
 ):
-    monkeypatch.setattr(_packed, "LIMIT", 1 << 10)
+    monkeypatch.setattr(_own_packed, "LIMIT", 1 << 10)
     traces = []
 
     @jax.jit

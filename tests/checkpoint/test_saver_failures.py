@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
-from jscope.formats import _packed
+from jscope.formats import _own_packed
 from jscope.saver import Saver, _committing, _orbax, _writing
 
 # Failures of writing.
@@ -49,7 +49,7 @@ def test_an_error_of_orbax_is_told_with_step_and_path(saver, tree, monkeypatch, 
         return lambda: failing()
 
     monkeypatch.setattr(_orbax, "begin", begin)
-    monkeypatch.setattr(_packed, "LIMIT", 0)
+    monkeypatch.setattr(_own_packed, "LIMIT", 0)
     message = f"Step 1 was not saved to {saver.directory}: "
     with pytest.raises(js.CheckpointError) as caught:
         saver.save(tree, 1)
@@ -112,7 +112,7 @@ def test_all_is_flushed_before_the_renames_and_the_parent_before_what_is_evicted
     saver = Saver(directory, max_to_keep=1)
     saver.save({"x": jnp.ones(1)}, 0)
     events.clear()
-    path = saver.save(tree | {"large": jnp.zeros(_packed.LIMIT // 4 + 1)}, 1)
+    path = saver.save(tree | {"large": jnp.zeros(_own_packed.LIMIT // 4 + 1)}, 1)
     at = events.index(("rename", str(path)))
     flushed = {name.partition("/1")[2] for what, name in events[:at] if what == "fsync"}
     assert flushed >= {str(p)[len(str(path)) :] for p in [path, *path.rglob("*")]}

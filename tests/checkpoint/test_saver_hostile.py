@@ -26,7 +26,7 @@ from saver_faults.trees import packing_up_to
 from test_saver_index import edit
 
 import jscope as js
-from jscope.formats import _contents, _entry, _members, _own
+from jscope.formats import _entry, _json_members, _own_source, _regular_files
 from jscope.saver import Saver
 
 SECRET = "a secret".ljust(4321)
@@ -121,13 +121,13 @@ def test_a_state_file_with_any_member_replaced_never_decides_which_checkpoints_t
 PLANTED = {
     "what an entry says of itself": (_entry.Entry, "_check", lambda entry: None),
     "the chunks": (_entry, "_is_tiling", lambda chunks, shape: True),
-    "the bytes": (_own.OwnSource, "stored", lambda source, name: source.entries[name]),
+    "the bytes": (_own_source.OwnSource, "stored", lambda source, name: source.entries[name]),
     "the files": (
-        _contents.Contents,
+        _regular_files.Contents,
         "size",
         lambda found, name: os.stat(found.directory / name).st_size,
     ),
-    "the numbers": (_members, "whole_number", lambda value, below=None: value),
+    "the numbers": (_json_members, "whole_number", lambda value, below=None: value),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.formats import _sealed
+from jscope.formats import _sealed_json
 
 
 def crc32c(data):
@@ -27,7 +27,7 @@ def edit(path, change):
     members = json.loads(path.read_text())
     del members["crc32c"]
     change(members)
-    path.write_bytes(_sealed.sealed(members))
+    path.write_bytes(_sealed_json.sealed(members))
 
 
 def test_the_format_is_as_published(saver):

@@ -14,17 +14,17 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope.formats import _packed
+from jscope.formats import _own_packed
 from jscope.saver import Saver, _orbax
 
 
 @pytest.fixture
 def nothing_packed(monkeypatch):
     """All arrays go to Orbax."""
-    monkeypatch.setattr(_packed, "LIMIT", 0)
+    monkeypatch.setattr(_own_packed, "LIMIT", 0)
 
 
-LARGE = {"a": jnp.arange(float(_packed.LIMIT // 4 + 1)), "b": jnp.ones(3)}
+LARGE = {"a": jnp.arange(float(_own_packed.LIMIT // 4 + 1)), "b": jnp.ones(3)}
 
 
 def load(path):

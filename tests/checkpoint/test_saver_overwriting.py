@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
-from jscope.formats import _directory
+from jscope.formats import _own_directory
 from jscope.saver import Saver, _committing, _disk, _staging
 from jscope.saver._staging import Staging
 
@@ -103,8 +103,8 @@ def test_whenever_a_process_dies_the_old_or_the_new_is_there(tmp_path, monkeypat
             assert nth % 2 == 0
             break
         # Before anyone tidies up:
-        assert _directory.committed_steps(directory) == (1,)
-        assert (_directory.path_of(directory, 1) / "jscope.json").is_file()
+        assert _own_directory.committed_steps(directory) == (1,)
+        assert (_own_directory.path_of(directory, 1) / "jscope.json").is_file()
         again = Saver(directory)
         assert again.all_steps() == (1,)
         assert value(again) in (1, 2)

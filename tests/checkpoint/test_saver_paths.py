@@ -16,7 +16,7 @@ import pytest
 from saver_faults.trees import packing_up_to
 
 import jscope as js
-from jscope.formats import _plain
+from jscope.formats import _plain_paths
 from jscope.saver import Saver, _orbax
 
 LETTERS = string.ascii_letters + string.digits
@@ -180,7 +180,7 @@ def test_nothing_is_evicted_or_replaced_by_what_cannot_be_read_back(
     with packing_up_to(64), Saver(tmp_path / "lr=[0.1]", max_to_keep=1) as saver:
         saver.save({"w": ARRAY}, 1, portable=True)
         monkeypatch.setattr(
-            _plain.Plain,
+            _plain_paths.Plain,
             "__init__",
             lambda self, path, *more: vars(self).update(path=path, close=lambda: None),
         )

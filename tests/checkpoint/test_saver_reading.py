@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope.formats import _boxes, _directory, _packed
-from jscope.formats._own import OwnSource
-from jscope.formats._sealed import sealed
+from jscope.formats import _boxes, _own_directory, _own_packed
+from jscope.formats._own_source import OwnSource
+from jscope.formats._sealed_json import sealed
 from jscope.saver import _functions, _restoring
 
 
 @pytest.fixture
 def orbax(monkeypatch):
     """Nothing is packed."""
-    monkeypatch.setattr(_packed, "LIMIT", 0)
+    monkeypatch.setattr(_own_packed, "LIMIT", 0)
 
 
 def bytes_read():
@@ -94,7 +94,7 @@ def test_memory_begins_where_xla_can_use_it():
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_the_bytes_read_are_those_of_what_is_asked_for(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packed, "LIMIT", limit)
+    monkeypatch.setattr(_own_packed, "LIMIT", limit)
     size = 1 << 20
     values = {f"v{i}": jnp.full((size // 4,), float(i)) for i in range(8)}
     path = saver.save(values, 1)
@@ -256,7 +256,7 @@ def test_a_forgotten_checkpoint_leaves_no_file_open(saver):
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_any_index_of_numpys_gives_what_numpy_gives(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packed, "LIMIT", limit)
+    monkeypatch.setattr(_own_packed, "LIMIT", limit)
     value = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     saver.save({"x": value}, 1)
     variable = saver.open()["x"]
@@ -484,7 +484,7 @@ def test_steps_that_vanish_forever_are_an_error(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
     shutil.rmtree(saver.directory / "1")
     found = {1: saver.directory / "1"}
-    monkeypatch.setattr(_directory, "checkpoints", lambda directory: found)
+    monkeypatch.setattr(_own_directory, "checkpoints", lambda directory: found)
     with pytest.raises(js.CheckpointError, match="removed faster than they can be read"):
         saver.restore({"w": jnp.zeros(1)})
 
@@ -505,7 +505,7 @@ def test_what_cannot_be_listed_is_an_error_of_ours(saver, tmp_path, monkeypatch)
     def refuse(directory):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_directory, "checkpoints", refuse)
+    monkeypatch.setattr(_own_directory, "checkpoints", refuse)
     with pytest.raises(js.CheckpointError, match="can't be read: PermissionError"):
         saver.restore({"w": jnp.zeros(1)})
 
@@ -538,7 +538,7 @@ def test_entries_that_are_none_are_told_when_they_are_asked_for(saver):
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_without_checksums_each_device_reads_its_part_alone(saver, monkeypatch, limit):
-    monkeypatch.setattr(_packed, "LIMIT", limit)
+    monkeypatch.setattr(_own_packed, "LIMIT", limit)
     saver.save({"w": jnp.arange(64.0).reshape(8, 8)}, 1)
     mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
     target = {

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope.formats import _state
-from jscope.formats._state import Record, State
+from jscope.formats import _own_state
+from jscope.formats._own_state import Record, State
 from jscope.saver import Saver, _committing
 from jscope.saver._retention import Retention
 
@@ -296,16 +296,16 @@ def test_to_keep_all_is_to_let_none_go(found, count, hours):
 def test_a_state_is_read_as_it_was_written(tmp_path):
     numbers = {"loss": 0.1, "nan": math.nan, "inf": -math.inf}
     state = State((Record(3, "abc", 12.5, numbers), Record(1, "def", 13.5, {}, kept=True)), 7.25)
-    _state.write_state(tmp_path / "checkpoint", state)
-    found, damage = _state._read(tmp_path)
+    _own_state.write_state(tmp_path / "checkpoint", state)
+    found, damage = _own_state._read(tmp_path)
     assert damage == ""
     assert repr(found) == repr(state)
-    assert _state.remembered(tmp_path) == {1, 3}
+    assert _own_state.remembered(tmp_path) == {1, 3}
     for length in range(len((tmp_path / "checkpoint").read_bytes())):
         text = (tmp_path / "checkpoint").read_bytes()[:length]
         (tmp_path / "cut").mkdir(exist_ok=True)
         (tmp_path / "cut" / "checkpoint").write_bytes(text)
-        assert _state._read(tmp_path / "cut")[1] != ""
+        assert _own_state._read(tmp_path / "cut")[1] != ""
 
 
 def test_arguments_by_position_are_tf1_s_and_a_number_is_no_flag(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope.formats import _packed, _sealed
+from jscope.formats import _own_packed, _sealed_json
 from jscope.saver import Saver, _progress
 
 TREE = {"a": np.arange(5.0), "b": np.ones(3, np.int8), "n": 3}
@@ -43,7 +43,7 @@ def test_verify_counts_the_bytes_and_finds_every_damaged_value(saver):
 
 
 def test_verify_names_the_shard_that_is_damaged(saver, monkeypatch):
-    monkeypatch.setattr(_packed, "LIMIT", 0)
+    monkeypatch.setattr(_own_packed, "LIMIT", 0)
     mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
     sharding = NamedSharding(mesh, PartitionSpec("x"))
     path = saver.save({"w": jax.device_put(jnp.arange(40_000.0), sharding)}, 1)
@@ -64,7 +64,7 @@ def test_verify_reads_what_is_no_array_too(saver):
     members = json.loads(path.read_text())
     del members["crc32c"]
     members["values"]["n"]["value"] = "three"
-    path.write_bytes(_sealed.sealed(members))
+    path.write_bytes(_sealed_json.sealed(members))
     with pytest.raises(js.CheckpointError, match="1 findings:\n  'n': 'three' is not a python int"):
         saver.verify(1)
 
@@ -113,13 +113,13 @@ def test_a_bar_is_drawn_on_a_terminal_only_and_after_a_while(monkeypatch):
 def test_a_save_on_a_terminal_tells_how_far_it_is(saver, monkeypatch):
     monkeypatch.setattr(_progress, "_DELAY", 0.0)
     monkeypatch.setattr(_progress, "_INTERVAL", 0.01)
-    add = _packed.Packer.add
+    add = _own_packed.Packer.add
 
     def slow(packer, array):
         time.sleep(0.3)
         return add(packer, array)
 
-    monkeypatch.setattr(_packed.Packer, "add", slow)
+    monkeypatch.setattr(_own_packed.Packer, "add", slow)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     saver.save(TREE, 1)
     assert "saving step 1" in terminal.getvalue()

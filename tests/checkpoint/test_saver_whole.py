@@ -18,7 +18,7 @@ from saver_bits import DTYPES, bit_patterns, raw
 
 import jscope as js
 from jscope import tf_checkpoint
-from jscope.formats import _index, _sealed
+from jscope.formats import _own_index, _sealed_json
 from jscope.formats._containers import Containers, describe
 
 
@@ -203,10 +203,10 @@ def test_names_that_a_tree_cannot_have_are_listed(saver, tmp_path):
 
 def rewritten(path, change):
     """Change the members of an index and seal it again."""
-    members = json.loads((path / _index.FILE_NAME).read_bytes())
+    members = json.loads((path / _own_index.FILE_NAME).read_bytes())
     del members["crc32c"]
     change(members)
-    (path / _index.FILE_NAME).write_bytes(_sealed.sealed(members))
+    (path / _own_index.FILE_NAME).write_bytes(_sealed_json.sealed(members))
 
 
 def test_a_checkpoint_that_says_nothing_of_containers_is_a_tree(saver):

@@ -353,7 +353,7 @@ NO_OFFERS = {
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     # Steps that go while they are read.
-    "formats/_directory.py": {"Saver(directory, max_to_keep=...)"},
+    "formats/_own_directory.py": {"Saver(directory, max_to_keep=...)"},
 }
 
 

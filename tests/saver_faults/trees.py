@@ -10,18 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from jscope.formats import _packed
+from jscope.formats import _own_packed
 
 
 @contextlib.contextmanager
 def packing_up_to(size: int) -> Iterator[None]:
     """Larger arrays go to Orbax, as those of real models do; the limit of jscope is megabytes."""
-    limit = _packed.LIMIT
-    _packed.LIMIT = size
+    limit = _own_packed.LIMIT
+    _own_packed.LIMIT = size
     try:
         yield
     finally:
-        _packed.LIMIT = limit
+        _own_packed.LIMIT = limit
 
 
 def tree(version: int) -> dict[str, np.ndarray]:

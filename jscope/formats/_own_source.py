@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _packed
+from . import _own_packed
 from ._boxes import Array, Box, slices
-from ._contents import Contents, contents, open_file
 from ._entry import ORBAX, PACKED, Entry
-from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._regular_files import Contents, contents, open_file
 from ._source import nothing_left
 from ._tensorstore import Tensors
 
@@ -53,10 +53,10 @@ class OwnSource:
             size, begin, end = self._packed_size, entry.offset, entry.offset + entry.stored_nbytes
             if end > size:
                 raise ValueError(
-                    f"{_packed.FILE_NAME} ends at byte {size}, and {name!r} has "
+                    f"{_own_packed.FILE_NAME} ends at byte {size}, and {name!r} has "
                     f"{entry.stored_nbytes} bytes from byte {begin} on"
                 )
-            self._claim(name, _packed.FILE_NAME, begin, end)
+            self._claim(name, _own_packed.FILE_NAME, begin, end)
         elif entry.location == ORBAX:
             self._tensors.check(self._orbax_name(entry), entry, self._contents)
             self._claim(name, str(entry.key), 0, 1)
@@ -82,10 +82,10 @@ class OwnSource:
         if entry.location != PACKED:
             return self._tensors.start(self._orbax_name(entry), slices(box), into)
         if into.shape == entry.stored_shape and into.flags.c_contiguous:
-            _packed.read(self._packed_file(), entry.offset, into)
+            _own_packed.read(self._packed_file(), entry.offset, into)
         else:
             array = np.empty(entry.stored_shape, entry.stored_dtype)
-            _packed.read(self._packed_file(), entry.offset, array)
+            _own_packed.read(self._packed_file(), entry.offset, array)
             into[...] = array[slices(box)]
         return nothing_left
 
@@ -107,7 +107,7 @@ class OwnSource:
         """The file of an array's bytes, for messages."""
         entry = self.entries[name]
         if entry.location == PACKED:
-            return _packed.FILE_NAME
+            return _own_packed.FILE_NAME
         return "the arrays of Orbax" if self._is_portable else str(entry.key)
 
     @functools.cached_property
@@ -131,7 +131,7 @@ class OwnSource:
 
     def _packed_file(self) -> int:
         if self._packed is None:
-            self._packed = open_file(self.path / _packed.FILE_NAME)
+            self._packed = open_file(self.path / _own_packed.FILE_NAME)
             self._packed_size = os.fstat(self._packed).st_size
         return self._packed
 

@@ -1,6 +1,6 @@
 """``checkpoint``: the state file of a directory, with facts that its checkpoints don't have.
 
-It is one JSON object, in the format of `_sealed`, replaced as a whole after each save::
+It is one JSON object, in the format of `_sealed_json`, replaced as a whole after each save::
 
     {"format": "jscope-state", "version": 1, "kept_until": 1764040000.0,
      "checkpoints": [
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import CheckpointError, CheckpointWarning
-from . import _members
-from ._contents import read_file
-from ._index import read_header, read_save_id
-from ._members import member
-from ._sealed import sealed, unsealed
+from . import _json_members
+from ._json_members import member
+from ._own_index import read_header, read_save_id
+from ._regular_files import read_file
+from ._sealed_json import sealed, unsealed
 
 FILE_NAME = "checkpoint"
 _FORMAT, _VERSION = "jscope-state", 1
@@ -108,7 +108,7 @@ def write_state(path: Path, state: State) -> None:
         "version": _VERSION,
         "kept_until": state.kept_until,
         "checkpoints": [
-            {**dataclasses.asdict(record), "metrics": _members.numbers_to_json(record.metrics)}
+            {**dataclasses.asdict(record), "metrics": _json_members.numbers_to_json(record.metrics)}
             for record in state.records
         ],
     }
@@ -135,24 +135,26 @@ def _read(directory: Path) -> tuple[State, str]:
 
 
 def _state(members: Mapping[str, Any]) -> State:
-    records = tuple(map(_known, member(members, "checkpoints", _members.sequence)))
+    records = tuple(map(_known, member(members, "checkpoints", _json_members.sequence)))
     if len({record.step for record in records}) < len(records):
         raise ValueError("it has a step twice")
     until = None
     if members.get("kept_until") is not None:
-        until = member(members, "kept_until", _members.seconds)
+        until = member(members, "kept_until", _json_members.seconds)
     return State(records, until)
 
 
 def _known(value: object) -> Record:
-    members = _members.mapping(value)
+    members = _json_members.mapping(value)
     return Record(
-        step=member(members, "step", _members.step),
+        step=member(members, "step", _json_members.step),
         # The only facts of a checkpoint that was damaged when the file was written.
-        save_id=member(members, "save_id", lambda id: id if id == "" else _members.save_id(id)),
-        saved_at=member(members, "saved_at", _members.seconds),
-        metrics=member(members, "metrics", _members.numbers_from_json),
-        kept=member(members, "kept", _members.flag),
+        save_id=member(
+            members, "save_id", lambda id: id if id == "" else _json_members.save_id(id)
+        ),
+        saved_at=member(members, "saved_at", _json_members.seconds),
+        metrics=member(members, "metrics", _json_members.numbers_from_json),
+        kept=member(members, "kept", _json_members.flag),
     )
 
 

@@ -18,9 +18,9 @@ import warnings
 from pathlib import Path
 
 from .._errors import CheckpointError, CheckpointWarning
-from ._index import FILE_NAME, Index, check_files, read_index, read_save_id
-from ._own import OwnSource
-from ._state import remembered
+from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._own_source import OwnSource
+from ._own_state import remembered
 
 # What the names of staging directories begin with; see `saver._staging`.
 STAGING = ".tmp-"

@@ -6,8 +6,8 @@ One object in UTF-8, on one line. Its first members are ``format`` and ``version
     {"format": "jscope", "version": 2, ..., "crc32c": "89abcdef"}
 
 The checksum detects damage, not forgery: any program can compute it. So the members may be any
-JSON, and are read by the functions of `_members`. Of a member that is there twice, the last one
-counts.
+JSON, and are read by the functions of `_json_members`. Of a member that is there twice, the last
+one counts.
 """
 
 import json
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ._checksums import crc32c_of
-from ._members import short
+from ._json_members import short
 
 _END = b', "crc32c": "%08x"}\n'
 

@@ -3,11 +3,11 @@ r"""The index of a checkpoint: what it holds, readable without reading any array
 A checkpoint of step 12 is the directory ``12``. In it are
 
 * ``jscope.json``, the index, written last;
-* ``packed.bin``, the bytes of the small arrays: see `_packed`. Absent if there are none;
+* ``packed.bin``, the bytes of the small arrays: see `_own_packed`. Absent if there are none;
 * what Orbax wrote, a flat dict ``{key: array}`` of the larger ones, where the keys are ``"0"``,
   ``"1"`` and so on, in Orbax's own files. Absent if there are none.
 
-The index is one JSON object, in the format of `_sealed`::
+The index is one JSON object, in the format of `_sealed_json`::
 
     {"format": "jscope", "version": 2, "step": 12, "save_id": "9f6c...", "saved_at": 1764040000.0,
      "portable": false, "metadata": null, "metrics": {}, "containers": null,
@@ -55,11 +55,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import _members
-from ._contents import contents, read_file
+from . import _json_members
 from ._entry import ORBAX, Entry
-from ._members import member, short
-from ._sealed import sealed, unsealed
+from ._json_members import member, short
+from ._regular_files import contents, read_file
+from ._sealed_json import sealed, unsealed
 
 FILE_NAME = "jscope.json"
 SMALL_FILE = 1 << 16
@@ -98,7 +98,7 @@ def write_index(directory: Path, index: Index) -> None:
         "saved_at": index.saved_at,
         "portable": index.portable,
         "metadata": index.metadata,
-        "metrics": _members.numbers_to_json(index.metrics),
+        "metrics": _json_members.numbers_to_json(index.metrics),
         "containers": index.containers,
         "files": _files(directory),
         "values": {name: entry.to_json() for name, entry in index.entries.items()},
@@ -145,16 +145,16 @@ def _read(directory: Path, step: int | None, *, with_entries: bool) -> Index:
 
 
 def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
-    portable = member(members, "portable", _members.flag)
+    portable = member(members, "portable", _json_members.flag)
     values = member(members, "values", _values)
     return Index(
-        member(members, "step", _members.step),
-        member(members, "save_id", _members.save_id),
-        member(members, "saved_at", _members.seconds),
+        member(members, "step", _json_members.step),
+        member(members, "save_id", _json_members.save_id),
+        member(members, "saved_at", _json_members.seconds),
         Entries(values if with_entries else {}, portable),
         portable,
         members.get("metadata"),
-        member(members, "metrics", _members.numbers_from_json),
+        member(members, "metrics", _json_members.numbers_from_json),
         member(members, "files", _files_told),
         members.get("containers"),
     )
@@ -162,7 +162,7 @@ def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
 
 def _values(value: object) -> dict[str, Any]:
     """The members of entries by name."""
-    values = _members.mapping(value)
+    values = _json_members.mapping(value)
     try:
         "".join(values).encode()
     except UnicodeEncodeError:
@@ -171,13 +171,13 @@ def _values(value: object) -> dict[str, Any]:
 
 
 def _files_told(value: object) -> dict[str, tuple[int, int | None]]:
-    return {name: _file(member) for name, member in _members.mapping(value).items()}
+    return {name: _file(member) for name, member in _json_members.mapping(value).items()}
 
 
 def _file(value: object) -> tuple[int, int | None]:
-    size, crc = _members.sequence(value, 2)
-    if _members.whole_number(size) <= SMALL_FILE:
-        return size, _members.whole_number(crc, 1 << 32)
+    size, crc = _json_members.sequence(value, 2)
+    if _json_members.whole_number(size) <= SMALL_FILE:
+        return size, _json_members.whole_number(crc, 1 << 32)
     if crc is not None:
         raise ValueError(f"a file of {size} bytes has a checksum, and is read at once for it")
     return size, None
@@ -222,7 +222,7 @@ class Entries(Mapping[str, Entry]):
         except (KeyError, TypeError) as error:
             raise ValueError(f"{FILE_NAME} is damaged: {error!r}") from error
         # All at once: one by one they take as long as parsing the file.
-        if _members.are_whole_numbers(list(itertools.chain.from_iterable(shapes))):
+        if _json_members.are_whole_numbers(list(itertools.chain.from_iterable(shapes))):
             return dict(zip(self._values, shapes, strict=True))
         return {name: list(self[name].shape) for name in self}
 
