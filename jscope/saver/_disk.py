@@ -44,26 +44,28 @@ def flush(path: Path) -> None:
 def _in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
     # A file system writes its journal once for all that wait for it at a time.
     errors: list[BaseException] = []
+    parts = [paths[i::8] for i in range(max(1, min(8, len(paths))))]
 
     def run(mine: list[Path]) -> None:
         try:
-            for path in mine:
-                work(path)
+            while mine:
+                work(mine[-1])
+                mine.pop()
         except BaseException as error:
             errors.append(error)
 
     threads = []
-    for i in range(1, 8):
-        thread = threading.Thread(target=run, args=(paths[i::8],))
-        with contextlib.suppress(RuntimeError):
-            # At the program's end no thread can start; then this one does it all.
+    for mine in parts[1:]:
+        thread = threading.Thread(target=run, args=(mine,))
+        with contextlib.suppress(RuntimeError):  # at the program's end no thread can start
             thread.start()
             threads.append(thread)
-            continue
-        run(paths[i::8])
-    run(paths[0::8])
+    run(parts[0])
     for thread in threads:
         thread.join()
+    # What is left is of threads that did not start, or that the hook of a debugger ended.
+    while not errors and any(parts):
+        run(next(filter(None, parts)))
     if errors:
         raise errors[0]
 

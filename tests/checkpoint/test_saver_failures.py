@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import threading
 
 import jax.numpy as jnp
 import pytest
 
 import jscope as js
 from jscope.formats import _own_packed
-from jscope.saver import Saver, _committing, _orbax, _writing
+from jscope.saver import Saver, _committing, _disk, _orbax, _writing
 
 # Failures of writing.
 
@@ -167,3 +168,23 @@ def test_a_death_at_any_stage_leaves_the_old_or_the_new(saver, monkeypatch, plac
     assert float(saver.restore({"x": jnp.float32(0)})["x"]) == expected
     saver.save({"x": jnp.float32(3)}, 3)
     assert saver.latest_step() == 3
+
+
+def test_what_threads_did_not_flush_is_flushed(tmp_path, monkeypatch):
+    class Dead(threading.Thread):
+        """One that ends before its work, as by the error of a debugger's hook."""
+
+        def start(self):
+            pass
+
+        def join(self, timeout=None):
+            pass
+
+    paths = [tmp_path / str(i) for i in range(20)]
+    for path in paths:
+        path.write_bytes(b"x")
+    flushed = []
+    monkeypatch.setattr(_disk.threading, "Thread", Dead)
+    monkeypatch.setattr(_disk, "flush", flushed.append)
+    _disk.flush_all(tmp_path)
+    assert sorted(flushed) == sorted([tmp_path, *paths])

@@ -185,7 +185,7 @@ def test_other_transforms_give_the_same_bits():
 
 SCRIPT = """
 import sys, jax, numpy as np, hashlib
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 import test_initialize as t
 tree = t.js.declare(t.some)().init(t.keys()["threefry2x32"])
 print(hashlib.sha256(repr(sorted(t.bits(tree).items())).encode()).hexdigest())
@@ -195,7 +195,10 @@ print(hashlib.sha256(repr(sorted(t.bits(tree).items())).encode()).hexdigest())
 def test_another_process_gets_the_same_bits():
     here = os.path.dirname(os.path.abspath(__file__))
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, here], capture_output=True, text=True, check=False
+        [sys.executable, "-c", SCRIPT, here, os.path.dirname(here)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     expected = repr(sorted(bits(eager(some, "threefry2x32")).items())).encode()
