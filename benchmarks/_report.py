@@ -115,11 +115,8 @@ def ratio_target(
 ) -> Target:
     """The target that a contender takes at most so many times as long as another one."""
     target = Target(benchmark, size, f"{contender} / {against}", sense, limit)
-    for row in rows:
-        if (row.benchmark, row.size, row.contender) == (benchmark, size, contender):
-            value = quartiles(row.ratios[against])[1]
-            return dataclasses.replace(target, value=value)
-    return target
+    measured = _ratios(rows, benchmark, size, contender, against)
+    return target if measured is None else dataclasses.replace(target, value=quartiles(measured)[1])
 
 
 def interval_target(
@@ -133,10 +130,17 @@ def interval_target(
 ) -> Target:
     """As `ratio_target`; missed only if the whole interval misses it."""
     target = ratio_target(rows, benchmark, size, contender, against, sense, limit)
+    measured = _ratios(rows, benchmark, size, contender, against)
+    return target if measured is None else dataclasses.replace(target, interval=interval(measured))
+
+
+def _ratios(
+    rows: Sequence[Row], benchmark: str, size: str, contender: str, against: str
+) -> Sequence[float] | None:
     for row in rows:
         if (row.benchmark, row.size, row.contender) == (benchmark, size, contender):
-            return dataclasses.replace(target, interval=interval(row.ratios[against]))
-    return target
+            return row.ratios[against]
+    return None
 
 
 # For people.

@@ -139,11 +139,7 @@ def check_map(assignment_map: object) -> None:
             "An assignment map is a dict from the checkpoint's names to the target's, got "
             f"{assignment_map!r}. Write {{'bert/': 'encoder/'}}."
         )
-    wrong = [
-        f"{left!r}: {right!r}"
-        for left, right in assignment_map.items()
-        if not (isinstance(left, str | re.Pattern) and is_right_side(right))
-    ]
+    wrong = wrong_entries(assignment_map)
     if wrong:
         raise CheckpointValueError(
             f"An assignment map goes from names to names; this one has {', '.join(wrong[:10])}. "
@@ -151,6 +147,15 @@ def check_map(assignment_map: object) -> None:
             "{'embedding/w': ('embedding/w', 'head/w')}; for a function "
             "{'kernel': tensorflow.Through('w', np.transpose)}."
         )
+
+
+def wrong_entries(assignment_map: Mapping[Any, object]) -> list[str]:
+    """The entries that don't go from a name or a regular expression to names, for an error."""
+    return [
+        f"{left!r}: {right!r}"
+        for left, right in assignment_map.items()
+        if not (isinstance(left, str | re.Pattern) and is_right_side(right))
+    ]
 
 
 def is_right_side(right: object) -> bool:

@@ -56,7 +56,7 @@ class NewFile:
         """Flush to disk, and let the file appear."""
         self.finish()
         self.appear()
-        sync_directory(self.path.parent)
+        flush(self.path.parent)
 
     def discard(self) -> None:
         """Remove the temporary file; what has appeared stays."""
@@ -76,8 +76,8 @@ class NewFile:
         self.discard()
 
 
-def sync_directory(path: Path) -> None:
-    """Flush the names in a directory to disk."""
+def flush(path: Path) -> None:
+    """Flush one file to disk, or the names in one directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -211,7 +211,9 @@ def _others(directory: Path) -> _Steps:
     """The steps in a directory that Orbax and Flax wrote, by prefix."""
     found: _Steps = {}
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        is_tree = path.is_dir() and bool(items(path)) and not _own_directory.has_index(path)
+        if not _STEP.fullmatch(path.name) or _own_directory.has_index(path):
+            continue  # before its contents are listed
+        is_tree = path.is_dir() and bool(items(path))
         match = (_ORBAX_STEP if is_tree else _STEP).fullmatch(path.name)
         if match and (is_tree or is_flax(path)):
             step = match["step"]

@@ -34,7 +34,7 @@ from typing import Self
 from .._errors import CheckpointError, CheckpointExistsError, CheckpointNotFoundError, listed
 from . import safetensors
 from ._file_entry import Array, Signature
-from ._new_file import NewFile, sync_directory
+from ._new_file import NewFile, flush
 from ._open import open as open_checkpoint
 
 ONE_FILE = "model.safetensors"
@@ -177,13 +177,13 @@ class ShardWriter:
         try:
             for file in sorted(self._finished, key=lambda name: name == INDEX):
                 if file == INDEX:
-                    sync_directory(self._directory)
+                    flush(self._directory)
                 appeared.add(file)
                 self._finished[file].appear()
         except BaseException:
             self._remove(appeared - old)  # without their index they are not a checkpoint
             raise
-        sync_directory(self._directory)
+        flush(self._directory)
         self._remove(old & {INDEX} - self._finished.keys())
         self._remove(old - self._finished.keys())
 
@@ -191,7 +191,7 @@ class ShardWriter:
         for file in files:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._directory / file)
-        sync_directory(self._directory)
+        flush(self._directory)
 
     def _discard(self) -> None:
         for writer in self._open.values():

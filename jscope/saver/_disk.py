@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .._errors import CheckpointError
+from ..formats._new_file import flush as flush
 
 
 def make_directory(directory: Path) -> None:
@@ -30,15 +31,6 @@ def flush_all(*roots: Path) -> None:
         for directory, directories, files in os.walk(root):
             paths += (Path(directory, name) for name in (*directories, *files))
     _in_threads(flush, paths)
-
-
-def flush(path: Path) -> None:
-    """Flush one file or directory to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:

@@ -32,7 +32,14 @@ from .._errors import (
     VariableNameError,
     listed,
 )
-from .._names.assignment import Rule, Through, is_right_side, pattern_rule, template_rule
+from .._names.assignment import (
+    Rule,
+    Through,
+    is_right_side,
+    pattern_rule,
+    template_rule,
+    wrong_entries,
+)
 from .._names.names import DEBIASING
 from .._names.selectors import mentioned, not_there, with_near_names
 
@@ -69,11 +76,7 @@ def check_rename(rename: object) -> None:
             f"`rename` is a mapping from saved names to the target's, or a function; got "
             f"{rename!r}. Write rename={{'saved/scope': 'scope'}}."
         )
-    wrong = [
-        f"{old!r}: {new!r}"
-        for old, new in rename.items()
-        if not (isinstance(old, str | re.Pattern) and is_right_side(new))
-    ]
+    wrong = wrong_entries(rename)
     if wrong:
         raise CheckpointValueError(
             f"`rename` goes from names to names, and has {', '.join(wrong[:10])}. Write "
