@@ -37,3 +37,28 @@ def pytest_configure() -> None:
             "TensorFlow is not installed, and its tests would be skipped, but "
             "JSCOPE_TENSORFLOW=required is set."
         )
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """The port of a server of S3, and the file of its requests."""
+    from object_stores.servers import running
+
+    log = tmp_path_factory.mktemp("s3") / "requests"
+    log.touch()
+    with running("s3_server.py", log) as port:
+        yield port, log
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """A new bucket of S3, which the environment's settings lead to."""
+    from object_stores.servers import S3
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    port, log = s3_server
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-this-test")
+    return S3(port, log)

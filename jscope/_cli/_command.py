@@ -8,7 +8,7 @@ import click
 
 from .._errors import SelectorError
 from .._names.selectors import Selector, matching, not_there, renamed, with_near_names
-from .._paths import local
+from .._stores.paths import local
 from ._checkpoint import Variable
 
 T = TypeVar("T")

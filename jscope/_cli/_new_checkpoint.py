@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .. import tf_checkpoint
-from .._paths import absolute
+from .._stores.paths import absolute
 from ..formats import npz, safetensors
 from ..formats._shards import ShardWriter
 from ._checkpoint import Array, Variable

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from .. import tf_checkpoint
 from .._errors import CheckpointError, CheckpointNotFoundError, listed, near
-from .._paths import absolute
+from .._stores.paths import absolute
 from ..tf_checkpoint._location import exists as exists_in_tensorflow
 from ..tf_checkpoint._location import prefixes
 from . import _own_directory, npz, safetensors

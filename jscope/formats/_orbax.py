@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._errors import CheckpointError, listed
+from .._stores.files import contents
 from ._boxes import Array, Box, slices
 from ._entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._json_members import mapping, member, sequence, short, text
 from ._python_values import python_dtype, python_text
-from ._regular_files import contents
 from ._tensorstore import MOST_COMPRESSED, Tensors
 
 if TYPE_CHECKING:

@@ -55,10 +55,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._stores.files import contents, read_file
 from . import _json_members
 from ._entry import ORBAX, Entry
 from ._json_members import member, short
-from ._regular_files import contents, read_file
 from ._sealed_json import sealed, unsealed
 
 FILE_NAME = "jscope.json"

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .._stores.files import File
 from ._checksums import chunk_of
 from ._entry import Chunk
 
@@ -54,21 +55,16 @@ class Packer:
                 os.fsync(self._file.fileno())
 
 
-def read(file: int, offset: int, into: np.ndarray[Any, Any]) -> None:
-    """Read one array of a file that is open for reading.
+def read(file: File, offset: int, into: np.ndarray[Any, Any]) -> None:
+    """Read one array.
 
     Args:
-        file: Its descriptor.
+        file: The file.
         offset: Where the array begins.
         into: Memory for it, in C order.
 
     Raises:
         ValueError: If the file ends too soon.
+        OSError: If it can't be read.
     """
-    data = into.reshape(-1).view(np.uint8).data
-    at = 0
-    while at < len(data):
-        count = os.preadv(file, [data[at:]], offset + at)
-        if count == 0:
-            raise ValueError(f"{FILE_NAME} ends at byte {offset + at}")
-        at += count
+    file.read_into(offset, into.reshape(-1).view(np.uint8).data)

@@ -2,18 +2,17 @@
 
 import bisect
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._stores.files import Contents, File, contents, open_file
 from . import _own_packed
 from ._boxes import Array, Box, slices
 from ._entry import ORBAX, PACKED, Entry
 from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
-from ._regular_files import Contents, contents, open_file
 from ._source import nothing_left
 from ._tensorstore import Tensors
 
@@ -40,7 +39,7 @@ class OwnSource:
         self.index_bytes = (path / FILE_NAME).stat().st_size
         self._is_portable = index.portable
         self._tensors = Tensors(path, is_ocdbt=index.portable)
-        self._packed: int | None = None
+        self._packed: File | None = None
         self._packed_size = 0
         # Of each file, which arrays have which of its bytes.
         self._claims: dict[str, list[tuple[int, int, str]]] = {}
@@ -126,13 +125,13 @@ class OwnSource:
     def close(self) -> None:
         """As `Source.close`."""
         if self._packed is not None:
-            os.close(self._packed)
+            self._packed.close()
             self._packed = None
 
-    def _packed_file(self) -> int:
+    def _packed_file(self) -> File:
         if self._packed is None:
             self._packed = open_file(self.path / _own_packed.FILE_NAME)
-            self._packed_size = os.fstat(self._packed).st_size
+            self._packed_size = self._packed.size
         return self._packed
 
     def _orbax_name(self, entry: Entry) -> str:

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import CheckpointError, CheckpointWarning
+from .._stores.files import read_file
 from . import _json_members
 from ._json_members import member
 from ._own_index import read_header, read_save_id
-from ._regular_files import read_file
 from ._sealed_json import sealed, unsealed
 
 FILE_NAME = "checkpoint"

@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import Self
 
 from .._errors import CheckpointError, CheckpointExistsError, CheckpointNotFoundError, listed
+from .._stores.disk import flush
+from .._stores.new_file import NewFile
 from . import safetensors
 from ._file_entry import Array, Signature
-from ._new_file import NewFile, flush
 from ._open import open as open_checkpoint
 
 ONE_FILE = "model.safetensors"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from .._stores.files import Contents
 from ._entry import Entry
 from ._plain_paths import FOR_READING, Plain
-from ._regular_files import Contents
 
 if TYPE_CHECKING:
     from tensorstore import Context, Future, TensorStore

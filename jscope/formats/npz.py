@@ -31,8 +31,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from .._errors import CheckpointError, CheckpointValueError
+from .._stores.new_file import NewFile
 from ._file_entry import Array, Entry, Signature
-from ._new_file import NewFile
 
 # By name; the names of ml_dtypes' scalar types are those of their dtypes.
 _EXTENDED = {

@@ -36,10 +36,10 @@ import ml_dtypes
 import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError, listed
+from .._stores.new_file import NewFile
 from ._boxes import Box, slices, whole
 from ._file_entry import Array, Entry, Signature
 from ._json_members import mapping, member
-from ._new_file import NewFile
 
 _CODES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),

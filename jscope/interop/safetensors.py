@@ -32,7 +32,7 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 from .._names.assignment import AssignmentMap, check_map, problems_of, read_rules
-from .._paths import absolute, local
+from .._stores.paths import absolute, local
 from .._tree.differences import signature
 from .._tree.vartree import as_tree
 from ..formats._shards import ShardWriter, size_of

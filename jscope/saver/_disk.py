@@ -7,59 +7,13 @@ import fcntl
 import functools
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .._errors import CheckpointError
-from ..formats._new_file import flush as flush
-
-
-def make_directory(directory: Path) -> None:
-    """Make a directory and its parents, each flushed to its own parent."""
-    if not directory.is_dir():
-        make_directory(directory.parent)
-        directory.mkdir(exist_ok=True)
-        flush(directory.parent)
-
-
-def flush_all(*roots: Path) -> None:
-    """Flush files, and directories with all that is in them, to disk, all at once."""
-    paths: list[Path] = []
-    for root in roots:
-        paths.append(root)
-        for directory, directories, files in os.walk(root):
-            paths += (Path(directory, name) for name in (*directories, *files))
-    _in_threads(flush, paths)
-
-
-def _in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
-    # A file system writes its journal once for all that wait for it at a time.
-    errors: list[BaseException] = []
-    parts = [paths[i::8] for i in range(max(1, min(8, len(paths))))]
-
-    def run(mine: list[Path]) -> None:
-        try:
-            while mine:
-                work(mine[-1])
-                mine.pop()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = []
-    for mine in parts[1:]:
-        thread = threading.Thread(target=run, args=(mine,))
-        with contextlib.suppress(RuntimeError):  # at the program's end no thread can start
-            thread.start()
-            threads.append(thread)
-    run(parts[0])
-    for thread in threads:
-        thread.join()
-    # What is left is of threads that did not start, or that the hook of a debugger ended.
-    while not errors and any(parts):
-        run(next(filter(None, parts)))
-    if errors:
-        raise errors[0]
+from .._stores.disk import flush as flush
+from .._stores.disk import flush_all as flush_all
+from .._stores.disk import make_directory as make_directory
 
 
 def exchange(first: Path, second: Path) -> bool:

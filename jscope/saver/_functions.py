@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .. import formats
-from .._paths import absolute
+from .._stores.paths import absolute
 from ..formats._open import exists, newest_path
 from ..formats._own_index import read_save_id
 from ._opening import Checkpoint

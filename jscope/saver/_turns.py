@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from .._errors import CheckpointError
-from .._paths import absolute
+from .._stores.paths import absolute
 from ..formats._own_directory import committed_steps
 from ._disk import failing_as
 from ._pending import PendingSave

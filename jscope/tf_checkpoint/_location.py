@@ -13,7 +13,7 @@ a directory                                  the latest one that its file ``chec
                                              the one checkpoint that is there
 ===========================================  =======================================
 
-`_paths` defines which paths are URLs. Where two checkpoints could be meant, it is an error
+`_stores.paths` defines which paths are URLs. Where two checkpoints could be meant, it is an error
 that lists them.
 """
 
@@ -23,7 +23,7 @@ import re
 from typing import NamedTuple
 
 from .._errors import CheckpointNotFoundError, listed, near
-from .._paths import local
+from .._stores.paths import local
 from ._files import map_file
 from ._state_file import read_state
 from ._table import MAGIC

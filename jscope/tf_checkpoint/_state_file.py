@@ -25,7 +25,7 @@ from .._errors import (
     CheckpointValueError,
     listed,
 )
-from .._paths import local
+from .._stores.paths import local
 from ._files import appear, map_file, writing
 
 _FIELD = re.compile(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import CheckpointExistsError, CheckpointValueError
-from .._paths import local
+from .._stores.paths import local
 from . import _dtypes
 from ._boxes import Box, Extent, bounds, is_whole, lengths, part_key
 from ._bundle import VERSION, Row, string_bytes

@@ -26,7 +26,8 @@ from saver_faults.trees import packing_up_to
 from test_saver_index import edit
 
 import jscope as js
-from jscope.formats import _entry, _json_members, _own_source, _regular_files
+from jscope._stores import files
+from jscope.formats import _entry, _json_members, _own_source
 from jscope.saver import Saver
 
 SECRET = "a secret".ljust(4321)
@@ -123,7 +124,7 @@ PLANTED = {
     "the chunks": (_entry, "_is_tiling", lambda chunks, shape: True),
     "the bytes": (_own_source.OwnSource, "stored", lambda source, name: source.entries[name]),
     "the files": (
-        _regular_files.Contents,
+        files.Contents,
         "size",
         lambda found, name: os.stat(found.directory / name).st_size,
     ),

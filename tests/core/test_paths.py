@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope import _paths, tf_checkpoint
+from jscope import tf_checkpoint
 from jscope._cli._app import run
+from jscope._stores import paths
 from jscope.interop import tensorflow
 from jscope.saver import Saver
 
@@ -129,7 +130,7 @@ def test_what_is_no_path_is_refused(path):
     "path", ["runs", "exp:/1", "a:b://c", "./gs://b", "/gs://b", ":/a", "gs:", ""]
 )
 def test_what_is_no_url_is_a_path(path):
-    assert _paths.local(path) == path
+    assert paths.local(path) == path
 
 
 def test_a_local_path_that_looks_like_a_url_is_written_as_the_error_says(tmp_path, monkeypatch):

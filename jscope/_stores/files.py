@@ -10,12 +10,18 @@ of the machine. The directory itself may be a link, such as to a step on another
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
+
+from .remote import AnyPath, RemotePath
+
+T = TypeVar("T")
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -99,12 +105,142 @@ def contents(directory: Path) -> Contents:
     return Contents(directory, sizes, frozenset(others))
 
 
-def open_file(path: Path) -> int:
-    """Open a regular file for reading; return its descriptor.
+class File(Protocol):
+    """A file or an object, opened for reading.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    @property
+    def path(self) -> AnyPath: ...
+
+    @property
+    def size(self) -> int:
+        """Its bytes. Of an object that may take requests: prefer `has_size`."""
+
+    def has_size(self, size: int) -> bool:
+        """Whether it has so many bytes."""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """A range of its bytes.
+
+        Raises:
+            ValueError: If it ends before the range does.
+            OSError: If it can't be read.
+        """
+
+    def read_into(self, start: int, into: memoryview) -> None:
+        """Fill memory with its bytes from ``start`` on.
+
+        Raises:
+            ValueError, OSError: As `read`.
+        """
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class LocalFile:
+    """A regular file of a file system, as a `File`.
+
+    Args:
+        path: The file.
+        descriptor: It, opened; `close` closes it.
+    """
+
+    def __init__(self, path: Path, descriptor: int):
+        self.path = path
+        self.descriptor = descriptor
+
+    @property
+    def size(self) -> int:
+        """As `File.size`; as it is now."""
+        return os.fstat(self.descriptor).st_size
+
+    def has_size(self, size: int) -> bool:
+        """As `File.has_size`."""
+        return self.size == size
+
+    def read(self, start: int, stop: int) -> bytes:
+        """As `File.read`."""
+        data = bytearray(min(stop, self.size) - start if stop > start else 0)
+        self.read_into(start, memoryview(data))
+        if len(data) < stop - start:
+            raise ValueError(_ends_at(self.path, start + len(data)))
+        return bytes(data)
+
+    def read_into(self, start: int, into: memoryview) -> None:
+        """As `File.read_into`."""
+        at = 0
+        while at < len(into):
+            count = os.preadv(self.descriptor, [into[at:]], start + at)
+            if count == 0:
+                raise ValueError(_ends_at(self.path, start + at))
+            at += count
+
+    def close(self) -> None:
+        """As `File.close`."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class RemoteFile:
+    """An object of a store, as a `File`; opening it makes no request.
+
+    Args:
+        path: The object.
+    """
+
+    def __init__(self, path: RemotePath):
+        self.path = path
+
+    @functools.cached_property
+    def size(self) -> int:
+        """As `File.size`."""
+        return self._there(self.path.bucket.size(self.path.key))
+
+    def has_size(self, size: int) -> bool:
+        """As `File.has_size`."""
+        return self._there(self.path.bucket.has_size(self.path.key, size))
+
+    def read(self, start: int, stop: int) -> bytes:
+        """As `File.read`."""
+        if stop <= start:
+            return b""
+        return self._there(self.path.bucket.read(self.path.key, start, stop))
+
+    def read_into(self, start: int, into: memoryview) -> None:
+        """As `File.read_into`."""
+        self.path.bucket.read_into(self.path.key, start, into)
+
+    def close(self) -> None:
+        """As `File.close`; nothing is held."""
+
+    def _there(self, found: T | None) -> T:
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No such object", str(self.path))
+        return found
+
+
+def open_file(path: AnyPath) -> File:
+    """Open a regular file, or an object, for reading.
 
     Raises:
         ValueError: If it is not one: a pipe, which might never end, or a link.
-        OSError: If it can't be opened.
+        OSError: If it can't be opened. Of an object only reading shows that.
+    """
+    if isinstance(path, RemotePath):
+        return RemoteFile(path)
+    return LocalFile(path, open_descriptor(path))
+
+
+def open_descriptor(path: Path) -> int:
+    """Open a regular file for reading; return its descriptor.
+
+    Raises:
+        ValueError, OSError: As `open_file`.
     """
     try:
         descriptor = os.open(path, _FLAGS)
@@ -118,15 +254,21 @@ def open_file(path: Path) -> int:
     raise ValueError(not_regular(path.name))
 
 
-def read_file(path: Path, most: int | None = None) -> bytes:
-    """The bytes of a regular file, or the first ones.
+def read_file(path: AnyPath, most: int | None = None) -> bytes:
+    """The bytes of a regular file or an object, or the first ones.
 
     Raises:
         ValueError: As `open_file`.
         OSError: If it can't be read.
     """
-    with os.fdopen(open_file(path), "rb") as file:
+    if isinstance(path, RemotePath):
+        return path.read_bytes()[:most]
+    with os.fdopen(open_descriptor(path), "rb") as file:
         return file.read(-1 if most is None else most)
+
+
+def _ends_at(path: AnyPath, end: int) -> str:
+    return f"{path.name} ends at byte {end}"
 
 
 def not_regular(name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from .._errors import CheckpointError, CheckpointExistsError
+from .disk import flush
 
 
 class NewFile:
@@ -74,15 +75,6 @@ class NewFile:
 
     def __exit__(self, *exception: object) -> None:
         self.discard()
-
-
-def flush(path: Path) -> None:
-    """Flush one file to disk, or the names in one directory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _exists(path: Path) -> CheckpointExistsError:

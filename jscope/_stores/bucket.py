@@ -1,0 +1,264 @@
+"""The objects of a bucket, by TensorStore: read by ranges, listed, written, created, deleted.
+
+An object is whole or absent. Listings give names alone, so an object's size takes a request; see
+`Bucket.size`. Requests are repeated by TensorStore for some seconds where that may help.
+"""
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .errors import StoreError, store_error
+from .settings import opened
+
+if TYPE_CHECKING:
+    from tensorstore import Future, KvStore
+
+# A range is read, and large values are deleted or written, in so many requests at a time.
+_PART = 8 << 20
+_AT_ONCE = 8
+_DELETIONS = 32
+# Also of a server that takes the connection and never answers; TensorStore has no limit for it.
+_PATIENCE = 60.0
+_SIZE = re.compile(
+    r"total size (\d+)|value of size (\d+)|<ActualObjectSize>(\d+)<|bytes (?:\d+-\d+|\*)/(\d+)"
+)
+_MOST = 1 << 50
+_NEAR = 1 << 16
+_PROBES = 16
+_MISSING = b"\x02"  # the generation of what is not there
+
+
+class Bucket:
+    """A bucket.
+
+    Args:
+        scheme: ``"s3"`` or ``"gs"``.
+        name: Its name.
+    """
+
+    def __init__(self, scheme: str, name: str):
+        self.scheme = scheme
+        self.name = name
+
+    def url(self, key: str) -> str:
+        """The URL of an object."""
+        return f"{self.scheme}://{self.name}/{key}"
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        """The bytes of an object, or a range of them; None if there is no such object.
+
+        Raises:
+            ValueError: If it ends before the range does.
+            StoreError: If the store can't be read.
+        """
+        chosen = None if start == 0 and stop is None else slice(start, stop)
+        store = self._store(key, "read")
+        try:
+            found = store.read(key, byte_range=chosen).result(timeout=_PATIENCE)
+        except Exception as error:
+            raise self._error(key, "read", error) from None
+        return None if found.state == "missing" else found.value
+
+    def read_into(self, key: str, start: int, into: memoryview) -> None:
+        """Fill memory with the bytes of an object from ``start`` on; parts of it at once.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+            ValueError: If it ends too soon, or is replaced meanwhile.
+            StoreError: If the store can't be read.
+        """
+        store = self._store(key, "read")
+        todo = deque(range(0, len(into), _PART))
+        generations = set()
+        under_way: deque[tuple[int, Future[KvStore.ReadResult]]] = deque()
+        while todo or under_way:
+            while todo and len(under_way) < _AT_ONCE:
+                at = todo.popleft()
+                stop = start + min(at + _PART, len(into))
+                under_way.append((at, store.read(key, byte_range=slice(start + at, stop))))
+            at, future = under_way.popleft()
+            try:
+                found = future.result(timeout=_PATIENCE)
+            except Exception as error:
+                raise self._error(key, "read", error) from None
+            if found.state == "missing":
+                raise FileNotFoundError(2, "No such object", self.url(key))
+            into[at : at + _PART] = found.value
+            generations.add(found.stamp.generation)
+        if len(generations) > 1:
+            raise ValueError(f"{self.url(key)} was replaced while it was read")
+
+    def size(self, key: str) -> int | None:
+        """The size of an object, None if there is none; one request, of many servers.
+
+        Reading beyond its end is an error that has the size. Where it hasn't, the end is looked
+        for: with some hundred requests of one byte.
+
+        Raises:
+            StoreError: If the store can't be read.
+        """
+        if not self.exists(key):
+            return None
+        found, size = self._probe(key, _MOST, _MOST + 1)
+        return size if found is None and size is not None else self._search(key)
+
+    def has_size(self, key: str, size: int) -> bool | None:
+        """Whether an object has so many bytes, None if there is none; one request.
+
+        Raises:
+            StoreError: If the store can't be read.
+        """
+        found, exact = self._probe(key, max(0, size - 1), size + 1)
+        if found is False:
+            return None
+        return exact == size
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return self.read(key, 0, 0) is not None
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with a prefix, sorted.
+
+        Raises:
+            StoreError: If the bucket can't be listed.
+        """
+        import tensorstore
+
+        stop = prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
+        chosen = tensorstore.KvStore.KeyRange(prefix, stop)
+        store = self._store(prefix, "listed")
+        try:
+            found = store.list(chosen).result(timeout=_PATIENCE)
+        except Exception as error:
+            raise self._error(prefix, "listed", error) from None
+        return sorted(key.decode("utf-8", "surrogateescape") for key in found)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one; whether this call has written it.
+
+        A request whose answer is lost is repeated, and told that the object is there: by itself.
+        So two that create the same bytes may both be told that they did.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        store = self._store(key, "written")
+        try:
+            stamp = store.write(key, data, if_equal=_MISSING).result(timeout=_PATIENCE)
+        except Exception as error:
+            raise self._error(key, "written", error) from None
+        return bool(stamp.generation) or self.read(key) == data
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write an object, also in place of another.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        self.write_all([(key, data)])
+
+    def write_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Write objects, some at a time.
+
+        Raises:
+            StoreError: If one can't be written; others may be.
+        """
+        self._all("written", objects, _AT_ONCE)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there are none.
+
+        Raises:
+            StoreError: If one can't be deleted; others may be.
+        """
+        self._all("deleted", ((key, None) for key in keys), _DELETIONS)
+
+    def _all(self, operation: str, items: Iterable[tuple[str, bytes | None]], at_once: int) -> None:
+        under_way: deque[tuple[str, Future[object]]] = deque()
+        errors = []
+
+        def wait() -> None:
+            key, future = under_way.popleft()
+            try:
+                future.result(timeout=_PATIENCE)
+            except Exception as error:
+                errors.append(self._error(key, operation, error))
+
+        for key, data in items:
+            if len(under_way) >= at_once:
+                wait()
+            if errors:
+                break
+            under_way.append((key, self._store(key, operation).write(key, data)))
+        while under_way:
+            wait()
+        if errors:
+            raise errors[0]
+
+    def _probe(self, key: str, start: int, stop: int) -> tuple[bool | None, int | None]:
+        """Read a range that may end too late: whether it is there whole, and the size if told.
+
+        True if it is, None if it isn't, False if there is no such object.
+        """
+        try:
+            store = self._store(key, "read")
+            found = store.read(key, byte_range=slice(start, stop)).result(timeout=_PATIENCE)
+        except ValueError as error:
+            size = _size_in(error)
+            if size is None and not _is_out_of_range(error):
+                raise self._error(key, "read", error) from None
+            return None, size
+        except Exception as error:
+            raise self._error(key, "read", error) from None
+        return found.state != "missing", None
+
+    def _search(self, key: str) -> int:
+        """The size of an object, by reading bytes: those before its end are there."""
+        low, high = 0, _MOST  # bytes below the one are there, from the other on not
+        marks = [(1 << bits) - 1 for bits in range(1, 50)]
+        while low < high:
+            if low and high - low <= _NEAR:
+                _, size = self._probe(key, low - 1, high + 1)
+                if size is not None:
+                    return size
+            store = self._store(key, "read")
+            chosen = [at for at in marks if low <= at < high]
+            futures = [(at, store.read(key, byte_range=slice(at, at + 1))) for at in chosen]
+            for at, future in futures:
+                try:
+                    future.result(timeout=_PATIENCE)
+                    low = max(low, at + 1)
+                except Exception as error:
+                    if _size_in(error) is None and not _is_out_of_range(error):
+                        raise self._error(key, "read", error) from None
+                    high = min(high, at)
+            step = max(1, (high - low) // _PROBES)
+            marks = list(range(low, high, step))
+        return low
+
+    def _store(self, key: str, operation: str) -> "KvStore":
+        try:
+            return opened(self.scheme, self.name)
+        except Exception as error:
+            raise self._error(key, operation, error) from None
+
+    def _error(self, key: str, operation: str, error: Exception) -> Exception:
+        if isinstance(error, StoreError):
+            return error
+        if _is_out_of_range(error):
+            return ValueError(f"{os.path.basename(key)} ends too soon: {str(error)[:200]}")
+        return store_error(self.url(key), operation, error)
+
+
+def _size_in(error: Exception) -> int | None:
+    found = _SIZE.search(str(error))
+    return None if found is None else int(next(filter(None, found.groups())))
+
+
+def _is_out_of_range(error: Exception) -> bool:
+    text = str(error)
+    return text.startswith("OUT_OF_RANGE") or "Unexpected Content-Range" in text

@@ -1,0 +1,64 @@
+"""What makes files and directories of a file system durable."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+
+def flush(path: Path) -> None:
+    """Flush one file to disk, or the names in one directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and its parents, each flushed to its own parent."""
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        flush(directory.parent)
+
+
+def flush_all(*roots: Path) -> None:
+    """Flush files, and directories with all that is in them, to disk, all at once."""
+    paths: list[Path] = []
+    for root in roots:
+        paths.append(root)
+        for directory, directories, files in os.walk(root):
+            paths += (Path(directory, name) for name in (*directories, *files))
+    in_threads(flush, paths)
+
+
+def in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
+    """Do the same to many paths, eight at a time; the first error is raised."""
+    # A file system writes its journal once for all that wait for it at a time.
+    errors: list[BaseException] = []
+    parts = [paths[i::8] for i in range(max(1, min(8, len(paths))))]
+
+    def run(mine: list[Path]) -> None:
+        try:
+            while mine:
+                work(mine[-1])
+                mine.pop()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = []
+    for mine in parts[1:]:
+        thread = threading.Thread(target=run, args=(mine,))
+        with contextlib.suppress(RuntimeError):  # at the program's end no thread can start
+            thread.start()
+            threads.append(thread)
+    run(parts[0])
+    for thread in threads:
+        thread.join()
+    # What is left is of threads that did not start, or that the hook of a debugger ended.
+    while not errors and any(parts):
+        run(next(filter(None, parts)))
+    if errors:
+        raise errors[0]

@@ -1,0 +1,70 @@
+"""What can go wrong with an object store, in one or two lines.
+
+TensorStore's errors have the server's whole answer. Of a refused signature that holds the request
+with its headers, a session token among them; so only the first line of an error is taken, without
+what the server answered, and the error itself is not kept as the cause.
+"""
+
+import re
+
+from .._errors import CheckpointError, CheckpointNotFoundError
+
+ADVICE = {
+    "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gs": "Run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
+}
+_CODE = re.compile(r"[A-Z_]+: ")
+_WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
+_BUSY = ("SlowDown", "TooManyRequests", "ServiceUnavailable", "Throttl", "'429'", "'503'")
+_SIGNED = re.compile(r"(?i)\b(authorization|x-amz-security-token|bearer|signature)\b.*", re.DOTALL)
+
+
+class StoreError(CheckpointError):
+    """A store that can't be reached, or that refuses: of no checkpoint does it say anything."""
+
+
+class NoBucketError(StoreError, CheckpointNotFoundError):
+    """There is no such bucket."""
+
+
+def store_error(url: str, operation: str, error: Exception) -> StoreError:
+    """The error of a request, from TensorStore's.
+
+    Args:
+        url: Of what.
+        operation: What was tried, such as ``"read"``.
+        error: TensorStore's, or a timeout's.
+    """
+    scheme, _, rest = url.partition("://")
+    text = str(error)
+    code = text.partition(":")[0]
+    start, cause = f"{url} can't be {operation}:", _cause(text)
+    if "NoSuchBucket" in text or (code == "NOT_FOUND" and operation != "read"):
+        bucket = rest.partition("/")[0]
+        return NoBucketError(f"{start} there is no bucket {bucket!r}. Check its name.")
+    if any(word in text for word in _WRONG_KEYS) or code == "UNAUTHENTICATED":
+        return StoreError(f"{start} the credentials are refused ({cause}). {ADVICE[scheme]}.")
+    if code == "PERMISSION_DENIED":
+        return StoreError(
+            f"{start} no permission ({cause}). {ADVICE[scheme]}, of an account that may; "
+            "without credentials only public buckets are read."
+        )
+    if any(word in text for word in _BUSY):
+        return StoreError(f"{start} the store is busy, also after retries ({cause}).")
+    if "aws_region" in text:
+        return StoreError(
+            f"{start} the bucket's region is unknown. Check its name; set AWS_REGION."
+        )
+    if "credentials" in text:
+        return StoreError(f"{start} no credentials can be had ({cause}). {ADVICE[scheme]}.")
+    if isinstance(error, TimeoutError):
+        return StoreError(f"{start} no answer came in time. Check the network and the endpoint.")
+    if "CURL" in text or code in ("UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED"):
+        return StoreError(f"{start} {cause}. Check the network and the endpoint.")
+    return StoreError(f"{start} {cause}.")
+
+
+def _cause(text: str) -> str:
+    """The first line of an error, without its code and what the server answered."""
+    line = _CODE.sub("", text, count=1).partition("\n")[0].partition(" [")[0]
+    return _SIGNED.sub("...", line)[:200].rstrip(". ") or "no cause is given"

@@ -1,0 +1,127 @@
+"""Paths that callers give: of this machine's file systems, of S3 and of Google Cloud Storage.
+
+Every public function that takes the path of a checkpoint calls `located`, `local` or `absolute`
+before anything else, so that all of them treat the same strings as URLs.
+
+===========================================  ===================================================
+``runs/a``, ``/runs/a``                      a path, as it is; `absolute` expands ``~``
+``s3://bucket/key``, ``gs://bucket/key``     a `RemotePath`; the key as it is, without escapes
+``s3:/bucket/key``                           the same: what `pathlib.Path` makes of it
+``az://b/a``, any other ``scheme://``        a URL of a store that is not known: an error
+``az:/b/a``, of a scheme in `_SCHEMES`       what `pathlib.Path` makes of one: an error
+``file:///runs/a``, ``file:/runs/a``         the path ``/runs/a``, as TensorFlow reads it
+``file://host/a``, ``file:///a%20b``         of another machine, or with escapes: an error
+===========================================  ===================================================
+"""
+
+import os
+import re
+from pathlib import Path
+
+from .._errors import CheckpointValueError
+from .bucket import Bucket
+from .remote import AnyPath, RemotePath
+from .settings import DRIVERS
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//?)(?=(.*))", re.DOTALL)
+# A local directory may be called "exp:"; a known store's scheme is a URL which lost a slash.
+_SCHEMES = re.compile(
+    "abfss?|adl|az|dbfs|file|ftp|gc?s|hdfs|hf|https?|memory|oss|r2|s3[an]?|scp|sftp|ssh|viewfs|"
+    "wasbs?|webhdfs",
+    re.IGNORECASE,
+)
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+
+
+def located(path: str | os.PathLike[str]) -> AnyPath:
+    """A path for reading, from what a caller gives: absolute, or in a store.
+
+    >>> located("s3://bucket/run/12").name
+    '12'
+
+    Raises:
+        CheckpointValueError: If it is a URL of another machine or store, or not a path.
+    """
+    if isinstance(path, RemotePath):
+        return path.fresh()
+    remote = _remote(_text(path))
+    return absolute(path) if remote is None else remote
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is in a store, by its spelling alone."""
+    match = _URL.match(_text(path))
+    return match is not None and match[1].lower() in DRIVERS
+
+
+def local(path: str | os.PathLike[str]) -> str:
+    """A path of this machine, from what a caller gives.
+
+    >>> local("file:///runs/a")
+    '/runs/a'
+
+    Raises:
+        CheckpointValueError: If it is a URL of another machine or store, or not a path.
+    """
+    text = _text(path)
+    match = _URL.match(text)
+    if match is None:
+        return text
+    scheme, slashes, rest = match.groups()
+    if slashes == "/" and not _SCHEMES.fullmatch(scheme):
+        return text
+    if scheme.lower() == "file":
+        return _of_file_url(text, rest if slashes == "//" else f"/{rest}")
+    raise CheckpointValueError(
+        f"{text!r} is not on this machine: this version of jscope reads and writes local file "
+        f"systems only, mounted ones too, and not {scheme}://. Copy the checkpoint to a local "
+        "directory and pass that path; to write there, write to a local directory and copy it. "
+        f"A local path that looks like a URL is written {os.path.abspath(text)!r}."
+    )
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """The same, absolute: ``~`` is expanded, a relative path begins in the working directory.
+
+    Raises:
+        CheckpointValueError: As `local`.
+    """
+    return Path(os.path.abspath(os.path.expanduser(local(path))))
+
+
+_KNOWN = " and ".join(f"{scheme}://" for scheme in DRIVERS)
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    text = path if isinstance(path, str) else getattr(path, "__fspath__", lambda: None)()
+    if not isinstance(text, str):
+        raise CheckpointValueError(
+            f"A path is a string or a pathlib.Path, got {path!r} of type {type(path).__name__}."
+        )
+    return text
+
+
+def _remote(text: str) -> RemotePath | None:
+    match = _URL.match(text)
+    if match is None or match[1].lower() not in DRIVERS:
+        return None
+    scheme = match[1].lower()
+    bucket, _, key = match[3].rstrip("/").partition("/")
+    parts = key.split("/") if key else []
+    if not bucket or {"", ".", ".."} & set(parts):
+        problem = "has no bucket" if not bucket else "has an empty component, '.' or '..'"
+        raise CheckpointValueError(
+            f"{text!r} {problem}. Write the bucket and the key: '{scheme}://bucket/run/12'."
+        )
+    return RemotePath(Bucket(scheme, bucket), key)
+
+
+def _of_file_url(url: str, path: str) -> str:
+    if path.startswith("/") and not _ESCAPE.search(path):
+        return path
+    problem = "has escapes, which some programs decode and others don't"
+    if not path.startswith("/"):
+        problem = f"names the machine {path.partition('/')[0]!r}"
+    raise CheckpointValueError(
+        f"{url!r} {problem}. Write the path itself, such as '/runs/a', or file:///runs/a."
+    )

@@ -1,0 +1,190 @@
+"""Paths in object stores: the part of `pathlib.Path` that reading needs.
+
+An object store has objects alone. A *directory* is what any object's key continues with ``/``.
+
+Paths that are made of one another share what has been listed: below a directory all at once, and
+only once. So they show a store as it was then; `fresh` gives a path that looks anew.
+"""
+
+import fnmatch
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from .bucket import Bucket
+
+
+class RemotePath:
+    """A path such as ``s3://bucket/run/12``; immutable.
+
+    Args:
+        bucket: Its bucket.
+        key: The key of an object, or of a directory without the last ``/``.
+    """
+
+    __slots__ = ("_listings", "bucket", "key")
+
+    def __init__(self, bucket: Bucket, key: str, listings: "_Listings | None" = None):
+        self.bucket = bucket
+        self.key = key
+        self._listings = _Listings(bucket) if listings is None else listings
+
+    @property
+    def name(self) -> str:
+        """The last component; of a bucket ``""``."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """As `pathlib.Path.suffix`."""
+        return Path(self.name).suffix
+
+    @property
+    def parent(self) -> "RemotePath":
+        """What it is in; of a bucket itself."""
+        return self._of(self.key.rpartition("/")[0])
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        return self._of(f"{self.key}/{name}".strip("/"))
+
+    def with_name(self, name: str) -> "RemotePath":
+        """Another one beside it."""
+        return self.parent / name
+
+    def is_file(self) -> bool:
+        """Whether it is an object."""
+        return bool(self.key) and self._listings.is_file(self.key)
+
+    def is_dir(self) -> bool:
+        """Whether there is an object below it."""
+        return not self.key or bool(self._listings.below(self.key))
+
+    def exists(self) -> bool:
+        """Whether it is one of the two."""
+        return self.is_file() or self.is_dir()
+
+    def is_symlink(self) -> bool:
+        """False: there are no links in object stores."""
+        return False
+
+    def iterdir(self) -> Iterator["RemotePath"]:
+        """What is directly below it, in order.
+
+        Raises:
+            FileNotFoundError: If there is nothing.
+        """
+        names = self.names()
+        if not names and self.key:
+            raise FileNotFoundError(2, "No such directory", str(self))
+        return iter([self / name for name in dict.fromkeys(n.partition("/")[0] for n in names)])
+
+    def glob(self, pattern: str) -> list["RemotePath"]:
+        """The objects below it whose names match a pattern of as many components."""
+        depth = pattern.count("/")
+        names = [name for name in self.names() if name.count("/") == depth]
+        return [self / name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+    def names(self) -> list[str]:
+        """The names of all objects below it, at any depth, sorted."""
+        return self._listings.below(self.key)
+
+    def beginning_with(self) -> list[str]:
+        """The names beside it that begin as its own does; only these are listed."""
+        start = len(self.key) - len(self.name)
+        keys = self.bucket.keys(self.key)
+        return list(dict.fromkeys(key[start:].partition("/")[0] for key in keys))
+
+    def read_bytes(self) -> bytes:
+        """The whole object.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        data = self.bucket.read(self.key)
+        if data is None:
+            raise FileNotFoundError(2, "No such object", str(self))
+        return data
+
+    def fresh(self) -> "RemotePath":
+        """The same path, of which nothing is listed yet."""
+        return RemotePath(self.bucket, self.key)
+
+    def _of(self, key: str) -> "RemotePath":
+        return RemotePath(self.bucket, key, self._listings)
+
+    def __str__(self) -> str:
+        return self.bucket.url(self.key)
+
+    __fspath__ = __str__
+
+    def __repr__(self) -> str:
+        return f"RemotePath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePath) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __lt__(self, other: "RemotePath") -> bool:
+        return str(self) < str(other)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made, (self.bucket.scheme, self.bucket.name, self.key)
+
+
+AnyPath: TypeAlias = Path | RemotePath
+
+
+def fresh(path: AnyPath) -> AnyPath:
+    """The same path, of which nothing is known yet."""
+    return path if isinstance(path, Path) else path.fresh()
+
+
+def _made(scheme: str, bucket: str, key: str) -> RemotePath:
+    return RemotePath(Bucket(scheme, bucket), key)
+
+
+class _Listings:
+    """What has been listed of a bucket."""
+
+    def __init__(self, bucket: Bucket):
+        self._bucket = bucket
+        self._below: dict[str, list[str]] = {}
+        self._is_file: dict[str, bool] = {}
+
+    def below(self, directory: str) -> list[str]:
+        """The names of the objects below a directory, ``""`` for the bucket."""
+        known = self._covering(directory)
+        if known is None:
+            prefix = f"{directory}/" if directory else ""
+            keys = self._bucket.keys(prefix)
+            # An object whose key ends with "/" stands for an empty directory in some programs.
+            self._below[directory] = [k[len(prefix) :] for k in keys if not k.endswith("/")]
+            known = directory
+        if known == directory:
+            return self._below[directory]
+        start = directory[len(known) :].lstrip("/") + "/"
+        names = self._below[known]
+        # What begins with "a/" comes before "a0", the next character.
+        first, last = bisect_left(names, start), bisect_left(names, start[:-1] + "0")
+        return [name[len(start) :] for name in names[first:last]]
+
+    def is_file(self, key: str) -> bool:
+        """Whether there is an object of a key."""
+        known = self._covering(key.rpartition("/")[0])
+        if known is not None:
+            name, names = key[len(known) :].lstrip("/"), self._below[known]
+            return name in names[(at := bisect_left(names, name)) : at + 1]
+        if key not in self._is_file:
+            self._is_file[key] = self._bucket.exists(key)
+        return self._is_file[key]
+
+    def _covering(self, directory: str) -> str | None:
+        """A directory that has been listed and has this one in it, or is it."""
+        while directory not in self._below:
+            if not directory:
+                return None
+            directory = directory.rpartition("/")[0]
+        return directory

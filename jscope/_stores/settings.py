@@ -1,0 +1,163 @@
+"""How to reach an object store, from where each ecosystem keeps it.
+
+======  =========================================================================================
+store   settings
+======  =========================================================================================
+S3      ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``; else a profile,
+        ``AWS_PROFILE``, in ``~/.aws`` or ``AWS_SHARED_CREDENTIALS_FILE``, ``AWS_CONFIG_FILE``;
+        else the role of a container or of an EC2 instance; else public buckets are read.
+        ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``: another server than Amazon's.
+        ``AWS_REGION``, ``AWS_DEFAULT_REGION``: if not set, the bucket's own is asked for.
+GCS     Google's application default credentials; else public buckets are read.
+        ``STORAGE_EMULATOR_HOST``: another server than Google's, to which no credentials go. It is
+        read once in a process.
+======  =========================================================================================
+
+Source: TensorStore 0.1.86, ``kvstore/s3``, ``kvstore/gcs_http``. It takes S3's server, region and
+kind of credentials from its specification, and only the credentials themselves from the
+environment. Its conditional writes to other servers than Amazon's are one request that asks and
+one that writes, unless ``TENSORSTORE_S3_USE_CONDITIONAL_WRITE`` is set; then the server decides.
+"""
+
+import configparser
+import contextlib
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensorstore import Context, KvStore
+
+DRIVERS = {"s3": "s3", "gs": "gcs"}
+# TensorStore's own are 32 retries, of an hour in all. These are 15 s of a server that is not there.
+_RETRIES = {"max_retries": 5, "initial_delay": "0.5s", "max_delay": "8s"}
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+_EC2 = Path("/sys/devices/virtual/dmi/id/sys_vendor")
+
+
+def spec_of(scheme: str, bucket: str) -> dict[str, Any]:
+    """TensorStore's specification of a bucket, without any secret."""
+    spec: dict[str, Any] = {"driver": DRIVERS[scheme], "bucket": bucket}
+    if scheme == "gs":
+        return spec
+    endpoint = _first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    region = _first("AWS_REGION", "AWS_DEFAULT_REGION")
+    if endpoint:
+        spec["endpoint"] = endpoint.rstrip("/")
+        region = region or "us-east-1"
+    if region:
+        spec["aws_region"] = region
+    return spec | {"aws_credentials": _credentials()}
+
+
+def context() -> "Context":
+    """What requests have in common: retries, and S3's credentials as they are now."""
+    return _context(_fingerprint())
+
+
+def opened(scheme: str, bucket: str) -> "KvStore":
+    """A bucket; opening it makes no request.
+
+    Raises:
+        ValueError: If a setting or the name is invalid.
+    """
+    import tensorstore
+
+    spec = spec_of(scheme, bucket)
+    store = _opened(repr(spec), _fingerprint())
+    if not store:
+        store.append(tensorstore.KvStore.open(spec, context=context()).result())
+    return store[0]
+
+
+@functools.lru_cache(maxsize=32)
+def _opened(spec: str, fingerprint: int) -> "list[KvStore]":
+    del spec, fingerprint
+    return []
+
+
+@functools.lru_cache(maxsize=8)
+def _context(fingerprint: int) -> "Context":
+    del fingerprint
+    _prepare()
+    import tensorstore
+
+    return tensorstore.Context({"s3_request_retries": _RETRIES, "gcs_request_retries": _RETRIES})
+
+
+def _prepare() -> None:
+    """Set what TensorStore reads from the environment alone, once, at its first request."""
+    os.environ.setdefault("TENSORSTORE_S3_USE_CONDITIONAL_WRITE", "true")
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    if emulator:
+        url = emulator if "://" in emulator else f"http://{emulator}"
+        os.environ.setdefault("TENSORSTORE_GCS_HTTP_URL", url.rstrip("/"))
+        os.environ.setdefault("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+
+
+# The members of a profile by which credentials are had elsewhere.
+_ROLES = {"role_arn", "credential_process", "sso_session", "sso_start_url", "login_session"}
+
+
+def _fingerprint() -> int:
+    """A number that changes with the credentials, so that new ones are used."""
+    names = (*_KEYS, *_CONTAINER, "AWS_PROFILE", *_FILES)
+    return hash(tuple(os.environ.get(name) for name in names))
+
+
+_FILES = {
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+    "AWS_CONFIG_FILE": "~/.aws/config",
+}
+
+
+def _credentials() -> dict[str, Any]:
+    """Which of TensorStore's kinds of credentials to use.
+
+    Its default chain looks for all in turn, and prints lines for each file that is not there.
+    """
+    if os.environ.get(_KEYS[0]):
+        return {"type": "environment"}
+    files = {name: os.environ.get(name) or os.path.expanduser(at) for name, at in _FILES.items()}
+    profile = _profile(files)
+    if profile is not None:
+        return profile
+    if _first(*_CONTAINER):
+        return {"type": "ecs"}
+    if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
+        return {"type": "default"}
+    return {"type": "imds" if _is_ec2() else "anonymous"}
+
+
+def _profile(files: Mapping[str, str]) -> dict[str, Any] | None:
+    """The profile in the files: by these alone if the keys are in them, else by the default chain.
+
+    None if no profile is set, and the files have no credentials of a default one.
+    """
+    name = _first("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+    parser = configparser.RawConfigParser(strict=False)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):
+        parser.read(files.values())
+    sections = (name or "default", f"profile {name or 'default'}")
+    options = {o for section in sections if section in parser for o in parser.options(section)}
+    if "aws_access_key_id" in options:
+        there = [path if os.path.isfile(path) else os.devnull for path in files.values()]
+        kind = {"type": "profile", "credentials_file": there[0], "config_file": there[1]}
+        return {**kind, "profile": name or "default"}
+    if name is None and not options & _ROLES:
+        return None
+    return {"type": "default", "profile": name or "default"}
+
+
+def _is_ec2() -> bool:
+    try:
+        return _EC2.read_text().startswith("Amazon EC2")
+    except OSError:
+        return False
+
+
+def _first(*names: str) -> str | None:
+    return next(filter(None, map(os.environ.get, names)), None)

@@ -1,0 +1,96 @@
+"""Starts the servers, each in a process of its own, and talks to them without jscope."""
+
+import contextlib
+import dataclasses
+import http.client
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+_numbers = itertools.count()
+
+
+@dataclasses.dataclass
+class Request:
+    """A request that a server got.
+
+    Attributes:
+        first: Its first byte, if it was of a range.
+        nbytes: How many bytes of it, if it was of a range.
+    """
+
+    method: str
+    path: str
+    query: str
+    first: int | None = None
+    nbytes: int | None = None
+
+
+class S3:
+    """A running server.
+
+    Attributes:
+        port: Its port, on this machine.
+        bucket: A bucket that only this test has.
+    """
+
+    def __init__(self, port, log):
+        self.port = port
+        self._log = log
+        self._seen = 0
+        self.bucket = f"bucket-{next(_numbers)}"
+        self._put(f"/{self.bucket}")
+
+    def url(self, key=""):
+        """The URL of a key."""
+        return f"s3://{self.bucket}/{key}"
+
+    def put(self, directory, key=""):
+        """Upload the files of a directory, below a key."""
+        for path in sorted(Path(directory).rglob("*")):
+            if path.is_file():
+                name = path.relative_to(directory).as_posix()
+                self.put_object(f"{key}/{name}" if key else name, path.read_bytes())
+
+    def put_object(self, key, data):
+        """Upload an object."""
+        self._put(f"/{self.bucket}/{key}", data)
+        self.requests()
+
+    def fail(self, **failures):
+        """Make requests fail: from their method to a status, 0 for no answer, and how often."""
+        lines = [f"{method} {status} {n}" for method, (status, n) in failures.items()]
+        self._put("/-/failures", "\n".join(lines).encode())
+
+    def requests(self):
+        """The requests since the last call."""
+        lines = self._log.read_text().splitlines()
+        new, self._seen = lines[self._seen :], len(lines)
+        return [_request(*line.split("\t")) for line in new]
+
+    def _put(self, path, data=b""):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("PUT", path, data)
+            status = connection.getresponse().status
+        assert status == 200, status
+
+
+def _request(method, path, query, chosen):
+    if not chosen:
+        return Request(method, path, query)
+    first, last = map(int, chosen.removeprefix("bytes=").split("-"))
+    return Request(method, path, query, first, last - first + 1)
+
+
+@contextlib.contextmanager
+def running(program, *arguments):
+    """Run one of the servers; its port."""
+    path = Path(__file__).parent / program
+    command = [sys.executable, "-W", "ignore", str(path), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
