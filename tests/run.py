@@ -49,6 +49,7 @@ def main() -> int:
         ("core tests, newest interpreter", 14, core_tests_on_newest),
         ("fuzzing TensorFlow's formats", 2, lambda: fuzz("tensorflow")),
         ("fuzzing jscope's own", 2, lambda: fuzz("own")),
+        ("fuzzing the other formats", 2, lambda: fuzz("others")),
     ]
     rows = []
     for title, budget, part in parts:

@@ -86,11 +86,18 @@ class OrbaxSource:
         its files; but not 32,768 times as many as the whole tree.
         """
         entry, tree = self.entries[name], self._trees[name]
-        if entry.location == ORBAX and entry.nbytes > MOST_COMPRESSED * tree.nbytes:
-            raise ValueError(
-                f"{name!r} has {entry.nbytes} bytes by its metadata, and all files of "
-                f"{tree.directory} have {tree.nbytes}"
-            )
+        if entry.location == ORBAX:
+            most = MOST_COMPRESSED * tree.nbytes
+            # TensorStore allocates a chunk whole, and ends the process if it can't.
+            for what, size in (
+                ("", entry.nbytes),
+                (" a chunk", tree.tensors.chunk_nbytes(str(entry.key))),
+            ):
+                if size > most:
+                    raise ValueError(
+                        f"{name!r} has {size} bytes{what} by its metadata, and all files of "
+                        f"{tree.directory} have {tree.nbytes}"
+                    )
         return entry
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
@@ -150,7 +157,7 @@ class _Tree:
                 entries[name] = _python_entry(None)
             elif kind == "string":
                 file = self.directory / "_strings.json"
-                entries[name] = _python_entry(_checked(file, member, strings, key, text))
+                entries[name] = _python_entry(_checked(file, _string, strings, key))
             elif kind == "scalar":
                 entries[name] = _python_entry(_scalar(key, arrays[key]))
             elif kind in _ARRAYS:
@@ -210,6 +217,10 @@ def _check_names(directory: Path, leaves: list[tuple[str, ...]]) -> None:
 def _python_entry(value: object) -> Entry:
     dtype = str(python_dtype(value))
     return Entry((), dtype, (), dtype, INDEX, value=python_text(value))
+
+
+def _string(members: object, key: str) -> str:
+    return member(mapping(members), key, text)
 
 
 def _scalar(key: str, handle: "TensorStore") -> object:

@@ -10,6 +10,7 @@ Files may come from an untrusted source: see `Tensors.check`.
 """
 
 import functools
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,6 +58,9 @@ class Tensors:
         outside = [name for name in names if ".." in name.split("/")]
         if outside and not self._is_ocdbt:
             raise ValueError(f"{outside[0]!r} is not the name of an array")
+        for name in names:
+            if not _is_utf8(name):  # JSON can hold half a character
+                raise ValueError(f"{name!r} is not the name of an array: it is not UTF-8")
         new = [name for name in names if name not in self._handles]
         self._check_metadata(new)
         futures = {name: self._begin_open(name) for name in new}
@@ -90,6 +94,17 @@ class Tensors:
             raise ValueError(
                 f"{name!r} has {entry.stored_nbytes} bytes in the index, and its files have {files}"
             )
+
+    def chunk_nbytes(self, name: str) -> int:
+        """The bytes of a whole chunk, or of a whole shard of chunks, of an array on disk.
+
+        Raises:
+            ValueError: As `open`.
+        """
+        handle = self.open([name])[name]
+        shape = handle.chunk_layout.write_chunk.shape or ()  # None if there are no axes
+        sizes = [part or 1 for part in shape]
+        return math.prod(sizes) * handle.dtype.numpy_dtype.itemsize
 
     def start(
         self, name: str, box: tuple[slice, ...], into: np.ndarray[Any, Any]
@@ -157,6 +172,14 @@ class Tensors:
 
         pool = {"cache_pool#directory": {"total_bytes_limit": _DIRECTORY_CACHE}}
         return tensorstore.Context(pool)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _codecs(spec: object) -> set[str]:

@@ -43,6 +43,7 @@ _EXTENDED = {
 
 _MOST_DEFLATED = 1032  # times that deflate makes of a byte: 258 from two bits
 _LONGEST_HEADER = 1 << 14  # NumPy refuses those of more than 10,000 bytes
+_SHOWN = 300  # characters of another library's error
 _PLAIN = "biufcSU"  # the kinds of NumPy's own dtypes: numbers and strings
 
 
@@ -136,7 +137,8 @@ def _npy_header(
     try:
         shape, is_fortran, stored = read(file)
     except Exception as error:  # the header is Python: NumPy's parser may raise any error
-        raise ValueError(f"member {member.filename!r} has no header of NumPy's: {error}") from error
+        text = str(error)[:_SHOWN]  # it quotes the header
+        raise ValueError(f"member {member.filename!r} has no header of NumPy's: {text}") from error
     meant = _meant(stored, member)
     size = math.prod(shape) * stored.itemsize
     if min(shape, default=0) < 0 or size != member.file_size - file.tell():

@@ -27,6 +27,7 @@ import math
 import mmap
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -185,7 +186,10 @@ def _open_index(path: Path) -> Tensors:
 def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The file of each tensor, and the metadata, of an index from an untrusted source."""
     with path.open("rb") as file:
-        text = file.read(_LONGEST_INDEX)
+        size = os.fstat(file.fileno()).st_size
+        if size > _LONGEST_INDEX:
+            raise ValueError(f"it has {size} bytes, and an index has at most {_LONGEST_INDEX}")
+        text = file.read(size)  # read(n) would allocate n bytes
     members = mapping(json.loads(text, object_pairs_hook=_without_duplicates))
     files = member(members, "weight_map", mapping)
     for name, shard in files.items():
@@ -254,8 +258,8 @@ def _header(path: Path, text: bytes) -> dict[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it has {max(names, key=names.count)!r} twice")
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it has {name!r} twice")
     return members
 
 

@@ -4,12 +4,10 @@ Correct data or one CheckpointError; memory bounded by what the files have; no f
 directory looked at. The mutations are made by `hostile.own`, and the fuzzer there makes more.
 """
 
-import contextlib
 import itertools
 import json
 import os
 import re
-import resource
 import shutil
 import zipfile
 from collections import Counter
@@ -31,24 +29,9 @@ from jscope.formats import _entry, _json_members, _own_source
 from jscope.saver import Saver
 
 SECRET = "a secret".ljust(4321)
-# What a checkpoint of some hundred bytes may take: JAX's and TensorStore's threads, once.
-MEMORY = 1 << 30
 # One mutation in so many: TensorStore opens an array in a millisecond. 1 makes all; these have no
 # divisor in common with the number of mutations of a member, so that each kind is made.
 STRIDES = {"packed": 5, "large": 11, "compressed": 11, "portable": 11}
-
-
-@contextlib.contextmanager
-def memory_for(more):
-    """Let this process have only so much more address space, so that a huge array can't be had."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + more, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @pytest.fixture
@@ -63,7 +46,7 @@ def outside(tmp_path):
 def problems_of(directory, file, mutations, expected, reads, secret, most=50):
     """What is wrong with reading each mutation of a file, and how often which outcome was."""
     total, problems = Counter(), []
-    with memory_for(MEMORY):
+    with own.little_memory():
         for what, data in mutations:
             file.write_bytes(data)
             with own.watching_files() as seen:
@@ -298,7 +281,7 @@ def test_an_array_whose_own_metadata_is_hostile_is_one_error(tmp_path, array, en
         value(zarr) if callable(value) else zarr.update({key: value})
     file.write_text(json.dumps(zarr))
     edit(path / "jscope.json", lambda members: members["values"]["w"].update(entry))
-    with memory_for(MEMORY):
+    with own.little_memory():
         for read in (own.opened, own.restored, own.verified):
             with pytest.raises(js.CheckpointError):
                 read(tmp_path)
@@ -373,7 +356,7 @@ def test_an_array_of_orbax_has_no_more_bytes_than_its_files_can_be_made_into(tmp
     v0.PyTreeCheckpointer(use_ocdbt=False).save(tmp_path / "1", {"w": np.arange(6.0)})
     file = tmp_path / "1" / "w" / ".zarray"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"shape": [1 << 36]}))
-    with memory_for(MEMORY), pytest.raises(js.CheckpointError, match="'w' has 5497558"):
+    with own.little_memory(), pytest.raises(js.CheckpointError, match="'w' has 5497558"):
         Saver(tmp_path).open(tmp_path / "1")["w"].read()
 
 
@@ -406,7 +389,7 @@ def chunked(shape):
 )
 def test_a_hostile_file_of_flax_is_one_error(tmp_path, value, message):
     (tmp_path / "checkpoint_1").write_bytes(msgpack.packb({"w": value}, strict_types=True))
-    with memory_for(MEMORY), pytest.raises(js.CheckpointError, match=message):
+    with own.little_memory(), pytest.raises(js.CheckpointError, match=message):
         Saver(tmp_path / "run").open(tmp_path / "checkpoint_1")
 
 
@@ -417,7 +400,7 @@ def test_a_file_of_flax_that_is_nested_deeply_or_says_that_it_is_long_is_one_err
         b"\x81\xa1w\xdd\xff\xff\xff\xff",
     ):
         (tmp_path / "checkpoint_1").write_bytes(data)
-        with memory_for(MEMORY), pytest.raises(js.CheckpointError, match="or damaged"):
+        with own.little_memory(), pytest.raises(js.CheckpointError, match="or damaged"):
             Saver(tmp_path / "run").open(tmp_path / "checkpoint_1")
 
 
@@ -452,5 +435,5 @@ def test_a_hostile_archive_of_numpy_is_one_error(tmp_path, content, options, mes
         archive.writestr("w.npy", content)
         if "size" in options:
             archive.infolist()[0].file_size = options["size"]  # as the directory at the end says
-    with memory_for(MEMORY), pytest.raises(js.CheckpointError, match=message):
+    with own.little_memory(), pytest.raises(js.CheckpointError, match=message):
         Saver(tmp_path).open(path)

@@ -1,8 +1,9 @@
 """Coverage-guided fuzzing of the readers: ``python tests/hostile/fuzz.py own -max_total_time=60``.
 
-The first argument is whose formats are read: ``own`` or ``tensorflow``. For hours, give a folder
-where what was found is kept, ``... fuzz.py own -max_total_time=36000 FOUND``; the other options are
-libFuzzer's. An input that ended a run is in ``runs``; give it as an argument to run it again.
+The first argument is whose formats are read: ``own``, ``tensorflow`` or ``others``. For hours,
+give a folder where what was found is kept, ``... fuzz.py own -max_total_time=36000 FOUND``; the
+other options are libFuzzer's. An input that ended a run is in ``runs``; give it as an argument to
+run it again.
 
 The first byte of an input says what the rest is.
 
@@ -14,6 +15,8 @@ The first byte of an input says what the rest is.
 * ``own``: the text of an index or of a state file, or some of its members and what replaces them;
   both get the right checksum. The file is put into an intact checkpoint of one of the layouts, and
   read in one of the ways of `own`, which also says what must come of it.
+* ``others``: the part that `foreign` replaces in a file of safetensors, NumPy, Flax or Orbax, or
+  some of its members and what replaces them; lengths and checksums are made right.
 
 Imports: atheris, what is beside this file, jscope.
 """
@@ -31,8 +34,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-with atheris.instrument_imports(include=["jscope.tf_checkpoint", "jscope.saver"]):
-    from hostile import own
+with atheris.instrument_imports(include=["jscope.tf_checkpoint", "jscope.saver", "jscope.formats"]):
+    from hostile import foreign, own
     from jscope.tf_checkpoint._bundle import Bundle
     from jscope.tf_checkpoint._bytes import Span
     from jscope.tf_checkpoint._checkpoint import full_names
@@ -141,6 +144,7 @@ class Intact:
             path = own.save(self.directory, layout, step)
         self.file = (path if name == "jscope.json" else self.directory) / name
         self.members = own.members_of(self.file)
+        self.text = json.dumps(self.members).encode()
         self.paths = list(own.paths_of(self.members))
         self.expected = own.tree(layout)
         self.reads = {"steps": own.steps, "evict": own.evicting}
@@ -149,10 +153,37 @@ class Intact:
                 how: own.READS[how] for how in ("open", "restore", "restore all", "verify")
             }
 
+    def seal(self, data):
+        return own.sealed_bytes(data)
+
     def look(self, data, how):
         self.file.write_bytes(data)
         how = sorted(self.reads)[how % len(self.reads)]
         _, wrong = own.look(self.directory, self.expected, {how: self.reads[how]})
+        assert not wrong, wrong
+
+
+class IntactOther:
+    """The same of another library's format."""
+
+    def __init__(self, folder, kind):
+        folder = folder / str(list(foreign.VICTIMS).index(kind))
+        folder.mkdir()
+        self.victim = foreign.VICTIMS[kind](folder)
+        self.victim.put(self.victim.text)
+        self.text = self.victim.text
+        self.members = self.victim.members
+        self.paths = [] if self.members is None else list(own.paths_of(self.members))
+        _, wrong = own.look(self.victim, {}, foreign.READS)
+        assert not wrong, wrong
+
+    def seal(self, data):
+        return data
+
+    def look(self, data, how):
+        self.victim.put(data)
+        how = sorted(foreign.READS)[how % len(foreign.READS)]
+        _, wrong = own.look(self.victim, {}, {how: foreign.READS[how]})
         assert not wrong, wrong
 
 
@@ -166,21 +197,24 @@ def intact(data):
 
 
 def text(data):
-    """An index or a state file, all of it but the checksum."""
+    """An index, a state file, a header, all of it but the checksum or length."""
     checkpoint, how, data = intact(data)
-    checkpoint.look(own.sealed_bytes(data), how)
+    checkpoint.look(checkpoint.seal(data), how)
 
 
 def edits(data):
     """Up to four members replaced, each by what is hostile, by a number, or by another one."""
     checkpoint, how, data = intact(data)
     members = checkpoint.members
+    if members is None:
+        return
     for at in range(0, min(len(data) - 3, 16), 4):
         where, what = int.from_bytes(data[at : at + 2], "little"), data[at + 2 : at + 4]
         path = checkpoint.paths[where % len(checkpoint.paths)]
         with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError):
             members = own.changed(members, path, replacement(checkpoint, *what))
-    checkpoint.look(own.sealed(json.dumps(members)), how)
+    text = json.dumps(members).encode("utf-8", "surrogatepass")
+    checkpoint.look(checkpoint.seal(text), how)
 
 
 def replacement(checkpoint, kind, number):
@@ -194,6 +228,7 @@ def replacement(checkpoint, kind, number):
 TARGETS = {
     "tensorflow": [bundle, rows, slices, snappy, packed, graph, state],
     "own": [text, edits],
+    "others": [text, edits],
 }
 
 
@@ -204,10 +239,10 @@ def once(targets, data):
             targets[data[0] % len(targets)](data[1:])
 
 
-def own_seeds():
+def json_seeds():
     """The files of intact checkpoints, and a few edits of each, in each way of reading."""
     for number in range(4 * len(INTACT)):
-        yield text, bytes([number]) + json.dumps(intact([number])[0].members).encode()
+        yield text, bytes([number]) + intact([number])[0].text
         for kind in range(3):
             yield edits, bytes([number]) + bytes([number, 0, kind, 7] * 3)
 
@@ -254,7 +289,9 @@ def main():
         if group == "own":
             INTACT.extend(Intact(Path(name), layout, "jscope.json") for layout in own.LAYOUTS)
             INTACT.append(Intact(Path(name), "packed", "checkpoint"))
-        begin = own_seeds() if group == "own" else tensorflow_seeds()
+        if group == "others":
+            INTACT.extend(IntactOther(Path(name), kind) for kind in foreign.VICTIMS)
+        begin = tensorflow_seeds() if group == "tensorflow" else json_seeds()
         for number, (target, data) in enumerate(begin):
             (folder / str(number)).write_bytes(bytes([targets.index(target)]) + data)
         defaults = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-artifact_prefix=runs/"]

@@ -13,6 +13,7 @@ import dataclasses
 import io
 import json
 import os
+import resource
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -295,6 +296,25 @@ READS = {
     "list": listed,
     "steps": steps,
 }
+
+
+# How much memory there is.
+
+# What a checkpoint of some hundred bytes may take: JAX's and TensorStore's threads, once.
+_MEMORY = 1 << 30
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Let this process have only a little more address space: a huge array can't be allocated."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + _MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 # Which files are looked at.
