@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import layers as layers
     from . import regularizers as regularizers
     from . import sharding as sharding
+    from . import tf1 as tf1
     from ._errors import BranchError as BranchError
     from ._errors import CheckpointError as CheckpointError
     from ._errors import CheckpointExistsError as CheckpointExistsError
@@ -134,7 +135,7 @@ _HOME = {
         "load_variable"
     ),
 }
-_MODULES = ("constraints", "formats", "initializers", "layers", "regularizers", "sharding")
+_MODULES = ("constraints", "formats", "initializers", "layers", "regularizers", "sharding", "tf1")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

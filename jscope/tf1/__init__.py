@@ -1,0 +1,33 @@
+"""What only owners of TensorFlow 1 programs need: TF1's own forms, by TF1's names.
+
+`docs/from_tf1.md` is the guide. The members resolve on first use (PEP 562), so that each loads
+only what it needs.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import train as train
+
+_HOME: dict[str, str] = {}
+_MODULES = ("train",)
+_HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
+
+__all__ = [*_HOME_OF, *_MODULES]
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(f".{name}", __name__)
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
+        value = globals()[name] = getattr(module, name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
