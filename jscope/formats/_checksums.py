@@ -21,8 +21,8 @@ def crc32c(array: np.ndarray[Any, Any]) -> int:
 
     # Zero-dimensional arrays can't be viewed as another dtype.
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    crc = 0
-    for start in range(0, len(data), _AT_ONCE):
+    crc: int = google_crc32c.extend(0, data[:_AT_ONCE])
+    for start in range(_AT_ONCE, len(data), _AT_ONCE):
         crc = google_crc32c.extend(crc, data[start : start + _AT_ONCE])
     return crc
 

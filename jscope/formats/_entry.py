@@ -40,6 +40,15 @@ _KEY_DTYPE = re.compile(r"key<[^<>]{1,64}>")
 # NumPy counts the bytes of an array in an int64, axes of size 0 as if they were 1.
 _MOST_BYTES = 1 << 63
 _CRC_END = 1 << 32
+# The members that an entry may have, by location.
+_ALWAYS = frozenset(
+    ["shape", "dtype", "place", "stored_shape", "stored_dtype", "key_impl", "value"]
+)
+_MEMBERS: Mapping[str, frozenset[str]] = {
+    PACKED: _ALWAYS | {"offset", "crc32c", "chunks"},
+    ORBAX: _ALWAYS | {"key", "crc32c", "chunks"},
+    INDEX: _ALWAYS,
+}
 
 
 @functools.cache
@@ -152,33 +161,30 @@ class Entry:
         Raises:
             ValueError: If these are not the members of an entry, or they contradict each other.
         """
-        members = dict(mapping(value))
-        shape = whole_numbers(members.pop("shape", None))
-        dtype = text(members.pop("dtype", None))
-        location = members.pop("place", None)
+        members = mapping(value)
+        location = members.get("place")
         if location not in (PACKED, ORBAX, INDEX):
             raise ValueError(f"{short(location)} is not a location")
-        stored_shape, stored_dtype, key_impl = shape, dtype, None
+        if not members.keys() <= _MEMBERS[location]:
+            others = [name for name in members if name not in _MEMBERS[location]]
+            raise ValueError(f"{short(others)} are not members of such an entry")
+        shape = whole_numbers(members.get("shape"))
+        dtype = text(members.get("dtype"))
+        stored_shape = shape
         if "stored_shape" in members:
-            stored_shape = whole_numbers(members.pop("stored_shape"))
-        if "stored_dtype" in members:
-            stored_dtype = text(members.pop("stored_dtype"))
-        if "key_impl" in members:
-            key_impl = text(members.pop("key_impl"))
+            stored_shape = whole_numbers(members["stored_shape"])
         entry = cls(
             shape,
             dtype,
             stored_shape,
-            stored_dtype,
+            text(members["stored_dtype"]) if "stored_dtype" in members else dtype,
             location,
-            offset=whole_number(members.pop("offset", None)) if location == PACKED else 0,
-            key=text(members.pop("key", None)) if location == ORBAX else None,
+            offset=whole_number(members.get("offset")) if location == PACKED else 0,
+            key=text(members.get("key")) if location == ORBAX else None,
             chunks=() if location == INDEX else _chunks(members, stored_shape),
-            key_impl=key_impl,
-            value=text(members.pop("value")) if "value" in members else None,
+            key_impl=text(members["key_impl"]) if "key_impl" in members else None,
+            value=text(members["value"]) if "value" in members else None,
         )
-        if members:
-            raise ValueError(f"{short(list(members))} are not members of such an entry")
         if location != INDEX and not _is_tiling(entry.chunks, stored_shape):
             raise ValueError(f"its chunks don't cover {stored_shape} once each")
         entry._check()
@@ -218,12 +224,19 @@ class Entry:
         return self.stored_shape == self.shape and (as_bytes or self.stored_dtype == self.dtype)
 
 
+@functools.cache
+def _zeros(count: int) -> tuple[int, ...]:
+    return (0,) * count
+
+
 def _chunks(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:
     if "crc32c" in members:
-        crc = whole_number(members.pop("crc32c"), _CRC_END)
-        return (Chunk((0,) * len(stored_shape), stored_shape, crc),)
+        if "chunks" in members:
+            raise ValueError("it has a checksum beside those of its chunks")
+        crc = whole_number(members["crc32c"], _CRC_END)
+        return (Chunk(_zeros(len(stored_shape)), stored_shape, crc),)
     chunks = []
-    for chunk in sequence(members.pop("chunks", None)):
+    for chunk in sequence(members.get("chunks")):
         start, shape, crc = sequence(chunk, 3)
         box = whole_numbers(start), whole_numbers(shape)
         if not len(box[0]) == len(box[1]) == len(stored_shape):

@@ -100,6 +100,9 @@ class OrbaxSource:
                     )
         return entry
 
+    def extent(self, name: str) -> None:
+        """As `Source.extent`; TensorStore reads the files."""
+
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         tensors = self._trees[name].tensors

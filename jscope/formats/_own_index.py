@@ -192,14 +192,14 @@ class Entries(Mapping[str, Entry]):
     """
 
     def __init__(self, values: Mapping[str, Any], portable: bool = False):
-        self._values = values
+        # Members, and once they have been read entries.
+        self._values: dict[str, Any] = dict(values)
         self._portable = portable
-        self._entries: dict[str, Entry] = {}
 
     def __getitem__(self, name: str) -> Entry:
-        entry = self._entries.get(name)
-        if entry is None:
-            entry = self._entries[name] = self._made(name)
+        entry = self._values[name]
+        if type(entry) is not Entry:
+            entry = self._values[name] = self._made(name, entry)
         return entry
 
     def __contains__(self, name: object) -> bool:
@@ -218,7 +218,10 @@ class Entries(Mapping[str, Entry]):
             ValueError: If an entry has none.
         """
         try:
-            shapes = [list(members["shape"]) for members in self._values.values()]
+            shapes = [
+                list(members.shape if type(members) is Entry else members["shape"])
+                for members in self._values.values()
+            ]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{FILE_NAME} is damaged: {error!r}") from error
         # All at once: one by one they take as long as parsing the file.
@@ -226,8 +229,7 @@ class Entries(Mapping[str, Entry]):
             return dict(zip(self._values, shapes, strict=True))
         return {name: list(self[name].shape) for name in self}
 
-    def _made(self, name: str) -> Entry:
-        members = self._values[name]
+    def _made(self, name: str, members: object) -> Entry:
         try:
             if not name or name.endswith("/"):
                 raise ValueError("a name is not empty, and does not end with '/'")

@@ -13,7 +13,7 @@ from . import _own_packed
 from ._boxes import Array, Box, slices
 from ._entry import ORBAX, PACKED, Entry
 from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
-from ._source import nothing_left
+from ._source import Extent, nothing_left
 from ._tensorstore import Tensors
 
 if TYPE_CHECKING:
@@ -60,6 +60,13 @@ class OwnSource:
             self._tensors.check(self._orbax_name(entry), entry, self._contents)
             self._claim(name, str(entry.key), 0, 1)
         return entry
+
+    def extent(self, name: str) -> Extent | None:
+        """As `Source.extent`."""
+        entry = self.stored(name)
+        if entry.location != PACKED:
+            return None
+        return Extent(_own_packed.FILE_NAME, entry.offset, self._packed_file().read_into)
 
     def _claim(self, name: str, file: str, begin: int, end: int) -> None:
         """Refuse two arrays of the same bytes: all of them could be larger than all files."""

@@ -6,7 +6,7 @@ Other files interpret them: dtypes stored as others, keys, checksums, placement.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._boxes import Array, Box, slices
 from ._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
@@ -14,6 +14,20 @@ from ._python_values import python_dtype, python_text
 
 if TYPE_CHECKING:
     from ._containers import Containers
+
+
+class Extent(NamedTuple):
+    """Where the bytes of an array are, if they are side by side in a file, as in memory.
+
+    Attributes:
+        file: The file; equal for the arrays of one.
+        offset: Where they begin.
+        read: Fills memory with the bytes from an offset on.
+    """
+
+    file: str
+    offset: int
+    read: Callable[[int, memoryview], None]
 
 
 class Source(Protocol):
@@ -61,6 +75,13 @@ class Source(Protocol):
 
         Raises:
             ValueError, OSError: If they are not, or their metadata is invalid.
+        """
+
+    def extent(self, name: str) -> Extent | None:
+        """Where the bytes of an array are, if it can be read together with its neighbours.
+
+        Raises:
+            ValueError, OSError: As `stored`.
         """
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
@@ -122,6 +143,10 @@ class FileSource:
     def stored(self, name: str) -> Entry:
         """As `Source.stored`; each format's reader compares them when it opens the file."""
         return self.entries[name]
+
+    def extent(self, name: str) -> Extent | None:
+        """As `Source.extent`."""
+        return getattr(self.variables[name], "extent", None)
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""

@@ -16,7 +16,7 @@ from ..formats._boxes import Array, Box, slices
 from ..formats._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
 from ..formats._own_source import OwnSource
 from ..formats._python_values import is_python
-from ..formats._source import Source
+from ..formats._source import Source, nothing_left
 from ._stacks import Place
 
 
@@ -57,8 +57,14 @@ class Pieces:
         saved = self._saved[name]
         if name in self._made:
             return self._entry_in_memory(name)
+        if () in saved:
+            return self._source.stored(saved[()])
         entries = {place: self._source.stored(old) for place, old in saved.items()}
-        return entries[()] if () in entries else stacked(entries, self._lengths(name))
+        return stacked(entries, self._lengths(name))
+
+    def only(self, name: str) -> str | None:
+        """The saved name of the one array that a leaf is read from, if it is one."""
+        return None if name in self._made else self._saved[name].get(())
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`, of a leaf."""
@@ -70,6 +76,8 @@ class Pieces:
             self._source.start(saved[place], box[rank:], _inside(into, at))
             for place, at in _places(box[:rank])
         ]
+        if all(wait is nothing_left for wait in waits):
+            return nothing_left
 
         def wait() -> None:
             for wait_for_slice in waits:

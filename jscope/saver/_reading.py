@@ -15,29 +15,40 @@ import jax
 
 from .._dtypes import cannot_convert
 from .._errors import TreeMismatchError
-from ..formats._boxes import Array, Box, Unit, aligned, lengths, units
+from ..formats._boxes import Array, Box, Unit, aligned, lengths, units, whole
 from ..formats._checksums import crc32c
 from ..formats._entry import INDEX, Chunk, Entry
 from ..formats._own_source import OwnSource
 from ..formats._python_values import PythonValue, is_python, python_value
-from ..formats._source import Source
+from ..formats._source import Source, nothing_left
 from ._pieces import Pieces
-from ._placing import on_host, place, regions
+from ._placing import Placing, on_host, regions
+from ._runs import Runs
 from ._stacks import Place
 
 # Enough that two large arrays are under way while a third is verified.
 IN_FLIGHT = 128 << 20
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class _Leaf:
-    """A leaf of the target that is being read."""
+    """A leaf of the target that is being read.
+
+    Attributes:
+        name: Its name.
+        leaf: The leaf.
+        entry: What is saved of it, as one array.
+        regions: What this process needs of that.
+        boxes: The memory for that, once it is being read.
+        units_left: How many parts are under way, and 1 for those that are not begun.
+    """
 
     name: str
     leaf: Any
     entry: Entry
-    boxes: Mapping[Box, Array]
-    units_left: int
+    regions: Sequence[Box]
+    boxes: Mapping[Box, Array] | None = None
+    units_left: int = 1
 
 
 @dataclasses.dataclass
@@ -80,52 +91,102 @@ def read(
         ValueError, OSError: If something can't be read, or a checksum differs.
     """
     pieces = Pieces(source, wanted, saved, made)
-    values: dict[str, Any] = {}
-    lost: list[str] = []
-    under_way: deque[tuple[_Leaf, Unit, Callable[[], None]]] = deque()
-    bytes_under_way = 0
-
-    def finish(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]) -> None:
-        try:
-            if pieces.is_in_memory(name):
-                pieces.fill(name, boxes)
-            values[name] = place(name, leaf, entry, boxes)
-        except TreeMismatchError as error:
-            lost.append(str(error))
-
-    def finish_one() -> None:
-        nonlocal bytes_under_way
-        leaf, unit, wait = under_way.popleft()
-        wait()
-        _complete(unit, lambda: pieces.located(leaf.name, unit.box))
-        bytes_under_way -= unit.into.nbytes
-        progress.nbytes += unit.into.nbytes
-        leaf.units_left -= 1
-        if not leaf.units_left:
-            finish(leaf.name, leaf.leaf, leaf.entry, leaf.boxes)
-
+    leaves = []
+    for name, leaf in wanted.items():
+        entry = pieces.stored(name)
+        leaves.append(_Leaf(name, leaf, entry, regions(leaf, entry)))
+    runs = Runs(source, [pieces.only(job.name) for job in leaves if _is_whole(job)])
+    reading = _Reading(pieces, runs, verify, in_flight, progress)
     # Also where 64-bit dtypes are off: they would be truncated without an error.
     with jax.enable_x64(True):
-        for name, leaf in wanted.items():
-            entry = pieces.stored(name)
-            boxes = _memory(leaf, entry)
-            if entry.location == INDEX or pieces.is_in_memory(name):
-                finish(name, leaf, entry, boxes)
-                continue
-            todo = deque(units(boxes, _chunks(entry, verify)))
-            job = _Leaf(name, leaf, entry, boxes, len(todo))
-            while todo:
-                # Not kept here: temporary memory is freed after it has been copied.
-                unit = todo.popleft()
-                while under_way and bytes_under_way + unit.into.nbytes > in_flight:
-                    finish_one()
-                under_way.append((job, unit, pieces.start(name, unit.box, unit.into)))
-                bytes_under_way += unit.into.nbytes
-        while under_way:
-            finish_one()
-    if lost:
-        raise cannot_convert(lost)
+        for job in leaves:
+            reading.start(job)
+        values = reading.finished()
+    if reading.lost:
+        raise cannot_convert(reading.lost)
     return values
+
+
+def _is_whole(job: _Leaf) -> bool:
+    """Whether this process needs all of the stored array."""
+    return len(job.regions) == 1 and job.regions[0] == whole(job.entry.stored_shape)
+
+
+class _Reading:
+    """The reads under way, and the values that are done.
+
+    Attributes:
+        lost: A line for each value that the target's dtype can't hold.
+    """
+
+    def __init__(
+        self, pieces: Pieces, runs: Runs, verify: bool, in_flight: int, progress: Progress
+    ):
+        self._pieces = pieces
+        self._runs = runs
+        self._verify = verify
+        self._in_flight = in_flight
+        self._progress = progress
+        self._placing = Placing()
+        self._under_way: deque[tuple[_Leaf, Unit, Callable[[], None]]] = deque()
+        self._nbytes = 0
+        self.lost: list[str] = []
+
+    def start(self, job: _Leaf) -> None:
+        """Begin to read a leaf; wait for others as long as the bound asks for it."""
+        name, entry = job.name, job.entry
+        is_in_memory = self._pieces.is_in_memory(name)
+        ready = self._runs.take(self._pieces.only(name), entry) if _is_whole(job) else None
+        job.boxes = _memory(job.regions, entry) if ready is None else {job.regions[0]: ready}
+        if entry.location == INDEX or is_in_memory:
+            self._finish(job)
+            return
+        for unit in units(job.boxes, _chunks(entry, self._verify)):
+            while self._under_way and self._nbytes + unit.into.nbytes > self._in_flight:
+                self._finish_one()
+            job.units_left += 1
+            if ready is not None:
+                self._complete(job, unit)
+                continue
+            wait = self._pieces.start(name, unit.box, unit.into)
+            if wait is nothing_left:
+                self._complete(job, unit)
+                continue
+            self._under_way.append((job, unit, wait))
+            self._nbytes += unit.into.nbytes
+        job.units_left -= 1
+        if not job.units_left:
+            self._finish(job)
+
+    def finished(self) -> dict[str, Any]:
+        """All values, when the reads under way are done."""
+        while self._under_way:
+            self._finish_one()
+        self._placing.flush()
+        return self._placing.values
+
+    def _finish_one(self) -> None:
+        job, unit, wait = self._under_way.popleft()
+        wait()
+        self._nbytes -= unit.into.nbytes
+        self._complete(job, unit)
+
+    def _complete(self, job: _Leaf, unit: Unit) -> None:
+        _complete(unit, lambda: self._pieces.located(job.name, unit.box))
+        self._progress.nbytes += unit.into.nbytes
+        job.units_left -= 1
+        if not job.units_left:
+            self._finish(job)
+
+    def _finish(self, job: _Leaf) -> None:
+        assert job.boxes is not None
+        try:
+            if self._pieces.is_in_memory(job.name):
+                self._pieces.fill(job.name, job.boxes)
+            self._placing.add(job.name, job.leaf, job.entry, job.boxes)
+            job.boxes = None
+        except TreeMismatchError as error:
+            self.lost.append(str(error))
 
 
 def read_box(
@@ -147,11 +208,11 @@ def read_box(
     return on_host(entry, data)
 
 
-def _memory(leaf: object, entry: Entry) -> dict[Box, Array]:
-    """Memory for what this process needs of a stored array."""
+def _memory(regions: Sequence[Box], entry: Entry) -> dict[Box, Array]:
+    """Memory for boxes of a stored array."""
     if is_python(entry.dtype):
         return {}
-    return {box: aligned(lengths(box), entry.stored_dtype) for box in regions(leaf, entry)}
+    return {box: aligned(lengths(box), entry.stored_dtype) for box in regions}
 
 
 def _chunks(entry: Entry, verify: bool) -> Sequence[Chunk]:

@@ -80,7 +80,9 @@ def take_apart(
         owner = {name: name for name in leaves}
         return Target(leaves, structure.unflatten, leaves, owner, slices=slices)
     # A value that is a pytree has several leaves.
-    owners = [name for name, value in pytree.items() for _ in _leaves(value)]
+    owners = list(pytree)
+    if owners != list(leaves):
+        owners = [name for name, value in pytree.items() for _ in _leaves(value)]
     owner = dict(zip(leaves, owners, strict=True))
     # A predicate sees a declaration's specs, so that it can pick trainable variables.
     selectable = pytree if declared is None else declared

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jscope as js
+from jscope._stores.files import LocalFile
 from jscope.formats import _boxes, _own_directory, _own_packed
 from jscope.formats._own_source import OwnSource
 from jscope.formats._sealed_json import sealed
@@ -195,6 +196,40 @@ def test_the_number_of_reads_under_way_is_bounded(saver, orbax, monkeypatch):
     most = 0
     js.Saver(saver.directory, restore_sequentially=True).restore(target)
     assert most == 1
+
+
+def test_small_arrays_that_lie_side_by_side_are_read_together(saver, monkeypatch):
+    values = {f"v{i:03}": np.full((16, 16), i, np.float32) for i in range(1000)}
+    saver.save(values, 1)
+    reads = []
+    read_into = LocalFile.read_into
+
+    def counted(self, start, into):
+        if self.path.name == "packed.bin":
+            reads.append(len(into))
+        read_into(self, start, into)
+
+    monkeypatch.setattr(LocalFile, "read_into", counted)
+    restored = saver.restore({name: jnp.zeros((16, 16)) for name in values})
+    assert len(reads) <= 4
+    assert sum(reads) == 1000 << 10
+    for name, value in values.items():
+        np.testing.assert_array_equal(restored[name], value)
+    # In any order, of some of them, and where what is between them is not needed.
+    reads.clear()
+    names = [f"v{i:03}" for i in (700, 3, 2, 999)]
+    restored = saver.restore({name: np.zeros((16, 16), np.float32) for name in names}, select=names)
+    assert sorted(reads) == [1 << 10, 1 << 10, 2 << 10]
+    assert all((value == int(name[1:])).all() for name, value in restored.items())
+
+
+def test_values_that_are_read_together_or_from_one_array_share_no_element(saver):
+    saver.save({"a": np.arange(4), "b": np.arange(4)}, 1)
+    target = {name: np.zeros(4, int) for name in ("a", "b", "c")}
+    restored = saver.restore(target, rename={"a": ("a", "c")})
+    for name, value in restored.items():
+        value[:] = -1
+        assert all((other == range(4)).all() for n, other in restored.items() if n > name)
 
 
 # Opening.
