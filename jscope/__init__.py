@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from ._variables.collections import GraphKeys as GraphKeys
     from ._variables.spec import AUTO_REUSE as AUTO_REUSE
     from ._variables.spec import VariableSpec as VariableSpec
+    from .formats._per_process import PerProcess as PerProcess
     from .regularizers import no_regularizer as no_regularizer
     from .saver import Saver as Saver
     from .saver import checkpoint_exists as checkpoint_exists
@@ -111,6 +112,7 @@ _HOME = {
         "UnboundAxisError VariableExistsError VariableNameError"
     ),
     "_names.assignment": "Through",
+    "formats._per_process": "PerProcess",
     "_tree.vartree": "VarTree",
     "_variables.collections": "GraphKeys",
     "_tree.selection": "Selector drop labels map_named mask partition rename select",

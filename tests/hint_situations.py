@@ -1364,6 +1364,38 @@ saver.restore(target)
         ("jax.ShapeDtypeStruct", "jax.tree_util.register_dataclass"),
     ),
     Situation(
+        "values of another number of processes are restored",
+        """
+from unittest import mock
+saver = Saver(directory)
+with mock.patch('jscope.saver._writing.joined', lambda texts: '[3, 4]'):
+    saver.save({'data': js.PerProcess(3)}, 1)
+value = 0
+# Fails:
+saver.restore({'data': js.PerProcess(value)})
+""",
+        {
+            "js.PerProcess(value, on_other_count=lambda values, process, count: ...)": (
+                "FILL sum(values)\nassert saver.restore({'data': $})['data'].value == 7"
+            ),
+            "saver.open('DIRECTORY/1')['data'].read()": "assert $ == (3, 4)",
+        },
+        ("select=",),
+    ),
+    Situation(
+        "a word stands for a function of the values of all processes",
+        """
+value = 3
+# Fails:
+js.PerProcess(value, on_other_count='first')
+""",
+        {
+            "js.PerProcess(value, on_other_count=lambda values, process, count: ...)": (
+                "FILL values[0]\nassert $.value == 3"
+            ),
+        },
+    ),
+    Situation(
         "a declaration is saved",
         """
 saver, step = Saver(directory), 1

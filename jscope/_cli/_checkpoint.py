@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -138,6 +139,9 @@ def _as_array(value: object) -> Array:
 
     if isinstance(value, jax.Array):
         return np.asarray(jax.random.key_data(value))
+    if isinstance(value, tuple):  # of the values that each process has its own of
+        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+            value = repr(value)
     if isinstance(value, str):
         value = value.encode("utf-8", "surrogatepass")  # as the names of files may have them
     return (

@@ -38,6 +38,8 @@ The index is one JSON object, in the format of `_sealed_json`::
 * The members of a value are those of `_entry.Entry`; ``stored_shape`` and ``stored_dtype`` are
   left out where they are ``shape`` and ``dtype``. A value in the ``index`` has no bytes elsewhere:
   an array without elements, or a value that is not an array.
+* A value of which each process has its own is one, of the dtype ``python PerProcess``, with the
+  values of all processes as text: see `_per_process`.
 * A chunk is ``[start, shape, crc32c]``, a box of the stored array. An array's chunks cover it, each
   element once; of an array of one chunk there is only the ``crc32c``. The checksum of data is in
   the index, so that a data file of another checkpoint is detected too.

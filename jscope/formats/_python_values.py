@@ -11,6 +11,7 @@ were, of the same type, to the last bit:
 ``python complex``      the same twice, real and imaginary part
 ``python str``          itself
 ``python bytes``        hexadecimal digits
+``python PerProcess``   the values of all processes: see `_per_process`
 ======================  =====================================================================
 """
 
@@ -18,7 +19,13 @@ import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-PythonValue: TypeAlias = bool | int | float | complex | str | bytes | None
+from ._json_members import short
+from ._per_process import PerProcess, values_of
+
+# A tuple has the values of all processes.
+PythonValue: TypeAlias = bool | int | float | complex | str | bytes | tuple[Any, ...] | None
+
+PER_PROCESS = "python PerProcess"
 
 _PREFIX = "python "
 _WRITE: dict[type, Callable[[Any], str]] = {
@@ -29,6 +36,7 @@ _WRITE: dict[type, Callable[[Any], str]] = {
     complex: lambda value: struct.pack(">dd", value.real, value.imag).hex(),
     str: lambda value: value,
     bytes: lambda value: value.hex(),
+    PerProcess: PerProcess.text,
 }
 _READ: dict[str, Callable[[str], PythonValue]] = {
     "None": {"": None}.__getitem__,
@@ -38,6 +46,7 @@ _READ: dict[str, Callable[[str], PythonValue]] = {
     "complex": lambda text: complex(*struct.unpack(">dd", bytes.fromhex(text))),
     "str": lambda text: text,
     "bytes": bytes.fromhex,
+    "PerProcess": values_of,
 }
 PYTHON_DTYPES = frozenset(_PREFIX + name for name in _READ)
 
@@ -53,7 +62,11 @@ def python_dtype(value: object) -> str | None:
 
 
 def python_text(value: object) -> str:
-    """A value for which `python_dtype` is not None, as text."""
+    """A value for which `python_dtype` is not None, as text.
+
+    Raises:
+        CheckpointValueError: If it is a `PerProcess` of what can't be saved.
+    """
     return _WRITE[type(value)](value)
 
 
@@ -71,4 +84,4 @@ def python_value(dtype: str, text: str | None) -> PythonValue:
     try:
         return _READ[dtype.removeprefix(_PREFIX)]("" if text is None else text)
     except (KeyError, ValueError, struct.error) as error:
-        raise ValueError(f"{text!r} is not a {dtype}") from error
+        raise ValueError(f"{short(text)} is not a {dtype}: {error}") from error

@@ -12,6 +12,7 @@ from typing import Any
 
 from .._errors import CheckpointValueError, listed
 from ..formats._entry import Entry
+from ..formats._python_values import PER_PROCESS
 from . import _processes
 
 # Characters of an argument in a message.
@@ -62,8 +63,12 @@ class Agreement:
 
 
 def signature(entry: Entry) -> str:
-    """An entry without the bytes: dtype, shape, and the text of a value that is not an array."""
-    return f"{entry.dtype}{list(entry.shape)} {entry.value or ''}"
+    """What must be equal in all processes of an entry, beside the bytes.
+
+    That is dtype, shape, and the text of a value that is not an array.
+    """
+    value = "" if entry.dtype == PER_PROCESS else entry.value or ""
+    return f"{entry.dtype}{list(entry.shape)} {value}"
 
 
 def different_values(names: Sequence[str], more: Sequence[str] = ()) -> CheckpointValueError:
@@ -71,7 +76,9 @@ def different_values(names: Sequence[str], more: Sequence[str] = ()) -> Checkpoi
     also = f" Also, {'; '.join(more)}." if more else ""
     return CheckpointValueError(
         f"The processes were given different values: {listed(names)}. A value that is not a "
-        f"sharded jax.Array must be the same in all of them.{also}"
+        f"sharded jax.Array must be the same in all of them.{also}",
+        "A value that each process has its own of, such as a data iterator, is saved as "
+        "js.PerProcess(value).",
     )
 
 

@@ -16,7 +16,7 @@ from ..formats._boxes import Box, whole
 from ..formats._entry import Entry
 from ..formats._own_index import Entries
 from ..formats._own_source import OwnSource
-from ..formats._python_values import is_python
+from ..formats._python_values import PER_PROCESS, is_python
 from ..formats._source import Source
 from ._account import signature_text
 from ._reading import read_box
@@ -142,6 +142,8 @@ class SavedVariable:
     @property
     def dtype(self) -> np.dtype[Any]:
         """NumPy's; of PRNG keys JAX's, and of another value that of NumPy's array of it."""
+        if self.kind == PER_PROCESS:
+            return np.dtype(object)
         if is_python(self.kind):
             return np.asarray(self.read()).dtype
         if self._entry.key_impl is not None:

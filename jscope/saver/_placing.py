@@ -23,6 +23,7 @@ from .._errors import TreeMismatchError
 from .._weak_types import as_weak_as
 from ..formats._boxes import Array, Box, of_slices, whole
 from ..formats._entry import Entry, dtype_name
+from ..formats._per_process import PerProcess
 from ..formats._python_values import is_python, python_value
 from ._account import signature_text, stands_for_python
 from ._values import key_dtype
@@ -243,7 +244,7 @@ def _as_python(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]
     else:
         (array,) = boxes.values()
         value = _elements(entry, array).item()
-    if hasattr(leaf, "dtype") or type(value) is type(leaf):
+    if hasattr(leaf, "dtype") or type(value) is type(leaf) or isinstance(leaf, PerProcess):
         return value
     return _of_type(type(leaf), name, value, entry)
 

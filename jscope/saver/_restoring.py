@@ -31,6 +31,7 @@ from ._renaming import (
 )
 from ._report import Report
 from ._request import Request, check_request
+from ._resuming import resumed
 from ._steps import StepOrPath, open_checkpoint
 from ._target import Target
 from ._whole import whole
@@ -63,7 +64,8 @@ def restore(directory: Path, step: StepOrPath, request: Request) -> tuple[Any, R
     plan, target = found.plan, found.target
     kept = {name: target.leaves[name] for name in plan.kept}
     fresh = _initial_values(target, found, mesh, request) if plan.initialized else {}
-    everything = {**kept, **found.values, **fresh}
+    own = resumed(target.leaves, found.values, found.source.path)
+    everything = {**kept, **found.values, **fresh, **own}
     tree = target.rebuild([everything[name] for name in target.leaves])
     report = Report(
         path=found.source.path,

@@ -66,6 +66,7 @@ class Saving(Turns):
             tree: A `VarTree`, or any other pytree: a training state with Optax's state and a
                 counter, nested dicts, NamedTuples, dataclasses. Its leaves are arrays of JAX or
                 NumPy, PRNG keys, or Python's None, numbers, strings and bytes; nothing is cast.
+                Values that each process has its own of are leaves of the class `PerProcess`.
                 A leaf's saved name is the path to it, as in ``"opt/0/mu/enc/w"``.
             step: A whole number, in any order.
             metrics: Numbers by name, for ``best``.

@@ -62,7 +62,12 @@ def store(
             continue
         dtype = python_dtype(leaf)
         if dtype is not None:
-            entries[name] = Entry((), dtype, (), dtype, INDEX, value=python_text(leaf))
+            try:
+                text = python_text(leaf)
+            except CheckpointValueError as error:
+                problems.append(f"\n  {name!r} {error}")
+                continue
+            entries[name] = Entry((), dtype, (), dtype, INDEX, value=text)
             continue
         entries[name], array = _store_array(leaf, layout)
         if array is not None:

@@ -17,7 +17,8 @@ from .._names.names import check
 from .._names.selectors import Selector, matching
 from .._tree.vartree import VarTree, from_flat
 from ..formats._entry import Entry
-from ..formats._python_values import PythonValue, is_python, python_value
+from ..formats._per_process import PerProcess
+from ..formats._python_values import PER_PROCESS, PythonValue, is_python, python_value
 from ..formats._source import Source
 from ._renaming import Renamed
 from ._target import ALL_IN_TARGET, Target
@@ -115,8 +116,10 @@ def _what_is_wrong(name: str) -> str:
     return ""
 
 
-def _leaf(entry: Entry) -> jax.ShapeDtypeStruct | PythonValue:
+def _leaf(entry: Entry) -> jax.ShapeDtypeStruct | PythonValue | PerProcess:
     """A leaf that expects a value exactly as it is saved."""
+    if entry.dtype == PER_PROCESS:
+        return PerProcess(None)
     if is_python(entry.dtype):
         return python_value(entry.dtype, entry.value)
     if entry.key_impl is None:

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +25,9 @@ from ..formats._entry import Entry
 from ..formats._json_members import numbers_to_json
 from ..formats._own_index import Index, read_save_id
 from ..formats._own_state import remembered
+from ..formats._per_process import joined
 from ..formats._plain_paths import FOR_WRITING, Plain
+from ..formats._python_values import PER_PROCESS
 from . import _orbax, _processes
 from ._agreement import Agreement
 from ._committing import check_free, commit, sweep
@@ -137,7 +139,8 @@ class _Saving:
         # The first process makes the staging directory, and sends its name to the others.
         prepared = [json.loads(text) for text in _processes.together(self._prepare)]
         if self._agreement is not None:
-            self._agreement.check([digests for _, digests in prepared])
+            self._agreement.check([digests for _, digests, _ in prepared])
+        self._join([own for _, _, own in prepared])
         save, self._save_id = self._save, prepared[0][0]
         self._path = staging_path(save.directory, self._save_id)
         try:
@@ -171,7 +174,17 @@ class _Saving:
         digests = {} if self._agreement is None else self._agreement.digests()
         if _processes.is_first():
             self._make_staging(save)
-        return json.dumps(["" if self._staging is None else self._staging.save_id, digests])
+        save_id = "" if self._staging is None else self._staging.save_id
+        own = {
+            name: entry.value for name, entry in self._entries.items() if entry.dtype == PER_PROCESS
+        }
+        return json.dumps([save_id, digests, own])
+
+    def _join(self, own: Sequence[Mapping[str, str]]) -> None:
+        """Make one value of those that each process has its own of; their names agree."""
+        for name in own[0]:
+            text = joined([of[name] for of in own])
+            self._entries[name] = dataclasses.replace(self._entries[name], value=text)
 
     def _make_staging(self, save: Save) -> None:
         check_free(save.path, save.step, save.overwrite)

@@ -92,6 +92,7 @@ ENTRY_POINTS = {
         ("rename", "unexpected", "missing", "key", "select", "convert", "names"), _restore
     ),
     "saver/_naming.py": {"portable": (js.Saver.save, js.Saver.save_async)},
+    "saver/_resuming.py": {"select": _restore},
     "saver/_renaming.py": dict.fromkeys(("rename", "unexpected", "names"), _restore),
     "saver/_planning.py": {"key": _restore},
     "saver/_request.py": dict.fromkeys(
@@ -352,6 +353,7 @@ NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
+    "saver/_agreement.py": {"js.PerProcess(value)"},
     # Steps that go while they are read.
     "formats/_own_directory.py": {"Saver(directory, max_to_keep=...)"},
 }

@@ -119,6 +119,58 @@ def until_preempted(line: Line, address: str, number: int, count: int, directory
         jax.distributed.shutdown()
 
 
+def feeding(
+    line: Line,
+    address: str,
+    number: int,
+    count: int,
+    directory: str,
+    begin: int | None,
+    until: int,
+) -> None:
+    """Draw batches from a part of Grain's data, each member from its own; send what was drawn.
+
+    Args:
+        address: As for `member`.
+        number: As for `member`.
+        count: As for `member`.
+        directory: Where the checkpoints are.
+        begin: The step to begin with, restored; the first batch if None.
+        until: The step that is saved at the end.
+    """
+    import grain
+
+    join(address, number, count)
+    part = slice(number, None, count)
+    data = iter(grain.MapDataset.range(4000)[part].shuffle(seed=5).batch(4).to_iter_dataset())
+    state = {"data": js.PerProcess(data), "step": begin or 0}
+    try:
+        with Saver(directory) as saver:
+            if begin is not None:
+                restored = saver.restore(state, begin)
+                assert restored["data"].value is data
+            batches = [next(data).tolist() for _ in range(begin or 0, until)]
+            saver.save(state | {"step": until}, until, overwrite=True)
+        if count > 1:
+            jax.distributed.shutdown()
+        line.send(batches)
+    except js.JscopeError as error:
+        line.send(f"{type(error).__name__}: {error}")
+
+
+def fed(server: Server, count: int, directory: Path, **how: Any) -> list[Any]:
+    """What each of some members of `feeding` sent."""
+    how |= {"address": _free_address(), "directory": str(directory)}
+    members = [
+        server.start("distributed:feeding", number=number, count=count, **how)
+        for number in range(count)
+    ]
+    messages = [member.receive() for member in members]
+    for member in members:
+        member.wait()
+    return messages
+
+
 def join(address: str, number: int, count: int, patience: int = PATIENCE) -> None:
     """Become one of ``count`` processes that have `DEVICES` devices together.
 
