@@ -4,10 +4,11 @@ An object is whole or absent. Listings give names alone, so an object's size tak
 `Bucket.size`. Requests are repeated by TensorStore for some seconds where that may help.
 """
 
+import errno
 import os
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import StoreError, store_error
@@ -16,9 +17,12 @@ from .settings import opened
 if TYPE_CHECKING:
     from tensorstore import Future, KvStore
 
-# A range is read, and large values are deleted or written, in so many requests at a time.
+# A range is read by requests of so many bytes, several at a time.
 _PART = 8 << 20
-_AT_ONCE = 8
+_IN_FLIGHT = 64 << 20
+_MOST_READS = 32
+# So many objects are written, or deleted, at a time.
+_WRITES = 8
 _DELETIONS = 32
 # Also of a server that takes the connection and never answers; TensorStore has no limit for it.
 _PATIENCE = 60.0
@@ -28,6 +32,7 @@ _SIZE = re.compile(
 _MOST = 1 << 50
 _NEAR = 1 << 16
 _PROBES = 16
+_CREATIONS = 5
 _MISSING = b"\x02"  # the generation of what is not there
 
 
@@ -62,8 +67,8 @@ class Bucket:
             raise self._error(key, "read", error) from None
         return None if found.state == "missing" else found.value
 
-    def read_into(self, key: str, start: int, into: memoryview) -> None:
-        """Fill memory with the bytes of an object from ``start`` on; parts of it at once.
+    def fill(self, key: str, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fill pieces of memory with the bytes of an object, each from its start on; some at once.
 
         Raises:
             FileNotFoundError: If there is no such object.
@@ -71,23 +76,31 @@ class Bucket:
             StoreError: If the store can't be read.
         """
         store = self._store(key, "read")
-        todo = deque(range(0, len(into), _PART))
         generations = set()
-        under_way: deque[tuple[int, Future[KvStore.ReadResult]]] = deque()
-        while todo or under_way:
-            while todo and len(under_way) < _AT_ONCE:
-                at = todo.popleft()
-                stop = start + min(at + _PART, len(into))
-                under_way.append((at, store.read(key, byte_range=slice(start + at, stop))))
-            at, future = under_way.popleft()
+        under_way: deque[tuple[memoryview, Future[KvStore.ReadResult]]] = deque()
+        nbytes = 0
+
+        def wait() -> None:
+            nonlocal nbytes
+            into, future = under_way.popleft()
             try:
                 found = future.result(timeout=_PATIENCE)
             except Exception as error:
                 raise self._error(key, "read", error) from None
             if found.state == "missing":
-                raise FileNotFoundError(2, "No such object", self.url(key))
-            into[at : at + _PART] = found.value
+                raise FileNotFoundError(errno.ENOENT, "No such object", self.url(key))
+            into[:] = found.value
+            nbytes -= len(into)
             generations.add(found.stamp.generation)
+
+        for start, into in _cut(parts):
+            while under_way and (nbytes + len(into) > _IN_FLIGHT or len(under_way) >= _MOST_READS):
+                wait()
+            chosen = slice(start, start + len(into))
+            under_way.append((into, store.read(key, byte_range=chosen)))
+            nbytes += len(into)
+        while under_way:
+            wait()
         if len(generations) > 1:
             raise ValueError(f"{self.url(key)} was replaced while it was read")
 
@@ -100,10 +113,10 @@ class Bucket:
         Raises:
             StoreError: If the store can't be read.
         """
-        if not self.exists(key):
-            return None
         found, size = self._probe(key, _MOST, _MOST + 1)
-        return size if found is None and size is not None else self._search(key)
+        if found is False:
+            return None
+        return self._search(key) if size is None else size
 
     def has_size(self, key: str, size: int) -> bool | None:
         """Whether an object has so many bytes, None if there is none; one request.
@@ -147,11 +160,20 @@ class Bucket:
             StoreError: If it can't be written.
         """
         store = self._store(key, "written")
-        try:
-            stamp = store.write(key, data, if_equal=_MISSING).result(timeout=_PATIENCE)
-        except Exception as error:
-            raise self._error(key, "written", error) from None
-        return bool(stamp.generation) or self.read(key) == data
+        for _ in range(_CREATIONS):
+            try:
+                stamp = store.write(key, data, if_equal=_MISSING).result(timeout=_PATIENCE)
+            except Exception as error:
+                raise self._error(key, "written", error) from None
+            if stamp.generation:
+                return True
+            found = self.read(key)
+            if found is not None:
+                return found == data
+            self.keys(key)  # what isn't there may be the bucket; or another has removed it
+        raise StoreError(
+            f"{self.url(key)} can't be written: it is created and removed all the time."
+        )
 
     def write(self, key: str, data: bytes) -> None:
         """Write an object, also in place of another.
@@ -167,7 +189,7 @@ class Bucket:
         Raises:
             StoreError: If one can't be written; others may be.
         """
-        self._all("written", objects, _AT_ONCE)
+        self._all("written", objects, _WRITES)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are not there are none.
@@ -262,3 +284,10 @@ def _size_in(error: Exception) -> int | None:
 def _is_out_of_range(error: Exception) -> bool:
     text = str(error)
     return text.startswith("OUT_OF_RANGE") or "Unexpected Content-Range" in text
+
+
+def _cut(parts: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, memoryview]]:
+    """The same in pieces of `_PART` bytes, without empty ones."""
+    for start, into in parts:
+        for at in range(0, len(into), _PART):
+            yield start + at, into[at : at + _PART]

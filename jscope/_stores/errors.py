@@ -13,10 +13,14 @@ ADVICE = {
     "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "gs": "Run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS",
 }
+_OF_STORE = re.compile(
+    r"(?:PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|"
+    r"RESOURCE_EXHAUSTED|NOT_FOUND: NoSuchBucket)\b"
+)
 _CODE = re.compile(r"[A-Z_]+: ")
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 _BUSY = ("SlowDown", "TooManyRequests", "ServiceUnavailable", "Throttl", "'429'", "'503'")
-_SIGNED = re.compile(r"(?i)\b(authorization|x-amz-security-token|bearer|signature)\b.*", re.DOTALL)
+_SIGNED = re.compile(r"(?i)(?:authorization|x-amz-security-token|bearer|signature[=]).*", re.DOTALL)
 
 
 class StoreError(CheckpointError):
@@ -25,6 +29,12 @@ class StoreError(CheckpointError):
 
 class NoBucketError(StoreError, CheckpointNotFoundError):
     """There is no such bucket."""
+
+
+def is_of_store(error: Exception) -> bool:
+    """Whether an error of TensorStore's is the store's: not that something in it is damaged."""
+    text = str(error)
+    return isinstance(error, TimeoutError) or bool(_OF_STORE.match(text)) or "CURL" in text
 
 
 def store_error(url: str, operation: str, error: Exception) -> StoreError:
@@ -67,4 +77,4 @@ def store_error(url: str, operation: str, error: Exception) -> StoreError:
 def _cause(text: str) -> str:
     """The first line of an error, without its code and what the server answered."""
     line = _CODE.sub("", text, count=1).partition("\n")[0].partition(" [")[0]
-    return _SIGNED.sub("...", line)[:200].rstrip(". ") or "no cause is given"
+    return _SIGNED.sub("", line)[:200].rstrip(".: ") or "no cause is given"

@@ -14,8 +14,9 @@ import errno
 import functools
 import os
 import stat
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,12 @@ from .remote import AnyPath, RemotePath
 
 T = TypeVar("T")
 
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+# Of an object that is read piece by piece.
+_SMALL = 1 << 20
+_LEAST, _AHEAD = 1 << 16, 8 << 20
+_GAP = 1 << 12
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Contents:
         others: The names of what is neither a regular file nor a directory: links, pipes, devices.
     """
 
-    directory: Path
+    directory: AnyPath
     sizes: Mapping[str, int]
     others: frozenset[str]
 
@@ -77,20 +83,27 @@ class Contents:
         return f"{name} is gone" if other is None else not_regular(other)
 
 
-def contents(directory: Path) -> Contents:
+def contents(directory: AnyPath, known: Mapping[str, int] | None = None) -> Contents:
     """List the regular files in the directory of a checkpoint, with their sizes.
+
+    Args:
+        directory: The directory.
+        known: Sizes by name, for a store, which lists none; what it lacks counts as 0.
 
     Raises:
         OSError: If it can't be listed. Files that are removed meanwhile are left out.
     """
+    if isinstance(directory, RemotePath):
+        there = {name: (known or {}).get(name, 0) for name in directory.fresh().names()}
+        return Contents(directory, there, frozenset())
     sizes: dict[str, int] = {}
     others = set()
     todo = [""]
     while todo:
         parent = todo.pop()
         try:
-            with os.scandir(directory / parent) as found:
-                for entry in found:
+            with os.scandir(directory / parent) as entries:
+                for entry in entries:
                     name = parent + entry.name
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(f"{name}/")
@@ -103,6 +116,18 @@ def contents(directory: Path) -> Contents:
             if not parent:
                 raise
     return Contents(directory, sizes, frozenset(others))
+
+
+class EndOfFileError(ValueError):
+    """A file that ends before what is read of it does.
+
+    Attributes:
+        end: Where it ends.
+    """
+
+    def __init__(self, path: AnyPath, end: int):
+        super().__init__(f"{path.name} ends at byte {end}")
+        self.end = end
 
 
 class File(Protocol):
@@ -132,6 +157,13 @@ class File(Protocol):
 
     def read_into(self, start: int, into: memoryview) -> None:
         """Fill memory with its bytes from ``start`` on.
+
+        Raises:
+            ValueError, OSError: As `read`.
+        """
+
+    def fill(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """Fill several pieces of memory, each from a start on.
 
         Raises:
             ValueError, OSError: As `read`.
@@ -167,7 +199,7 @@ class LocalFile:
         data = bytearray(min(stop, self.size) - start if stop > start else 0)
         self.read_into(start, memoryview(data))
         if len(data) < stop - start:
-            raise ValueError(_ends_at(self.path, start + len(data)))
+            raise EndOfFileError(self.path, start + len(data))
         return bytes(data)
 
     def read_into(self, start: int, into: memoryview) -> None:
@@ -176,8 +208,13 @@ class LocalFile:
         while at < len(into):
             count = os.preadv(self.descriptor, [into[at:]], start + at)
             if count == 0:
-                raise ValueError(_ends_at(self.path, start + at))
+                raise EndOfFileError(self.path, start + at)
             at += count
+
+    def fill(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """As `File.fill`."""
+        for start, into in parts:
+            self.read_into(start, into)
 
     def close(self) -> None:
         """As `File.close`."""
@@ -189,21 +226,34 @@ class LocalFile:
 class RemoteFile:
     """An object of a store, as a `File`; opening it makes no request.
 
+    Each reading is a request. Of small ones that follow each other more is read at each, if the
+    object's size is known: up to `_AHEAD` bytes.
+
     Args:
         path: The object.
+        size: Its size, if that is known.
     """
 
-    def __init__(self, path: RemotePath):
+    def __init__(self, path: RemotePath, size: int | None = None):
         self.path = path
+        self._size = size
+        self._lock = threading.Lock()
+        self._held = (0, b"")  # what has been read ahead, and where it begins
+        self._next = 0  # where the last reading ended
+        self._ahead = 0
 
-    @functools.cached_property
+    @property
     def size(self) -> int:
         """As `File.size`."""
-        return self._there(self.path.bucket.size(self.path.key))
+        if self._size is None:
+            self._size = self._there(self.path.bucket.size(self.path.key))
+        return self._size
 
     def has_size(self, size: int) -> bool:
         """As `File.has_size`."""
-        return self._there(self.path.bucket.has_size(self.path.key, size))
+        if self._size is None and self._there(self.path.bucket.has_size(self.path.key, size)):
+            self._size = size
+        return self._size == size
 
     def read(self, start: int, stop: int) -> bytes:
         """As `File.read`."""
@@ -213,10 +263,35 @@ class RemoteFile:
 
     def read_into(self, start: int, into: memoryview) -> None:
         """As `File.read_into`."""
-        self.path.bucket.read_into(self.path.key, start, into)
+        with self._lock:
+            at, held = self._held
+            # Between the arrays of a file there may be some bytes of padding.
+            is_next = 0 <= start - self._next < _GAP
+            self._next = start + len(into)
+            found = held[start - at : self._next - at] if at <= start else b""
+            into[: len(found)] = found
+            rest = into[len(found) :]
+            if rest:
+                self._ahead = min(_AHEAD, max(_LEAST, 4 * self._ahead)) if is_next else 0
+                self._read_on(start + len(found), rest)
+
+    def _read_on(self, start: int, into: memoryview) -> None:
+        """Read what isn't held, and more if it is small."""
+        stop = start + len(into)
+        ahead = min(self._size or 0, stop + self._ahead)
+        if len(into) > _SMALL or ahead <= stop:
+            self.fill([(start, into)])
+            return
+        data = self.read(start, ahead)
+        self._held = start, data
+        into[:] = data[: len(into)]
+
+    def fill(self, parts: Iterable[tuple[int, memoryview]]) -> None:
+        """As `File.fill`; some at once."""
+        self.path.bucket.fill(self.path.key, parts)
 
     def close(self) -> None:
-        """As `File.close`; nothing is held."""
+        """As `File.close`; nothing is open."""
 
     def _there(self, found: T | None) -> T:
         if found is None:
@@ -224,8 +299,13 @@ class RemoteFile:
         return found
 
 
-def open_file(path: AnyPath) -> File:
+def open_file(path: AnyPath, *, follow: bool = False) -> File:
     """Open a regular file, or an object, for reading.
+
+    Args:
+        path: The file.
+        follow: Whether it may be a link. Not in jscope's own checkpoints, which may come from
+            anywhere; other libraries keep files behind links.
 
     Raises:
         ValueError: If it is not one: a pipe, which might never end, or a link.
@@ -233,19 +313,14 @@ def open_file(path: AnyPath) -> File:
     """
     if isinstance(path, RemotePath):
         return RemoteFile(path)
-    return LocalFile(path, open_descriptor(path))
+    return LocalFile(path, _descriptor(path, follow))
 
 
-def open_descriptor(path: Path) -> int:
-    """Open a regular file for reading; return its descriptor.
-
-    Raises:
-        ValueError, OSError: As `open_file`.
-    """
+def _descriptor(path: Path, follow: bool) -> int:
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     except OSError:
-        if path.is_symlink():
+        if path.is_symlink() and not follow:
             raise ValueError(not_regular(path.name)) from None
         raise
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -254,21 +329,30 @@ def open_descriptor(path: Path) -> int:
     raise ValueError(not_regular(path.name))
 
 
-def read_file(path: AnyPath, most: int | None = None) -> bytes:
-    """The bytes of a regular file or an object, or the first ones.
+def read_file(path: AnyPath, *, follow: bool = False) -> bytes:
+    """The bytes of a regular file or an object; the arguments are those of `open_file`.
 
     Raises:
         ValueError: As `open_file`.
         OSError: If it can't be read.
     """
     if isinstance(path, RemotePath):
-        return path.read_bytes()[:most]
-    with os.fdopen(open_descriptor(path), "rb") as file:
-        return file.read(-1 if most is None else most)
+        return path.read_bytes()
+    with os.fdopen(_descriptor(path, follow), "rb") as file:
+        return file.read()
 
 
-def _ends_at(path: AnyPath, end: int) -> str:
-    return f"{path.name} ends at byte {end}"
+def first_bytes(path: AnyPath, most: int, *, follow: bool = False) -> bytes:
+    """The first bytes of a regular file or an object; of a shorter one all.
+
+    Raises:
+        ValueError: As `open_file`.
+        OSError: If it can't be read.
+    """
+    if isinstance(path, RemotePath):
+        return path.first_bytes(most)
+    with os.fdopen(_descriptor(path, follow), "rb") as file:
+        return file.read(most)
 
 
 def not_regular(name: str) -> str:

@@ -48,6 +48,12 @@ def located(path: str | os.PathLike[str]) -> AnyPath:
     return absolute(path) if remote is None else remote
 
 
+def readable(path: str | os.PathLike[str]) -> str:
+    """The same as text, and a path of this machine as it is: relative if it is."""
+    remote = path if isinstance(path, RemotePath) else _remote(_text(path))
+    return local(path) if remote is None else str(remote)
+
+
 def is_url(path: str | os.PathLike[str]) -> bool:
     """Whether a path is in a store, by its spelling alone."""
     match = _URL.match(_text(path))
@@ -72,11 +78,16 @@ def local(path: str | os.PathLike[str]) -> str:
         return text
     if scheme.lower() == "file":
         return _of_file_url(text, rest if slashes == "//" else f"/{rest}")
+    how = f"A local path that looks like a URL is written {os.path.abspath(text)!r}."
+    if scheme.lower() in DRIVERS:
+        raise CheckpointValueError(
+            f"{text!r} can't be written: this version of jscope reads {_KNOWN}, and writes local "
+            f"file systems only, mounted ones too. Write to a local directory and copy it. {how}"
+        )
     raise CheckpointValueError(
-        f"{text!r} is not on this machine: this version of jscope reads and writes local file "
-        f"systems only, mounted ones too, and not {scheme}://. Copy the checkpoint to a local "
-        "directory and pass that path; to write there, write to a local directory and copy it. "
-        f"A local path that looks like a URL is written {os.path.abspath(text)!r}."
+        f"{text!r} is not on this machine: jscope reads local file systems, mounted ones too, "
+        f"{_KNOWN}, and not {scheme}://. Copy the checkpoint to one of them and pass that path. "
+        f"{how}"
     )
 
 

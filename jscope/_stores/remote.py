@@ -6,13 +6,18 @@ Paths that are made of one another share what has been listed: below a directory
 only once. So they show a store as it was then; `fresh` gives a path that looks anew.
 """
 
+import errno
 import fnmatch
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 from .bucket import Bucket
+from .errors import StoreError
+
+# What is read of an object to see what it is.
+_FIRST = 1 << 10
 
 
 class RemotePath:
@@ -76,7 +81,7 @@ class RemotePath:
         """
         names = self.names()
         if not names and self.key:
-            raise FileNotFoundError(2, "No such directory", str(self))
+            raise FileNotFoundError(errno.ENOENT, "No such directory", str(self))
         return iter([self / name for name in dict.fromkeys(n.partition("/")[0] for n in names)])
 
     def glob(self, pattern: str) -> list["RemotePath"]:
@@ -103,8 +108,19 @@ class RemotePath:
         """
         data = self.bucket.read(self.key)
         if data is None:
-            raise FileNotFoundError(2, "No such object", str(self))
+            raise FileNotFoundError(errno.ENOENT, "No such object", str(self))
         return data
+
+    def first_bytes(self, most: int) -> bytes:
+        """The first bytes of the object, all of a shorter one; they are kept, as listings are.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        data = self._listings.first_bytes(self.key, most)
+        if data is None:
+            raise FileNotFoundError(errno.ENOENT, "No such object", str(self))
+        return data[:most]
 
     def fresh(self) -> "RemotePath":
         """The same path, of which nothing is listed yet."""
@@ -127,9 +143,6 @@ class RemotePath:
     def __hash__(self) -> int:
         return hash(str(self))
 
-    def __lt__(self, other: "RemotePath") -> bool:
-        return str(self) < str(other)
-
     def __reduce__(self) -> tuple[object, ...]:
         return _made, (self.bucket.scheme, self.bucket.name, self.key)
 
@@ -140,6 +153,16 @@ AnyPath: TypeAlias = Path | RemotePath
 def fresh(path: AnyPath) -> AnyPath:
     """The same path, of which nothing is known yet."""
     return path if isinstance(path, Path) else path.fresh()
+
+
+def children(directory: AnyPath, pattern: str = "") -> list[AnyPath]:
+    """What is directly in a directory, or what a pattern matches in it, sorted by name.
+
+    Raises:
+        OSError: If it can't be listed.
+    """
+    found: Iterable[AnyPath] = directory.glob(pattern) if pattern else directory.iterdir()
+    return sorted(found, key=lambda path: path.name)
 
 
 def _made(scheme: str, bucket: str, key: str) -> RemotePath:
@@ -153,6 +176,7 @@ class _Listings:
         self._bucket = bucket
         self._below: dict[str, list[str]] = {}
         self._is_file: dict[str, bool] = {}
+        self._first: dict[str, bytes] = {}
 
     def below(self, directory: str) -> list[str]:
         """The names of the objects below a directory, ``""`` for the bucket."""
@@ -180,6 +204,20 @@ class _Listings:
         if key not in self._is_file:
             self._is_file[key] = self._bucket.exists(key)
         return self._is_file[key]
+
+    def first_bytes(self, key: str, most: int) -> bytes | None:
+        """At least the first bytes of an object, None if there is none."""
+        if key not in self._first or most > _FIRST:
+            try:
+                known = self._bucket.read(key, 0, max(most, _FIRST))
+            except StoreError:
+                raise
+            except ValueError:  # it is shorter
+                known = self._bucket.read(key)
+            if known is None:
+                return None
+            self._first[key] = known
+        return self._first[key]
 
     def _covering(self, directory: str) -> str | None:
         """A directory that has been listed and has this one in it, or is it."""

@@ -40,6 +40,7 @@ _EC2 = Path("/sys/devices/virtual/dmi/id/sys_vendor")
 
 def spec_of(scheme: str, bucket: str) -> dict[str, Any]:
     """TensorStore's specification of a bucket, without any secret."""
+    _prepare()
     spec: dict[str, Any] = {"driver": DRIVERS[scheme], "bucket": bucket}
     if scheme == "gs":
         return spec
@@ -82,14 +83,13 @@ def _opened(spec: str, fingerprint: int) -> "list[KvStore]":
 @functools.lru_cache(maxsize=8)
 def _context(fingerprint: int) -> "Context":
     del fingerprint
-    _prepare()
     import tensorstore
 
     return tensorstore.Context({"s3_request_retries": _RETRIES, "gcs_request_retries": _RETRIES})
 
 
 def _prepare() -> None:
-    """Set what TensorStore reads from the environment alone, once, at its first request."""
+    """Set what TensorStore reads from the environment alone, at its first request."""
     os.environ.setdefault("TENSORSTORE_S3_USE_CONDITIONAL_WRITE", "true")
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if emulator:

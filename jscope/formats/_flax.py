@@ -1,10 +1,11 @@
 """Checkpoints that Flax wrote before it used Orbax: one file, a map in MessagePack."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 from .._errors import CheckpointError
+from .._stores.files import first_bytes
+from .._stores.remote import AnyPath
 from ._entry import KNOWN, dtype_name
 from ._python_values import python_dtype
 from ._source import FileSource
@@ -13,7 +14,7 @@ _MAP = re.compile(rb"[\x81-\x8f\xde\xdf]")
 _EMPTY = b"\x80"
 
 
-def is_flax(path: Path) -> bool:
+def is_flax(path: AnyPath) -> bool:
     """Whether a file is one map in MessagePack, by its name and its first bytes.
 
     Its name ends with ``.msgpack``, or with a number, a step, or has no ending.
@@ -22,12 +23,11 @@ def is_flax(path: Path) -> bool:
         return False
     if not path.is_file():  # nor is a pipe one, which would block
         return False
-    with path.open("rb") as file:
-        first = file.read(2)
+    first = first_bytes(path, 2, follow=True)
     return bool(_MAP.match(first)) or first == _EMPTY  # a pickle begins with the latter, too
 
 
-def open_flax(path: Path) -> FileSource:
+def open_flax(path: AnyPath) -> FileSource:
     """Open a file; all of it is read.
 
     Raises:
@@ -37,8 +37,9 @@ def open_flax(path: Path) -> FileSource:
 
     from ._containers import of_paths
 
+    data = path.read_bytes()
     try:
-        nested = serialization.msgpack_restore(path.read_bytes())
+        nested = serialization.msgpack_restore(data)
     except Exception as error:  # of several libraries, for files of other formats
         raise CheckpointError(f"{path} is not a checkpoint of Flax, or damaged: {error}") from error
     values: dict[str, Any] = {}

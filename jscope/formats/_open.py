@@ -20,12 +20,13 @@ their directory has a ``_CHECKPOINT_METADATA``, or names that are not numbered a
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from .. import tf_checkpoint
 from .._errors import CheckpointError, CheckpointNotFoundError, listed, near
-from .._stores.paths import absolute
+from .._stores.files import first_bytes
+from .._stores.paths import located
+from .._stores.remote import AnyPath, RemotePath, children, fresh
 from ..tf_checkpoint._location import exists as exists_in_tensorflow
 from ..tf_checkpoint._location import prefixes
 from . import _own_directory, npz, safetensors
@@ -42,7 +43,7 @@ _TF_STEP = re.compile(r".*-(?P<step>[0-9]+)", re.ASCII)
 _TF_STATE = re.compile(rb"\s*(?:#.*\n\s*)*(?:all_)?model_checkpoint_path")
 
 # From the prefix of their names to steps and paths.
-_Steps = dict[str, dict[float, Path]]
+_Steps = dict[str, dict[float, AnyPath]]
 
 
 class _Found(NamedTuple):
@@ -54,7 +55,7 @@ class _Found(NamedTuple):
         open: Opens it.
     """
 
-    path: Path
+    path: AnyPath
     step: float
     open: Callable[[], Source]
 
@@ -69,9 +70,9 @@ def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
     Raises:
         CheckpointNotFoundError: If there is none.
         CheckpointError: If it is damaged, of an unknown kind, or one of several.
-        CheckpointValueError: If it is a URL of a store that can't be read.
+        CheckpointValueError: If it is a URL of a store that is not known.
     """
-    place = absolute(path)
+    place = located(path)
     found = _find(place) if step is None else _find_step(place, step)
     if found is None:
         raise _nothing(place)
@@ -80,39 +81,41 @@ def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a checkpoint, intact or not, and not a directory of them."""
-    place = absolute(path)
+    place = located(path)
     return _own_directory.has_index(place) or (
         _single(place) is not None and not _is_of_tensorflow(place)
     )
 
 
-def newest_path(directory: Path) -> Path | None:
+def newest_path(directory: AnyPath) -> AnyPath | None:
     """The path of the newest checkpoint in a directory, or None if there is none.
 
     Raises:
         CheckpointError: If there are some, and none can be loaded.
     """
+    directory = fresh(directory)
     found = _newest(directory) if directory.is_dir() else None
     return None if found is None else found.path
 
 
-def latest_step(directory: Path) -> int | None:
+def latest_step(directory: AnyPath) -> int | None:
     """The newest step that can be loaded, or None if there is none.
 
     Raises:
         CheckpointError: As `newest_path`.
         OSError: If the directory can't be listed.
     """
-    found = _newest(directory)
+    found = _newest(fresh(directory))
     return None if found is None or found.step < 0 else int(found.step)
 
 
-def all_steps(directory: Path) -> tuple[int, ...]:
+def all_steps(directory: AnyPath) -> tuple[int, ...]:
     """The steps in a directory, of all kinds, in ascending order.
 
     Raises:
         OSError: If the directory can't be listed.
     """
+    directory = fresh(directory)
     others = {step for steps in _others(directory).values() for step in steps}
     whole = {int(step) for step in others if step == int(step)}
     return tuple(
@@ -123,7 +126,7 @@ def all_steps(directory: Path) -> tuple[int, ...]:
 # Finding.
 
 
-def _find(path: Path) -> _Found | None:
+def _find(path: AnyPath) -> _Found | None:
     own = _own_directory.open_own(path, path.parent, None)
     if own is not None:
         return _Found(path, own.index.step, lambda: own)
@@ -139,7 +142,7 @@ def _find(path: Path) -> _Found | None:
         raise CheckpointError(f"{path} can't be read: {_own_directory.text_of(error)}") from error
 
 
-def _newest(directory: Path) -> _Found | None:
+def _newest(directory: AnyPath) -> _Found | None:
     own = _own_directory.newest_own(directory)
     candidates = [] if own is None else [_Found(own.path, own.index.step, lambda: own)]
     others = _others(directory)
@@ -151,14 +154,14 @@ def _newest(directory: Path) -> _Found | None:
             candidates.append(newest._replace(step=max(steps)))
     latest = tf_checkpoint.latest_checkpoint(directory) if _is_of_tensorflow(directory) else None
     if latest is not None:
-        path = Path(latest)
+        path = located(latest)
         match = _TF_STEP.fullmatch(path.name)
         step = int(match["step"]) if match else -1
         candidates.append(_Found(path, step, lambda: _opened(path, _open_tensorflow)))
     return max(candidates, key=lambda found: found.step, default=None)
 
 
-def _find_step(directory: Path, step: int) -> _Found:
+def _find_step(directory: AnyPath, step: int) -> _Found:
     path = _own_directory.path_of(directory, step) if directory.is_dir() else None
     own = None if path is None else _own_directory.open_own(path, directory, step)
     if own is not None:
@@ -182,13 +185,13 @@ def _find_step(directory: Path, step: int) -> _Found:
     )
 
 
-def _single(path: Path) -> _Found | None:
+def _single(path: AnyPath) -> _Found | None:
     """A path that is one checkpoint of another library."""
     opener = _opener(path)
     return None if opener is None else _Found(path, -1, lambda: _opened(path, opener))
 
 
-def _opener(path: Path) -> Callable[[Path], Source] | None:
+def _opener(path: AnyPath) -> Callable[[AnyPath], Source] | None:
     if path.is_dir():
         trees = {} if _has_steps(path) else items(path)
         if trees:
@@ -207,10 +210,10 @@ def _opener(path: Path) -> Callable[[Path], Source] | None:
     return _open_tensorflow if is_named_so or exists_in_tensorflow(path) else None
 
 
-def _others(directory: Path) -> _Steps:
+def _others(directory: AnyPath) -> _Steps:
     """The steps in a directory that Orbax and Flax wrote, by prefix."""
     found: _Steps = {}
-    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+    for path in children(directory) if directory.is_dir() else ():
         if not _STEP.fullmatch(path.name) or _own_directory.has_index(path):
             continue  # before its contents are listed
         is_tree = path.is_dir() and bool(items(path))
@@ -222,7 +225,7 @@ def _others(directory: Path) -> _Steps:
     return found if found and _has_steps(directory) else _without_trees(found)
 
 
-def _has_steps(directory: Path) -> bool:
+def _has_steps(directory: AnyPath) -> bool:
     """Whether the trees of Orbax in a directory are steps, not the items of one checkpoint."""
     if (directory / METADATA).is_file() or (directory / "_CHECKPOINT_METADATA").is_file():
         return False
@@ -235,41 +238,46 @@ def _without_trees(steps: _Steps) -> _Steps:
     return {prefix: own for prefix, own in files.items() if own}
 
 
-def _of_prefix(path: Path) -> _Found | None:
+def _of_prefix(path: AnyPath) -> _Found | None:
     """The newest step whose name begins as the path does: ``runs/best_``."""
-    steps = _others(path.parent).get(path.name, {}) if path.parent.is_dir() else {}
+    if isinstance(path, RemotePath):
+        if not path.beginning_with():  # of a bucket no more is listed than has to be
+            return None
+    elif not path.parent.is_dir():
+        return None
+    steps = _others(path.parent).get(path.name, {})
     return _single(steps[max(steps)]) if steps else None
 
 
-def _is_of_tensorflow(path: Path) -> bool:
+def _is_of_tensorflow(path: AnyPath) -> bool:
     """Whether a path is a directory of TensorFlow's checkpoints."""
     if not path.is_dir():
         return False
-    names = os.listdir(path)
+    names = [file.name for file in path.iterdir()]
     if any(name.endswith(".index") or name == "saved_model.pb" for name in names):
         return True
     state = path / "checkpoint"
     if not state.is_file():
         return False
-    with state.open("rb") as file:  # a Saver of jscope calls its own state so too
-        return bool(_TF_STATE.match(file.read(1024)))
+    # A Saver of jscope calls its own state so too.
+    return bool(_TF_STATE.match(first_bytes(state, 1024, follow=True)))
 
 
-def _of_tensorflow(directory: Path) -> dict[int, list[Path]]:
+def _of_tensorflow(directory: AnyPath) -> dict[int, list[AnyPath]]:
     """The checkpoints of TensorFlow in a directory, by the step in their names."""
-    found: dict[int, list[Path]] = {}
+    found: dict[int, list[AnyPath]] = {}
     if _is_of_tensorflow(directory):
         for prefix in prefixes(directory):
             match = _TF_STEP.fullmatch(os.path.basename(prefix))
             if match:
-                found.setdefault(int(match["step"]), []).append(Path(prefix))
+                found.setdefault(int(match["step"]), []).append(located(prefix))
     return found
 
 
 # Opening.
 
 
-def _opened(path: Path, opener: Callable[[Path], Source]) -> Source:
+def _opened(path: AnyPath, opener: Callable[[AnyPath], Source]) -> Source:
     try:
         return opener(path)
     except CheckpointError:
@@ -279,19 +287,19 @@ def _opened(path: Path, opener: Callable[[Path], Source]) -> Source:
         raise CheckpointError(f"The checkpoint {path} can't be read: {text}") from error
 
 
-def _open_npz(path: Path) -> FileSource:
+def _open_npz(path: AnyPath) -> FileSource:
     return FileSource(path, npz.open_file(path), format="npz file", checksum="CRC-32")
 
 
-def _open_safetensors(path: Path) -> FileSource:
+def _open_safetensors(path: AnyPath) -> FileSource:
     tensors = safetensors.open_any(path)
     return FileSource(path, tensors, format="safetensors file", metadata=tensors.metadata)
 
 
-def _open_tensorflow(path: Path) -> FileSource:
+def _open_tensorflow(path: AnyPath) -> FileSource:
     opened = tf_checkpoint.open(path)
     return FileSource(
-        Path(opened.prefix),
+        located(opened.prefix),
         opened,
         format=f"TensorFlow checkpoint, V{opened.version}",
         checksum="CRC-32C",
@@ -301,7 +309,7 @@ def _open_tensorflow(path: Path) -> FileSource:
 # Errors.
 
 
-def _several(directory: Path, others: _Steps) -> CheckpointError:
+def _several(directory: AnyPath, others: _Steps) -> CheckpointError:
     prefixes = sorted(others)
     return CheckpointError(
         f"{directory} has steps of several prefixes: {listed(prefixes)}. Which of them "
@@ -310,7 +318,7 @@ def _several(directory: Path, others: _Steps) -> CheckpointError:
     )
 
 
-def _nothing(path: Path) -> CheckpointError:
+def _nothing(path: AnyPath) -> CheckpointError:
     if path.is_file():
         return CheckpointNotFoundError(
             f"There is no checkpoint in {path}: it {what_it_seems(path)}"
@@ -321,10 +329,17 @@ def _nothing(path: Path) -> CheckpointError:
             f"There is no checkpoint in {path}. Give the directory or file that has one, {known}.",
             "Or save one: saver.save(tree, step).",
         )
-    beside = os.listdir(path.parent) if path.parent.is_dir() else []
-    close = f" ({near(path.name, sorted(beside))})" if beside else ""
+    beside = _beside(path)
+    close = f" ({near(path.name, beside)})" if beside else ""
     return CheckpointNotFoundError(
         f"There is no checkpoint in {path}: neither it nor {path.name}.index is there{close}. Give "
         f"the directory or file that has one, {known}.",
         "Or save one: saver.save(tree, step).",
     )
+
+
+def _beside(path: AnyPath) -> list[str]:
+    """The names in the directory that a path is in; not of a whole bucket."""
+    if isinstance(path, RemotePath) and not path.parent.key:
+        return []
+    return [file.name for file in children(path.parent)] if path.parent.is_dir() else []

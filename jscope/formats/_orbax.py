@@ -14,13 +14,14 @@ Tried with what Orbax 0.12.0 and 0.12.8 write, v0 and v1, and by a test for each
 
 import functools
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._errors import CheckpointError, listed
 from .._stores.files import contents
+from .._stores.remote import AnyPath, RemotePath, children
 from ._boxes import Array, Box, slices
 from ._entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._json_members import mapping, member, sequence, short, text
@@ -37,13 +38,13 @@ T = TypeVar("T")
 METADATA = "_METADATA"
 
 
-def items(path: Path) -> dict[str, Path]:
+def items(path: AnyPath) -> dict[str, AnyPath]:
     """The trees of arrays in a directory, by item; of a single tree the item is ``""``."""
     if (path / METADATA).is_file():
         return {"": path}
     if not path.is_dir():
         return {}
-    found = {p.name: p for p in sorted(path.iterdir()) if (p / METADATA).is_file()}
+    found = {p.name: p for p in children(path) if (p / METADATA).is_file()}
     return {"": next(iter(found.values()))} if len(found) == 1 else found
 
 
@@ -53,7 +54,7 @@ class OrbaxSource:
     format = "Orbax checkpoint"
     checksum = ""
 
-    def __init__(self, path: Path, trees: Mapping[str, Path]):
+    def __init__(self, path: AnyPath, trees: Mapping[str, AnyPath]):
         from ._containers import of_paths
 
         self.path = path
@@ -87,17 +88,9 @@ class OrbaxSource:
         """
         entry, tree = self.entries[name], self._trees[name]
         if entry.location == ORBAX:
-            most = MOST_COMPRESSED * tree.nbytes
             # TensorStore allocates a chunk whole, and ends the process if it can't.
-            for what, size in (
-                ("", entry.nbytes),
-                (" a chunk", tree.tensors.chunk_nbytes(str(entry.key))),
-            ):
-                if size > most:
-                    raise ValueError(
-                        f"{name!r} has {size} bytes{what} by its metadata, and all files of "
-                        f"{tree.directory} have {tree.nbytes}"
-                    )
+            chunk = tree.tensors.chunk_nbytes(str(entry.key))
+            tree.check(f"{name!r}", entry.nbytes, chunk)
         return entry
 
     def extent(self, name: str) -> None:
@@ -127,11 +120,12 @@ class OrbaxSource:
 class _Tree:
     """One tree of arrays."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: AnyPath):
         self.directory = directory
-        members = _json(directory / METADATA)
+        data = _data(directory / METADATA) or b""
+        members = _members(directory / METADATA, data)
         leaves = _checked(directory / METADATA, _leaves, members)
-        self.index_bytes = (directory / METADATA).stat().st_size
+        self.index_bytes = len(data)
         is_ocdbt = (directory / "manifest.ocdbt").is_file()
         is_zarr3 = bool(mapping(members).get("use_zarr3"))
         self.tensors = Tensors(directory, is_zarr3=is_zarr3, is_ocdbt=is_ocdbt)
@@ -144,8 +138,28 @@ class _Tree:
             if _name(path) in self.entries or _name(path) in self.empty
         }
 
+    def check(self, name: str, nbytes: int, chunk_nbytes: int) -> None:
+        """Refuse an array that is larger than the files can hold, as a whole or by a chunk.
+
+        A store lists no sizes. There a chunk has to fit into this machine's memory.
+
+        Raises:
+            ValueError: If it is.
+        """
+        sizes = {"": nbytes, " a chunk": chunk_nbytes}
+        if isinstance(self.directory, RemotePath):
+            if chunk_nbytes > _memory():
+                raise ValueError(f"{name} has {chunk_nbytes} bytes a chunk by its metadata")
+            return
+        for what, size in sizes.items():
+            if size > MOST_COMPRESSED * self._nbytes:
+                raise ValueError(
+                    f"{name} has {size} bytes{what} by its metadata, and all files of "
+                    f"{self.directory} have {self._nbytes}"
+                )
+
     @functools.cached_property
-    def nbytes(self) -> int:
+    def _nbytes(self) -> int:
         """The bytes of all its files."""
         return sum(contents(self.directory).sizes.values())
 
@@ -166,6 +180,11 @@ class _Tree:
             elif kind in _ARRAYS:
                 entries[name] = _array_entry(key, arrays[key], impls.get(key))
         return entries
+
+
+def _memory() -> int:
+    """The bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
@@ -202,7 +221,7 @@ def _name(path: tuple[str | int, ...]) -> str:
     return "/".join(map(str, path))
 
 
-def _check_names(directory: Path, leaves: list[tuple[str, ...]]) -> None:
+def _check_names(directory: AnyPath, leaves: list[tuple[str, ...]]) -> None:
     """Refuse leaves of one name, which Orbax stores as one array: it is unknown which."""
     for separator in (".", "/"):
         sources: dict[str, list[tuple[str, ...]]] = {}
@@ -248,10 +267,10 @@ def _array_entry(key: str, handle: "TensorStore", impl: str | None) -> Entry:
     return Entry(shape, dtype, stored_shape, stored, ORBAX, key=key, key_impl=impl)
 
 
-def _key_impls(directory: Path) -> dict[str, str]:
+def _key_impls(directory: AnyPath) -> dict[str, str]:
     """The implementations of PRNG keys, by the arrays' stored names."""
     found: dict[str, str] = {}
-    for file in sorted(directory.glob("array_metadatas/process_*")):
+    for file in children(directory, "array_metadatas/process_*"):
         found |= _checked(file, _impls, _json(file))
     return found
 
@@ -266,7 +285,7 @@ def _impls(members: object) -> dict[str, str]:
     return found
 
 
-def _checked(file: Path, read: Callable[..., T], *arguments: object) -> T:
+def _checked(file: AnyPath, read: Callable[..., T], *arguments: object) -> T:
     """The result of a function that reads a file's members."""
     try:
         return read(*arguments)
@@ -274,13 +293,23 @@ def _checked(file: Path, read: Callable[..., T], *arguments: object) -> T:
         raise CheckpointError(f"{file} is damaged: {error}") from error
 
 
-def _json(file: Path) -> object:
+def _json(file: AnyPath) -> object:
     """The contents of a file, or an empty object if there is none."""
+    return _members(file, _data(file))
+
+
+def _data(file: AnyPath) -> bytes | None:
+    """The bytes of a file, or None if there is none."""
     if not file.is_file():  # nor is a pipe one, which would block
-        return {}
+        return None
     try:
-        return json.loads(file.read_bytes())
+        return file.read_bytes()
     except FileNotFoundError:
-        return {}
+        return None
+
+
+def _members(file: AnyPath, data: bytes | None) -> object:
+    try:
+        return {} if data is None else json.loads(data)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error

@@ -15,9 +15,13 @@ step may be gone later.
 import contextlib
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import overload
 
 from .._errors import CheckpointError, CheckpointWarning
+from .._stores.errors import StoreError
+from .._stores.remote import AnyPath, RemotePath, fresh
 from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
 from ._own_source import OwnSource
 from ._own_state import remembered
@@ -48,7 +52,11 @@ def all_replaced(staging: Path) -> dict[int, Path]:
     return found
 
 
-def checkpoints(directory: Path) -> dict[int, Path]:
+@overload
+def checkpoints(directory: Path) -> dict[int, Path]: ...
+@overload
+def checkpoints(directory: AnyPath) -> dict[int, AnyPath]: ...
+def checkpoints(directory: AnyPath) -> Mapping[int, AnyPath]:
     """The checkpoints of a directory, from step to path, in ascending order.
 
     Raises:
@@ -62,16 +70,21 @@ def checkpoints(directory: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
+def _listed(directory: AnyPath) -> tuple[dict[int, AnyPath], bool]:
     """The checkpoints, and whether none was removed during the listing.
 
     If one was, its replacement may have come too late to be listed.
     """
+    if isinstance(directory, RemotePath):
+        directory = directory.fresh()  # all in one listing
+        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+        there = [name for name in names if _is_step(name) and has_index(directory / name)]
+        return {int(name): directory / name for name in there}, True
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
         return {}, True
-    found: dict[int, Path] = {}
+    found: dict[int, AnyPath] = {}
     for name in names:
         if name.startswith(STAGING):
             found |= all_replaced(directory / name)
@@ -81,7 +94,7 @@ def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
     return found, is_all
 
 
-def committed_steps(directory: Path) -> tuple[int, ...]:
+def committed_steps(directory: AnyPath) -> tuple[int, ...]:
     """The steps that are saved in a directory, in ascending order.
 
     Raises:
@@ -90,7 +103,7 @@ def committed_steps(directory: Path) -> tuple[int, ...]:
     return tuple(checkpoints(directory))
 
 
-def path_of(directory: Path, step: int) -> Path | None:
+def path_of(directory: AnyPath, step: int) -> AnyPath | None:
     """The path of a step's checkpoint at this moment, or None if there is none."""
     path = directory / str(step)
     return path if has_index(path) else checkpoints(directory).get(step)
@@ -101,13 +114,15 @@ def _is_step(name: str) -> bool:
     return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
 
 
-def has_index(path: Path) -> bool:
+def has_index(path: AnyPath) -> bool:
     """Whether a directory is a checkpoint, intact or not; links are not followed."""
     file = path / FILE_NAME
     return file.is_symlink() or file.is_file()
 
 
-def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> CheckpointError:
+def cannot_be_read(
+    path: AnyPath, directory: AnyPath, step: int, error: Exception
+) -> CheckpointError:
     """Compose the error: which step is damaged, how, and which one is intact."""
     before = _intact_step_before(directory, step)
     facts = f"Step {step} can't be read from {path}: {text_of(error)}."
@@ -119,7 +134,7 @@ def cannot_be_read(path: Path, directory: Path, step: int, error: Exception) -> 
     )
 
 
-def newest_own(directory: Path) -> OwnSource | None:
+def newest_own(directory: AnyPath) -> OwnSource | None:
     """The newest intact checkpoint, opened, or None if nothing is saved.
 
     Warns of each newer one, which is damaged.
@@ -167,19 +182,21 @@ def newest_own(directory: Path) -> OwnSource | None:
     )
 
 
-def _newest_intact(found: dict[int, Path], damaged: dict[int, Exception]) -> OwnSource | None:
+def _newest_intact(found: dict[int, AnyPath], damaged: dict[int, Exception]) -> OwnSource | None:
     """The newest intact one; those above it that are there are added to ``damaged``."""
     for step, path in reversed(found.items()):
         try:
             return OwnSource(path, _intact_index(path, step))
+        except StoreError:
+            raise
         except (OSError, ValueError) as error:
             # Otherwise it was removed meanwhile.
-            if has_index(path):
+            if has_index(fresh(path)):
                 damaged[step] = error
     return None
 
 
-def _intact_index(path: Path, step: int) -> Index:
+def _intact_index(path: AnyPath, step: int) -> Index:
     for _ in range(_ATTEMPTS):
         index = read_index(path, step)
         try:
@@ -193,14 +210,16 @@ def _intact_index(path: Path, step: int) -> Index:
     raise ValueError("it is replaced faster than it can be read")
 
 
-def _remembered(directory: Path) -> frozenset[int]:
+def _remembered(directory: AnyPath) -> frozenset[int]:
     try:
         return remembered(directory)
+    except StoreError:
+        raise
     except OSError:
         return frozenset()
 
 
-def _intact_step_before(directory: Path, step: int) -> int | None:
+def _intact_step_before(directory: AnyPath, step: int) -> int | None:
     for earlier, path in reversed(checkpoints(directory).items()):
         try:
             if earlier < step:
@@ -210,7 +229,7 @@ def _intact_step_before(directory: Path, step: int) -> int | None:
     return None
 
 
-def open_own(path: Path, directory: Path, step: int | None) -> OwnSource | None:
+def open_own(path: AnyPath, directory: AnyPath, step: int | None) -> OwnSource | None:
     """Open one checkpoint; None if there is no index.
 
     Args:
@@ -225,6 +244,8 @@ def open_own(path: Path, directory: Path, step: int | None) -> OwnSource | None:
         return OwnSource(path, read_index(path, step))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except StoreError:
+        raise
     except (OSError, ValueError) as error:
         if step is None:
             raise CheckpointError(f"{path} can't be read: {text_of(error)}") from error

@@ -57,7 +57,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._stores.files import contents, read_file
+from .._stores.files import Contents, contents, first_bytes, read_file
+from .._stores.remote import AnyPath, RemotePath, fresh
 from . import _json_members
 from ._entry import ORBAX, Entry
 from ._json_members import member, short
@@ -76,7 +77,7 @@ _ORBAX_KEY = re.compile("[0-9]{1,20}")
 class Index:
     """The members of the index; see the first lines of this file.
 
-    `write_index` finds the ``files`` itself.
+    `write_index` finds the ``files`` itself; `read_index` adds how many bytes were read.
     """
 
     step: int
@@ -88,6 +89,7 @@ class Index:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     files: Mapping[str, tuple[int, int | None]] = dataclasses.field(default_factory=dict)
     containers: Any = None
+    nbytes: int = 0
 
 
 def write_index(directory: Path, index: Index) -> None:
@@ -108,7 +110,7 @@ def write_index(directory: Path, index: Index) -> None:
     (directory / FILE_NAME).write_bytes(sealed(members))
 
 
-def read_index(directory: Path, step: int | None) -> Index:
+def read_index(directory: AnyPath, step: int | None) -> Index:
     """The index of a checkpoint.
 
     Args:
@@ -122,7 +124,7 @@ def read_index(directory: Path, step: int | None) -> Index:
     return _read(directory, step, with_entries=True)
 
 
-def read_header(directory: Path, step: int) -> Index:
+def read_header(directory: AnyPath, step: int) -> Index:
     """The index of a checkpoint without its entries.
 
     Raises:
@@ -132,7 +134,7 @@ def read_header(directory: Path, step: int) -> Index:
     return _read(directory, step, with_entries=False)
 
 
-def _read(directory: Path, step: int | None, *, with_entries: bool) -> Index:
+def _read(directory: AnyPath, step: int | None, *, with_entries: bool) -> Index:
     data = read_file(directory / FILE_NAME)
     members = unsealed(data, FILE_NAME, format="jscope", version=_VERSION)
     try:
@@ -143,7 +145,7 @@ def _read(directory: Path, step: int | None, *, with_entries: bool) -> Index:
         raise ValueError(f"{FILE_NAME} is damaged: {error}") from None
     if step is not None and index.step != step:
         raise ValueError(f"{FILE_NAME} is the index of step {index.step}")
-    return index
+    return dataclasses.replace(index, nbytes=len(data))
 
 
 def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
@@ -248,30 +250,45 @@ class Entries(Mapping[str, Entry]):
         return key == name if self._portable else bool(_ORBAX_KEY.fullmatch(key))
 
 
-def read_save_id(directory: Path) -> str | None:
+def read_save_id(directory: AnyPath) -> str | None:
     """The ``save_id`` of a checkpoint, from its index's first bytes; None if it is not there.
 
     Enough to see that a checkpoint is another one, not that it is undamaged.
     """
     try:
-        return _save_id_in(read_file(directory / FILE_NAME, _FIRST))
+        return _save_id_in(first_bytes(fresh(directory) / FILE_NAME, _FIRST))
     except (OSError, ValueError):
         return None
 
 
-def check_files(directory: Path, index: Index) -> None:
+def check_files(directory: AnyPath, index: Index) -> None:
     """Compare the other files of a checkpoint with its index: all sizes, small ones' checksums.
+
+    An object of a store is whole, and each takes a request: there it is their names alone.
 
     Raises:
         ValueError: If one differs or is gone.
         OSError: If one can't be read.
     """
-    found = contents(directory)
+    found = contents_of(directory, index)
+    if isinstance(directory, RemotePath):
+        for name in index.files:
+            found.size(name)
+        return
     for name, (size, crc) in index.files.items():
         if found.size(name) != size:
             raise ValueError(f"{name} has {found.size(name)} bytes instead of {size}")
         if crc is not None and zlib.crc32(read_file(directory / name)) != crc:
             raise ValueError(f"{name} is damaged: its checksum differs")
+
+
+def contents_of(directory: AnyPath, index: Index) -> Contents:
+    """The files of a checkpoint; in a store, which lists no sizes, with those of its index.
+
+    Raises:
+        OSError: If they can't be listed.
+    """
+    return contents(directory, {name: size for name, (size, _) in index.files.items()})
 
 
 def _save_id_in(data: bytes) -> str | None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._stores.files import Contents, File, contents, open_file
+from .._stores.files import Contents, File, RemoteFile, open_file
+from .._stores.remote import AnyPath, RemotePath
 from . import _own_packed
 from ._boxes import Array, Box, slices
 from ._entry import ORBAX, PACKED, Entry
-from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._own_index import FILE_NAME, Index, check_files, contents_of, read_index, read_save_id
 from ._source import Extent, nothing_left
 from ._tensorstore import Tensors
 
@@ -30,13 +31,13 @@ class OwnSource:
     fillers: frozenset[str] = frozenset()
     checksum = "CRC-32C"
 
-    def __init__(self, path: Path, index: Index):
+    def __init__(self, path: AnyPath, index: Index):
         self.path = path
         self.index = index
         self.entries = index.entries
         self.metadata = index.metadata
         self.format = f"step {index.step} of jscope's Saver"
-        self.index_bytes = (path / FILE_NAME).stat().st_size
+        self.index_bytes = index.nbytes
         self._is_portable = index.portable
         self._tensors = Tensors(path, is_ocdbt=index.portable)
         self._packed: File | None = None
@@ -137,7 +138,12 @@ class OwnSource:
 
     def _packed_file(self) -> File:
         if self._packed is None:
-            self._packed = open_file(self.path / _own_packed.FILE_NAME)
+            path = self.path / _own_packed.FILE_NAME
+            # Of an object as the index has it: reading beyond its end fails.
+            size, _ = self.index.files.get(_own_packed.FILE_NAME, (0, None))
+            self._packed = (
+                RemoteFile(path, size) if isinstance(path, RemotePath) else open_file(path)
+            )
             self._packed_size = self._packed.size
         return self._packed
 
@@ -147,7 +153,7 @@ class OwnSource:
 
     @functools.cached_property
     def _contents(self) -> Contents:
-        return contents(self.path)
+        return contents_of(self.path, self.index)
 
 
 def check_readable(path: Path, index: Index) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from .._errors import CheckpointError, CheckpointWarning
 from .._stores.files import read_file
+from .._stores.remote import AnyPath
 from . import _json_members
 from ._json_members import member
 from ._own_index import read_header, read_save_id
@@ -52,7 +53,9 @@ class State:
     kept_until: float | None = None
 
 
-def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None = None) -> State:
+def read_state(
+    directory: AnyPath, steps: Mapping[int, AnyPath], newest: Record | None = None
+) -> State:
     """The state of a directory, with exactly the checkpoints that are there.
 
     Args:
@@ -96,7 +99,7 @@ def read_state(directory: Path, steps: Mapping[int, Path], newest: Record | None
     return State(tuple(records), known.kept_until)
 
 
-def remembered(directory: Path) -> frozenset[int]:
+def remembered(directory: AnyPath) -> frozenset[int]:
     """The steps that the state file lists, whether they are there or not."""
     return frozenset(record.step for record in _read(directory)[0].records)
 
@@ -115,7 +118,7 @@ def write_state(path: Path, state: State) -> None:
     path.write_bytes(sealed(members))
 
 
-def _read(directory: Path) -> tuple[State, str]:
+def _read(directory: AnyPath) -> tuple[State, str]:
     """The contents of the file, or how it is damaged."""
     try:
         data = read_file(directory / FILE_NAME)
@@ -158,7 +161,7 @@ def _known(value: object) -> Record:
     )
 
 
-def _record(step: int, path: Path) -> Record:
+def _record(step: int, path: AnyPath) -> Record:
     try:
         index = read_header(path, step)
     except (OSError, ValueError):

@@ -5,9 +5,9 @@ Other files interpret them: dtypes stored as others, keys, checksums, placement.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from .._stores.remote import AnyPath
 from ._boxes import Array, Box, slices
 from ._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
 from ._python_values import python_dtype, python_text
@@ -45,7 +45,7 @@ class Source(Protocol):
     """
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> AnyPath: ...
 
     @property
     def format(self) -> str: ...
@@ -123,7 +123,7 @@ class FileSource:
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         variables: Mapping[str, Any],
         *,
         format: str,

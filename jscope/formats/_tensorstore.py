@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from .._stores.errors import is_of_store, store_error
 from .._stores.files import Contents
+from .._stores.remote import AnyPath, RemotePath
+from .._stores.settings import context, spec_of
 from ._entry import Entry
 from ._plain_paths import FOR_READING, Plain
 
@@ -43,7 +46,7 @@ class Tensors:
         is_ocdbt: Whether they are in a database.
     """
 
-    def __init__(self, directory: Path, *, is_zarr3: bool = True, is_ocdbt: bool = True):
+    def __init__(self, directory: AnyPath, *, is_zarr3: bool = True, is_ocdbt: bool = True):
         self._directory = directory
         self._driver = "zarr3" if is_zarr3 else "zarr"
         self._is_ocdbt = is_ocdbt
@@ -65,7 +68,7 @@ class Tensors:
         self._check_metadata(new)
         futures = {name: self._begin_open(name) for name in new}
         for name, future in futures.items():
-            self._handles[name] = _result(name, future.result)
+            self._handles[name] = self._result(name, future.result)
         return {name: self._handles[name] for name in names}
 
     def check(self, name: str, entry: Entry, contents: Contents) -> None:
@@ -127,7 +130,7 @@ class Tensors:
             found = f"{inside.dtype.numpy_dtype}{inside.shape}"
             raise ValueError(f"{name!r} is {found} on disk, not {into.dtype}{into.shape}")
         future = tensorstore.array(into).write(inside)
-        return functools.partial(_result, name, future.result)
+        return functools.partial(self._result, name, future.result)
 
     def _check_metadata(self, names: Collection[str]) -> None:
         """Refuse metadata that is longer than Orbax writes.
@@ -139,9 +142,10 @@ class Tensors:
         file = "zarr.json" if self._driver == "zarr3" else ".zarray"
         kvstore = tensorstore.KvStore
         stores = {n: kvstore.open(self._store(n), context=self._context) for n in names}
-        reads = {name: _result(name, store.result).read(file) for name, store in stores.items()}
+        opened = {name: self._result(name, store.result) for name, store in stores.items()}
+        reads = {name: store.read(file) for name, store in opened.items()}
         for name, future in reads.items():
-            size = len(_result(name, future.result).value)
+            size = len(self._result(name, future.result).value)
             if size > _LONGEST_METADATA:
                 raise ValueError(
                     f"{name!r} has metadata of {size} bytes, and Orbax writes some hundred"
@@ -155,23 +159,45 @@ class Tensors:
 
     def _store(self, name: str) -> dict[str, Any]:
         """Where TensorStore finds an array."""
-        directory = self._plain.path
         if not self._is_ocdbt:
-            return {"driver": "file", "path": f"{directory}/{name}/"}
-        base = {"driver": "file", "path": f"{directory}/"}
+            return self._base(f"{name}/")
+        base = self._base("")
         pool = "cache_pool#directory"
         return {"driver": "ocdbt", "base": base, "path": f"{name}/", "cache_pool": pool}
 
+    def _base(self, name: str) -> dict[str, Any]:
+        """The key-value store of what is below the directory."""
+        if isinstance(self._directory, RemotePath):
+            bucket = self._directory.bucket
+            key = f"{self._directory.key}/{name}".lstrip("/")
+            return {**spec_of(bucket.scheme, bucket.name), "path": key}
+        assert self._plain is not None
+        return {"driver": "file", "path": f"{self._plain.path}/{name}"}
+
     @functools.cached_property
-    def _plain(self) -> Plain:
-        return Plain(self._directory, FOR_READING)
+    def _plain(self) -> Plain | None:
+        directory = self._directory
+        return Plain(directory, FOR_READING) if isinstance(directory, Path) else None
 
     @functools.cached_property
     def _context(self) -> "Context":
         import tensorstore
 
         pool = {"cache_pool#directory": {"total_bytes_limit": _DIRECTORY_CACHE}}
-        return tensorstore.Context(pool)
+        is_remote = isinstance(self._directory, RemotePath)
+        return tensorstore.Context(pool, context() if is_remote else None)
+
+    def _result(self, name: str, wait: Callable[[], T]) -> T:
+        try:
+            return wait()
+        except Exception as error:
+            if isinstance(self._directory, RemotePath) and is_of_store(error):
+                raise store_error(str(self._directory / name), "read", error) from None
+            # What follows the first bracket is the whole specification, and places in C++ files.
+            text = str(error).partition(" [")[0]
+            # Of a store the whole text may have what must not be shown.
+            cause = error if isinstance(self._directory, Path) else None
+            raise ValueError(f"{name!r} can't be read: {text}") from cause
 
 
 def _is_utf8(name: str) -> bool:
@@ -188,12 +214,3 @@ def _codecs(spec: object) -> set[str]:
         own = {str(codec.get("name")) for codec in spec.get("codecs", ())}
         return own.union(*map(_codecs, spec.values()))
     return set().union(*map(_codecs, spec)) if isinstance(spec, list) else set()
-
-
-def _result(name: str, wait: Callable[[], T]) -> T:
-    try:
-        return wait()
-    except Exception as error:
-        # What follows the first bracket is the whole specification, and places in C++ files.
-        text = str(error).partition(" [")[0]
-        raise ValueError(f"{name!r} can't be read: {text}") from error

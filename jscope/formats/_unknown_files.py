@@ -1,8 +1,11 @@
 """Files that are not a checkpoint of a known kind: what they seem to be, and what to do."""
 
 import zipfile
-from pathlib import Path
 from typing import NamedTuple
+
+from .._stores.files import first_bytes
+from .._stores.remote import AnyPath
+from .._stores.stream import opened_stream
 
 
 class _Kind(NamedTuple):
@@ -54,10 +57,9 @@ _KINDS = (
 _LONGEST = max(len(kind.first) for kind in _KINDS)
 
 
-def what_it_seems(path: Path) -> str:
+def what_it_seems(path: AnyPath) -> str:
     """The end of a sentence that begins with the path: what the file is, and what to do."""
-    with path.open("rb") as file:
-        first = file.read(_LONGEST)
+    first = first_bytes(path, _LONGEST, follow=True)
     if not first:
         return "is empty."
     if first.startswith(b"PK\3\4"):
@@ -71,9 +73,9 @@ def what_it_seems(path: Path) -> str:
     )
 
 
-def _archive(path: Path) -> str:
+def _archive(path: AnyPath) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_stream(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile, ValueError):
         names = []

@@ -15,6 +15,7 @@ checked by every read. Choices that NumPy's format leaves open:
 Source: NumPy 2.4, ``numpy/lib/_format_impl.py``.
 """
 
+import contextlib
 import copy
 import functools
 import io
@@ -22,17 +23,23 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeAlias
 
 import ml_dtypes
 import numpy as np
 from numpy.lib import format as npy
 
 from .._errors import CheckpointError, CheckpointValueError
+from .._stores.errors import StoreError
+from .._stores.files import first_bytes
 from .._stores.new_file import NewFile
+from .._stores.remote import AnyPath
+from .._stores.stream import opened_stream
 from ._file_entry import Array, Entry, Signature
+
+_Opened: TypeAlias = contextlib.AbstractContextManager[zipfile.ZipFile]
 
 # By name; the names of ml_dtypes' scalar types are those of their dtypes.
 _EXTENDED = {
@@ -47,40 +54,44 @@ _SHOWN = 300  # characters of another library's error
 _PLAIN = "biufcSU"  # the kinds of NumPy's own dtypes: numbers and strings
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: AnyPath) -> bool:
     """Whether a file is named as one, or is an archive of nothing but arrays."""
     if path.suffix == ".npz":
         return True
     try:
-        with path.open("rb") as file:
-            if file.read(4) != b"PK\3\4":
-                return False
-            with zipfile.ZipFile(file) as archive:
-                return all(name.endswith(".npy") for name in archive.namelist())
+        if first_bytes(path, 4, follow=True) != b"PK\3\4":
+            return False
+        with opened_stream(path) as file, zipfile.ZipFile(file) as archive:
+            return all(name.endswith(".npy") for name in archive.namelist())
+    except StoreError:
+        raise
     except (OSError, *_DAMAGE):
         return False
 
 
-def open_file(path: Path) -> dict[str, Entry]:
+def open_file(path: AnyPath) -> dict[str, Entry]:
     """The arrays of an archive, by name; only their headers are read.
 
     Raises:
         CheckpointError: If the file can't be read or is damaged.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            _check_count(file, archive)
+        with opened_stream(path) as file, zipfile.ZipFile(file) as archive:
+            size = _check_count(file, archive)
+            reopened = _reopened(path, file)
             entries: dict[str, Entry] = {}
             for member in archive.infolist():
-                _check_size(file, member)
+                _check_size(size, member)
                 name, suffix = member.filename[:-4], member.filename[-4:]
                 if name in entries:
                     raise ValueError(f"it has two members {member.filename!r}")
                 if suffix == ".npy":
-                    entries[name] = _entry(path, archive, member)
+                    entries[name] = _entry(path, archive, member, reopened)
                 else:  # not an array's, unless its name is damaged, which opening it would show
                     archive.open(member).close()
             return entries
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
     except _DAMAGE as error:
@@ -94,28 +105,47 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> None:
-    """Refuse an archive with members that damage to the entry of the one before hides."""
+def _reopened(path: AnyPath, file: IO[bytes]) -> Callable[[], _Opened]:
+    """How to get at an archive again; of an object, whose list takes requests, it is kept."""
+    if isinstance(path, Path):
+        return functools.partial(zipfile.ZipFile, path)
+    kept = functools.cache(lambda: zipfile.ZipFile(file))
+    return lambda: contextlib.nullcontext(kept())
+
+
+def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> int:
+    """Refuse an archive with members that damage to the entry of the one before hides.
+
+    Returns:
+        The size of the file.
+    """
+    size = file.seek(0, os.SEEK_END)
     file.seek(-12 - len(archive.comment), os.SEEK_END)
     count = int.from_bytes(file.read(2), "little")
     found = len(archive.infolist())
     if count not in (found, 0xFFFF):  # the latter if there are more than it can record
         raise ValueError(f"its end records {count} members, and it lists {found}")
+    return size
 
 
-def _check_size(file: IO[bytes], member: zipfile.ZipInfo) -> None:
+def _check_size(end: int, member: zipfile.ZipInfo) -> None:
     """Refuse a member whose recorded size is more bytes than its part of the archive can hold."""
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_DEFLATED}.get(member.compress_type)
     if most is None:
         raise ValueError(f"member {member.filename!r} is not compressed as by NumPy")
-    size = os.fstat(file.fileno()).st_size - member.header_offset
+    size = end - member.header_offset
     if not 0 <= member.file_size <= most * member.compress_size <= most * size:
         raise ValueError(
             f"member {member.filename!r} can't have {member.file_size} bytes in {size} of the file"
         )
 
 
-def _entry(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
+def _entry(
+    path: AnyPath,
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    reopened: Callable[[], _Opened],
+) -> Entry:
     # zipfile would compare the checksum of a small member here, and refuse all for one that is
     # damaged: the others can still be listed and read. It compares none that it doesn't know.
     unchecked = copy.copy(member)
@@ -123,7 +153,7 @@ def _entry(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Ent
     with archive.open(unchecked) as file:
         shape, _, _, dtype = _npy_header(io.BytesIO(file.read(_LONGEST_HEADER)), member)
     nbytes = math.prod(shape) * dtype.itemsize
-    return Entry(shape, dtype, nbytes, functools.partial(_read, path, member))
+    return Entry(shape, dtype, nbytes, functools.partial(_read, path, member, reopened))
 
 
 def _npy_header(
@@ -162,12 +192,14 @@ def _meant(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any]:
     raise ValueError(f"member {member.filename!r} has dtype {stored}: {why}")
 
 
-def _read(path: Path, member: zipfile.ZipInfo) -> Array:
+def _read(path: AnyPath, member: zipfile.ZipInfo, reopened: Callable[[], _Opened]) -> Array:
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+        with reopened() as archive, archive.open(member) as file:
             content = file.read()  # to the end: only there zipfile compares the checksum
         start = io.BytesIO(content)
         shape, is_fortran, stored, dtype = _npy_header(start, member)
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
     except _DAMAGE as error:

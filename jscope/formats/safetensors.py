@@ -21,6 +21,7 @@ Source: https://github.com/huggingface/safetensors, README "Format" and
 dictionary at once, hence this file.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -28,16 +29,20 @@ import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import ml_dtypes
 import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError, listed
+from .._stores.errors import StoreError
+from .._stores.files import EndOfFileError, File, LocalFile, first_bytes, read_file
+from .._stores.files import open_file as file_of
 from .._stores.new_file import NewFile
+from .._stores.remote import AnyPath, children
 from ._boxes import Box, slices, whole
 from ._file_entry import Array, Entry, Signature
 from ._json_members import mapping, member
@@ -71,6 +76,8 @@ _METADATA = "__metadata__"
 _SHARD = re.compile(r"(.*)-([0-9]{5,9})-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 _INDEX = ".safetensors.index.json"
 _LONGEST_INDEX = 1 << 28
+# Shorter ones are not read by a request each, but with what is between them.
+_SHORT_RUN = 1 << 14
 
 
 class Tensors(dict[str, Entry]):
@@ -83,21 +90,20 @@ class Tensors(dict[str, Entry]):
     metadata: Mapping[str, Any] = MappingProxyType({})
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: AnyPath) -> bool:
     """Whether a file is named as one or as an index of several, or begins as one does."""
     if path.name.endswith((".safetensors", _INDEX)):
         return True
-    with path.open("rb") as file:
-        first = file.read(9)
+    first = first_bytes(path, 9, follow=True)
     return first[8:] == b"{" and int.from_bytes(first[:8], "little") <= _LONGEST_HEADER
 
 
-def is_directory(path: Path) -> bool:
+def is_directory(path: AnyPath) -> bool:
     """Whether a directory has such a file."""
-    return any(name.endswith((".safetensors", _INDEX)) for name in os.listdir(path))
+    return any(file.name.endswith((".safetensors", _INDEX)) for file in path.iterdir())
 
 
-def open_any(path: Path) -> Tensors:
+def open_any(path: AnyPath) -> Tensors:
     """The tensors of a file, of an index, or of a directory, whose index is obeyed.
 
     Raises:
@@ -106,7 +112,7 @@ def open_any(path: Path) -> Tensors:
     """
     if path.is_file():
         return _open_index(path) if path.name.endswith(_INDEX) else open_file(path)
-    indices = sorted(path.glob(f"*{_INDEX}"))
+    indices = children(path, f"*{_INDEX}")
     if len(indices) > 1:
         raise CheckpointError(
             f"{path} has several indices: {listed(index.name for index in indices)}. Give the path "
@@ -114,12 +120,12 @@ def open_any(path: Path) -> Tensors:
         )
     if indices:
         return _open_index(indices[0])
-    files = sorted(path.glob("*.safetensors"))
+    files = children(path, "*.safetensors")
     _check_shards(path, [file.name for file in files])
     return _together(path, [open_file(file) for file in files])
 
 
-def _check_shards(path: Path, names: Sequence[str]) -> None:
+def _check_shards(path: AnyPath, names: Sequence[str]) -> None:
     """Refuse shards without an index that are not all there, as an export that failed leaves."""
     found: dict[tuple[str, int], set[int]] = {}
     for name in names:
@@ -135,7 +141,7 @@ def _check_shards(path: Path, names: Sequence[str]) -> None:
             )
 
 
-def _together(path: Path, files: Sequence[Tensors]) -> Tensors:
+def _together(path: AnyPath, files: Sequence[Tensors]) -> Tensors:
     found = Tensors()
     for tensors in files:
         duplicates = [name for name in tensors if name in found]
@@ -149,7 +155,7 @@ def _together(path: Path, files: Sequence[Tensors]) -> Tensors:
     return found
 
 
-def _open_index(path: Path) -> Tensors:
+def _open_index(path: AnyPath) -> Tensors:
     """The tensors that an index names; other files and other tensors are ignored.
 
     Source: https://huggingface.co/docs/transformers, "Sharded checkpoints": an object with
@@ -157,6 +163,8 @@ def _open_index(path: Path) -> Tensors:
     """
     try:
         files, metadata = _index(path)
+    except StoreError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -183,13 +191,12 @@ def _open_index(path: Path) -> Tensors:
     return found
 
 
-def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _index(path: AnyPath) -> tuple[dict[str, str], dict[str, Any]]:
     """The file of each tensor, and the metadata, of an index from an untrusted source."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > _LONGEST_INDEX:
-            raise ValueError(f"it has {size} bytes, and an index has at most {_LONGEST_INDEX}")
-        text = file.read(size)  # read(n) would allocate n bytes
+    size = path.stat().st_size if isinstance(path, Path) else 0  # that of an object isn't known
+    if size > _LONGEST_INDEX:
+        raise ValueError(f"it has {size} bytes, and an index has at most {_LONGEST_INDEX}")
+    text = read_file(path, follow=True)
     members = mapping(json.loads(text, object_pairs_hook=_without_duplicates))
     files = member(members, "weight_map", mapping)
     for name, shard in files.items():
@@ -199,23 +206,22 @@ def _index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return files, mapping(members.get("metadata") or {})
 
 
-def open_file(path: Path) -> Tensors:
+def open_file(path: AnyPath) -> Tensors:
     """The tensors of a file, by name; only the header is read.
 
     Raises:
         CheckpointError: If the file can't be read or is damaged.
     """
+    opened = _opened(path)
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(min(length, _LONGEST_HEADER, max(0, size - 8)))
+        with opened() as file:
+            length, text = _read_header(file)
+    except StoreError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
-    if size < 8 or len(text) < length:
-        raise _damaged(
-            path, f"of {size} bytes, it can't hold a header of {length} bytes from offset 8"
-        )
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
     start = 8 + length
     ends: list[tuple[int, int, str]] = []
     entries = Tensors()
@@ -225,7 +231,7 @@ def open_file(path: Path) -> Tensors:
             continue
         shape, dtype, begin, end = _checked(path, name, members)
         ends.append((begin, end, name))
-        arguments = path, name, shape, dtype, start + begin
+        arguments = opened, path, name, shape, dtype, start + begin
         read = functools.partial(_read, *arguments)
         read_box = functools.partial(_read_box, *arguments)
         entries[name] = Entry(shape, dtype, end - begin, read, read_box)
@@ -234,18 +240,49 @@ def open_file(path: Path) -> Tensors:
         if begin != covered:
             raise _damaged(path, f"tensor {name!r} begins at {begin} of the data, not at {covered}")
         covered = end
-    if covered != size - start:
-        raise _damaged(path, f"its tensors end at {covered} of the data, not at {size - start}")
+    with opened() as file:
+        if not file.has_size(start + covered):
+            found = file.size - start
+            raise _damaged(path, f"its tensors end at {covered} of the data, not at {found}")
     return entries
 
 
-def _metadata(path: Path, members: object) -> dict[str, str]:
+def _opened(path: AnyPath) -> "_Opened":
+    """How to open a file: a local one each time anew, since a model may have hundreds."""
+    if isinstance(path, Path):
+        return lambda: contextlib.closing(file_of(path, follow=True))
+    kept = file_of(path)
+    return lambda: contextlib.nullcontext(kept)
+
+
+def _read_header(file: File) -> tuple[int, bytes]:
+    """The length of the header, and the header.
+
+    Raises:
+        ValueError: If the file is too small for it.
+    """
+    is_whole = isinstance(file, LocalFile)
+    length = 0
+    try:
+        length = int.from_bytes(file.read(0, 8), "little")
+        if length <= _LONGEST_HEADER and not (is_whole and 8 + length > file.size):
+            return length, file.read(8, 8 + length)
+    except StoreError:
+        raise
+    except ValueError:
+        pass
+    raise ValueError(
+        f"of {file.size} bytes, it can't hold a header of {length} bytes from offset 8"
+    )
+
+
+def _metadata(path: AnyPath, members: object) -> dict[str, str]:
     if not isinstance(members, dict) or not all(isinstance(v, str) for v in members.values()):
         raise _damaged(path, f"its {_METADATA!r} are not strings by name")
     return members
 
 
-def _header(path: Path, text: bytes) -> dict[str, Any]:
+def _header(path: AnyPath, text: bytes) -> dict[str, Any]:
     if not text.startswith(b"{"):
         raise _damaged(path, f"its header begins with {text[:1]!r}, not with '{{'")
     try:
@@ -264,7 +301,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(
-    path: Path, name: str, members: Any
+    path: AnyPath, name: str, members: Any
 ) -> tuple[tuple[int, ...], np.dtype[Any], int, int]:
     """Shape, dtype, begin and end of a tensor, each within its limits."""
     try:
@@ -294,21 +331,25 @@ def _is_size(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
+_Opened: TypeAlias = Callable[[], contextlib.AbstractContextManager[File]]
+
+
 def _read(
-    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int
+    opened: _Opened,
+    path: AnyPath,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    offset: int,
 ) -> Array:
-    size = math.prod(shape) * dtype.itemsize
-    try:
-        data = np.fromfile(path, np.uint8, size, offset=offset)
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}.") from error
-    if data.size != size:  # it was whole when it was opened
-        raise _damaged(path, f"it ends within tensor {name!r}, at {offset + data.size}")
-    return data.view(dtype).reshape(shape)
+    array = np.empty(shape, dtype)
+    _read_box(opened, path, name, shape, dtype, offset, whole(shape), array)
+    return array
 
 
 def _read_box(
-    path: Path,
+    opened: _Opened,
+    path: AnyPath,
     name: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -316,28 +357,80 @@ def _read_box(
     box: Box,
     into: Array,
 ) -> None:
-    """Read a box, and no other bytes if it is contiguous; else by a map of the file."""
-    if box == whole(shape) or not shape:
-        into[...] = _read(path, name, shape, dtype, offset)
-        return
+    """Read a box, and no other bytes if it is contiguous.
+
+    Else by a map of the file; of an object each run of bytes, or all between the first and the
+    last if the runs are short.
+    """
+    rows = _rows(box, shape)
     try:
-        with path.open("rb") as file:
-            size = math.prod(shape) * dtype.itemsize
-            if os.fstat(file.fileno()).st_size < offset + size:
-                raise _damaged(path, f"it ends within tensor {name!r}")
-            rows = _rows(box, shape)
+        with opened() as file:
             if rows is not None:
-                first, count = rows
-                begin = offset + first * dtype.itemsize
-                data = np.fromfile(file, np.uint8, count * dtype.itemsize, offset=begin)
-                into[...] = data.view(dtype).reshape(into.shape)
-                return
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
-                array = np.frombuffer(memory, np.uint8, size, offset).view(dtype).reshape(shape)
-                into[...] = array[slices(box)]
-                del array  # or the map can't be closed
+                _fill(file, offset + rows[0] * dtype.itemsize, into)
+            elif isinstance(file, LocalFile):
+                _read_mapped(file, shape, dtype, offset, box, into)
+            else:
+                _read_runs(file, shape, dtype, offset, box, into)
+    except StoreError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
+    except ValueError as error:  # it was whole when it was opened
+        where = f", at {error.end}" if isinstance(error, EndOfFileError) else f": {error}"
+        raise _damaged(path, f"it ends within tensor {name!r}{where}") from error
+
+
+def _fill(file: File, start: int, into: Array) -> None:
+    target = into if into.flags.c_contiguous else np.empty(into.shape, into.dtype)
+    file.read_into(start, target.reshape(-1).view(np.uint8).data)
+    if target is not into:
+        into[...] = target
+
+
+def _read_mapped(
+    file: LocalFile,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    offset: int,
+    box: Box,
+    into: Array,
+) -> None:
+    size = math.prod(shape) * dtype.itemsize
+    if file.size < offset + size:
+        raise EndOfFileError(file.path, file.size)
+    with mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) as memory:
+        array = np.frombuffer(memory, np.uint8, size, offset).view(dtype).reshape(shape)
+        into[...] = array[slices(box)]
+        del array  # or the map can't be closed
+
+
+def _read_runs(
+    file: File,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    offset: int,
+    box: Box,
+    into: Array,
+) -> None:
+    # The axes from here on are whole, so that what is picked of this one is a run of bytes.
+    axis = max(i for i, pair in enumerate(box) if pair != (0, shape[i]))
+    strides = [math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape))]
+    run = (box[axis][1] - box[axis][0]) * strides[axis]
+    grid = np.indices(tuple(b - a for a, b in box[:axis])).reshape(axis, -1)
+    corner = sum(a * stride for (a, _), stride in zip(box, strides, strict=True))
+    starts = offset + corner + np.array(strides[:axis]) @ grid
+    if run < _SHORT_RUN:
+        first, last = int(starts[0]), int(starts[-1]) + run
+        data = np.empty(last - first, np.uint8)
+        file.read_into(first, data.data)
+        picked = np.stack([data[at - first : at - first + run] for at in starts.tolist()])
+        into[...] = picked.reshape(-1).view(dtype).reshape(into.shape)
+        return
+    target = np.empty(into.shape, into.dtype)
+    bytes_ = target.reshape(-1).view(np.uint8).data
+    pieces = enumerate(starts.tolist())
+    file.fill((start, bytes_[i * run : (i + 1) * run]) for i, start in pieces)
+    into[...] = target
 
 
 def _rows(box: Box, shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -350,7 +443,7 @@ def _rows(box: Box, shape: tuple[int, ...]) -> tuple[int, int] | None:
     return first, math.prod(b - a for a, b in box)
 
 
-def _damaged(path: Path, what: str) -> CheckpointError:
+def _damaged(path: AnyPath, what: str) -> CheckpointError:
     return CheckpointError(f"{path} is not a safetensors file, or damaged: {what}.")
 
 

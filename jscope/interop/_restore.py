@@ -7,7 +7,6 @@ dtypes are the function's.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from .._dtypes import can_convert
 from .._errors import CheckpointValueError, TreeMismatchError, listed, near
 from .._names.assignment import problems_of
+from .._stores.paths import located
 from .._tree.differences import signature, transposing
 from .._tree.text import table
 from .._tree.vartree import VarTree, from_flat
@@ -177,7 +177,7 @@ def _read(
     Raises:
         TreeMismatchError: If the target's dtypes can't hold values; all variables are listed.
     """
-    source = FileSource(Path(named.path), named.entries, format="TensorFlow checkpoint")
+    source = FileSource(located(named.path), named.entries, format="TensorFlow checkpoint")
     saved = {
         name: {place: piece.source for place, piece in pieces.items()}
         for name, pieces in assignment.wanted.items()

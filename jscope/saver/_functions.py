@@ -7,11 +7,11 @@ Source: ``tf.train``, TensorFlow 1.15, ``python/training/checkpoint_management.p
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from .. import formats
-from .._stores.paths import absolute
+from .._stores.paths import located
+from .._stores.remote import AnyPath
 from ..formats._open import exists, newest_path
 from ..formats._own_index import read_save_id
 from ._opening import Checkpoint
@@ -21,7 +21,7 @@ Anywhere: TypeAlias = str | os.PathLike[str]
 _POLL_SECONDS = 1.0
 
 
-def latest_checkpoint(checkpoint_dir: Anywhere) -> Path | None:
+def latest_checkpoint(checkpoint_dir: Anywhere) -> AnyPath | None:
     """The newest checkpoint in a directory that can be loaded, or None if there is none.
 
     >>> js.latest_checkpoint("runs/none-yet") is None
@@ -41,7 +41,7 @@ def latest_checkpoint(checkpoint_dir: Anywhere) -> Path | None:
         is listed, and a damaged checkpoint is skipped with a warning. There is no
         ``latest_filename``.
     """
-    return newest_path(absolute(checkpoint_dir))
+    return newest_path(located(checkpoint_dir))
 
 
 def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
@@ -99,7 +99,7 @@ def checkpoints_iterator(
     min_interval_secs: float = 0,
     timeout: float | None = None,
     timeout_fn: Callable[[], bool] | None = None,
-) -> Iterator[Path]:
+) -> Iterator[AnyPath]:
     """Wait for new checkpoints, and yield each as it comes: for an evaluation job.
 
     >>> for path in js.checkpoints_iterator("runs/digits", timeout=3600):  # doctest: +SKIP
@@ -120,15 +120,15 @@ def checkpoints_iterator(
         ``tf.train.checkpoints_iterator``. Differences: it yields paths that `Saver.restore` takes,
         and a step that was overwritten is a new checkpoint.
     """
-    return _checkpoints(absolute(checkpoint_dir), min_interval_secs, timeout, timeout_fn)
+    return _checkpoints(located(checkpoint_dir), min_interval_secs, timeout, timeout_fn)
 
 
 def _checkpoints(
-    directory: Path,
+    directory: AnyPath,
     min_interval_secs: float,
     timeout: float | None,
     timeout_fn: Callable[[], bool] | None,
-) -> Iterator[Path]:
+) -> Iterator[AnyPath]:
     last: object = None
     while True:
         found = _wait_for_another(directory, last, timeout)
@@ -142,8 +142,8 @@ def _checkpoints(
 
 
 def _wait_for_another(
-    directory: Path, last: object, timeout: float | None
-) -> tuple[Path, object] | None:
+    directory: AnyPath, last: object, timeout: float | None
+) -> tuple[AnyPath, object] | None:
     """The newest checkpoint and its identity, once it is not ``last``."""
     end = None if timeout is None else time.monotonic() + timeout
     while True:

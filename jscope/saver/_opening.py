@@ -3,13 +3,13 @@
 import math
 import weakref
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Self, SupportsInt
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .._errors import CheckpointError, MissingVariableError, near
+from .._stores.remote import AnyPath
 from .._tree.text import bytes_text, table
 from .._tree.vartree import VarTree, from_flat
 from ..formats._boxes import Box, whole
@@ -45,7 +45,7 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
     """
 
     def __init__(self, source: Source, *, verify: bool = True):
-        self.path: Path = source.path
+        self.path: AnyPath = source.path
         index = source.index if isinstance(source, OwnSource) else None
         self.step: int | None = None if index is None else index.step
         self.metrics: Mapping[str, float] = {} if index is None else index.metrics

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
+from .._stores.remote import AnyPath
 from .._tree.text import bytes_text, table
 
 
@@ -26,7 +26,7 @@ class Report:
         seconds: How long it took.
     """
 
-    path: Path
+    path: AnyPath
     restored: Mapping[str, str | tuple[str, ...]]
     kept: tuple[str, ...]
     initialized: tuple[str, ...]

@@ -10,11 +10,11 @@ removed meanwhile, it is searched for again.
 import contextlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._errors import CheckpointError, JscopeError
 from .._model.declaration import Declaration
+from .._stores.remote import AnyPath
 from ..formats._own_directory import cannot_be_read
 from ..formats._own_source import OwnSource
 from ..formats._source import Source
@@ -40,7 +40,7 @@ from ._whole import whole
 _ATTEMPTS = 20
 
 
-def restore(directory: Path, step: StepOrPath, request: Request) -> tuple[Any, Report]:
+def restore(directory: AnyPath, step: StepOrPath, request: Request) -> tuple[Any, Report]:
     """Restore a target; the arguments are those of `Saver.restore`.
 
     Returns:
@@ -99,7 +99,7 @@ class _Read(NamedTuple):
     nbytes: int
 
 
-def _agreed(directory: Path, step: StepOrPath) -> StepOrPath:
+def _agreed(directory: AnyPath, step: StepOrPath) -> StepOrPath:
     """In a program of several processes the newest checkpoint is the one that the first finds."""
     if step is not None or not are_several():
         return step
@@ -112,7 +112,7 @@ def _agreed(directory: Path, step: StepOrPath) -> StepOrPath:
     return together(newest)[0]
 
 
-def _read(directory: Path, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Read:
+def _read(directory: AnyPath, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Read:
     attempts = 0
     while True:
         attempts += 1
@@ -183,7 +183,7 @@ def _initial_values(
     )
 
 
-def _cannot_be_read(source: Source, directory: Path, error: Exception) -> CheckpointError:
+def _cannot_be_read(source: Source, directory: AnyPath, error: Exception) -> CheckpointError:
     if isinstance(source, OwnSource):
         return cannot_be_read(source.path, directory, source.index.step, error)
     return CheckpointError(f"The checkpoint {source.path} can't be read: {error}")

@@ -5,16 +5,16 @@ that an error of one is an error of all.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .._errors import TreeMismatchError, listed
+from .._stores.remote import AnyPath
 from ..formats._per_process import PerProcess
 from . import _processes
 
 
 def resumed(
-    leaves: Mapping[str, Any], values: Mapping[str, Any], path: Path
+    leaves: Mapping[str, Any], values: Mapping[str, Any], path: AnyPath
 ) -> dict[str, PerProcess]:
     """The results of a restore for the leaves that are a `PerProcess`; sets their objects' states.
 
@@ -52,7 +52,7 @@ def resumed(
 
 
 def _check_counts(
-    leaves: Mapping[str, PerProcess], values: Mapping[str, tuple[Any, ...]], path: Path
+    leaves: Mapping[str, PerProcess], values: Mapping[str, tuple[Any, ...]], path: AnyPath
 ) -> None:
     others = {
         name: len(values[name])

@@ -47,8 +47,9 @@ class Saving(Turns):
         self._compresses = compresses
         self._clock = clock
         self._made_at = clock()
-        with failing_as(f"Stale files in {self._directory} can't be removed"):
-            sweep(self._directory)
+        if isinstance(self._directory, Path):
+            with failing_as(f"Stale files in {self._directory} can't be removed"):
+                sweep(self._directory)
 
     def save(
         self,
@@ -126,7 +127,7 @@ class Saving(Turns):
         with self._lock:
             options = metrics, metadata, overwrite, portable
             finish = self._begin(tree, step, *options, is_lasting=True)
-            self._pending = PendingSave(self._directory / str(checked_step(step)), finish)
+            self._pending = PendingSave(self._writable() / str(checked_step(step)), finish)
             return self._pending
 
     def saving_on_termination(
@@ -166,14 +167,15 @@ class Saving(Turns):
         """Check everything, snapshot the arrays, and return what finishes the save."""
         check_flags(overwrite=overwrite, portable=portable)
         self._get_ready()
-        wait_for_directory(self._directory)
+        directory = self._writable()
+        wait_for_directory(directory)
 
         def requested() -> Save:
             pytree = as_pytree(tree)
             leaves, _ = flatten(pytree, "The tree")
             packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _own_packed.LIMIT
             return Save(
-                directory=self._directory,
+                directory=directory,
                 step=checked_step(step),
                 leaves=chosen_leaves(dict(leaves), self._var_list),
                 containers=describe(pytree) if self._var_list is None else None,

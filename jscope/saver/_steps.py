@@ -2,13 +2,13 @@
 
 import operator
 import os
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from .. import formats
 from .._errors import CheckpointValueError
+from .._stores.remote import AnyPath
 from ..formats._source import Source
 
 StepOrPath: TypeAlias = int | str | os.PathLike[str] | None
@@ -19,7 +19,7 @@ def checked_step_or_path(step: StepOrPath) -> StepOrPath:
     return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
 
 
-def open_checkpoint(directory: Path, step: StepOrPath) -> Source:
+def open_checkpoint(directory: AnyPath, step: StepOrPath) -> Source:
     """Open a step of a Saver's directory, its newest one for None, or what is at a path.
 
     Raises:

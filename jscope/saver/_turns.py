@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from .._errors import CheckpointError
-from .._stores.paths import absolute
+from .._stores.paths import absolute, located
+from .._stores.remote import AnyPath
 from ..formats._own_directory import committed_steps
 from ._disk import failing_as
 from ._pending import PendingSave
@@ -21,15 +22,19 @@ class Turns:
     """The directory of a Saver, its lock, and its save in flight."""
 
     def __init__(self, directory: str | os.PathLike[str]):
-        self._directory = absolute(directory)
+        self._directory = located(directory)
         self._lock = threading.RLock()
         self._pending: PendingSave | None = None
         self._is_closed = False
 
     @property
-    def directory(self) -> Path:
-        """The directory of the checkpoints, as an absolute path."""
+    def directory(self) -> AnyPath:
+        """The directory of the checkpoints, as an absolute path or one in a store."""
         return self._directory
+
+    def _writable(self) -> Path:
+        """The directory, if it can be written."""
+        return absolute(self._directory)
 
     def wait(self) -> None:
         """Wait until no save is in flight.

@@ -6,7 +6,6 @@ TensorFlow, safetensors and NumPy, it is a `VarTree`.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from .._errors import MissingVariableError, VariableNameError, listed, near
 from .._names.names import check
 from .._names.selectors import Selector, matching
+from .._stores.remote import AnyPath
 from .._tree.vartree import VarTree, from_flat
 from ..formats._entry import Entry
 from ..formats._per_process import PerProcess
@@ -86,7 +86,7 @@ def _by_var_list(
     return {name: saved for saved, name in var_list.items()}
 
 
-def check_legal(path: Path, names: Mapping[str, str]) -> None:
+def check_legal(path: AnyPath, names: Mapping[str, str]) -> None:
     """Refuse names that a `VarTree` can't have.
 
     Args:

@@ -60,7 +60,7 @@ from ._bytes import (
     varint_bytes,
 )
 from ._entry import Entry, Where
-from ._files import map_file
+from ._files import Part, open_parts
 from ._table import Table
 
 VERSION = 1
@@ -113,7 +113,7 @@ class Bundle:
     def __init__(self, prefix: str, index: Span, verify: bool) -> None:
         self.prefix = prefix
         self.name = index.name
-        self._files: dict[int, Span] = {}
+        self._files: dict[int, Part] = {}
         self._rows: dict[bytes, Row] = {}
         rows = Table(index, verify).rows(verify)
         key, value = next(rows, (None, Span(b"", index.name)))
@@ -174,9 +174,10 @@ class Bundle:
     def _path(self, shard: int) -> str:
         return f"{self.prefix}.data-{shard:05d}-of-{self.shards:05d}"
 
-    def _shard(self, shard: int) -> Span:
+    def _shard(self, shard: int) -> Part:
         if shard not in self._files:
-            self._files[shard] = map_file(self._path(shard))
+            ends = [row.offset + row.size for row in self._rows.values() if row.shard == shard]
+            self._files[shard] = open_parts(self._path(shard), max(ends, default=0))
         return self._files[shard]
 
     def _check_overlap(self) -> None:

@@ -23,8 +23,8 @@ import re
 from typing import NamedTuple
 
 from .._errors import CheckpointNotFoundError, listed, near
-from .._stores.paths import local
-from ._files import map_file
+from .._stores.paths import is_url, readable
+from ._files import is_directory, is_file, last_bytes, matching, names_in
 from ._state_file import read_state
 from ._table import MAGIC
 
@@ -53,10 +53,10 @@ def locate(path: str | os.PathLike[str]) -> Found:
         CheckpointNotFoundError: If there is none, or more than one.
         CheckpointValueError: If it is a URL of another machine or store.
     """
-    path = local(path)
+    path = readable(path)
     if "\0" in path:
         raise CheckpointNotFoundError(f"No file can be called {path!r}.")
-    if os.path.isdir(path):
+    if is_directory(path):
         return _in_directory(path)
     found = _exactly(path) or _stripped(path) or _matched(path)
     if found:
@@ -74,8 +74,8 @@ def exists(path: str | os.PathLike[str]) -> bool:
     Raises:
         CheckpointError: If it is one of which some files are missing.
     """
-    path = local(path)
-    if "\0" in path or os.path.isdir(path):
+    path = readable(path)
+    if "\0" in path or is_directory(path):
         return False
     found = _exactly(path) or _stripped(path)
     return found is not None and (found.version == 2 or _is_table(found.files[0]))
@@ -86,7 +86,7 @@ def prefixes(directory: str | os.PathLike[str]) -> tuple[str, ...]:
     state = read_state(directory)
     named = () if state is None else state.all_model_checkpoint_paths
     older = [path for path in named if (found := _exactly(path)) and found.version == 1]
-    return (*sorted(_prefixes(local(directory))), *older)
+    return (*sorted(_prefixes(readable(directory))), *older)
 
 
 def latest_checkpoint(
@@ -113,7 +113,7 @@ def latest_checkpoint(
     if state is None:
         return None
     path = state.model_checkpoint_path
-    return path if _exactly(path) else None
+    return path if _is_there(readable(checkpoint_dir), path) else None
 
 
 def data_files(prefix: str) -> list[str]:
@@ -124,23 +124,28 @@ def data_files(prefix: str) -> list[str]:
 
 def _exactly(path: str) -> Found | None:
     """The checkpoint of exactly this prefix, file or shards."""
-    if os.path.isfile(path + ".index"):
+    if is_file(path + ".index"):
         return Found(2, path, (path + ".index",))
     shard = _SHARD.search(path)
     if shard and not _DATA.search(path):
         return _shards(path[: shard.start()], shard[1])
-    if os.path.isfile(path) and not _suffix(path):
+    if is_file(path) and not _suffix(path):
         return Found(1, path, (path,))
-    first = glob.glob(glob.escape(path) + "-00000-of-?????")
+    first = matching(glob.escape(path) + "-00000-of-?????")
     if len(first) == 1 and (shard := _SHARD.search(first[0])):
         return _shards(path, shard[1])
     return None
 
 
+def _is_there(directory: str, path: str) -> Found | None:
+    """The checkpoint that a state file names; one in a store names none of this machine."""
+    return None if is_url(directory) and not is_url(path) else _exactly(path)
+
+
 def _shards(prefix: str, count: str) -> Found | None:
     """All shards of a V1 checkpoint, if any is there."""
     files = [f"{prefix}-{shard:05d}-of-{count}" for shard in range(int(count))]
-    missing = [file for file in files if not os.path.isfile(file)]
+    missing = [file for file in files if not is_file(file)]
     if len(missing) == len(files):
         return None
     if missing:
@@ -164,7 +169,7 @@ def _stripped(path: str) -> Found | None:
     if not suffix:
         return None
     found = _exactly(prefix)
-    if not found and os.path.isfile(path):
+    if not found and is_file(path):
         raise CheckpointNotFoundError(
             f"{path} is there, but {prefix}.index is not. Copy it beside the other files; "
             "without it their contents are unknown."
@@ -177,7 +182,7 @@ def _matched(path: str) -> Found | None:
     if not glob.has_magic(path):
         return None
     places = {}
-    for file in glob.glob(path):
+    for file in matching(path):
         found = _exactly(file) or _stripped(file)
         if found and (found.version == 2 or _is_table(found.files[0])):
             places[found.prefix] = found
@@ -190,7 +195,7 @@ def _matched(path: str) -> Found | None:
 
 def _is_table(path: str) -> bool:
     """Whether a file ends as a table does; a glob matches others as well."""
-    return map_file(path).data[-len(MAGIC) :].tobytes() == MAGIC
+    return last_bytes(path, len(MAGIC)) == MAGIC
 
 
 def _in_directory(path: str) -> Found:
@@ -199,7 +204,7 @@ def _in_directory(path: str) -> Found:
     if state:
         # Not as a glob: a directory from elsewhere might name one that takes forever.
         latest = state.model_checkpoint_path
-        found = _exactly(latest)
+        found = _is_there(path, latest)
         if found:
             return found
         beside = f"It has {listed(sorted(there))}: name one." if there else "It has none at all."
@@ -222,13 +227,9 @@ def _in_directory(path: str) -> Found:
 
 def _prefixes(directory: str) -> list[str]:
     """The V2 checkpoints of a directory."""
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return []
     folder = "" if directory == "." else directory
     return [
         os.path.join(folder, name.removesuffix(".index"))
-        for name in names
+        for name in names_in(directory)
         if name.endswith(".index")
     ]

@@ -25,7 +25,7 @@ from .._errors import (
     CheckpointValueError,
     listed,
 )
-from .._stores.paths import local
+from .._stores.paths import is_url, local, readable
 from ._files import appear, map_file, writing
 
 _FIELD = re.compile(
@@ -112,17 +112,21 @@ def read_state(
     Source:
         ``tf.train.get_checkpoint_state``, which takes a file that it can't read for none.
     """
-    directory = local(directory)
+    directory = readable(directory)
     state = _stored(os.path.join(directory, name))
     if state is None:
         return None
     return replace(
         state,
-        model_checkpoint_path=os.path.join(directory, state.model_checkpoint_path),
+        model_checkpoint_path=_joined(directory, state.model_checkpoint_path),
         all_model_checkpoint_paths=tuple(
-            os.path.join(directory, path) for path in state.all_model_checkpoint_paths
+            _joined(directory, path) for path in state.all_model_checkpoint_paths
         ),
     )
+
+
+def _joined(directory: str, path: str) -> str:
+    return path if is_url(path) else os.path.join(directory, path)
 
 
 def write_state(

@@ -1,7 +1,8 @@
-"""URLs are refused, with one error, by whatever takes a path; and `file://` is a path."""
+"""What a path is: URLs of unknown stores are refused by whatever takes a path; `file://` is one."""
 
 import inspect
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,20 @@ TAKES_PATH = {
     tf_checkpoint.write: lambda path: tf_checkpoint.write(path, TREE),
     tf_checkpoint.write_state: lambda path: tf_checkpoint.write_state(path, STATE),
 }
+# Those that write; their URLs are of known stores.
+WRITES = [
+    tensorflow.export,
+    tf_checkpoint.Writer,
+    tf_checkpoint.write,
+    tf_checkpoint.write_state,
+]
+KNOWN = ["gs://b/m-1", "s3://b/m-1", "GS://b"]
 URLS = [
-    "gs://b/m-1",
-    "s3://b/m-1",
     "hdfs://b/m-1",
     "https://host/m-1",
     "az://b/m-1.npz",
     "hf://m/m.safetensors",
-    "GS://b",
+    "WASB://b",
 ]
 # Of the last one pathlib makes what a directory may be called.
 PATHS = [*URLS, *map(Path, URLS), "x-y.z+1://b/3"]
@@ -88,11 +95,54 @@ def test_a_url_is_refused_before_anything_is_read_or_written(empty, function, pa
         TAKES_PATH[function](path)
     scheme = str(path).partition(":")[0]
     assert str(raised.value) == (
-        f"{str(path)!r} is not on this machine: this version of jscope reads and writes local file "
-        f"systems only, mounted ones too, and not {scheme}://. Copy the checkpoint to a local "
-        "directory and pass that path; to write there, write to a local directory and copy it. "
-        f"A local path that looks like a URL is written {os.path.abspath(path)!r}."
+        f"{str(path)!r} is not on this machine: jscope reads local file systems, mounted ones too, "
+        f"s3:// and gs://, and not {scheme}://. Copy the checkpoint to one of them and pass that "
+        f"path. A local path that looks like a URL is written {os.path.abspath(path)!r}."
     )
+
+
+@pytest.mark.parametrize("path", [*KNOWN, *map(Path, KNOWN)], ids=repr)
+@pytest.mark.parametrize("function", WRITES, ids=lambda function: function.__qualname__)
+def test_nothing_is_written_to_a_store(empty, function, path):
+    with pytest.raises(js.CheckpointValueError) as raised:
+        TAKES_PATH[function](path)
+    assert str(raised.value) == (
+        f"{str(path)!r} can't be written: this version of jscope reads s3:// and gs://, and writes "
+        "local file systems only, mounted ones too. Write to a local directory and copy it. A "
+        f"local path that looks like a URL is written {os.path.abspath(path)!r}."
+    )
+
+
+@pytest.mark.parametrize("path", ["s3://b/run", Path("s3://b/run"), "S3://b/run/"], ids=repr)
+def test_a_saver_of_a_store_refuses_to_save(empty, path):
+    saver = Saver(path)
+    assert str(saver.directory) == "s3://b/run"
+    for save in (saver.save, saver.save_async):
+        with pytest.raises(js.CheckpointValueError, match="'s3://b/run' can't be written"):
+            save(TREE, 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("s3://", "has no bucket"),
+        ("gs:///run", "has no bucket"),
+        ("s3://b/run//1", "has an empty component"),
+        ("s3://b/../c", "or '..'"),
+    ],
+)
+def test_urls_that_two_programs_may_read_differently_are_refused(url, problem):
+    with pytest.raises(js.CheckpointValueError, match=problem):
+        js.Saver(url)
+
+
+def test_paths_in_stores_compare_and_print_as_their_urls():
+    path = paths.located("s3://b/run") / "12"
+    assert path == paths.located(Path("s3://b/run/12")) == paths.located("S3://b/run/12/")
+    assert len({path, paths.located("s3://b/run/12"), paths.located("gs://b/run/12")}) == 2
+    assert (str(path), os.fspath(path), path.name) == ("s3://b/run/12", "s3://b/run/12", "12")
+    assert path.parent.parent == path.parent.parent.parent == paths.located("s3://b")
+    assert pickle.loads(pickle.dumps(path)) == path
 
 
 @pytest.mark.parametrize("url", URLS)
@@ -136,7 +186,7 @@ def test_what_is_no_url_is_a_path(path):
 def test_a_local_path_that_looks_like_a_url_is_written_as_the_error_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(js.CheckpointValueError) as raised:
-        js.Saver("gs://b")
+        tf_checkpoint.Writer("gs://b")
     path = str(raised.value).split()[-1].strip(".'")
     with js.Saver(path) as saver:
         saver.save(TREE, 1)

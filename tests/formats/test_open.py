@@ -150,7 +150,7 @@ FAILING = {
     "TensorFlow without its index": (
         lambda p: (tensorflow(p / "m-7"), (p / "m-7.index").unlink()), "m-7.data-00000-of-00001",
         "m-7.index is not"),
-    "a URL": (lambda p: None, "s3://bucket/run", "s3://"),
+    "a URL of another store": (lambda p: None, "az://bucket/run", "not az://"),
 }  # fmt: skip
 
 
@@ -211,6 +211,39 @@ def test_every_function_finds_the_same_at_a_path(kind, tmp_path, monkeypatch):
     newest = js.latest_checkpoint(path)
     assert newest is None or by_formats(newest) == names
     assert js.checkpoint_exists(path) == (newest is None and path.name != "best_")
+
+
+@pytest.mark.parametrize("kind", FOUND)
+def test_every_function_finds_the_same_in_a_store(kind, tmp_path, s3, monkeypatch):
+    make, path, names, value = FOUND[kind]
+    (tmp_path / "made").mkdir()
+    make(tmp_path / "made")
+    s3.put(tmp_path / "made", "runs")
+    monkeypatch.chdir(tmp_path)
+    url = s3.url(f"runs/{path}" if path else "runs")
+    for entry_point in ENTRY_POINTS:
+        assert entry_point(url) == names, entry_point.__name__
+    if value is not None:
+        np.testing.assert_array_equal(js.load_variable(url, "w"), value)
+        restored = js.Saver(url).restore({"w": jnp.zeros((2, 3))}, unexpected="ignore")
+        np.testing.assert_array_equal(restored["w"], value)
+    newest = js.latest_checkpoint(url)
+    assert newest is None or by_formats(newest) == names
+    assert js.checkpoint_exists(url) == (newest is None and path != "best_")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FAILING if not kind.startswith("a URL")])
+def test_every_function_gives_the_same_error_in_a_store(kind, tmp_path, s3, monkeypatch):
+    make, path, text = FAILING[kind]
+    (tmp_path / "made").mkdir()
+    make(tmp_path / "made")
+    s3.put(tmp_path / "made", "runs")
+    monkeypatch.chdir(tmp_path)
+    url = s3.url(f"runs/{path}" if path else "runs")
+    for entry_point in ENTRY_POINTS:
+        with pytest.raises(js.CheckpointError) as caught:
+            entry_point(url)
+        assert text in " ".join(str(caught.value).split()), entry_point.__name__
 
 
 @pytest.mark.parametrize("kind", FAILING)

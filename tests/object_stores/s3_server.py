@@ -13,7 +13,8 @@ import threading
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-_BODY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+_BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
 class _Recorded:
@@ -33,7 +34,8 @@ class _Recorded:
     def __call__(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if path == "/-/failures":
-            lines = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])).decode().split("\n")
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+            lines = environ["wsgi.input"].read(length).decode().splitlines()
             self._failures = {m: [int(status), int(n)] for m, status, n in map(str.split, lines)}
             start_response("200 OK", [])
             return [b""]
@@ -48,8 +50,9 @@ class _Recorded:
             return self._application(environ, start_response)
         if not failure[0]:
             environ["werkzeug.socket"].close()
-        start_response(f"{failure[0]} Failure", [("Content-Length", str(len(_BODY)))])
-        return [_BODY]
+        body = _DENIED if failure[0] == 403 else _BUSY
+        start_response(f"{failure[0]} Failure", [("Content-Length", str(len(body)))])
+        return [body]
 
 
 class _Silent(WSGIRequestHandler):

@@ -9,6 +9,11 @@ import sys
 from pathlib import Path
 
 _numbers = itertools.count()
+# The server compares no signatures, but lets nobody replace an object without one.
+_SIGNED = (
+    "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, "
+    "Signature=0"
+)
 
 
 @dataclasses.dataclass
@@ -40,6 +45,7 @@ class S3:
         self._log = log
         self._seen = 0
         self.bucket = f"bucket-{next(_numbers)}"
+        self.fail()
         self._put(f"/{self.bucket}")
 
     def url(self, key=""):
@@ -72,16 +78,18 @@ class S3:
     def _put(self, path, data=b""):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
-            connection.request("PUT", path, data)
+            connection.request("PUT", path, data, {"Authorization": _SIGNED})
             status = connection.getresponse().status
         assert status == 200, status
 
 
 def _request(method, path, query, chosen):
+    first, _, last = chosen.removeprefix("bytes=").partition("-")
     if not chosen:
         return Request(method, path, query)
-    first, last = map(int, chosen.removeprefix("bytes=").split("-"))
-    return Request(method, path, query, first, last - first + 1)
+    if not first:  # the last bytes
+        return Request(method, path, query, None, int(last))
+    return Request(method, path, query, int(first), int(last) - int(first) + 1)
 
 
 @contextlib.contextmanager
