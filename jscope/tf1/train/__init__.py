@@ -3,6 +3,20 @@
 Needs Optax: ``pip install 'jscope-jax[tf1]'``.
 """
 
+from .gradients import IndexedSlices as IndexedSlices
+from .gradients import clip_by_global_norm as clip_by_global_norm
+from .gradients import global_norm as global_norm
+from .optimizer import Optimizer as Optimizer
+from .optimizer import OptimizerState as OptimizerState
+from .optimizers import AdadeltaOptimizer as AdadeltaOptimizer
+from .optimizers import AdagradOptimizer as AdagradOptimizer
+from .optimizers import AdamOptimizer as AdamOptimizer
+from .optimizers import AdamWeightDecayOptimizer as AdamWeightDecayOptimizer
+from .optimizers import FtrlOptimizer as FtrlOptimizer
+from .optimizers import GradientDescentOptimizer as GradientDescentOptimizer
+from .optimizers import LazyAdamOptimizer as LazyAdamOptimizer
+from .optimizers import MomentumOptimizer as MomentumOptimizer
+from .optimizers import RMSPropOptimizer as RMSPropOptimizer
 from .schedules import cosine_decay as cosine_decay
 from .schedules import exponential_decay as exponential_decay
 from .schedules import inverse_time_decay as inverse_time_decay
