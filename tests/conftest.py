@@ -62,3 +62,21 @@ def s3(s3_server, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-this-test")
     return S3(port, log)
+
+
+@pytest.fixture(scope="session")
+def gcs_server():
+    """The port of an emulator of Google Cloud Storage."""
+    from object_stores.servers import running
+
+    with running("gcs_server.py") as port:
+        yield port
+
+
+@pytest.fixture
+def gcs(gcs_server, monkeypatch):
+    """Google Cloud Storage, to which the environment's settings lead."""
+    from object_stores.servers import Gcs
+
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"127.0.0.1:{gcs_server}")
+    return Gcs(gcs_server)

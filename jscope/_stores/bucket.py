@@ -148,7 +148,9 @@ class Bucket:
             found = store.list(chosen).result(timeout=_PATIENCE)
         except Exception as error:
             raise self._error(prefix, "listed", error) from None
-        return sorted(key.decode("utf-8", "surrogateescape") for key in found)
+        keys = [key.decode("utf-8", "surrogateescape") for key in found]
+        # A server that knows nothing of ranges of keys lists all.
+        return sorted(key for key in keys if key.startswith(prefix))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write an object unless there is one; whether this call has written it.

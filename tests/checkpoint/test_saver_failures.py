@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
+from jscope._stores import disk
 from jscope.formats import _own_packed
-from jscope.saver import Saver, _committing, _disk, _orbax, _writing
+from jscope.saver import Saver, _committing, _orbax, _writing
 
 # Failures of writing.
 
@@ -184,7 +185,7 @@ def test_what_threads_did_not_flush_is_flushed(tmp_path, monkeypatch):
     for path in paths:
         path.write_bytes(b"x")
     flushed = []
-    monkeypatch.setattr(_disk.threading, "Thread", Dead)
-    monkeypatch.setattr(_disk, "flush", flushed.append)
-    _disk.flush_all(tmp_path)
+    monkeypatch.setattr(disk.threading, "Thread", Dead)
+    monkeypatch.setattr(disk, "flush", flushed.append)
+    disk.flush_all(tmp_path)
     assert sorted(flushed) == sorted([tmp_path, *paths])

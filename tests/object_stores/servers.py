@@ -6,6 +6,7 @@ import http.client
 import itertools
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 
 _numbers = itertools.count()
@@ -76,11 +77,7 @@ class S3:
         return [_request(*line.split("\t")) for line in new]
 
     def _put(self, path, data=b""):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        with contextlib.closing(connection):
-            connection.request("PUT", path, data, {"Authorization": _SIGNED})
-            status = connection.getresponse().status
-        assert status == 200, status
+        _send(self.port, "PUT", path, data)
 
 
 def _request(method, path, query, chosen):
@@ -90,6 +87,40 @@ def _request(method, path, query, chosen):
     if not first:  # the last bytes
         return Request(method, path, query, None, int(last))
     return Request(method, path, query, int(first), int(last) - int(first) + 1)
+
+
+class Gcs:
+    """A running emulator of Google Cloud Storage; its bucket is ``bucket``.
+
+    Attributes:
+        port: Its port, on this machine.
+        prefix: What only this test's keys begin with.
+    """
+
+    def __init__(self, port):
+        self.port = port
+        self.prefix = f"test-{next(_numbers)}"
+
+    def url(self, key=""):
+        """The URL of a key."""
+        return f"gs://bucket/{self.prefix}/{key}".rstrip("/")
+
+    def put(self, directory, key=""):
+        """Upload the files of a directory, below a key."""
+        for path in sorted(Path(directory).rglob("*")):
+            if path.is_file() and path.stat().st_size:  # the emulator takes no empty ones
+                name = f"{self.prefix}/{key}/{path.relative_to(directory).as_posix()}"
+                query = urllib.parse.urlencode({"uploadType": "media", "name": name})
+                url = f"/upload/storage/v1/b/bucket/o?{query}"
+                _send(self.port, "POST", url, path.read_bytes())
+
+
+def _send(port, method, path, data):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request(method, path, data, {"Authorization": _SIGNED})
+        status = connection.getresponse().status
+    assert status == 200, status
 
 
 @contextlib.contextmanager
