@@ -18,7 +18,6 @@ For other layers, use Flax's inside a scope, as `docs/layers.md` shows.
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -29,6 +28,21 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import initializers as init
+from ._arithmetic import (
+    Sizes,
+    along,
+    at_least_float32,
+    axes_of,
+    check_static,
+    convolve,
+    convolve_transposed,
+    floating,
+    moments,
+    normalized,
+    padding_of,
+    sizes_of,
+    spatial_axes,
+)
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
 from ._model.named import named
 from ._scope.scope import Scope
@@ -38,7 +52,6 @@ from .regularizers import Regularizer
 
 Activation: TypeAlias = Callable[[Array], Array]
 Initial: TypeAlias = Initializer | ArrayLike | None
-Sizes: TypeAlias = int | Sequence[int]
 
 
 @named
@@ -74,8 +87,8 @@ def dense(
 
     Source: ``tf.layers.dense``.
     """
-    _static(units=units, use_bias=use_bias)
-    (last,) = _axes(-1, _floating(x))
+    check_static(units=units, use_bias=use_bias)
+    (last,) = axes_of(-1, floating(x))
     kernel = scope.get_variable(
         "kernel",
         (x.shape[last], units),
@@ -132,9 +145,9 @@ def conv(
         ``depthwise_kernel`` of TF, (*kernel_size, channels, n), is a kernel here when reshaped to
         (*kernel_size, 1, channels * n), with ``groups=channels``.
     """
-    _static(filters=filters, kernel_size=kernel_size, strides=strides, use_bias=use_bias)
-    _static(dilation_rate=dilation_rate, groups=groups)
-    axes = _spatial_axes(x, "conv")
+    check_static(filters=filters, kernel_size=kernel_size, strides=strides, use_bias=use_bias)
+    check_static(dilation_rate=dilation_rate, groups=groups)
+    axes = spatial_axes(x, "conv")
     if x.shape[-1] % groups or filters % groups:
         raise ShapeMismatchError(
             f"conv in the scope {scope._path!r}: {x.shape[-1]} channels and {filters} filters "
@@ -142,21 +155,13 @@ def conv(
         )
     kernel = scope.get_variable(
         "kernel",
-        (*_sizes(kernel_size, axes), x.shape[-1] // groups, filters),
+        (*sizes_of(kernel_size, axes), x.shape[-1] // groups, filters),
         initializer=kernel_initializer,
         regularizer=kernel_regularizer,
         constraint=kernel_constraint,
         trainable=trainable,
     )
-    y = lax.conv_general_dilated(
-        x,
-        kernel.astype(x.dtype),
-        _sizes(strides, axes),
-        _padding(padding),
-        rhs_dilation=_sizes(dilation_rate, axes),
-        dimension_numbers=_layout(axes),
-        feature_group_count=groups,
-    )
+    y = convolve(x, kernel, strides, padding, dilation_rate, groups)
     if use_bias:
         bias = (bias_initializer, trainable, bias_regularizer, bias_constraint)
         y = y + _parameter(scope, "bias", y, (y.ndim - 1,), *bias)
@@ -195,24 +200,17 @@ def conv_transpose(
 
     Source: ``tf.layers.conv2d_transpose``, ``conv3d_transpose``.
     """
-    _static(filters=filters, kernel_size=kernel_size, strides=strides, use_bias=use_bias)
-    axes = _spatial_axes(x, "conv_transpose")
+    check_static(filters=filters, kernel_size=kernel_size, strides=strides, use_bias=use_bias)
+    axes = spatial_axes(x, "conv_transpose")
     kernel = scope.get_variable(
         "kernel",
-        (*_sizes(kernel_size, axes), filters, x.shape[-1]),
+        (*sizes_of(kernel_size, axes), filters, x.shape[-1]),
         initializer=kernel_initializer,
         regularizer=kernel_regularizer,
         constraint=kernel_constraint,
         trainable=trainable,
     )
-    y = lax.conv_transpose(
-        x,
-        kernel.astype(x.dtype),
-        _sizes(strides, axes),
-        _padding(padding),
-        dimension_numbers=_layout(axes),
-        transpose_kernel=True,
-    )
+    y = convolve_transposed(x, kernel, strides, padding)
     if use_bias:
         bias = (bias_initializer, trainable, bias_regularizer, bias_constraint)
         y = y + _parameter(scope, "bias", y, (y.ndim - 1,), *bias)
@@ -246,7 +244,7 @@ def embedding(
     Source: ``tf.keras.layers.Embedding``, ``tf.nn.embedding_lookup``. Difference: TF raises for
         an id out of range on a CPU and gives zeros on a GPU.
     """
-    _static(input_dim=input_dim, output_dim=output_dim)
+    check_static(input_dim=input_dim, output_dim=output_dim)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"Embedding takes integers, got ids of dtype {ids.dtype}.")
     if embeddings_initializer is None:
@@ -289,9 +287,9 @@ def layer_norm(
     Source: ``tf.keras.layers.LayerNormalization``. (``tf.contrib.layers.layer_norm`` has the same
         variables, normalizes over all axes but the first, and adds 1e-12.)
     """
-    _static(axis=axis, center=center, scale=scale)
-    axes = _axes(axis, x)
-    wide = _wide(_floating(x))
+    check_static(axis=axis, center=center, scale=scale)
+    axes = axes_of(axis, x)
+    wide = at_least_float32(floating(x))
     y = wide - wide.mean(axes, keepdims=True)
     y = y * lax.rsqrt(jnp.mean(lax.square(y), axes, keepdims=True) + epsilon)
     if scale:
@@ -320,9 +318,9 @@ def rms_norm(
 
     Source: Zhang and Sennrich, *Root Mean Square Layer Normalization*, 2019.
     """
-    _static(axis=axis)
-    axes = _axes(axis, x)
-    wide = _wide(_floating(x))
+    check_static(axis=axis)
+    axes = axes_of(axis, x)
+    wide = at_least_float32(floating(x))
     factor = lax.rsqrt(jnp.mean(lax.square(wide), axes, keepdims=True) + epsilon)
     factor = factor * _parameter(scope, "gamma", wide, axes, gamma_initializer, trainable)
     return (wide * factor).astype(x.dtype)
@@ -377,10 +375,10 @@ def batch_norm(
         ``UPDATE_OPS`` to run; the moving variance is that of the batch, divided by n, also where
         TF's fused kernel would divide by n - 1.
     """
-    _static(training=training, axis=axis, center=center, scale=scale)
-    kept = _axes(axis, x)
+    check_static(training=training, axis=axis, center=center, scale=scale)
+    kept = axes_of(axis, x)
     others = tuple(i for i in range(x.ndim) if i not in kept)
-    wide = _wide(_floating(x))
+    wide = at_least_float32(floating(x))
     channels = x.shape[kept[0]]
     moving = {
         name: scope.get_variable(name, (channels,), wide.dtype, initializer, trainable=False)
@@ -390,24 +388,18 @@ def batch_norm(
         )
     }
 
-    def average(value: Array) -> Array:
-        here = value.mean(others)
-        return here if axis_name is None else _over_axes(scope, here, axis_name)
+    def over_mapped(value: Array) -> Array:
+        return value if axis_name is None else _over_axes(scope, value, axis_name)
 
     if training:
-        mean = average(wide)
-        variance = average(lax.square(wide - _along(mean, kept, x.ndim)))
-        batch = {"moving_mean": mean, "moving_variance": variance}
+        batch = dict(zip(moving, moments(wide, others, kept, over_mapped), strict=True))
         for name, old in moving.items():
             scope.assign(name, old + (lax.stop_gradient(batch[name]) - old) * (1 - momentum))
         moving = batch
     mean, variance = moving.values()
-    factor = _along(lax.rsqrt(variance + epsilon), kept, x.ndim)
-    if scale:
-        factor = factor * _parameter(scope, "gamma", wide, kept, gamma_initializer, trainable)
-    y = (wide - _along(mean, kept, x.ndim)) * factor
-    if center:
-        y = y + _parameter(scope, "beta", y, kept, beta_initializer, trainable)
+    gamma = _parameter(scope, "gamma", wide, kept, gamma_initializer, trainable) if scale else None
+    beta = _parameter(scope, "beta", wide, kept, beta_initializer, trainable) if center else None
+    y = normalized(wide, mean, variance, kept, epsilon, gamma, beta)
     return y.astype(x.dtype)
 
 
@@ -441,10 +433,10 @@ def dropout(
 
     Source: ``tf.layers.dropout``. Difference: ``training`` is required.
     """
-    _static(training=training, rate=rate)
+    check_static(training=training, rate=rate)
     if not 0 <= rate < 1:
         raise ValueError(f"The dropout rate in the scope {scope._path!r} is {rate}, not in [0, 1).")
-    _floating(x)
+    floating(x)
     if not training or rate == 0:
         return x
     shape = x.shape if noise_shape is None else tuple(noise_shape)
@@ -522,8 +514,8 @@ def multi_head_attention(
 
     Source: Vaswani et al., *Attention is all you need*, 2017; `jax.nn.dot_product_attention`.
     """
-    _static(num_heads=num_heads, head_size=head_size, num_kv_heads=num_kv_heads)
-    _static(is_causal=is_causal, cache_length=cache_length, dropout_rate=dropout_rate)
+    check_static(num_heads=num_heads, head_size=head_size, num_kv_heads=num_kv_heads)
+    check_static(is_causal=is_causal, cache_length=cache_length, dropout_rate=dropout_rate)
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     if num_heads % kv_heads:
         raise ShapeMismatchError(
@@ -580,7 +572,10 @@ def _weights(
 ) -> Array:
     """The weights of attention, which JAX's function doesn't show: (batch, heads, T, S)."""
     key = _for_each(key, query.shape[2])
-    scores = jnp.einsum("btnh,bsnh->bnts", _wide(query), _wide(key)) / query.shape[-1] ** 0.5
+    scores = (
+        jnp.einsum("btnh,bsnh->bnts", at_least_float32(query), at_least_float32(key))
+        / query.shape[-1] ** 0.5
+    )
     if bias is not None:
         scores = scores + jnp.broadcast_to(bias.astype(scores.dtype), scores.shape)
     allowed = jnp.ones(scores.shape, bool) if mask is None else jnp.broadcast_to(mask, scores.shape)
@@ -654,7 +649,7 @@ def lstm_cell(
     """
     c, h = state
     units = h.shape[-1]
-    inputs = jnp.concatenate([_floating(x), h], axis=-1)
+    inputs = jnp.concatenate([floating(x), h], axis=-1)
     gates = dense(
         scope,
         inputs,
@@ -702,7 +697,7 @@ def gru_cell(
     def projected(name: str, h: Array, count: int, bias: Initial) -> Array:
         return dense(
             scope / name,
-            jnp.concatenate([_floating(x), h], axis=-1),
+            jnp.concatenate([floating(x), h], axis=-1),
             units=count,
             kernel_initializer=kernel_initializer,
             bias_initializer=bias if bias_initializer is None else bias_initializer,
@@ -740,9 +735,9 @@ def avg_pool(
 
     Source: ``tf.layers.average_pooling1d``, ``average_pooling2d``, ``average_pooling3d``.
     """
-    total = _pooled(_wide(_floating(x)), lax.add, 0, pool_size, strides, padding)
+    total = _pooled(at_least_float32(floating(x)), lax.add, 0, pool_size, strides, padding)
     window, steps = _window(x, pool_size, strides)
-    pads = lax.padtype_to_pads(x.shape, window, steps, _padding(padding))
+    pads = lax.padtype_to_pads(x.shape, window, steps, padding_of(padding))
     # In NumPy, axis by axis: XLA takes minutes to fold the pool of an array of ones.
     counts = np.ones((1,) * x.ndim, total.dtype)
     for axis in range(1, x.ndim - 1):
@@ -763,7 +758,7 @@ def _pooled(
 ) -> Array:
     window, steps = _window(x, pool_size, strides)
     pooled: Array = lax.reduce_window(
-        x, np.asarray(start, x.dtype), operation, window, steps, _padding(padding)
+        x, np.asarray(start, x.dtype), operation, window, steps, padding_of(padding)
     )
     return pooled
 
@@ -771,36 +766,13 @@ def _pooled(
 def _window(
     x: Array, pool_size: Sizes, strides: Sizes | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    _static(pool_size=pool_size, strides=strides)
-    axes = _spatial_axes(x, "a pool")
-    window = (1, *_sizes(pool_size, axes), 1)
-    return window, window if strides is None else (1, *_sizes(strides, axes), 1)
+    check_static(pool_size=pool_size, strides=strides)
+    axes = spatial_axes(x, "a pool")
+    window = (1, *sizes_of(pool_size, axes), 1)
+    return window, window if strides is None else (1, *sizes_of(strides, axes), 1)
 
 
 # Shared by the layers.
-
-
-def _static(**hyperparameters: object) -> None:
-    for name, value in hyperparameters.items():
-        if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
-            raise TypeError(
-                f"`{name}` is traced, but it decides what is computed, so it must be known before. "
-                f"Bind it outside the transform, functools.partial(layer, {name}=...), or write "
-                f"jax.jit(..., static_argnames={name!r})."
-            )
-
-
-def _floating(x: Array) -> Array:
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise TypeError(
-            f"A layer computes with floating-point values, got x of dtype {x.dtype}. Write "
-            "x.astype(jnp.float32), or layers.embedding for indices."
-        )
-    return x
-
-
-def _wide(x: Array) -> Array:
-    return x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)
 
 
 def _parameter(
@@ -822,7 +794,7 @@ def _parameter(
         constraint=constraint,
         trainable=trainable,
     )
-    return _along(value.astype(y.dtype), axes, y.ndim)
+    return along(value.astype(y.dtype), axes, y.ndim)
 
 
 def _over_axes(scope: Scope, value: Array, axis_name: str | Sequence[str]) -> Array:
@@ -843,52 +815,3 @@ def _is_mapped(axis_name: str) -> bool:
     except NameError:
         return False
     return True
-
-
-def _along(value: Array, axes: tuple[int, ...], rank: int) -> Array:
-    """A value with these axes, such that it broadcasts with arrays of that rank."""
-    # Reshaped, not expanded: the gradient of a broadcast sums over the new axes of size 1.
-    sizes = dict(zip(axes, value.shape, strict=True))
-    return value.reshape([sizes.get(i, 1) for i in range(rank)])
-
-
-def _axes(axis: Sizes, x: Array) -> tuple[int, ...]:
-    axes = tuple(map(operator.index, axis if isinstance(axis, Sequence) else (axis,)))
-    strange = [i for i in axes if not -x.ndim <= i < x.ndim]
-    if strange:
-        raise ShapeMismatchError(f"There is no axis {strange[0]} in x of shape {x.shape}.")
-    return tuple(sorted(i % x.ndim for i in axes))
-
-
-def _spatial_axes(x: Array, what: str) -> int:
-    if x.ndim not in (3, 4, 5):
-        raise ShapeMismatchError(
-            f"{what} takes x of shape (batch, *spatial, channels) with one, two or three spatial "
-            f"axes, got {x.shape}. For one example without a batch, write x[None]."
-        )
-    _floating(x)
-    return x.ndim - 2
-
-
-def _sizes(size: Sizes, axes: int) -> tuple[int, ...]:
-    sizes = tuple(map(operator.index, size if isinstance(size, Sequence) else (size,) * axes))
-    if len(sizes) != axes:
-        raise ShapeMismatchError(
-            f"{size!r} has {len(sizes)} sizes, for {axes} spatial axes. Give one for each, or an "
-            "int for all."
-        )
-    return sizes
-
-
-def _padding(padding: str) -> str:
-    if str(padding).upper() not in ("SAME", "VALID"):
-        raise ValueError(
-            f"`padding` is 'SAME' or 'VALID', got {padding!r}. For others pad before: "
-            "jnp.pad(x, ...)."
-        )
-    return padding.upper()
-
-
-def _layout(axes: int) -> tuple[str, str, str]:
-    spatial = "DHW"[-axes:]
-    return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
