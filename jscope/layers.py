@@ -389,7 +389,7 @@ def batch_norm(
     }
 
     def over_mapped(value: Array) -> Array:
-        return value if axis_name is None else _over_axes(scope, value, axis_name)
+        return value if axis_name is None else over_axes(scope, value, axis_name)
 
     if training:
         batch = dict(zip(moving, moments(wide, others, kept, over_mapped), strict=True))
@@ -797,19 +797,25 @@ def _parameter(
     return along(value.astype(y.dtype), axes, y.ndim)
 
 
-def _over_axes(scope: Scope, value: Array, axis_name: str | Sequence[str]) -> Array:
+def over_axes(scope: Scope, value: Array, axis_name: str | Sequence[str]) -> Array:
     """The mean over mapped axes; while declaring, over those of them that are there.
 
     It has the shape of the value, so nothing that is declared depends on it.
     """
     names: Sequence[str] = (axis_name,) if isinstance(axis_name, str) else axis_name
     if scope._context.creates:
-        names = [name for name in names if _is_mapped(name)]
+        names = [name for name in names if is_mapped(name)]
     mean: Array = lax.pmean(value, tuple(names)) if names else value
     return mean
 
 
-def _is_mapped(axis_name: str) -> bool:
+def axes_size(axis_name: str | Sequence[str]) -> int:
+    """The product of the sizes of mapped axes; of those that are there."""
+    names: Sequence[str] = (axis_name,) if isinstance(axis_name, str) else axis_name
+    return math.prod(int(lax.axis_size(name)) for name in names if is_mapped(name))
+
+
+def is_mapped(axis_name: str) -> bool:
     try:
         lax.axis_size(axis_name)
     except NameError:

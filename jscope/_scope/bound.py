@@ -39,6 +39,7 @@ from .._random.keys import below as lanes_below
 from .._tree.vartree import Structure, VarTree, intern_structure, jax_value, structure_of, values_of
 from .._variables.request import VariableRequest, is_value, shape_and_dtype
 from .._variables.spec import AUTO_REUSE, Reuse, VariableSpec
+from .arguments import NO_ARGUMENTS, Arguments
 from .call_sites import Site, in_callback
 from .context import WITH_A_TREE, Leaves, not_sliced, not_there, stack_marker, unsliced
 from .defaults import Defaults
@@ -58,6 +59,7 @@ class Fixed:
     has_marker: bool
     getter_path: str | None
     records: RequestedRecords | None
+    arguments: Arguments
     _children: dict[str, tuple["Fixed", slice]] = field(default_factory=dict, init=False)
     _others: dict[tuple[Reuse, np.dtype[Any] | None], "Fixed"] = field(
         default_factory=dict, init=False
@@ -83,9 +85,11 @@ class Fixed:
         """With what changes of reuse, dtype and getters; getters are added.
 
         Args:
-            changes: As `_defaults.read` gives them.
+            changes: As `_defaults.read` gives them, or arguments of functions.
             path: `Scope.name`, by which added getters know the scope.
         """
+        if "arguments" in changes:
+            return self.other(arguments=changes["arguments"])
         reuse, dtype = changes.get("reuse", self.reuse), changes.get("dtype", self.dtype)
         if "getters" in changes:  # which may be new objects in each call, and would all be kept
             getters = self.getters + changes["getters"]
@@ -118,6 +122,7 @@ def intern(
     has_marker: bool,
     getter_path: str | None = None,
     records: RequestedRecords | None = None,
+    arguments: Arguments = NO_ARGUMENTS,
 ) -> Fixed:
     """The one of these facts.
 
@@ -130,21 +135,32 @@ def intern(
         has_marker: Whether a name hash, or its stand-in, is among the leaves (`_scope.context`).
         getter_path: The path by which getters know the scope, if one of them reads names.
         records: The records that are requested, where the scope has crossed a boundary.
+        arguments: The default arguments of functions.
     """
     # The identities of getters can't be another's while the entry lives: it holds the getters.
     of_getters = (getter_path, *identities(getters)) if getters else ()
-    key = (structure, reuse, dtype, of_getters, streams, has_marker, records)
+    key = (structure, reuse, dtype, of_getters, streams, has_marker, records, arguments)
     with _fixed_lock:
         fixed = _fixed.get(key)
         if fixed is None:
             fixed = Fixed(
-                structure, reuse, dtype, getters, streams, has_marker, getter_path, records
+                structure,
+                reuse,
+                dtype,
+                getters,
+                streams,
+                has_marker,
+                getter_path,
+                records,
+                arguments,
             )
             _fixed[key] = fixed
         return fixed
 
 
-_LOOKUP = frozenset({"reuse", "dtype", "getters"})  # those of `Defaults` that are not creation-only
+_LOOKUP = frozenset(
+    {"reuse", "dtype", "getters", "arguments"}
+)  # those of `Defaults` that are not creation-only
 
 ANY_STREAM = "*"  # the name of the stream of a key that is for all streams; not a legal name
 
@@ -188,6 +204,10 @@ class Bound:
         return self.fixed.getter_path or ""
 
     @property
+    def arguments(self) -> Arguments:
+        return self.fixed.arguments
+
+    @property
     def records(self) -> RequestedRecords | None:
         return self.fixed.records
 
@@ -196,7 +216,12 @@ class Bound:
         if self.creation_only is not None:
             return self.creation_only
         fixed = self.fixed
-        return Defaults(reuse=fixed.reuse, dtype=fixed.dtype, getters=fixed.getters)
+        return Defaults(
+            reuse=fixed.reuse,
+            dtype=fixed.dtype,
+            getters=fixed.getters,
+            arguments=fixed.arguments,
+        )
 
     # Other contexts.
 
@@ -257,6 +282,11 @@ class Bound:
         context = Bound(self.fixed.other(structure=structure), self.path, root, self.creation_only)
         return context, (*values_of(tree), *leaves[len(self.fixed.structure.names) :])
 
+    def with_arguments(self, arguments: Arguments) -> "Bound":
+        if arguments == self.fixed.arguments:
+            return self
+        return self.with_defaults({"arguments": arguments}, "")
+
     def without_constraint(self) -> "Bound":
         creation_only = None if self.creation_only is None else self.creation_only.inherited
         return Bound(self.fixed, self.path, self.root, creation_only)
@@ -268,8 +298,10 @@ class Bound:
         so that needs JAX alone and no model.
         """
         fixed = self.fixed
-        if fixed.getters or fixed.records:
+        if fixed.getters or fixed.records or fixed.arguments != NO_ARGUMENTS:
             what = "custom getters" if fixed.getters else "requested records"
+            if fixed.arguments != NO_ARGUMENTS:
+                what = "default arguments of layers"
             raise ScopeError(
                 f"The scope {self.path!r} was passed to an exported function with {what}, which "
                 "are functions, and jax.export writes none. Make the scope inside: "

@@ -23,6 +23,7 @@ from .._random.keys import Lane
 from .._tree.vartree import VarTree, missing_variable
 from .._variables.request import VariableRequest
 from .._variables.spec import Reuse, VariableSpec
+from .arguments import Arguments
 from .call_sites import Site
 from .defaults import Defaults
 from .getters import Creator, CustomGetter
@@ -57,6 +58,8 @@ class ScopeContext(Protocol):
     @property
     def defaults(self) -> Defaults: ...
     @property
+    def arguments(self) -> Arguments: ...
+    @property
     def records(self) -> RequestedRecords | None: ...
     @property
     def has_values(self) -> bool: ...
@@ -74,6 +77,9 @@ class ScopeContext(Protocol):
 
     def with_defaults(self, changes: Mapping[str, Any], name: str) -> Self:
         """With other defaults, in the scope that code knows by ``name``."""
+
+    def with_arguments(self, arguments: Arguments) -> Self:
+        """With other default arguments of functions."""
 
     def without_constraint(self) -> Self:
         """Without the default that is not inherited."""

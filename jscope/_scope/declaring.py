@@ -47,6 +47,7 @@ from .._variables.request import Shape, VariableRequest, check_found, normalize
 from .._variables.spec import Reuse, Stack, VariableSpec
 from ..initializers import InitializedValue
 from ..sharding import check_spec
+from .arguments import Arguments
 from .call_sites import Site, site_text
 from .context import WITH_A_TREE, Leaves, not_sliced, not_there, stack_marker, unsliced
 from .defaults import Defaults
@@ -438,6 +439,10 @@ class Declaring:
         return self.defaults.getters
 
     @property
+    def arguments(self) -> Arguments:
+        return self.defaults.arguments
+
+    @property
     def has_values(self) -> bool:
         """Whether variables have values already."""
         return self.run.recorder(self.path).has_values
@@ -486,6 +491,11 @@ class Declaring:
 
     def with_values(self, tree: VarTree, leaves: Leaves) -> tuple["Declaring", Leaves]:
         return self, leaves  # there are no values
+
+    def with_arguments(self, arguments: Arguments) -> "Declaring":
+        if arguments == self.defaults.arguments:
+            return self
+        return self.with_defaults({"arguments": arguments}, "")
 
     def without_constraint(self) -> "Declaring":
         return self._at(self.defaults.inherited, self.records)

@@ -5,8 +5,9 @@ True and `AUTO_REUSE` can't be undone, each can be replaced by the other. Custom
 creators compose. A constraint is for variables requested in this scope itself, not below it, as in
 TF1, where all other defaults are inherited.
 
-Only reuse, dtype and getters can change what a look-up gives. The others are creation-only: a
-bound scope keeps them as attributes, and loses them at a transform's boundary.
+Only reuse, dtype, getters and the default arguments of functions (`_scope.arguments`) can change
+what a look-up gives. The others are creation-only: a bound scope keeps them as attributes, and
+loses them at a transform's boundary.
 """
 
 import functools
@@ -22,6 +23,7 @@ from .._variables.request import VariableRequest, is_value, normalize_dtype
 from .._variables.spec import AUTO_REUSE, Constraint, Partitioner, Reuse
 from ..initializers import Initializer
 from ..regularizers import Regularizer
+from .arguments import NO_ARGUMENTS, Arguments
 from .getters import Creator, CustomGetter, all_in_one, by_value, check_getter, reads_names
 
 T = TypeVar("T")
@@ -40,6 +42,7 @@ class Defaults:
     getters_from: str | None = None  # declaring: the scope to which their names are relative
     creators: tuple[Creator, ...] = ()  # outermost first
     constraint: Constraint | None = None
+    arguments: Arguments = NO_ARGUMENTS
 
     @functools.cached_property
     def inherited(self) -> Self:

@@ -359,7 +359,8 @@ class Scope:
                 "Enter scopes that descend from the one that the model was given."
             )
         opened = self._openings().enter(scope._path)
-        return self._at(scope._context.without_constraint(), scope._leaves, scope._begun(), opened)
+        context = scope._context.without_constraint().with_arguments(self._context.arguments)
+        return self._at(context, scope._leaves, scope._begun(), opened)
 
     def _unique(self, default_name: str | None, reuse: Reuse | None) -> Self:
         if default_name is None:
