@@ -27,11 +27,11 @@ def arg_scope(
 ) -> Scope:
     """A scope in which functions have other default arguments.
 
-    >>> from jscope.tf1 import contrib
     >>> def model(scope, x):
-    ...     scope = tf1.arg_scope(scope, [contrib.conv2d], padding="VALID", normalizer_fn=None)
-    ...     return contrib.conv2d(scope, x, 8, 3)
-    >>> js.declare(model)(jnp.ones((1, 5, 5, 2))).shape("out")  # doctest: +SKIP
+    ...     scope = tf1.arg_scope(scope, [tf1.layers.dense], use_bias=False)
+    ...     return tf1.layers.dense(scope, x, 2)
+    >>> list(js.declare(model)(jnp.ones((4, 3))))
+    ['dense/kernel']
 
     ``with tf1.arg_scope(scope, ...) as scope:`` does the same, as in slim.
 

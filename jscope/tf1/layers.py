@@ -401,8 +401,8 @@ def batch_normalization(
         axis: The axis that is kept.
         training: Static. Default: False, as in TF1.
         fused: Whether to compute as TF's fused kernel does: the moving variance gets
-            that of the batch times n / (n - 1), and epsilon is at least 1.001e-5. Default:
-            where TF1 uses that kernel: for four axes, the kept one being the second or the last.
+            that of the batch times n / (n - 1). Default: where TF1 uses that kernel: for four
+            axes, the kept one being the second or the last.
         update: Whether to assign the moving statistics; False needs no `js.with_updates`. Not
             TF1's, where one left out ``UPDATE_OPS``.
         axis_name: The mapped axes whose batches count as one. Not TF1's.
@@ -412,7 +412,8 @@ def batch_normalization(
     Raises:
         ScopeError: In training, outside `js.with_updates`, unless ``update=False``.
 
-    Source: ``tf.layers.batch_normalization``.
+    Source: ``tf.layers.batch_normalization``. Difference: TensorFlow 1 raises the epsilon of its
+        fused kernel to 1.001e-5; this, as TensorFlow 2, doesn't.
     """
     refuse(
         "batch_normalization",
@@ -423,19 +424,19 @@ def batch_normalization(
         adjustment=adjustment,
     )
     check_static(training=training, axis=axis, center=center, scale=scale, fused=fused)
-    gamma = {
+    gamma: dict[str, Any] = {
         "initializer": gamma_initializer,
         "regularizer": gamma_regularizer,
         "constraint": gamma_constraint,
         "trainable": trainable,
     }
-    beta = {
+    beta: dict[str, Any] = {
         "initializer": beta_initializer,
         "regularizer": beta_regularizer,
         "constraint": beta_constraint,
         "trainable": trainable,
     }
-    variables = {
+    variables: dict[str, dict[str, Any]] = {
         **({"gamma": gamma} if scale else {}),
         **({"beta": beta} if center else {}),
         "moving_mean": {"initializer": moving_mean_initializer, "trainable": False},
@@ -607,7 +608,6 @@ def batch_normalized(
         along(values[name].astype(wide.dtype), kept, x.ndim) if name in values else None
         for name in ("gamma", "beta")
     )
-    epsilon = max(epsilon, 1.001e-5) if fused else epsilon
     return normalized(wide, mean, variance, kept, epsilon, gamma, beta).astype(x.dtype)
 
 
