@@ -3,6 +3,7 @@
 Functions of arrays. Channels come last, behind one, two or three spatial axes.
 """
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -88,6 +89,41 @@ def normalized(
         factor = factor * gamma
     y = (x - along(mean, axes, x.ndim)) * factor
     return y if beta is None else y + beta
+
+
+# Mapped axes.
+
+
+def over_axes(value: Array, axis_name: str | Sequence[str] | None, creates: bool) -> Array:
+    """The mean over mapped axes; while declaring, over those of them that are there.
+
+    It has the shape of the value, so nothing that is declared depends on it.
+    """
+    names = _names(axis_name)
+    if creates:
+        names = tuple(name for name in names if is_mapped(name))
+    mean: Array = lax.pmean(value, names) if names else value
+    return mean
+
+
+def axes_size(axis_name: str | Sequence[str] | None) -> int:
+    """The product of the sizes of mapped axes; of those that are there."""
+    return math.prod(int(lax.axis_size(name)) for name in _names(axis_name) if is_mapped(name))
+
+
+def _names(axis_name: str | Sequence[str] | None) -> tuple[str, ...]:
+    if axis_name is None:
+        return ()
+    return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+
+
+def is_mapped(axis_name: str) -> bool:
+    """Whether an axis of this name is mapped here."""
+    try:
+        lax.axis_size(axis_name)
+    except NameError:
+        return False
+    return True
 
 
 # Arguments of layers.

@@ -39,6 +39,7 @@ from ._arithmetic import (
     floating,
     moments,
     normalized,
+    over_axes,
     padding_of,
     sizes_of,
     spatial_axes,
@@ -389,7 +390,7 @@ def batch_norm(
     }
 
     def over_mapped(value: Array) -> Array:
-        return value if axis_name is None else over_axes(scope, value, axis_name)
+        return over_axes(value, axis_name, scope._context.creates)
 
     if training:
         batch = dict(zip(moving, moments(wide, others, kept, over_mapped), strict=True))
@@ -795,29 +796,3 @@ def _parameter(
         trainable=trainable,
     )
     return along(value.astype(y.dtype), axes, y.ndim)
-
-
-def over_axes(scope: Scope, value: Array, axis_name: str | Sequence[str]) -> Array:
-    """The mean over mapped axes; while declaring, over those of them that are there.
-
-    It has the shape of the value, so nothing that is declared depends on it.
-    """
-    names: Sequence[str] = (axis_name,) if isinstance(axis_name, str) else axis_name
-    if scope._context.creates:
-        names = [name for name in names if is_mapped(name)]
-    mean: Array = lax.pmean(value, tuple(names)) if names else value
-    return mean
-
-
-def axes_size(axis_name: str | Sequence[str]) -> int:
-    """The product of the sizes of mapped axes; of those that are there."""
-    names: Sequence[str] = (axis_name,) if isinstance(axis_name, str) else axis_name
-    return math.prod(int(lax.axis_size(name)) for name in names if is_mapped(name))
-
-
-def is_mapped(axis_name: str) -> bool:
-    try:
-        lax.axis_size(axis_name)
-    except NameError:
-        return False
-    return True

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import contrib as contrib
     from . import layers as layers
+    from . import rnn as rnn
     from . import train as train
     from ._arg_scope import add_arg_scope as add_arg_scope
     from ._arg_scope import arg_scope as arg_scope
     from ._arg_scope import has_arg_scope as has_arg_scope
 
 _HOME: dict[str, str] = {"_arg_scope": "add_arg_scope arg_scope has_arg_scope"}
-_MODULES = ("contrib", "layers", "train")
+_MODULES = ("contrib", "layers", "rnn", "train")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

@@ -28,8 +28,8 @@ def arg_scope(
     """A scope in which functions have other default arguments.
 
     >>> def model(scope, x):
-    ...     scope = tf1.arg_scope(scope, [tf1.layers.dense], use_bias=False)
-    ...     return tf1.layers.dense(scope, x, 2)
+    ...     scope = js.tf1.arg_scope(scope, [js.tf1.layers.dense], use_bias=False)
+    ...     return js.tf1.layers.dense(scope, x, 2)
     >>> list(js.declare(model)(jnp.ones((4, 3))))
     ['dense/kernel']
 
@@ -120,10 +120,10 @@ def has_arg_scope(function: Callable[..., Any]) -> bool:
 def add_arg_scope(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function take default arguments from `arg_scope`.
 
-    >>> @tf1.add_arg_scope
+    >>> @js.tf1.add_arg_scope
     ... def block(vs, x, depth, stride=1, scope=None):
     ...     with vs.variable_scope(scope, "block") as vs:
-    ...         return tf1.contrib.conv2d(vs, x, depth, 3, stride)
+    ...         return js.tf1.contrib.conv2d(vs, x, depth, 3, stride)
 
     Args:
         function: Its first argument that is a scope is the one whose defaults it gets.

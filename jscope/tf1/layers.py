@@ -27,11 +27,13 @@ from .._arithmetic import (
     along,
     at_least_float32,
     axes_of,
+    axes_size,
     check_static,
     convolve,
     floating,
     moments,
     normalized,
+    over_axes,
     sizes_of,
 )
 from .._errors import ShapeMismatchError
@@ -66,8 +68,8 @@ def dense(
     """``activation(inputs @ kernel + bias)``, on the last axis.
 
     >>> def model(scope, x):
-    ...     x = tf1.layers.dense(scope, x, 8, jax.nn.relu)
-    ...     return tf1.layers.dense(scope, x, 2)
+    ...     x = js.tf1.layers.dense(scope, x, 8, jax.nn.relu)
+    ...     return js.tf1.layers.dense(scope, x, 2)
     >>> list(js.declare(model)(jnp.ones((4, 3))))
     ['dense/kernel', 'dense/bias', 'dense_1/kernel', 'dense_1/bias']
 
@@ -592,13 +594,13 @@ def batch_normalized(
     count = math.prod(x.shape[i] for i in others)
 
     def over_mapped(value: Array) -> Array:
-        return value if axis_name is None else layers.over_axes(scope, value, axis_name)
+        return over_axes(value, axis_name, scope._context.creates)
 
     mean, variance = values["moving_mean"], values["moving_variance"]
     if training:
         mean, variance = moments(wide, others, kept, over_mapped)
         if update:
-            count = count if axis_name is None else count * layers.axes_size(axis_name)
+            count = count * axes_size(axis_name)
             factor = count / max(count - 1, 1) if fused else 1
             for name, batch in zip(_MOVING, (mean, variance * factor), strict=True):
                 old = values[name]

@@ -43,13 +43,20 @@ from tf_slim.layers import layers as contrib
 class Namespace:
     """``tf`` of the programs."""
 
-    relu, tanh = staticmethod(tf.nn.relu), staticmethod(tf.tanh)
+    relu, tanh, float32 = staticmethod(tf.nn.relu), staticmethod(tf.tanh), tf.float32
     ones = tf.ones_initializer()
 
     def __getattr__(self, name):
         if name.startswith("contrib_"):
             return getattr(contrib, name.removeprefix("contrib_"))
-        return getattr(tf.layers, name) if hasattr(tf.layers, name) else getattr(contrib, name)
+        homes = (tf.layers, contrib, tf.nn)
+        return next(getattr(home, name) for home in homes if hasattr(home, name))
+
+    def cell(self, kind, /, *args, **kwargs):
+        return getattr(tf.nn.rnn_cell, kind)(*args, **kwargs)
+
+    def called(self, cell, *args):
+        return cell(*args)
 
     def scope(self, *args, **kwargs):
         return tf.variable_scope(*args, **kwargs)
@@ -59,9 +66,6 @@ class Namespace:
             functions = [getattr(self, name) for name in functions]
         return tf_slim.arg_scope(functions, **kwargs)
 
-    def embed(self, ids, vocabulary, size):
-        return contrib.embed_sequence(ids, vocabulary, size)
-
 
 def results(name, program, shapes):
     """What one program gives, by key."""
@@ -70,6 +74,8 @@ def results(name, program, shapes):
         inputs = [random.normal(size=shape).astype(np.float32) for shape in shapes]
         fed = [tf.constant(x) for x in inputs]
         y = program(Namespace(), *fed)
+        if not tf.is_tensor(y):  # outputs and states of RNNs
+            y = tf.concat([tf.reshape(part, [-1]) for part in tf.nest.flatten(y)], 0)
         variables = tf.global_variables()
         trained, modelled = tf.trainable_variables(), tf.model_variables()
         weights = np.cos(np.arange(np.prod(y.shape.as_list()))).reshape(y.shape).astype(np.float32)

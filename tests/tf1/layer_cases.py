@@ -236,3 +236,83 @@ def arguments_of_scopes(tf, x):
     with tf.arg_scope(saved):
         x = tf.contrib_conv2d(x, 2, 2)
         return tf.fully_connected(tf.flatten(x), 2)
+
+
+# RNNs.
+
+
+@case((2, 5, 3))
+def basic_lstm(tf, x):
+    cell = tf.cell("BasicLSTMCell", 4)
+    return tf.dynamic_rnn(cell, x, dtype=tf.float32)
+
+
+@case((2, 5, 3))
+def basic_lstm_with_lengths(tf, x):
+    cell = tf.cell("BasicLSTMCell", 4, forget_bias=0.5, activation=tf.relu)
+    return tf.dynamic_rnn(cell, x, [3, 5], dtype=tf.float32, scope="encoder")
+
+
+@case((5, 2, 3))
+def basic_lstm_with_time_in_front(tf, x):
+    cell = tf.cell("BasicLSTMCell", 4, state_is_tuple=False)
+    return tf.dynamic_rnn(cell, x, [2, 4], time_major=True, dtype=tf.float32)
+
+
+@case((2, 3, 3))
+def lstm_with_everything(tf, x):
+    cell = tf.cell(
+        "LSTMCell", 4, use_peepholes=True, cell_clip=0.3, num_proj=3, proj_clip=0.4, name="lstm"
+    )
+    return tf.dynamic_rnn(cell, x, dtype=tf.float32)
+
+
+@case((2, 3, 3))
+def lstm_and_gru_and_basic_rnn(tf, x):
+    x, _ = tf.dynamic_rnn(tf.cell("LSTMCell", 4), x, dtype=tf.float32, scope="a")
+    x, state = tf.dynamic_rnn(tf.cell("GRUCell", 3), x, dtype=tf.float32, scope="b")
+    return tf.dynamic_rnn(tf.cell("BasicRNNCell", 3), x, initial_state=state, scope="c")
+
+
+@case((2, 3, 3))
+def multi_rnn(tf, x):
+    cells = [tf.cell("BasicLSTMCell", 4), tf.cell("GRUCell", 3)]
+    cells.append(tf.cell("DropoutWrapper", tf.cell("BasicLSTMCell", 2)))
+    return tf.dynamic_rnn(tf.cell("MultiRNNCell", cells), x, [3, 1], dtype=tf.float32)
+
+
+@case((2, 3, 3))
+def multi_rnn_of_one_cell_twice(tf, x):
+    cell = tf.cell("GRUCell", 3)
+    return tf.dynamic_rnn(tf.cell("MultiRNNCell", [cell, cell]), x, dtype=tf.float32)
+
+
+@case((2, 3), (2, 3))
+def static_rnn(tf, x, y):
+    cell = tf.cell("MultiRNNCell", [tf.cell("BasicLSTMCell", 3), tf.cell("BasicLSTMCell", 2)])
+    return tf.static_rnn(cell, [x, y], dtype=tf.float32, sequence_length=[1, 2])
+
+
+@case((2, 4, 3))
+def bidirectional_rnn(tf, x):
+    cells = tf.cell("GRUCell", 3), tf.cell("BasicLSTMCell", 2)
+    return tf.bidirectional_dynamic_rnn(*cells, x, [4, 2], dtype=tf.float32)
+
+
+@case((2, 4, 3))
+def bidirectional_rnn_of_whole_sequences(tf, x):
+    cells = tf.cell("GRUCell", 3), tf.cell("GRUCell", 2)
+    return tf.bidirectional_dynamic_rnn(*cells, x, dtype=tf.float32, scope="both")
+
+
+@case((2, 3))
+def a_loop_of_the_programs_own(tf, x):
+    cell = tf.cell("BasicLSTMCell", 3)
+    state = cell.zero_state(2, tf.float32)
+    with tf.scope("steps"):
+        for _ in range(3):
+            x, state = tf.called(cell, x, state)
+    other = tf.cell("BasicLSTMCell", 3)
+    with tf.scope("steps_of_others"):
+        x, _ = tf.called(other, x, state)
+        return tf.called(tf.cell("BasicLSTMCell", 3), x, state)

@@ -13,7 +13,7 @@ from layer_cases import CASES
 import jscope as js
 from jscope import initializers as init
 from jscope import regularizers, tf1
-from jscope.tf1 import contrib, layers
+from jscope.tf1 import contrib, layers, rnn
 
 GOLDEN = np.load(Path(__file__).resolve().parent.parent / "golden" / "tf1_layers.npz")
 
@@ -21,7 +21,7 @@ GOLDEN = np.load(Path(__file__).resolve().parent.parent / "golden" / "tf1_layers
 class Namespace:
     """``tf`` of the programs: functions with the scope that is entered."""
 
-    relu, tanh = staticmethod(jax.nn.relu), staticmethod(jnp.tanh)
+    relu, tanh, float32 = staticmethod(jax.nn.relu), staticmethod(jnp.tanh), jnp.float32
     ones = init.ones
 
     def __init__(self, scope):
@@ -30,7 +30,14 @@ class Namespace:
     def function(self, name):
         if name.startswith("contrib_"):
             return getattr(contrib, name.removeprefix("contrib_"))
-        return getattr(layers, name) if hasattr(layers, name) else getattr(contrib, name)
+        homes = (layers, contrib, rnn)
+        return next(getattr(home, name) for home in homes if hasattr(home, name))
+
+    def cell(self, kind, /, *args, **kwargs):
+        return getattr(rnn, kind)(*args, **kwargs)
+
+    def called(self, cell, *args):
+        return cell(self.here, *args)
 
     def __getattr__(self, name):
         if name in ("batch_norm", "layer_norm"):  # as functions of the scope, when passed on
@@ -73,7 +80,14 @@ class _OfEitherForm:
 
 def model_of(name):
     program, shapes = CASES[name]
-    return (lambda scope, *inputs: program(Namespace(scope), *inputs)), len(shapes)
+
+    def model(scope, *inputs):
+        y = program(Namespace(scope), *inputs)
+        if not isinstance(y, jax.Array):  # outputs and states of RNNs
+            y = jnp.concatenate([part.ravel() for part in jax.tree.leaves(y)])
+        return y
+
+    return model, len(shapes)
 
 
 def golden(case, key, count):

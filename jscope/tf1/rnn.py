@@ -1,0 +1,616 @@
+"""``tf.nn.rnn_cell`` and ``tf.nn.dynamic_rnn``: cells, and loops over time.
+
+A cell is made as in TF1, ``cell = rnn.BasicLSTMCell(128)``, and called with the scope in front,
+``output, state = cell(scope, x, state)``. As there, it has its variables where it is first called,
+in a scope of its own, ``basic_lstm_cell``, made unique; later calls of the same object in one run
+of the model share them. It is a template (`js.make_template`), so it holds no state.
+
+The loop is `jax.lax.scan`. Variables are ``rnn/basic_lstm_cell/kernel``, ``rnn/multi_rnn_cell/
+cell_0/basic_lstm_cell/kernel``, ..., as in TF1, and gates are in its order: i, j, f, o.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from .. import layers
+from .._arithmetic import floating
+from .._model.template import Template, make_template
+from .._scope.scope import Scope
+from ..layers import Activation, Initial
+from .layers import refuse
+
+State: TypeAlias = Any  # a pytree of arrays, (batch, size) each
+Sizes: TypeAlias = Any  # a pytree of ints, in the structure of a state
+
+
+class LSTMStateTuple(NamedTuple):
+    """The state of an LSTM: ``c``, and the output ``h``."""
+
+    c: Array
+    h: Array
+
+
+class RNNCell:
+    """A cell: one step over time. Subclasses give `call`, `state_size` and `output_size`.
+
+    Args:
+        name: The cell's scope, relative to that of its first call. Default: the class's name in
+            small letters, made unique.
+        reuse: Whether its variables exist already.
+        dtype: No effect: variables have the scope's dtype.
+
+    Source: ``tf.nn.rnn_cell.RNNCell``. Difference: `call` has the cell's scope as first argument.
+    """
+
+    def __init__(
+        self, *, name: str | None = None, reuse: bool | None = None, dtype: DTypeLike | None = None
+    ):
+        del dtype
+        default = _snake_case(type(self).__name__)
+        self._reuse = reuse
+        unique = default if name is None and reuse else name
+        self._template: Template[tuple[Array, State]] = make_template(
+            default, self._called, unique_name_=unique
+        )
+
+    @property
+    def state_size(self) -> Sizes:
+        """The sizes of the state's arrays."""
+        raise NotImplementedError(f"{type(self).__name__} has no state_size.")
+
+    @property
+    def output_size(self) -> int:
+        """The size of the output."""
+        raise NotImplementedError(f"{type(self).__name__} has no output_size.")
+
+    def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
+        """One step, in the cell's own scope: output and new state."""
+        raise NotImplementedError(f"{type(self).__name__} has no call.")
+
+    def zero_state(self, batch_size: int, dtype: DTypeLike = jnp.float32) -> State:
+        """A state of zeros."""
+        return jax.tree.map(lambda size: jnp.zeros((batch_size, size), dtype), self.state_size)
+
+    def __call__(self, scope: Scope, /, inputs: Array, state: State) -> tuple[Array, State]:
+        """One step, from (batch, features) and a state to the output and the new state."""
+        return self._template(scope, inputs, state)
+
+    def enter(self, scope: Scope) -> None:
+        """Open the cell's scope, if it isn't open: for a first call in a transform."""
+        if self._template not in scope._begun().templates:
+            self._enter_parts(self._template.enter(scope)[0])
+
+    def _enter_parts(self, scope: Scope) -> None:
+        """Open the scopes of the cells that this one calls, in its own scope."""
+
+    def _called(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
+        if self._reuse:
+            scope = scope.variable_scope(scope, reuse=True)
+        return self.call(scope, inputs, state)
+
+
+def _snake_case(name: str) -> str:
+    name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+class BasicRNNCell(RNNCell):
+    r"""$h' = \tanh([x, h]\, \mathrm{kernel} + \mathrm{bias})$.
+
+    Source: ``tf.nn.rnn_cell.BasicRNNCell``.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: Activation | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: DTypeLike | None = None,
+    ):
+        super().__init__(name=name, reuse=reuse, dtype=dtype)
+        self._units = num_units
+        self._activation = activation or jnp.tanh
+
+    @property
+    def state_size(self) -> Sizes:
+        return self._units
+
+    @property
+    def output_size(self) -> int:
+        return self._units
+
+    def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
+        both = jnp.concatenate([floating(inputs), state], axis=1)
+        h = self._activation(layers.dense(scope, both, units=self._units))
+        return h, h
+
+
+class BasicLSTMCell(RNNCell):
+    """A long short-term memory: `jscope.layers.lstm_cell` with a name.
+
+    >>> cell = js.tf1.rnn.BasicLSTMCell(8)
+    >>> def model(scope, x):
+    ...     return js.tf1.rnn.dynamic_rnn(scope, cell, x, dtype=jnp.float32)
+    >>> list(js.declare(model)(jnp.ones((2, 5, 3))))
+    ['rnn/basic_lstm_cell/kernel', 'rnn/basic_lstm_cell/bias']
+
+    Args:
+        num_units: The size of ``c`` and ``h``.
+        forget_bias: Added to the forget gate, not to the variable.
+        state_is_tuple: Whether a state is an `LSTMStateTuple`; else both in one array.
+        activation: Default: tanh.
+        others: As for `RNNCell`.
+
+    Source: ``tf.nn.rnn_cell.BasicLSTMCell``.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        forget_bias: float = 1.0,
+        state_is_tuple: bool = True,
+        activation: Activation | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: DTypeLike | None = None,
+    ):
+        super().__init__(name=name, reuse=reuse, dtype=dtype)
+        self._units = num_units
+        self._forget_bias = forget_bias
+        self._is_tuple = state_is_tuple
+        self._activation = activation or jnp.tanh
+
+    @property
+    def state_size(self) -> Sizes:
+        sizes = (self._units, self._units)
+        return LSTMStateTuple(*sizes) if self._is_tuple else sum(sizes)  # type: ignore[arg-type]
+
+    @property
+    def output_size(self) -> int:
+        return self._units
+
+    def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
+        c, h = state if self._is_tuple else (state[:, : self._units], state[:, self._units :])
+        h, (c, _) = layers.lstm_cell(
+            scope, inputs, (c, h), activation=self._activation, forget_bias=self._forget_bias
+        )
+        return h, _joined(c, h, self._is_tuple)
+
+
+class LSTMCell(RNNCell):
+    r"""A long short-term memory with peepholes, clipping and a projection, each if wanted.
+
+    With $(i, j, f, o) = [x, m]\, \mathrm{kernel} + \mathrm{bias}$,
+
+    $$c' = \sigma(f + \texttt{forget\_bias} + w_f c)\, c + \sigma(i + w_i c) \tanh(j), \qquad
+    m' = (\sigma(o + w_o c') \tanh(c'))\, \mathrm{projection}.$$
+
+    Args:
+        num_units: The size of ``c``.
+        use_peepholes: Whether there are $w_f, w_i, w_o$: ``w_f_diag``, ``w_i_diag``, ``w_o_diag``.
+        cell_clip: ``c`` is clipped to between minus and plus this.
+        initializer: Of all variables but ``bias``.
+        num_proj: The size of the output, by ``projection/kernel``. Default: no projection.
+        proj_clip: The projected output is clipped to between minus and plus this.
+        num_unit_shards: With ``num_proj_shards``: errors; a partitioner of the scope replaces them.
+        others: As for `BasicLSTMCell`.
+
+    Source: ``tf.nn.rnn_cell.LSTMCell``.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        use_peepholes: bool = False,
+        cell_clip: float | None = None,
+        initializer: Initial = None,
+        num_proj: int | None = None,
+        proj_clip: float | None = None,
+        num_unit_shards: None = None,
+        num_proj_shards: None = None,
+        forget_bias: float = 1.0,
+        state_is_tuple: bool = True,
+        activation: Activation | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: DTypeLike | None = None,
+    ):
+        super().__init__(name=name, reuse=reuse, dtype=dtype)
+        refuse(
+            "LSTMCell",
+            "write scope.variable_scope(name, partitioner=...) around it",
+            num_unit_shards=num_unit_shards,
+            num_proj_shards=num_proj_shards,
+        )
+        self._units = num_units
+        self._peepholes = use_peepholes
+        self._cell_clip = cell_clip
+        self._initializer = initializer
+        self._projected = num_proj
+        self._proj_clip = proj_clip
+        self._forget_bias = forget_bias
+        self._is_tuple = state_is_tuple
+        self._activation = activation or jnp.tanh
+
+    @property
+    def state_size(self) -> Sizes:
+        sizes = (self._units, self.output_size)
+        return LSTMStateTuple(*sizes) if self._is_tuple else sum(sizes)  # type: ignore[arg-type]
+
+    @property
+    def output_size(self) -> int:
+        return self._units if self._projected is None else self._projected
+
+    def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
+        c, m = state if self._is_tuple else (state[:, : self._units], state[:, self._units :])
+        gates = layers.dense(
+            scope,
+            jnp.concatenate([floating(inputs), m], axis=1),
+            units=4 * self._units,
+            kernel_initializer=self._initializer,
+        )
+        i, j, f, o = jnp.split(gates, 4, axis=1)
+        f = f + self._forget_bias
+        if self._peepholes:
+            of_f, of_i, of_o = (self._diagonal(scope, gate, c) for gate in "fio")
+            f, i = f + of_f * c, i + of_i * c
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * self._activation(j)
+        if self._cell_clip is not None:
+            c = jnp.clip(c, -self._cell_clip, self._cell_clip)
+        o = o + of_o * c if self._peepholes else o
+        m = self._through_projection(scope, jax.nn.sigmoid(o) * self._activation(c))
+        return m, _joined(c, m, self._is_tuple)
+
+    def _diagonal(self, scope: Scope, gate: str, c: Array) -> Array:
+        """The weights of a peephole, one for each unit."""
+        name = f"w_{gate}_diag"
+        w = scope.get_variable(name, (self._units,), initializer=self._initializer)
+        return w.astype(c.dtype)[None]
+
+    def _through_projection(self, scope: Scope, m: Array) -> Array:
+        if self._projected is None:
+            return m
+        m = layers.dense(
+            scope / "projection",
+            m,
+            units=self._projected,
+            use_bias=False,
+            kernel_initializer=self._initializer,
+        )
+        return m if self._proj_clip is None else jnp.clip(m, -self._proj_clip, self._proj_clip)
+
+
+def _joined(c: Array, h: Array, is_tuple: bool) -> State:
+    return LSTMStateTuple(c, h) if is_tuple else jnp.concatenate([c, h], axis=1)
+
+
+class GRUCell(RNNCell):
+    """A gated recurrent unit: `jscope.layers.gru_cell` with a name.
+
+    Args:
+        num_units: The size of the state.
+        bias_initializer: Default: ones for the gates, zeros for the candidate.
+        others: As for `BasicLSTMCell`.
+
+    Source: ``tf.nn.rnn_cell.GRUCell``.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: Activation | None = None,
+        reuse: bool | None = None,
+        kernel_initializer: Initial = None,
+        bias_initializer: Initial = None,
+        name: str | None = None,
+        dtype: DTypeLike | None = None,
+    ):
+        super().__init__(name=name, reuse=reuse, dtype=dtype)
+        self._units = num_units
+        self._activation = activation or jnp.tanh
+        self._kernel_initializer = kernel_initializer
+        self._bias_initializer = bias_initializer
+
+    @property
+    def state_size(self) -> Sizes:
+        return self._units
+
+    @property
+    def output_size(self) -> int:
+        return self._units
+
+    def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
+        h = layers.gru_cell(
+            scope,
+            inputs,
+            state,
+            activation=self._activation,
+            kernel_initializer=self._kernel_initializer,
+            bias_initializer=self._bias_initializer,
+        )
+        return h, h
+
+
+class MultiRNNCell(RNNCell):
+    """Cells on top of each other, in ``multi_rnn_cell/cell_0``, ``cell_1``, ...
+
+    Args:
+        cells: From the first to the last. One object given twice shares its variables.
+        state_is_tuple: Must be True.
+
+    Source: ``tf.nn.rnn_cell.MultiRNNCell``.
+    """
+
+    def __init__(self, cells: Sequence[RNNCell], state_is_tuple: bool = True):
+        if not cells:
+            raise ValueError("Must specify at least one cell for MultiRNNCell.")
+        if not state_is_tuple:
+            raise TypeError(
+                "MultiRNNCell(..., state_is_tuple=False) is not supported: the state is a tuple. "
+                "jnp.concatenate joins its parts."
+            )
+        super().__init__()
+        self._cells = tuple(cells)
+
+    @property
+    def state_size(self) -> Sizes:
+        return tuple(cell.state_size for cell in self._cells)
+
+    @property
+    def output_size(self) -> int:
+        return self._cells[-1].output_size
+
+    def _enter_parts(self, scope: Scope) -> None:
+        for i, cell in enumerate(self._cells):
+            cell.enter(scope.variable_scope(f"cell_{i}"))
+
+    def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
+        states = []
+        for i, (cell, each) in enumerate(zip(self._cells, state, strict=True)):
+            # An object that is given again has its variables below, where it was given first.
+            first = next(j for j, other in enumerate(self._cells) if other is cell)
+            below = scope.variable_scope(f"cell_{first}")
+            inputs, new = cell(below if first == i else below.fold(i), inputs, each)
+            states.append(new)
+        return inputs, tuple(states)
+
+
+class DropoutWrapper(RNNCell):
+    """A cell with dropout of its inputs, outputs and states; it has no scope of its own.
+
+    The masks come from the random stream ``"dropout"``, other ones at each step of `dynamic_rnn`.
+
+    Args:
+        cell: What is wrapped.
+        input_keep_prob: The probability to keep a value; with 1 nothing is drawn. So too
+            output_keep_prob, and state_keep_prob, which spares the ``c`` of an LSTM.
+        variational_recurrent: With ``input_size`` and ``dtype``: an error if True.
+        seed: Folded into the random keys.
+
+    Source: ``tf.nn.rnn_cell.DropoutWrapper``.
+    """
+
+    def __init__(
+        self,
+        cell: RNNCell,
+        input_keep_prob: float = 1.0,
+        output_keep_prob: float = 1.0,
+        state_keep_prob: float = 1.0,
+        variational_recurrent: bool = False,
+        input_size: None = None,
+        dtype: DTypeLike | None = None,
+        seed: int | None = None,
+    ):
+        super().__init__(dtype=dtype)
+        refuse(
+            "DropoutWrapper",
+            "draw one mask outside of the loop, and multiply by it in a cell of your own",
+            variational_recurrent=variational_recurrent or None,
+            input_size=input_size,
+        )
+        self._cell = cell
+        self._keep = {"input": input_keep_prob, "output": output_keep_prob}
+        self._keep_state = state_keep_prob
+        self._seed = seed
+
+    @property
+    def state_size(self) -> Sizes:
+        return self._cell.state_size
+
+    @property
+    def output_size(self) -> int:
+        return self._cell.output_size
+
+    def enter(self, scope: Scope) -> None:
+        self._cell.enter(scope)
+
+    def __call__(self, scope: Scope, /, inputs: Array, state: State) -> tuple[Array, State]:
+        inputs = self._dropped(scope, inputs, "input", self._keep["input"])
+        output, state = self._cell(scope, inputs, state)
+        if self._keep_state != 1:
+            state = self._dropped_state(scope, state)
+        return self._dropped(scope, output, "output", self._keep["output"]), state
+
+    def _dropped_state(self, scope: Scope, state: State) -> State:
+        if isinstance(state, LSTMStateTuple):
+            return state._replace(h=self._dropped(scope, state.h, "state", self._keep_state))
+        parts, structure = jax.tree.flatten(state)
+        each = (
+            self._dropped(scope, part, f"state_{i}", self._keep_state)
+            for i, part in enumerate(parts)
+        )
+        return jax.tree.unflatten(structure, list(each))
+
+    def _dropped(self, scope: Scope, x: Array, name: str, keep: float) -> Array:
+        if keep == 1:
+            return x
+        scope = scope if self._seed is None else scope.fold(self._seed)
+        return layers.dropout(scope, x, rate=1 - keep, training=True, name=name)
+
+
+def dynamic_rnn(
+    within: Scope,
+    /,
+    cell: RNNCell,
+    inputs: Array,
+    sequence_length: Array | Sequence[int] | None = None,
+    initial_state: State = None,
+    dtype: DTypeLike | None = None,
+    parallel_iterations: int | None = None,
+    swap_memory: bool = False,
+    time_major: bool = False,
+    scope: str | Scope | None = None,
+) -> tuple[Array, State]:
+    """A cell over all steps of time, by `jax.lax.scan`.
+
+    Args:
+        within: Where the loop's scope is opened, ``"rnn"`` by default: it holds the cell's.
+        cell: An `RNNCell`. In each step its scope has random keys of its own (`Scope.fold`).
+        inputs: (batch, time, features), or (time, batch, features) if ``time_major``.
+        sequence_length: (batch,), integers: after so many steps outputs are zero, and the
+            state stays.
+        initial_state: Default: zeros of ``dtype``, which is required then.
+        parallel_iterations: With ``swap_memory``: no effect. `jax.checkpoint` saves memory.
+        scope: The loop's scope, relative to ``within``, or a scope.
+
+    Returns:
+        The outputs, as ``inputs``; and the last state.
+
+    Raises:
+        ValueError: If there is neither an initial state nor a dtype.
+
+    Source: ``tf.nn.dynamic_rnn``.
+    """
+    del parallel_iterations, swap_memory
+    with within.variable_scope(scope or "rnn") as inner:
+        steps = inputs if time_major else jnp.swapaxes(inputs, 0, 1)
+        start = _first_state(cell, steps.shape[1], initial_state, dtype)
+        cell.enter(inner)
+
+        def body(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
+            time, x = now
+            output, new = cell(inner.fold(time), x, state)
+            return _kept(time, sequence_length, output, new, state)
+
+        times = jnp.arange(len(steps), dtype=jnp.int32)
+        last, outputs = lax.scan(body, start, (times, steps))
+    return outputs if time_major else jnp.swapaxes(outputs, 0, 1), last
+
+
+def static_rnn(
+    within: Scope,
+    /,
+    cell: RNNCell,
+    inputs: Sequence[Array],
+    initial_state: State = None,
+    dtype: DTypeLike | None = None,
+    sequence_length: Array | Sequence[int] | None = None,
+    scope: str | Scope | None = None,
+) -> tuple[list[Array], State]:
+    """A cell over a list of steps, one after the other in the program.
+
+    Args:
+        inputs: One (batch, features) for each step.
+        others: As for `dynamic_rnn`.
+
+    Returns:
+        A list of outputs, and the last state.
+
+    Source: ``tf.nn.static_rnn``.
+    """
+    if not inputs:
+        raise ValueError("Argument `inputs` must not be empty.")
+    with within.variable_scope(scope or "rnn") as inner:
+        state = _first_state(cell, inputs[0].shape[0], initial_state, dtype)
+        outputs = []
+        for time, x in enumerate(inputs):
+            output, new = cell(inner.fold(time), x, state)
+            state, output = _kept(time, sequence_length, output, new, state)
+            outputs.append(output)
+    return outputs, state
+
+
+def bidirectional_dynamic_rnn(
+    within: Scope,
+    /,
+    cell_fw: RNNCell,
+    cell_bw: RNNCell,
+    inputs: Array,
+    sequence_length: Array | Sequence[int] | None = None,
+    initial_state_fw: State = None,
+    initial_state_bw: State = None,
+    dtype: DTypeLike | None = None,
+    parallel_iterations: int | None = None,
+    swap_memory: bool = False,
+    time_major: bool = False,
+    scope: str | Scope | None = None,
+) -> tuple[tuple[Array, Array], tuple[State, State]]:
+    """`dynamic_rnn` forwards and backwards, in ``bidirectional_rnn/fw`` and ``.../bw``.
+
+    Returns:
+        The outputs of both, in the order of the inputs; and their last states.
+
+    Source: ``tf.nn.bidirectional_dynamic_rnn``.
+    """
+    del parallel_iterations, swap_memory
+
+    def run(inner: Scope, cell: RNNCell, x: Array, state: State) -> tuple[Array, State]:
+        return dynamic_rnn(
+            inner, cell, x, sequence_length, state, dtype, time_major=time_major, scope=inner
+        )
+
+    def backwards(x: Array) -> Array:
+        return _reversed(x, sequence_length, time_major)
+
+    with within.variable_scope(scope or "bidirectional_rnn") as both:
+        forward, last = run(both.variable_scope("fw"), cell_fw, inputs, initial_state_fw)
+        reverse = both.variable_scope("bw")
+        backward, first = run(reverse, cell_bw, backwards(inputs), initial_state_bw)
+    return (forward, backwards(backward)), (last, first)
+
+
+def _first_state(cell: RNNCell, batch: int, initial_state: State, dtype: DTypeLike | None) -> State:
+    if initial_state is not None:
+        return initial_state
+    if dtype is None:
+        raise ValueError("If no initial_state is provided, argument `dtype` must be specified")
+    return cell.zero_state(batch, dtype)
+
+
+def _kept(
+    time: Array | int,
+    lengths: Array | Sequence[int] | None,
+    output: Array,
+    new: State,
+    old: State,
+) -> tuple[State, Array]:
+    """State and output of a step, in the structure of the old state, unless it is over."""
+    new = jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))
+    if lengths is None:
+        return new, output
+    goes_on = time < jnp.asarray(lengths)
+
+    def chosen(value: Array, otherwise: Array) -> Array:
+        mask = goes_on.reshape(-1, *(1,) * (value.ndim - 1))
+        return jnp.where(mask, value, otherwise)
+
+    return jax.tree.map(chosen, new, old), chosen(output, jnp.zeros_like(output))
+
+
+def _reversed(x: Array, lengths: Array | Sequence[int] | None, time_major: bool) -> Array:
+    """Each sequence of the batch backwards, as far as it goes."""
+    axis = 0 if time_major else 1
+    if lengths is None:
+        return jnp.flip(x, axis)
+    time = jnp.arange(x.shape[axis])[:, None]
+    ends = jnp.asarray(lengths)[None]
+    where = jnp.where(time < ends, ends - 1 - time, time)  # (time, batch)
+    where = where if time_major else where.T
+    return jnp.take_along_axis(x, where[:, :, None], axis=axis)
