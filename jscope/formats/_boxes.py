@@ -98,36 +98,57 @@ def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Uni
         regions: Boxes of the stored array, and memory for each.
         chunks: What the array consists of; nothing, if no checksum is to be compared.
     """
-    if not chunks:
-        yield from (Unit(box, memory, None) for box, memory in regions.items())
-        return
-    for chunk in chunks:
-        box = tuple([(at, at + n) for at, n in zip(chunk.start, chunk.shape, strict=True)])
-        if box in regions and len(regions) == 1:
-            yield Unit(box, regions[box], chunk.crc32c)
-            continue
-        common = {region: _common(box, region) for region in regions}
-        meets = {region: part for region, part in common.items() if part is not None}
-        if list(meets.values()) == [box]:
-            (region,) = meets
-            yield Unit(box, _view(regions[region], slices(box, region)), chunk.crc32c)
-        elif meets:
-            aside = aligned(chunk.shape, next(iter(regions.values())).dtype)
-            copies = [
-                (_view(aside, slices(part, box)), _view(regions[region], slices(part, region)))
-                for region, part in meets.items()
-            ]
-            yield Unit(box, aside, chunk.crc32c, copies)
+    for chunk in chunks or map(chunk_of, regions):
+        found = unit(regions, chunk)
+        if found is not None:
+            yield found
 
 
-def _view(array: Array, index: tuple[slice, ...]) -> Array:
+def unit(regions: Mapping[Box, Array], chunk: Chunk) -> Unit | None:
+    """How to read a chunk into the regions that it meets; None if there is none."""
+    box = chunk.box
+    if box in regions and len(regions) == 1:
+        return Unit(box, regions[box], chunk.crc32c)
+    common = {region: meeting(box, region) for region in regions}
+    meets = {region: part for region, part in common.items() if part is not None}
+    if list(meets.values()) == [box]:
+        (region,) = meets
+        return Unit(box, view(regions[region], slices(box, region)), chunk.crc32c)
+    if not meets:
+        return None
+    aside = aligned(chunk.shape, next(iter(regions.values())).dtype)
+    copies = [
+        (view(aside, slices(part, box)), view(regions[region], slices(part, region)))
+        for region, part in meets.items()
+    ]
+    return Unit(box, aside, chunk.crc32c, copies)
+
+
+def chunk_of(box: Box) -> Chunk:
+    """A box as a chunk without a checksum."""
+    return Chunk(tuple([start for start, _ in box]), lengths(box), None)
+
+
+def contiguous(box: Box, shape: Sequence[int]) -> int | None:
+    """The index of a box's first element among all of an array's, if they follow each other."""
+    axis = next((i for i, (a, b) in enumerate(box) if b - a != 1), len(box))
+    if any(side != (0, n) for side, n in zip(box[axis + 1 :], shape[axis + 1 :], strict=True)):
+        return None
+    first = 0
+    for (start, _), length in zip(box, shape, strict=True):
+        first = first * length + start
+    return first
+
+
+def view(array: Array, index: tuple[slice, ...]) -> Array:
+    """A view of a part of an array."""
     # Without the ellipsis, of an array without axes this is a copy of its element.
     within: Any = (..., *index)
     view: Array = array[within]
     return view
 
 
-def _common(a: Box, b: Box) -> Box | None:
+def meeting(a: Box, b: Box) -> Box | None:
     """The intersection of two boxes, or None. Boxes of no axes share everything."""
     common = tuple((max(x[0], y[0]), min(x[1], y[1])) for x, y in zip(a, b, strict=True))
     return common if all(start < stop for start, stop in common) else None

@@ -76,6 +76,11 @@ class Chunk(NamedTuple):
     shape: tuple[int, ...]
     crc32c: int | None
 
+    @property
+    def box(self) -> tuple[tuple[int, int], ...]:
+        """The start and stop along each axis."""
+        return tuple([(at, at + n) for at, n in zip(self.start, self.shape, strict=True)])
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:

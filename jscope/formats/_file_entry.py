@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from ._boxes import Box
-from ._source import Extent
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -22,7 +21,6 @@ class Entry:
         nbytes: The bytes that it takes in memory.
         read: Reads it as a new array, checked against the file's checksum if it has one.
         read_box: Reads a box of it into an array of the box's shape, if parts can be read.
-        extent: Where its bytes are, if they are in the file as in memory.
     """
 
     shape: tuple[int, ...]
@@ -30,7 +28,6 @@ class Entry:
     nbytes: int
     read: Callable[[], Array] = field(repr=False)
     read_box: Callable[[Box, Array], None] | None = field(default=None, repr=False)
-    extent: Extent | None = field(default=None, repr=False)
 
 
 class Signature(Protocol):

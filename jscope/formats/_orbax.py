@@ -96,6 +96,10 @@ class OrbaxSource:
     def extent(self, name: str) -> None:
         """As `Source.extent`; TensorStore reads the files."""
 
+    def reads_parts(self, name: str) -> bool:
+        """As `Source.reads_parts`; the arrays have chunks on disk."""
+        return False
+
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         tensors = self._trees[name].tensors

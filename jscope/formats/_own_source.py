@@ -11,7 +11,7 @@ import numpy as np
 from .._stores.files import Contents, File, RemoteFile, open_file
 from .._stores.remote import AnyPath, RemotePath
 from . import _own_packed
-from ._boxes import Array, Box, slices
+from ._boxes import Array, Box, contiguous, slices
 from ._entry import ORBAX, PACKED, Entry
 from ._own_index import FILE_NAME, Index, check_files, contents_of, read_index, read_save_id
 from ._source import Extent, nothing_left
@@ -83,13 +83,18 @@ class OwnSource:
                 raise ValueError(f"{name!r} and {other!r} have the same bytes in the index")
         claims.insert(at, (begin, end, name))
 
+    def reads_parts(self, name: str) -> bool:
+        """As `Source.reads_parts`; Orbax's arrays have chunks on disk."""
+        return self.entries[name].location == PACKED
+
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         entry = self.entries[name]
         if entry.location != PACKED:
             return self._tensors.start(self._orbax_name(entry), slices(box), into)
-        if into.shape == entry.stored_shape and into.flags.c_contiguous:
-            _own_packed.read(self._packed_file(), entry.offset, into)
+        first = contiguous(box, entry.stored_shape)
+        if first is not None and into.flags.c_contiguous:
+            _own_packed.read(self._packed_file(), entry.offset + first * into.itemsize, into)
         else:
             array = np.empty(entry.stored_shape, entry.stored_dtype)
             _own_packed.read(self._packed_file(), entry.offset, array)

@@ -84,6 +84,9 @@ class Source(Protocol):
             ValueError, OSError: As `stored`.
         """
 
+    def reads_parts(self, name: str) -> bool:
+        """Whether a box of an array is read without the bytes around it."""
+
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """Begin to read a box of a stored array; return how to wait for it.
 
@@ -147,6 +150,10 @@ class FileSource:
     def extent(self, name: str) -> Extent | None:
         """As `Source.extent`."""
         return getattr(self.variables[name], "extent", None)
+
+    def reads_parts(self, name: str) -> bool:
+        """As `Source.reads_parts`."""
+        return getattr(self.variables[name], "read_box", None) is not None
 
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""

@@ -22,17 +22,17 @@ dictionary at once, hence this file.
 """
 
 import contextlib
-import functools
+import dataclasses
 import json
 import math
 import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import ml_dtypes
 import numpy as np
@@ -43,9 +43,10 @@ from .._stores.files import EndOfFileError, File, LocalFile, first_bytes, read_f
 from .._stores.files import open_file as file_of
 from .._stores.new_file import NewFile
 from .._stores.remote import AnyPath, children
-from ._boxes import Box, slices, whole
-from ._file_entry import Array, Entry, Signature
+from ._boxes import Box, contiguous, slices, whole
+from ._file_entry import Array, Signature
 from ._json_members import mapping, member
+from ._source import Extent
 
 _CODES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -80,7 +81,90 @@ _LONGEST_INDEX = 1 << 28
 _SHORT_RUN = 1 << 14
 
 
-class Tensors(dict[str, Entry]):
+class _File:
+    """A file, opened anew by each call: a model may have hundreds. Of an object it is kept."""
+
+    def __init__(self, path: AnyPath):
+        self.path = path
+        self.name = str(path)
+        self._kept = None if isinstance(path, Path) else file_of(path)
+
+    def __call__(self) -> contextlib.AbstractContextManager[File]:
+        if self._kept is not None:
+            return contextlib.nullcontext(self._kept)
+        return contextlib.closing(file_of(self.path, follow=True))
+
+    def read_into(self, start: int, memory: memoryview) -> None:
+        """As `File.read_into`, of several tensors."""
+        with _reading(self.path, "a tensor"), self() as file:
+            file.read_into(start, memory)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of an opened file, as an `Entry`.
+
+    Attributes:
+        file: The file.
+        name: The tensor's name.
+        shape: Its shape.
+        dtype: Its dtype.
+        offset: Where its bytes begin.
+    """
+
+    file: _File
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it takes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def extent(self) -> Extent:
+        """Where its bytes are."""
+        return Extent(self.file.name, self.offset, self.file.read_into)
+
+    def read(self) -> Array:
+        """Read it as a new array."""
+        array = np.empty(self.shape, self.dtype)
+        self.read_box(whole(self.shape), array)
+        return array
+
+    def read_box(self, box: Box, into: Array) -> None:
+        """Read a box, and no other bytes if it is contiguous.
+
+        Else by a map of the file; of an object each run of bytes, or all between the first and the
+        last if the runs are short.
+        """
+        first = contiguous(box, self.shape)
+        arguments = self.shape, self.dtype, self.offset, box, into
+        with _reading(self.file.path, f"tensor {self.name!r}"), self.file() as file:
+            if first is not None:
+                _fill(file, self.offset + first * self.dtype.itemsize, into)
+            elif isinstance(file, LocalFile):
+                _read_mapped(file, *arguments)
+            else:
+                _read_runs(file, *arguments)
+
+
+@contextlib.contextmanager
+def _reading(path: AnyPath, what: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
+    except ValueError as error:  # it was whole when it was opened
+        where = f", at {error.end}" if isinstance(error, EndOfFileError) else f": {error}"
+        raise _damaged(path, f"it ends within {what}{where}") from error
+
+
+class Tensors(dict[str, Tensor]):
     """The tensors of a file, or of several, by name.
 
     Attributes:
@@ -212,7 +296,7 @@ def open_file(path: AnyPath) -> Tensors:
     Raises:
         CheckpointError: If the file can't be read or is damaged.
     """
-    opened = _opened(path)
+    opened = _File(path)
     try:
         with opened() as file:
             length, text = _read_header(file)
@@ -231,10 +315,7 @@ def open_file(path: AnyPath) -> Tensors:
             continue
         shape, dtype, begin, end = _checked(path, name, members)
         ends.append((begin, end, name))
-        arguments = opened, path, name, shape, dtype, start + begin
-        read = functools.partial(_read, *arguments)
-        read_box = functools.partial(_read_box, *arguments)
-        entries[name] = Entry(shape, dtype, end - begin, read, read_box)
+        entries[name] = Tensor(opened, name, shape, dtype, start + begin)
     covered = 0
     for begin, end, name in sorted(ends):
         if begin != covered:
@@ -245,14 +326,6 @@ def open_file(path: AnyPath) -> Tensors:
             found = file.size - start
             raise _damaged(path, f"its tensors end at {covered} of the data, not at {found}")
     return entries
-
-
-def _opened(path: AnyPath) -> "_Opened":
-    """How to open a file: a local one each time anew, since a model may have hundreds."""
-    if isinstance(path, Path):
-        return lambda: contextlib.closing(file_of(path, follow=True))
-    kept = file_of(path)
-    return lambda: contextlib.nullcontext(kept)
 
 
 def _read_header(file: File) -> tuple[int, bytes]:
@@ -331,55 +404,6 @@ def _is_size(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
-_Opened: TypeAlias = Callable[[], contextlib.AbstractContextManager[File]]
-
-
-def _read(
-    opened: _Opened,
-    path: AnyPath,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    offset: int,
-) -> Array:
-    array = np.empty(shape, dtype)
-    _read_box(opened, path, name, shape, dtype, offset, whole(shape), array)
-    return array
-
-
-def _read_box(
-    opened: _Opened,
-    path: AnyPath,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    offset: int,
-    box: Box,
-    into: Array,
-) -> None:
-    """Read a box, and no other bytes if it is contiguous.
-
-    Else by a map of the file; of an object each run of bytes, or all between the first and the
-    last if the runs are short.
-    """
-    rows = _rows(box, shape)
-    try:
-        with opened() as file:
-            if rows is not None:
-                _fill(file, offset + rows[0] * dtype.itemsize, into)
-            elif isinstance(file, LocalFile):
-                _read_mapped(file, shape, dtype, offset, box, into)
-            else:
-                _read_runs(file, shape, dtype, offset, box, into)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror or error}.") from error
-    except ValueError as error:  # it was whole when it was opened
-        where = f", at {error.end}" if isinstance(error, EndOfFileError) else f": {error}"
-        raise _damaged(path, f"it ends within tensor {name!r}{where}") from error
-
-
 def _fill(file: File, start: int, into: Array) -> None:
     target = into if into.flags.c_contiguous else np.empty(into.shape, into.dtype)
     file.read_into(start, target.reshape(-1).view(np.uint8).data)
@@ -431,16 +455,6 @@ def _read_runs(
     pieces = enumerate(starts.tolist())
     file.fill((start, bytes_[i * run : (i + 1) * run]) for i, start in pieces)
     into[...] = target
-
-
-def _rows(box: Box, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The first element of a box and their number, if they are contiguous in C order."""
-    axis = next((i for i, (a, b) in enumerate(box) if b - a != 1), len(box))
-    if any(pair != (0, n) for pair, n in zip(box[axis + 1 :], shape[axis + 1 :], strict=True)):
-        return None
-    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    first = sum(a * stride for (a, _), stride in zip(box, strides, strict=True))
-    return first, math.prod(b - a for a, b in box)
 
 
 def _damaged(path: AnyPath, what: str) -> CheckpointError:

@@ -21,7 +21,7 @@ from .._tree.vartree import VarTree, from_flat
 from ..formats._source import FileSource
 from ..saver._pieces import can_be_stacked
 from ..saver._placing import CallerError
-from ..saver._reading import Progress, read
+from ..saver._reading import Progress, prepare, read
 from ..saver._stacks import Place
 from ..tf_checkpoint import Entry
 from ._named import SLOTS, Named
@@ -191,7 +191,7 @@ def _read(
     }
     leaves = {name: target.leaves[name] for name in saved}
     try:
-        return read(source, leaves, saved, in_memory, progress=Progress())
+        return read(prepare(source, leaves, saved, in_memory), progress=Progress())
     except CallerError as refused:
         raise refused.error from refused.error.__cause__
 

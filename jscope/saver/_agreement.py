@@ -17,6 +17,8 @@ from . import _processes
 
 # Characters of an argument in a message.
 _SHOWN = 200
+# Differences in a message.
+_MOST = 10
 
 
 class Agreement:
@@ -60,6 +62,37 @@ class Agreement:
             "from the program's configuration; values that differ by process go into the tree, "
             "as a sharded jax.Array."
         )
+
+
+def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> None:
+    """Compare what the processes are about to restore; all of them call it.
+
+    Args:
+        facts: What must be the same, by what it is called.
+        leaves: What is done about each leaf of the target.
+
+    Raises:
+        CheckpointValueError: If something differs; the same in all processes.
+    """
+    mine = json.dumps([facts, leaves])
+    digest = hashlib.sha256(mine.encode()).hexdigest()
+    if len(set(_processes.together(lambda: digest))) == 1:
+        return
+    all_of_them = [json.loads(text) for text in _processes.together(lambda: mine)]
+    problems = []
+    for part, quote in ((0, str), (1, repr)):
+        names = dict.fromkeys(name for found in all_of_them for name in found[part])
+        for name in names:
+            texts = [found[part].get(name, "absent") for found in all_of_them]
+            if len(set(texts)) > 1:
+                problems.append(_different(quote(name), texts))
+    more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
+    raise CheckpointValueError(
+        f"The processes restore different things, and nothing was read: "
+        f"{'; '.join(problems[:_MOST] or ['the order of the leaves differs'])}{more}. All "
+        "processes must give a target of the same structure, the same arguments and the same "
+        "checkpoint, in a directory that they share."
+    )
 
 
 def signature(entry: Entry) -> str:

@@ -66,6 +66,10 @@ class Pieces:
         """The saved name of the one array that a leaf is read from, if it is one."""
         return None if name in self._made else self._saved[name].get(())
 
+    def reads_parts(self, name: str) -> bool:
+        """As `Source.reads_parts`, of a leaf."""
+        return all(self._source.reads_parts(old) for old in self._saved[name].values())
+
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`, of a leaf."""
         saved = self._saved[name]

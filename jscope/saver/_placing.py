@@ -10,6 +10,7 @@ as weakly typed as the leaf, so that a function which was traced for the leaf is
 import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,12 +21,12 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from .._dtypes import Lost, converted, lost_text
 from .._errors import TreeMismatchError
-from .._weak_types import as_weak_as
 from ..formats._boxes import Array, Box, of_slices, whole
 from ..formats._entry import Entry, dtype_name
 from ..formats._per_process import PerProcess
 from ..formats._python_values import is_python, python_value
 from ._account import signature_text, stands_for_python
+from ._processes import count
 from ._values import key_dtype
 
 # The bytes, and the number, of arrays that go to devices together. A call takes 30 us on the host;
@@ -54,6 +55,27 @@ def regions(leaf: object, entry: Entry) -> tuple[Box, ...]:
         return _all(entry.stored_shape)
     indices = sharding.addressable_devices_indices_map(entry.shape).values()
     return tuple(dict.fromkeys(of_slices(index or (), entry.shape) for index in indices))
+
+
+def needed_by(leaf: object, entry: Entry) -> Mapping[Box, tuple[int, ...]]:
+    """Which boxes of the stored array any process needs, and which processes those are.
+
+    An array of one process is one of its own in each of them.
+    """
+    sharding = sharding_of(leaf)
+    as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
+    if sharding is None or sharding.is_fully_addressable or not as_saved:
+        return {whole(entry.stored_shape): tuple(range(count()))}
+    return _needed_by(sharding, entry.shape)
+
+
+@functools.lru_cache(1 << 10)
+def _needed_by(sharding: Sharding, shape: tuple[int, ...]) -> Mapping[Box, tuple[int, ...]]:
+    found: dict[Box, set[int]] = {}
+    devices: Any = sharding.devices_indices_map(shape)
+    for device, index in devices.items():
+        found.setdefault(of_slices(index or (), shape), set()).add(device.process_index)
+    return {box: tuple(sorted(processes)) for box, processes in found.items()}
 
 
 @functools.lru_cache(1 << 12)
@@ -151,7 +173,7 @@ class Placing:
             if sharding is not None and len(sharding.device_set) > 1:
                 shape = tuple(one.leaf.shape)
                 value = jax.make_array_from_single_device_arrays(shape, sharding, parts)
-            self.values[one.name] = as_weak_as(one.leaf, value)
+            self.values[one.name] = value
 
     def _place_alone(self, one: _Waiting, device: Any) -> None:
         try:
@@ -186,10 +208,10 @@ def _parts(
     shape: tuple[int, ...], sharding: Sharding | None, arrays: Mapping[Box, Array]
 ) -> list[tuple[Array, Sharding | None]]:
     """A value's parts for the devices of this process."""
-    box, array = next(iter(arrays.items()))
+    array = next(iter(arrays.values()))
     if sharding is None or len(sharding.device_set) == 1:
         return [(array if array.shape == shape else array.reshape(shape), sharding)]
-    is_whole = len(arrays) == 1 and box == whole(array.shape)
+    is_whole = array.size == math.prod(shape)
     if is_whole:  # perhaps of another shape
         array = array.reshape(shape)
     kind = sharding.memory_kind

@@ -7,22 +7,40 @@ copy of the tree; and nothing is returned before all is verified.
 """
 
 import dataclasses
+import functools
+import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from .._dtypes import cannot_convert
 from .._errors import TreeMismatchError
-from ..formats._boxes import Array, Box, Unit, aligned, lengths, units, whole
+from .._weak_types import as_weak_as
+from ..formats._boxes import (
+    Array,
+    Box,
+    Unit,
+    aligned,
+    chunk_of,
+    lengths,
+    slices,
+    unit,
+    units,
+    view,
+    whole,
+)
 from ..formats._checksums import crc32c
 from ..formats._entry import INDEX, Chunk, Entry
 from ..formats._own_source import OwnSource
 from ..formats._python_values import PythonValue, is_python, python_value
 from ..formats._source import Source, nothing_left
+from . import _processes
+from ._exchanging import Exchanges, Group, Readers, Slab, group_of, slabs
 from ._pieces import Pieces
-from ._placing import Placing, on_host, regions
+from ._placing import Placing, needed_by, on_host, regions
 from ._runs import Runs
 from ._stacks import Place
 
@@ -40,7 +58,7 @@ class _Leaf:
         entry: What is saved of it, as one array.
         regions: What this process needs of that.
         boxes: The memory for that, once it is being read.
-        units_left: How many parts are under way, and 1 for those that are not begun.
+        units_left: How many parts are under way, or come by exchanges, and 1 if more are to begin.
     """
 
     name: str
@@ -62,26 +80,62 @@ class Progress:
         return self.nbytes
 
 
-def read(
+class Prepared(NamedTuple):
+    """Leaves that can be read.
+
+    Attributes:
+        source: The checkpoint.
+        pieces: What they are read from.
+        leaves: The leaves.
+    """
+
+    source: Source
+    pieces: Pieces
+    leaves: Sequence[_Leaf]
+
+
+def prepare(
     source: Source,
     wanted: Mapping[str, Any],
     saved: Mapping[str, Mapping[Place, str]],
     made: dict[str, dict[Place, Array]],
+) -> Prepared:
+    """Find what leaves are read from, and what this process needs of it.
+
+    Args:
+        source: The checkpoint.
+        wanted: The target's leaves, by name; they agree with the checkpoint.
+        saved: From each leaf to saved names, by place: of a stack in slices those of the slices.
+        made: The values that are in memory already, likewise; they are taken out, and freed.
+
+    Raises:
+        ValueError, OSError: If the bytes of one are not there.
+    """
+    pieces = Pieces(source, wanted, saved, made)
+    leaves = []
+    for name, leaf in wanted.items():
+        entry = pieces.stored(name)
+        leaves.append(_Leaf(name, leaf, entry, regions(leaf, entry)))
+    return Prepared(source, pieces, leaves)
+
+
+def read(
+    prepared: Prepared,
     *,
     verify: bool = True,
     in_flight: int = IN_FLIGHT,
     progress: Progress,
+    together: bool = False,
 ) -> dict[str, Any]:
-    """Read leaves that agree with the checkpoint, to the devices of the target.
+    """Read leaves to the devices of the target.
 
     Args:
-        source: The checkpoint.
-        wanted: The target's leaves, by name.
-        saved: From each leaf to saved names, by place: of a stack in slices those of the slices.
-        made: The values that are in memory already, likewise; they are taken out, and freed.
+        prepared: The leaves.
         verify: Whether to compare checksums.
         in_flight: How many bytes may be under way at once, if it is more than one chunk.
         progress: Where to count what has been read.
+        together: Whether all processes do this at once, for the same leaves. What several need is
+            read by one then, and exchanged.
 
     Returns:
         The values by the target's names.
@@ -89,22 +143,22 @@ def read(
     Raises:
         TreeMismatchError: If the target's dtypes can't hold values; all variables are listed.
         ValueError, OSError: If something can't be read, or a checksum differs.
+        ElsewhereError: If another process failed.
     """
-    pieces = Pieces(source, wanted, saved, made)
-    leaves = []
-    for name, leaf in wanted.items():
-        entry = pieces.stored(name)
-        leaves.append(_Leaf(name, leaf, entry, regions(leaf, entry)))
-    runs = Runs(source, [pieces.only(job.name) for job in leaves if _is_whole(job)])
-    reading = _Reading(pieces, runs, verify, in_flight, progress)
+    source, pieces, leaves = prepared
+    are_alone = not (together and _processes.are_several())
+    names = [pieces.only(job.name) for job in leaves if _is_whole(job)] if are_alone else []
+    reading = _Reading(pieces, Runs(source, names), verify, in_flight, progress)
     # Also where 64-bit dtypes are off: they would be truncated without an error.
     with jax.enable_x64(True):
-        for job in leaves:
-            reading.start(job)
+        todo = [(job, None) for job in leaves] if are_alone else reading.exchange(leaves)
+        for job, chunks in todo:
+            reading.start(job, chunks)
         values = reading.finished()
     if reading.lost:
         raise cannot_convert(reading.lost)
-    return values
+    # Of arrays of several processes these are computations, which all do in the same order.
+    return {job.name: as_weak_as(job.leaf, values[job.name]) for job in leaves}
 
 
 def _is_whole(job: _Leaf) -> bool:
@@ -132,28 +186,91 @@ class _Reading:
         self._nbytes = 0
         self.lost: list[str] = []
 
-    def start(self, job: _Leaf) -> None:
-        """Begin to read a leaf; wait for others as long as the bound asks for it."""
+    def exchange(self, leaves: Sequence[_Leaf]) -> list[tuple[_Leaf, Sequence[Chunk]]]:
+        """Read what several processes need, this one among them.
+
+        Returns:
+            The leaves of which this process needs more, and what.
+
+        Raises:
+            Exception: If something can't be read, here or in another process.
+        """
+        shared: dict[Group, list[tuple[_Leaf, Chunk]]] = {}
+        rest: list[tuple[_Leaf, Sequence[Chunk]]] = []
+        me = _processes.index()
+        for job in leaves:
+            own = []
+            if job.entry.location != INDEX and not self._pieces.is_in_memory(job.name):
+                needed = needed_by(job.leaf, job.entry)
+                for chunk in _chunks(job.entry, self._verify) or map(chunk_of, needed):
+                    group = group_of(chunk, needed)
+                    if group == (me,):
+                        own.append(chunk)
+                    elif me in group:
+                        shared.setdefault(group, []).append((job, chunk))
+                        job.units_left += 1
+            if own or job.units_left == 1:
+                rest.append((job, own))
+            else:
+                job.units_left -= 1
+        exchanges = Exchanges()
+        for group in sorted(shared):
+            exchanges.run(group, self._slabs(group, shared[group]))
+        if exchanges.failure is not None:
+            raise exchanges.failure
+        return rest
+
+    def _slabs(self, group: Group, parts: Sequence[tuple[_Leaf, Chunk]]) -> Iterator[Slab]:
+        readers = Readers(group)
+        for job, chunk in parts:
+            dtype = np.dtype(job.entry.stored_dtype)
+            boxes = list(slabs(chunk.box, dtype.itemsize))
+            incoming = _Incoming(self, job, chunk, len(boxes))
+            in_parts = self._pieces.reads_parts(job.name)
+            reader = readers.next(math.prod(chunk.shape) * dtype.itemsize) if not in_parts else -1
+            for box in boxes:
+                if in_parts:
+                    reader = readers.next(math.prod(lengths(box)) * dtype.itemsize)
+                read = incoming.read_part if in_parts else incoming.read_all
+                yield Slab(
+                    box,
+                    dtype,
+                    reader,
+                    functools.partial(read, box),
+                    functools.partial(incoming.take, box),
+                )
+
+    def start(self, job: _Leaf, chunks: Sequence[Chunk] | None) -> None:
+        """Begin to read a leaf; wait for others as long as the bound asks for it.
+
+        Args:
+            job: The leaf.
+            chunks: What this process reads of it; None for all that it needs.
+        """
         name, entry = job.name, job.entry
         is_in_memory = self._pieces.is_in_memory(name)
         ready = self._runs.take(self._pieces.only(name), entry) if _is_whole(job) else None
-        job.boxes = _memory(job.regions, entry) if ready is None else {job.regions[0]: ready}
+        if ready is not None:
+            job.boxes = {job.regions[0]: ready}
+        boxes = self._boxes(job)
         if entry.location == INDEX or is_in_memory:
             self._finish(job)
             return
-        for unit in units(job.boxes, _chunks(entry, self._verify)):
-            while self._under_way and self._nbytes + unit.into.nbytes > self._in_flight:
+        if chunks is None:
+            chunks = _chunks(entry, self._verify) or [*map(chunk_of, boxes)]
+        for part in units(boxes, chunks):
+            while self._under_way and self._nbytes + part.into.nbytes > self._in_flight:
                 self._finish_one()
             job.units_left += 1
             if ready is not None:
-                self._complete(job, unit)
+                self._complete(job, part)
                 continue
-            wait = self._pieces.start(name, unit.box, unit.into)
+            wait = self._pieces.start(name, part.box, part.into)
             if wait is nothing_left:
-                self._complete(job, unit)
+                self._complete(job, part)
                 continue
-            self._under_way.append((job, unit, wait))
-            self._nbytes += unit.into.nbytes
+            self._under_way.append((job, part, wait))
+            self._nbytes += part.into.nbytes
         job.units_left -= 1
         if not job.units_left:
             self._finish(job)
@@ -171,9 +288,21 @@ class _Reading:
         self._nbytes -= unit.into.nbytes
         self._complete(job, unit)
 
-    def _complete(self, job: _Leaf, unit: Unit) -> None:
+    def _boxes(self, job: _Leaf) -> Mapping[Box, Array]:
+        if job.boxes is None:
+            job.boxes = _memory(job.regions, job.entry)
+        return job.boxes
+
+    def _complete(self, job: _Leaf, unit: Unit, nbytes: int | None = None) -> None:
+        """Verify a part that is there.
+
+        Args:
+            job: The leaf.
+            unit: The part.
+            nbytes: How many bytes of it this process has read, if not all.
+        """
         _complete(unit, lambda: self._pieces.located(job.name, unit.box))
-        self._progress.nbytes += unit.into.nbytes
+        self._progress.nbytes += unit.into.nbytes if nbytes is None else nbytes
         job.units_left -= 1
         if not job.units_left:
             self._finish(job)
@@ -187,6 +316,48 @@ class _Reading:
             job.boxes = None
         except TreeMismatchError as error:
             self.lost.append(str(error))
+
+
+class _Incoming:
+    """A chunk of a leaf that comes by exchanges, slab by slab."""
+
+    def __init__(self, reading: _Reading, job: _Leaf, chunk: Chunk, slabs: int):
+        self._reading = reading
+        self._job = job
+        self._chunk = chunk
+        self._left = slabs
+        self._nbytes = 0
+        self._is_read = False
+
+    @functools.cached_property
+    def _unit(self) -> Unit:
+        found = unit(self._reading._boxes(self._job), self._chunk)
+        assert found is not None  # this process needs it
+        return found
+
+    def read_part(self, box: Box, into: Array) -> Callable[[], None]:
+        """Begin to read a slab."""
+        self._nbytes += into.nbytes
+        return self._reading._pieces.start(self._job.name, box, into)
+
+    def read_all(self, box: Box, into: Array) -> Callable[[], None]:
+        """Read all of the chunk, unless it is here, for a slab of it."""
+        if not self._is_read:
+            self._reading._pieces.start(self._job.name, self._chunk.box, self._unit.into)()
+            self._nbytes += self._unit.into.nbytes
+            self._is_read = True
+        into[...] = self._inside(box)
+        return nothing_left
+
+    def take(self, box: Box, values: Array) -> None:
+        """Take a slab, and the chunk if it is the last one."""
+        self._inside(box)[...] = values
+        self._left -= 1
+        if not self._left:
+            self._reading._complete(self._job, self._unit, self._nbytes)
+
+    def _inside(self, box: Box) -> Array:
+        return view(self._unit.into, slices(box, self._unit.box))
 
 
 def read_box(

@@ -8,9 +8,10 @@ removed meanwhile, it is searched for again.
 """
 
 import contextlib
+import functools
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from .._errors import CheckpointError, JscopeError
 from .._model.declaration import Declaration
@@ -19,12 +20,15 @@ from ..formats._own_directory import cannot_be_read
 from ..formats._own_source import OwnSource
 from ..formats._source import Source
 from ..sharding import AnyMesh, mesh_for_init
+from ._account import signature, signature_text
+from ._agreement import check_same_plans
+from ._exchanging import ElsewhereError
 from ._pieces import entry_of
-from ._placing import CallerError
+from ._placing import CallerError, sharding_of
 from ._planning import Plan, Values, Wanted, plan_of, saved_names, wanted_of
 from ._processes import are_several, together
 from ._progress import watching
-from ._reading import Progress, read
+from ._reading import Prepared, Progress, prepare, read
 from ._renaming import (
     Renamed,
     rename_saved,
@@ -36,6 +40,10 @@ from ._steps import StepOrPath, open_checkpoint
 from ._target import Target
 from ._whole import whole
 
+T = TypeVar("T")
+
+# What a process says that has to begin anew.
+_CHANGED = "changed"
 # How often a checkpoint that changes while it is read is read again.
 _ATTEMPTS = 20
 
@@ -46,21 +54,11 @@ def restore(directory: AnyPath, step: StepOrPath, request: Request) -> tuple[Any
     Returns:
         The tree, and the report.
     """
-    check_request(request)
-    mesh = request.mesh
-    if isinstance(request.target, Declaration):
-        mesh = mesh_for_init(mesh)
-    wanted = None if request.target is None else wanted_of(request, mesh)
     begin = time.monotonic()
+    mesh = mesh_for_init(request.mesh) if isinstance(request.target, Declaration) else request.mesh
+    wanted = _wanted(request, mesh)
     step = _agreed(directory, step)
-    done: list[_Read] = []
-
-    def work() -> str:
-        done.append(_read(directory, step, wanted, request))
-        return ""
-
-    together(work)
-    (found,) = done
+    found = _read(directory, step, wanted, request)
     plan, target = found.plan, found.target
     kept = {name: target.leaves[name] for name in plan.kept}
     fresh = _initial_values(target, found, mesh, request) if plan.initialized else {}
@@ -79,6 +77,69 @@ def restore(directory: AnyPath, step: StepOrPath, request: Request) -> tuple[Any
         seconds=time.monotonic() - begin,
     )
     return tree, report
+
+
+def _wanted(request: Request, mesh: AnyMesh | None) -> Wanted | None:
+    """The target of a restore; None without one."""
+    found: list[Wanted | None] = []
+
+    def work() -> str:
+        check_request(request)
+        found.append(None if request.target is None else wanted_of(request, mesh))
+        return ""
+
+    together(work)
+    return found[0]
+
+
+class _Opened(NamedTuple):
+    """A checkpoint that is being restored, before arrays are read.
+
+    Attributes:
+        source: The checkpoint.
+        target: The target.
+        plan: The source of each leaf.
+        prepared: The leaves that are to be read.
+        progress: How many bytes have been read.
+        nbytes: How many there are.
+    """
+
+    source: Source
+    target: Target
+    plan: Plan
+    prepared: Prepared
+    progress: Progress
+    nbytes: int
+
+    def facts(self, request: Request) -> dict[str, str]:
+        """What must be the same in all processes, beside the leaves."""
+        checkpoint = f"{self.source.format} of {len(self.source.entries)} variables"
+        if isinstance(self.source, OwnSource):
+            checkpoint += f", of save {self.source.index.save_id}"
+        return {
+            "the checkpoint": checkpoint,
+            "convert": str(request.policy.convert),
+            "verify": str(request.verify),
+        }
+
+    def what_of_leaves(self) -> dict[str, str]:
+        """What is done about each leaf, as text."""
+        kept, initialized = frozenset(self.plan.kept), frozenset(self.plan.initialized)
+        return {
+            name: "kept"
+            if name in kept
+            else "initialized"
+            if name in initialized
+            else self._how_read(name, leaf)
+            for name, leaf in self.target.leaves.items()
+        }
+
+    def _how_read(self, name: str, leaf: object) -> str:
+        sharding = sharding_of(leaf)
+        is_own = sharding is None or sharding.is_fully_addressable
+        where = "in each process" if is_own else f"with {sharding}"
+        saved = saved_names(self.plan.saved[name])
+        return f"{signature_text(*signature(leaf))} from {saved!r}, {where}"
 
 
 class _Read(NamedTuple):
@@ -112,25 +173,76 @@ def _agreed(directory: AnyPath, step: StepOrPath) -> StepOrPath:
     return together(newest)[0]
 
 
-def _read(directory: AnyPath, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Read:
-    attempts = 0
-    while True:
-        attempts += 1
-        with contextlib.closing(open_checkpoint(directory, step)) as source:
-            # Not below, since an error of the caller's function is not damage.
-            renamed = rename_saved(source.entries, request.rename, request.names)
+class _Attempt:
+    """A checkpoint that is being read, and may be replaced or removed meanwhile.
+
+    Args:
+        directory: Where the steps are.
+        is_last: Whether it is not to be read again, if it changes.
+    """
+
+    def __init__(self, directory: AnyPath, is_last: bool):
+        self._directory = directory
+        self._is_last = is_last
+        self._source: Source | None = None
+
+    def together(self, work: Callable[[], T]) -> T | None:
+        """What a part of the work gives, if no process has to begin anew; all do it together."""
+        results: list[T] = []
+
+        def attempted() -> str:
             try:
-                return _read_from(source, wanted, renamed, request)
-            except (JscopeError, MemoryError):
-                raise
+                results.append(work())
+            except ElsewhereError:
+                pass  # and that process raises what went wrong
             except CallerError as refused:
                 raise refused.error from refused.error.__cause__
+            except (JscopeError, MemoryError):
+                raise
             except Exception as error:
-                if attempts == _ATTEMPTS or not source.has_changed():
-                    raise _cannot_be_read(source, directory, error) from error
+                if self._source is None:
+                    raise
+                if self._is_last or not self._source.has_changed():
+                    raise _cannot_be_read(self._source, self._directory, error) from error
+                return _CHANGED
+            return ""
+
+        return None if _CHANGED in together(attempted) else results[0]
+
+    def open(self, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Opened:
+        """Open it and compare the target with it."""
+        source = self._source = open_checkpoint(self._directory, step)
+        try:
+            renamed = rename_saved(source.entries, request.rename, request.names)
+        except JscopeError:
+            raise
+        except Exception as error:  # of the caller's function
+            raise CallerError(error) from error.__cause__
+        return _opened(source, wanted, renamed, request)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._source is not None:
+            self._source.close()
 
 
-def _read_from(source: Source, wanted: Wanted | None, renamed: Renamed, request: Request) -> _Read:
+def _read(directory: AnyPath, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Read:
+    for number in range(1, _ATTEMPTS + 1):
+        attempt = _Attempt(directory, is_last=number == _ATTEMPTS)
+        with contextlib.closing(attempt):
+            opened = attempt.together(functools.partial(attempt.open, step, wanted, request))
+            if opened is None:
+                continue
+            if are_several():
+                check_same_plans(opened.facts(request), opened.what_of_leaves())
+            values = attempt.together(functools.partial(_values, opened, request))
+            if values is not None:
+                nbytes = opened.progress.nbytes
+                return _Read(opened.source, opened.target, opened.plan, values, nbytes)
+    raise AssertionError("the last attempt gives a result, or an error")
+
+
+def _opened(source: Source, wanted: Wanted | None, renamed: Renamed, request: Request) -> _Opened:
     progress = Progress()
     values = Values(source, request.verify, progress)
     if wanted is None:
@@ -144,25 +256,26 @@ def _read_from(source: Source, wanted: Wanted | None, renamed: Renamed, request:
         wanted = Wanted(target, frozenset(target.leaves), request.policy)
     target = wanted.target
     plan, made = plan_of(source, wanted, renamed, request, values)
-    values.forget()
-    leaves = {name: target.leaves[name] for name in plan.saved}
-    total = progress.nbytes + sum(
+    nbytes = progress.nbytes + sum(
         source.entries[saved].nbytes
         for name, places in plan.saved.items()
         if name not in made
         for saved in places.values()
     )
-    with watching(f"restoring {source.path.name}", total, progress.get):
-        found = read(
-            source,
-            leaves,
-            plan.saved,
-            made,
+    leaves = {name: target.leaves[name] for name in plan.saved}
+    prepared = prepare(source, leaves, plan.saved, made)
+    return _Opened(source, target, plan, prepared, progress, nbytes)
+
+
+def _values(opened: _Opened, request: Request) -> dict[str, Any]:
+    with watching(f"restoring {opened.source.path.name}", opened.nbytes, opened.progress.get):
+        return read(
+            opened.prepared,
             verify=request.verify,
             in_flight=request.in_flight,
-            progress=progress,
+            progress=opened.progress,
+            together=True,
         )
-    return _Read(source, target, plan, found, progress.nbytes)
 
 
 def _initial_values(

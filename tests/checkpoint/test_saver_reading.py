@@ -488,15 +488,15 @@ def test_a_flipped_bit_is_found_wherever_the_array_goes(saver, orbax):
 
 def test_a_step_that_is_removed_while_it_is_read_gives_way_to_the_next(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
-    read = _restoring.read
+    prepare = _restoring.prepare
 
     def interrupted(source, *arguments, **options):
         if source.index.step < 4:
             step = source.index.step + 1
             js.Saver(saver.directory, max_to_keep=1).save({"w": jnp.full(1, float(step))}, step)
-        return read(source, *arguments, **options)
+        return prepare(source, *arguments, **options)
 
-    monkeypatch.setattr(_restoring, "read", interrupted)
+    monkeypatch.setattr(_restoring, "prepare", interrupted)
     assert saver.restore({"w": jnp.zeros(1)})["w"] == 4
     with pytest.raises(js.CheckpointNotFoundError, match=r"no step 1 in .*; it has steps 4"):
         saver.restore({"w": jnp.zeros(1)}, 1)
@@ -504,14 +504,14 @@ def test_a_step_that_is_removed_while_it_is_read_gives_way_to_the_next(saver, mo
 
 def test_a_step_that_is_overwritten_while_it_is_read_is_read_anew(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
-    read = _restoring.read
+    prepare = _restoring.prepare
 
     def interrupted(source, *arguments, **options):
-        monkeypatch.setattr(_restoring, "read", read)
+        monkeypatch.setattr(_restoring, "prepare", prepare)
         saver.save({"w": jnp.full(1, 2.0)}, 1, overwrite=True)
-        return read(source, *arguments, **options)
+        return prepare(source, *arguments, **options)
 
-    monkeypatch.setattr(_restoring, "read", interrupted)
+    monkeypatch.setattr(_restoring, "prepare", interrupted)
     assert saver.restore({"w": jnp.zeros(1)}, 1)["w"] == 2
 
 

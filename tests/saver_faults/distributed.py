@@ -160,7 +160,7 @@ def feeding(
 
 def fed(server: Server, count: int, directory: Path, **how: Any) -> list[Any]:
     """What each of some members of `feeding` sent."""
-    how |= {"address": _free_address(), "directory": str(directory)}
+    how |= {"address": free_address(), "directory": str(directory)}
     members = [
         server.start("distributed:feeding", number=number, count=count, **how)
         for number in range(count)
@@ -253,7 +253,7 @@ def run(
         how: More arguments of `member`.
     """
     how = {"begin": None, "save_at": [], "patience": 10 if kill else PATIENCE, **how}
-    how |= {"address": _free_address(), "directory": str(directory)}
+    how |= {"address": free_address(), "directory": str(directory)}
     members = [
         server.start(
             "distributed:member",
@@ -271,7 +271,7 @@ def run(
     ]
 
 
-def _free_address() -> str:
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return f"localhost:{free.getsockname()[1]}"
@@ -330,7 +330,7 @@ def preempted(server: Server, scratch: Path, whom: Collection[int] = (0, 1)) -> 
     tally = Tally("two processes", "one is sent SIGTERM")
     for victim in whom:
         directory = scratch / str(victim)
-        address = _free_address()
+        address = free_address()
         members = [
             server.start(
                 "distributed:until_preempted",
