@@ -23,3 +23,8 @@ from .schedules import inverse_time_decay as inverse_time_decay
 from .schedules import natural_exp_decay as natural_exp_decay
 from .schedules import piecewise_constant as piecewise_constant
 from .schedules import polynomial_decay as polynomial_decay
+from .slots import from_slots as from_slots
+from .slots import to_slots as to_slots
+from .training_state import TrainingState as TrainingState
+from .training_state import restore as restore
+from .training_state import save as save
