@@ -2,8 +2,9 @@
 
 Examples and snippets of the documentation run under JAX's defaults; their tests say so.
 
-Tests that need TensorFlow skip without it. Where ``JSCOPE_TENSORFLOW=required`` is set, as
-`tests/run.py` does, they may not: then the whole suite fails at once.
+Tests that need TensorFlow, or `transformers`, skip without it. Where ``JSCOPE_TENSORFLOW=required``
+or ``JSCOPE_TRANSFORMERS=required`` is set, as `tests/run.py` does, they may not: then the whole
+suite fails at once.
 """
 
 import importlib.util
@@ -31,12 +32,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_configure() -> None:
-    required = os.environ.get("JSCOPE_TENSORFLOW") == "required"
-    if required and importlib.util.find_spec("tensorflow") is None:
-        raise pytest.UsageError(
-            "TensorFlow is not installed, and its tests would be skipped, but "
-            "JSCOPE_TENSORFLOW=required is set."
-        )
+    for variable, name in (
+        ("JSCOPE_TENSORFLOW", "TensorFlow"),
+        ("JSCOPE_TRANSFORMERS", "transformers"),
+    ):
+        required = os.environ.get(variable) == "required"
+        if required and importlib.util.find_spec(name.lower()) is None:
+            raise pytest.UsageError(
+                f"{name} is not installed, and its tests would be skipped, but "
+                f"{variable}=required is set."
+            )
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,10 @@
 
 Needs Python 3.11 to 3.13 with venv and pip, a POSIX system, on Linux gcc, and a package index;
 everything else is installed, at the versions of `requirements.lock`, into `.venv` and
-`.venv-newest` beside this checkout, and the oldest Orbax into `.venv-oldest-orbax`. Each part
-prints its time and its budget. A part that fails makes the whole fail, after the others have
-run; one over its budget is only marked.
+`.venv-newest` beside this checkout, the oldest Orbax into `.venv-oldest-orbax`, and PyTorch with
+`transformers`, two gigabytes, into `.venv-transformers`. Each part prints its time and its budget.
+A part that fails makes the whole fail, after the others have run; one over its budget is only
+marked.
 
 Imports: standard library only, since nothing is installed yet.
 """
@@ -15,13 +16,14 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = ROOT / ".venv"
 NEWEST = ROOT / ".venv-newest"
 OLDEST_ORBAX = ROOT / ".venv-oldest-orbax"
+TRANSFORMERS = ROOT / ".venv-transformers"
 LOCKED = ["-c", "requirements.lock"]
 
 # The core's tests need no TensorFlow; its own files say "tensorflow" in their names.
@@ -47,6 +49,7 @@ def main() -> int:
         ("all tests, default interpreter", 26, all_tests_on_default),
         ("the Saver on the oldest Orbax", 2, saver_on_oldest_orbax),
         ("core tests, newest interpreter", 14, core_tests_on_newest),
+        ("Llama against transformers", 4, llama_against_transformers),
         ("fuzzing TensorFlow's formats", 2, lambda: fuzz("tensorflow")),
         ("fuzzing jscope's own", 2, lambda: fuzz("own")),
         ("fuzzing the other formats", 2, lambda: fuzz("others")),
@@ -123,6 +126,18 @@ def saver_on_oldest_orbax() -> str:
     return f"passed: {versions(DEFAULT, PYTHONPATH=path)}"
 
 
+def llama_against_transformers() -> str:
+    """The example's Llama and that of `transformers`, in an environment of its own.
+
+    The wheel of PyTorch is for GPUs; what it requires for them is left out.
+    """
+    uv("venv", "-q", "--allow-existing", "--python", sys.executable, str(TRANSFORMERS))
+    install(TRANSFORMERS, "hf-test", more=["--override", "tests/interop/without_cuda.txt"])
+    run(TRANSFORMERS, "tests/interop/without_cuda.py")
+    test = "tests/interop/test_llama_transformers.py"
+    return run(TRANSFORMERS, "-m", "pytest", "-q", test, JSCOPE_TRANSFORMERS="required")
+
+
 def fuzz(formats: str) -> str:
     """Coverage-guided fuzzing of the readers of some formats."""
     return run(DEFAULT, "tests/hostile/fuzz.py", formats, *FUZZ)
@@ -147,11 +162,11 @@ def newest_python() -> str | None:
     return None
 
 
-def install(environment: Path, *groups: str) -> None:
+def install(environment: Path, *groups: str, more: Sequence[str] = ()) -> None:
     """This checkout, editable, with dependency groups, at the locked versions."""
     python = str(environment / "bin" / "python")
     groups = tuple(f"--group={group}" for group in groups)
-    uv("pip", "install", "-q", "--python", python, *LOCKED, *groups, "-e", ".[all]")
+    uv("pip", "install", "-q", "--python", python, *LOCKED, *groups, *more, "-e", ".[all]")
 
 
 def uv(*arguments: str) -> None:

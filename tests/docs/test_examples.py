@@ -127,6 +127,19 @@ def test_gpt_is_the_same_on_eight_devices_as_on_one(tmp_path):
 
 
 @needs_examples
+def test_llama_is_restored_from_shards_and_exported(tmp_path):
+    done = example("llama.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "150,976 parameters out of 4 files" in done.stdout
+    assert re.search(r"layers/mlp/up/kernel +\(3, 64, 176\) .* layers\[3\]", done.stdout)
+    assert "restored: the logits are equal to the last bit." in done.stdout
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "config.json").write_text('{"rope_scaling": {"rope_type": "llama3"}}')
+    other = example("llama.py", "--model", ".", cwd=tmp_path)
+    assert "rotations of type 'llama3', or biases, are not written here" in other.stderr
+
+
+@needs_examples
 def test_a_trillion_parameters_are_planned_in_seconds_and_little_memory(tmp_path):
     done = example("plan_gpt.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
