@@ -94,7 +94,7 @@ def contents(directory: AnyPath, known: Mapping[str, int] | None = None) -> Cont
         OSError: If it can't be listed. Files that are removed meanwhile are left out.
     """
     if isinstance(directory, RemotePath):
-        there = {name: (known or {}).get(name, 0) for name in directory.fresh().names()}
+        there = {name: (known or {}).get(name, 0) for name in directory.names()}
         return Contents(directory, there, frozenset())
     sizes: dict[str, int] = {}
     others = set()

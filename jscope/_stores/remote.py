@@ -106,7 +106,7 @@ class RemotePath:
         Raises:
             FileNotFoundError: If there is none.
         """
-        data = self.bucket.read(self.key)
+        data = self._listings.read(self.key)
         if data is None:
             raise FileNotFoundError(errno.ENOENT, "No such object", str(self))
         return data
@@ -204,6 +204,13 @@ class _Listings:
         if key not in self._is_file:
             self._is_file[key] = self._bucket.exists(key)
         return self._is_file[key]
+
+    def read(self, key: str) -> bytes | None:
+        """A whole object as it is now, None if there is none."""
+        data = self._bucket.read(key)
+        if data is not None:
+            self._first[key] = data[:_FIRST]
+        return data
 
     def first_bytes(self, key: str, most: int) -> bytes | None:
         """At least the first bytes of an object, None if there is none."""

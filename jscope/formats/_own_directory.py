@@ -203,6 +203,7 @@ def _intact_index(path: AnyPath, step: int) -> Index:
             check_files(path, index)
         except (OSError, ValueError):
             # Or another save has replaced it since its index was read.
+            path = fresh(path)
             if read_save_id(path) == index.save_id:
                 raise
         else:

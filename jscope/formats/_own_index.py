@@ -57,6 +57,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._stores.errors import StoreError
 from .._stores.files import Contents, contents, first_bytes, read_file
 from .._stores.remote import AnyPath, RemotePath, fresh
 from . import _json_members
@@ -254,9 +255,14 @@ def read_save_id(directory: AnyPath) -> str | None:
     """The ``save_id`` of a checkpoint, from its index's first bytes; None if it is not there.
 
     Enough to see that a checkpoint is another one, not that it is undamaged.
+
+    Raises:
+        StoreError: If its store can't be read.
     """
     try:
         return _save_id_in(first_bytes(fresh(directory) / FILE_NAME, _FIRST))
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return None
 

@@ -89,8 +89,16 @@ def test_many_small_arrays_are_read_by_few_requests(s3, tmp_path):
     restored = js.Saver(s3.url("run")).restore(tree)
     assert all(np.array_equal(restored[name], value) for name, value in tree.items())
     requests = s3.requests()
-    assert len(requests) <= 20
+    assert len(requests) <= 10
     assert ranges(requests, "packed.bin") <= 1.05 * 1000 * 4096
+
+
+def test_the_newest_of_many_steps_is_found_by_few_requests(s3, tmp_path):
+    for step in range(20):
+        js.Saver(tmp_path, max_to_keep=None).save({"w": jnp.full(3, step)}, step)
+    s3.put(tmp_path, "run")
+    assert js.Saver(s3.url("run")).latest_step() == 19
+    assert len(s3.requests()) <= 5
 
 
 def test_one_small_array_is_read_alone(s3, tmp_path):
