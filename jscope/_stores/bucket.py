@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .errors import StoreError, store_error
+from .errors import StoreError, is_unreachable, store_error
 from .settings import opened
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ _MOST_READS = 32
 # So many objects are written, or deleted, at a time.
 _WRITES = 8
 _DELETIONS = 32
-# Also of a server that takes the connection and never answers; TensorStore has no limit for it.
-_PATIENCE = 60.0
+# Seconds, also of a server that takes the connection and never answers: TensorStore has no limit
+# for it. A large object over a slow line may take long; so the first request is one of no bytes.
+_FIRST_ANSWER = 30.0
+_PATIENCE = 900.0
 _SIZE = re.compile(
     r"total size (\d+)|value of size (\d+)|<ActualObjectSize>(\d+)<|bytes (?:\d+-\d+|\*)/(\d+)"
 )
@@ -266,7 +268,11 @@ class Bucket:
 
     def _store(self, key: str, operation: str) -> "KvStore":
         try:
-            return opened(self.scheme, self.name)
+            found = opened(self.scheme, self.name)
+            if not found.has_answered:
+                _wait_for_an_answer(found.store, key)
+                found.has_answered = True
+            return found.store
         except Exception as error:
             raise self._error(key, operation, error) from None
 
@@ -276,6 +282,15 @@ class Bucket:
         if _is_out_of_range(error):
             return ValueError(f"{os.path.basename(key)} ends too soon: {str(error)[:200]}")
         return store_error(self.url(key), operation, error)
+
+
+def _wait_for_an_answer(store: "KvStore", key: str) -> None:
+    """Raise if none comes; one that refuses is an answer, and the request itself will show it."""
+    try:
+        store.read(key or "-", byte_range=slice(0, 0)).result(timeout=_FIRST_ANSWER)
+    except ValueError as error:
+        if is_unreachable(error):
+            raise
 
 
 def _size_in(error: Exception) -> int | None:

@@ -33,8 +33,12 @@ class NoBucketError(StoreError, CheckpointNotFoundError):
 
 def is_of_store(error: Exception) -> bool:
     """Whether an error of TensorStore's is the store's: not that something in it is damaged."""
-    text = str(error)
-    return isinstance(error, TimeoutError) or bool(_OF_STORE.match(text)) or "CURL" in text
+    return is_unreachable(error) or bool(_OF_STORE.match(str(error)))
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether an error of TensorStore's is that no answer came."""
+    return isinstance(error, TimeoutError) or "CURL" in str(error)
 
 
 def store_error(url: str, operation: str, error: Exception) -> StoreError:

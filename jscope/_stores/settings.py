@@ -21,7 +21,9 @@ one that writes, unless ``TENSORSTORE_S3_USE_CONDITIONAL_WRITE`` is set; then th
 
 import configparser
 import contextlib
+import dataclasses
 import functools
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,25 +61,35 @@ def context() -> "Context":
     return _context(_fingerprint())
 
 
-def opened(scheme: str, bucket: str) -> "KvStore":
-    """A bucket; opening it makes no request.
+@dataclasses.dataclass
+class Opened:
+    """An opened bucket.
+
+    Attributes:
+        store: TensorStore's handle; opening it makes no request.
+        has_answered: Whether a request to it has been answered, in this process.
+    """
+
+    store: "KvStore"
+    has_answered: bool = False
+
+
+def opened(scheme: str, bucket: str) -> Opened:
+    """A bucket, by the settings as they are now; the same object while these are the same.
 
     Raises:
         ValueError: If a setting or the name is invalid.
     """
-    import tensorstore
-
     spec = spec_of(scheme, bucket)
-    store = _opened(repr(spec), _fingerprint())
-    if not store:
-        store.append(tensorstore.KvStore.open(spec, context=context()).result())
-    return store[0]
+    return _opened(json.dumps(spec), _fingerprint())
 
 
 @functools.lru_cache(maxsize=32)
-def _opened(spec: str, fingerprint: int) -> "list[KvStore]":
-    del spec, fingerprint
-    return []
+def _opened(spec: str, fingerprint: int) -> Opened:
+    del fingerprint
+    import tensorstore
+
+    return Opened(tensorstore.KvStore.open(json.loads(spec), context=context()).result())
 
 
 @functools.lru_cache(maxsize=8)

@@ -45,6 +45,7 @@ class S3:
         self.port = port
         self._log = log
         self._seen = 0
+        self._was_asked = False
         self.bucket = f"bucket-{next(_numbers)}"
         self.fail()
         self._put(f"/{self.bucket}")
@@ -74,7 +75,13 @@ class S3:
         """The requests since the last call."""
         lines = self._log.read_text().splitlines()
         new, self._seen = lines[self._seen :], len(lines)
-        return [_request(*line.split("\t")) for line in new]
+        found = [_request(*line.split("\t")) for line in new]
+        # The first request to a bucket waits for an answer of no bytes.
+        return found[1:] if found and found[0].method == "HEAD" and self._is_new() else found
+
+    def _is_new(self):
+        was_new, self._was_asked = not self._was_asked, True
+        return was_new
 
     def _put(self, path, data=b""):
         _send(self.port, "PUT", path, data)

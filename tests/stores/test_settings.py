@@ -180,6 +180,17 @@ def test_a_closed_port_is_an_error_within_half_a_minute(s3, monkeypatch):
     assert "Check the network and the endpoint." in str(caught.value)
 
 
+def test_a_server_that_never_answers_is_an_error(s3, monkeypatch):
+    monkeypatch.setattr("jscope._stores.bucket._FIRST_ANSWER", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(2):
+            with pytest.raises(js.CheckpointError, match="no answer came in time"):
+                js.load_variable(s3.url("run"), "w")
+
+
 def test_a_busy_store_is_asked_again(s3, url):
     s3.fail(GET=(503, 2))
     np.testing.assert_array_equal(js.load_variable(url, "w"), [0, 1, 2])
