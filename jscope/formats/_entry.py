@@ -215,6 +215,8 @@ class Entry:
             return False
         if math.prod(filter(None, self.stored_shape)) * itemsize >= _MOST_BYTES:
             return False
+        if self.key_impl is None and self.dtype == self.stored_dtype:
+            return self.shape == self.stored_shape
         rank = len(self.shape)
         if self.key_impl is not None:
             dtype, size = _KEYS.get(self.key_impl, (None, None))
@@ -226,7 +228,7 @@ class Entry:
                 and (self.dtype == dtype if dtype else bool(_KEY_DTYPE.fullmatch(self.dtype)))
             )
         as_bytes = self.dtype in AS_BYTES and self.stored_dtype == "uint8"
-        return self.stored_shape == self.shape and (as_bytes or self.stored_dtype == self.dtype)
+        return as_bytes and self.stored_shape == self.shape
 
 
 @functools.cache

@@ -39,11 +39,10 @@ def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
     """
     tree = as_pytree(tree)
     try:
-        leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+        named, structure = _named(tree)
     except ValueError as error:
         # A dict whose keys can't be sorted.
         raise CheckpointValueError(f"{what} can't be flattened by JAX: {error}") from error
-    named = [(leaf_name(path), leaf) for path, leaf in leaves]
     counts = Counter(name for name, _ in named)
     duplicates = sorted(name for name, count in counts.items() if count > 1)
     if duplicates:
@@ -58,6 +57,17 @@ def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
         )
     check_names(counts, what)
     return named, structure
+
+
+def _named(tree: object) -> tuple[list[tuple[str, Any]], Any]:
+    if isinstance(tree, VarTree):
+        leaves, structure = jax.tree.flatten(tree, is_leaf=lambda x: x is None)
+        values = list(tree.values())
+        # Without values that are pytrees the names are the variables'.
+        if list(map(id, leaves)) == list(map(id, values)):
+            return list(zip(tree, leaves, strict=True)), structure
+    found, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+    return [(leaf_name(path), leaf) for path, leaf in found], structure
 
 
 def check_names(names: Iterable[str], what: str) -> None:

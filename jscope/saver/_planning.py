@@ -162,7 +162,9 @@ def plan_of(
         )
     kept, initialized = _left(target, chosen, pieces, request)
     saved = {
-        name: {place: names.saved[part] for place, part in places.items()}
+        name: places
+        if all(names.saved[part] == part for part in places.values())
+        else {place: names.saved[part] for place, part in places.items()}
         for name, places in pieces.items()
     }
     used = {old for places in saved.values() for old in places.values()}
@@ -322,7 +324,7 @@ def _conversions(
             function = names.through[part].function
             texts.append(f"through {getattr(function, '__name__', repr(function))}")
         shape, dtype = signature(leaf)
-        is_same = (shape[rank:], dtype) == (entries[part].shape, entries[part].dtype)
+        is_same = shape[rank:] == entries[part].shape and dtype == entries[part].dtype
         if not is_same and not stands_for_python(leaf, entry):
             before = signature_text((*shape[:rank], *entry.shape), entry.dtype)
             texts.append(f"{before} -> {signature_text(shape, dtype)}")

@@ -157,8 +157,12 @@ def read(
         values = reading.finished()
     if reading.lost:
         raise cannot_convert(reading.lost)
-    # Of arrays of several processes these are computations, which all do in the same order.
-    return {job.name: as_weak_as(job.leaf, values[job.name]) for job in leaves}
+    for job in leaves:
+        value = values[job.name]
+        # Of arrays of several processes these are computations, which all do in the same order.
+        if getattr(job.leaf, "weak_type", False) and isinstance(value, jax.Array):
+            values[job.name] = as_weak_as(job.leaf, value)
+    return values
 
 
 def _is_whole(job: _Leaf) -> bool:
@@ -301,7 +305,10 @@ class _Reading:
             unit: The part.
             nbytes: How many bytes of it this process has read, if not all.
         """
-        _complete(unit, lambda: self._pieces.located(job.name, unit.box))
+        if not _is_intact(unit):
+            raise _damaged(unit, *self._pieces.located(job.name, unit.box))
+        for part, region in unit.copies:
+            region[...] = part
         self._progress.nbytes += unit.into.nbytes if nbytes is None else nbytes
         job.units_left -= 1
         if not job.units_left:
@@ -375,7 +382,10 @@ def read_box(
     if data.size:
         for unit in units({box: data}, _chunks(entry, verify)):
             source.start(name, unit.box, unit.into)()
-            _complete(unit, lambda: (name, _file_of(source, name)))
+            if not _is_intact(unit):
+                raise _damaged(unit, name, _file_of(source, name))
+            for part, region in unit.copies:
+                region[...] = part
     return on_host(entry, data)
 
 
@@ -392,22 +402,23 @@ def _chunks(entry: Entry, verify: bool) -> Sequence[Chunk]:
     return entry.chunks if is_needed else ()
 
 
-def _complete(unit: Unit, located: Callable[[], tuple[str, str]]) -> None:
-    """Verify what has been read, and copy it to where it is needed.
+def _is_intact(unit: Unit) -> bool:
+    return unit.crc32c is None or crc32c(unit.into) == unit.crc32c
+
+
+def _damaged(unit: Unit, name: str, file: str) -> ValueError:
+    """Compose the error.
 
     Args:
         unit: What has been read.
-        located: Gives the saved name that it is of, and its file.
+        name: The saved name that it is of.
+        file: Its file.
     """
-    if unit.crc32c is not None and crc32c(unit.into) != unit.crc32c:
-        name, file = located()
-        starts = tuple(start for start, _ in unit.box)
-        raise ValueError(
-            f"{name!r} is damaged in {file}: the checksum of its part at {starts} "
-            f"of shape {lengths(unit.box)} differs"
-        )
-    for part, region in unit.copies:
-        region[...] = part
+    starts = tuple(start for start, _ in unit.box)
+    return ValueError(
+        f"{name!r} is damaged in {file}: the checksum of its part at {starts} "
+        f"of shape {lengths(unit.box)} differs"
+    )
 
 
 def _file_of(source: Source, name: str) -> str:

@@ -118,10 +118,12 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
         Exception: What a function raises.
     """
     spelled = _spelled(saved, separator)
+    if not rename:
+        return Renamed(spelled, {})
     if callable(rename):
         new_of = _by_function(spelled, rename)
     else:
-        new_of = _by_mapping(spelled, _with_slashes(rename or {}, separator))
+        new_of = _by_mapping(spelled, _with_slashes(rename, separator))
     nameless = [old for old, news in new_of.items() if any(not name for name, _ in news)]
     if nameless:
         raise VariableNameError(
