@@ -8,6 +8,7 @@ structure.
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import jax
@@ -28,10 +29,11 @@ from .._errors import (
     near,
 )
 from .._random.keys import check_key
-from .._tree.differences import differences
+from .._tree.differences import differences, is_array
 from .._tree.selection import Selector, matching, partition
 from .._tree.text import bytes_text, table
 from .._tree.vartree import VarTree, as_tree, from_flat, jax_value, value_bytes
+from .._variables.closures import signature
 from .._variables.collections import GraphKeys, in_scope
 from .._variables.initial import put
 from .._variables.initialize import initialize
@@ -68,6 +70,48 @@ class Declaration(Mapping[str, VariableSpec]):
 
     def __len__(self) -> int:
         return len(self._specs)
+
+    def __or__(self, other: object) -> "Declaration":
+        """One declaration of a program of several functions, such as act and train.
+
+        >>> def encode(scope, x):
+        ...     return x @ scope.get_variable("w", (2, 3))
+        >>> def decode(scope, h):
+        ...     return h @ scope.get_variable("w", (2, 3)).T + scope.get_variable("b", (2,))
+        >>> declared = js.declare(encode)(jnp.ones((1, 2))) | js.declare(decode)(jnp.ones((1, 3)))
+        >>> list(declared)
+        ['w', 'b']
+
+        Args:
+            other: The declaration of another function. What both declare must be the same.
+
+        Returns:
+            A declaration of all variables: this one's, then the others, each in order of creation.
+
+        Raises:
+            TreeMismatchError: If names are declared differently; all are listed, with each
+                attribute that differs. Functions are the same if their code and what it uses is.
+        """
+        if not isinstance(other, Declaration):
+            return NotImplemented
+        lines = [
+            f"{name!r}: {difference}"
+            for name, spec in self._specs.items()
+            if name in other
+            for difference in _spec_differences(spec, other[name])
+        ]
+        if lines:
+            text = "\n".join(f"  {line}" for line in lines)
+            raise TreeMismatchError(
+                f"The two declarations differ in {len(lines)} "
+                f"place{'s' * (len(lines) > 1)}:\n{text}\n"
+                "Functions of one program declare a shared variable alike: request it by one "
+                "function that both call, or under another scope in one of them, as "
+                "js.declare(lambda scope, x: model(scope / 'target', x))(x)."
+            )
+        times = {n: self._times.get(n, 0) + other._times.get(n, 0) for n in {*self, *other}}
+        specs = self._specs | {n: s for n, s in other._specs.items() if n not in self._specs}
+        return Declaration(specs, {name: times[name] for name in specs})
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -250,10 +294,17 @@ class Declaration(Mapping[str, VariableSpec]):
     def check(self, tree: Mapping[str, Any]) -> None:
         """Raise unless a tree has exactly the declared names, shapes and dtypes.
 
+        An integer ``global_step`` that isn't declared may be there, as in TF1's checkpoints: it
+        belongs to the training and not to the model.
+
         Raises:
             TreeMismatchError: With every difference.
         """
-        self._check(as_tree(tree), "the tree", self._specs)
+        tree = as_tree(tree)
+        step = tree.get(GraphKeys.GLOBAL_STEP)
+        if GraphKeys.GLOBAL_STEP not in self._specs and _is_step(step):
+            tree = from_flat({n: v for n, v in tree.items() if n != GraphKeys.GLOBAL_STEP})
+        self._check(tree, "the tree", self._specs)
 
     def _check(self, tree: VarTree, what: str, names: Iterable[str]) -> None:
         expected = {name: self._specs[name] for name in names}
@@ -382,6 +433,10 @@ def _without_gradient(dtypes: Mapping[str, Any]) -> str:
     )
 
 
+def _is_step(value: object) -> bool:
+    return is_array(value) and value.shape == () and str(value.dtype) in ("int32", "int64")
+
+
 def _copy(value: object) -> Array:
     return value.copy() if isinstance(value, jax.Array) else jnp.array(value, copy=True)
 
@@ -436,6 +491,14 @@ def _each(function: Callable[[Any], Any], spec: VariableSpec) -> Callable[[Any],
     for _ in spec.stack:
         function = jax.vmap(function)
     return function
+
+
+def _spec_differences(spec: VariableSpec, other: VariableSpec) -> Iterator[str]:
+    """A line for each attribute in which two specs differ."""
+    for field in fields(VariableSpec):
+        mine, theirs = getattr(spec, field.name), getattr(other, field.name)
+        if signature(mine) != signature(theirs):
+            yield f"{field.name} {mine} in the first, {theirs} in the second"
 
 
 # Printing.

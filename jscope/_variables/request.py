@@ -34,6 +34,7 @@ from .._dtypes import is_python, widths
 from .._errors import DtypeMismatchError, InitializerError, ScopeError, ShapeMismatchError
 from ..initializers import Initializer, KnownShape
 from ..regularizers import Regularizer
+from .closures import signature
 from .spec import Constraint, Partitioner, Reuse
 
 Shape: TypeAlias = int | Iterable[int | None] | None
@@ -110,9 +111,12 @@ _FOR_GETTERS = tuple(
 # Initializers that take no arguments.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoArguments:
-    """A function of no arguments, as an initializer; and its value's shape and dtype."""
+    """A function of no arguments, as an initializer; and its value's shape and dtype.
+
+    Two are equal if their functions compute the same, as far as `closures.signature` can tell.
+    """
 
     function: Callable[[], ArrayLike]
     shape: tuple[int, ...]
@@ -122,6 +126,15 @@ class NoArguments:
         del key, shape, dtype  # the caller compares them with the result
         value = self.function()
         return jnp.asarray(value, self.dtype if is_python(value) else None)
+
+    def _key(self) -> tuple[object, ...]:
+        return signature(self.function), self.shape, self.dtype
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NoArguments) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     def __repr__(self) -> str:
         return repr(self.function)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from .. import tf_checkpoint
@@ -21,6 +21,7 @@ _OPTIMIZERS = (
 SLOTS = re.compile(
     rf"/(?:{'|'.join(_OPTIMIZERS.split())})(?:_\d+)?$"
     r"|(?:^|/)beta[12]_power(?:_\d+)?$"
+    r"|^global_step$"
     r"|/\.OPTIMIZER_SLOT/"
 )
 
@@ -44,7 +45,11 @@ class Named:
 
 
 def open_named(
-    path: str | os.PathLike[str], drop: Selector | None, averages: str | None, verify: bool
+    path: str | os.PathLike[str],
+    drop: Selector | None,
+    averages: str | None,
+    verify: bool,
+    wanted: Collection[str] = (),
 ) -> Named:
     """Open a checkpoint, and call its variables as a tree would.
 
@@ -53,9 +58,11 @@ def open_named(
 
     Args:
         path: As for `tf_checkpoint.open`.
-        drop: Names to leave out.
+        drop: Names to leave out. `SLOTS` leave out none that is wanted: a model may declare a
+            variable ``global_step``.
         averages: If given, ``w`` is read from ``w/averages`` where there is one.
         verify: As for `tf_checkpoint.open`.
+        wanted: The names that a target has.
 
     Raises:
         CheckpointValueError: If there is no average of this name at all.
@@ -72,7 +79,7 @@ def open_named(
             aliases |= {key: name, key.removesuffix(_KEY_ENDING): name}
     if drop is not None:
         entries = {name: checkpoint[key] for name, key in names.items()}
-        for name in matching(entries, drop, allow_empty=True):
+        for name in _dropped(entries, drop, wanted):
             del names[name]
     if averages is not None:
         names = _with_averages(names, averages, checkpoint.prefix)
@@ -82,6 +89,15 @@ def open_named(
         names,
         {alias: name for alias, name in aliases.items() if name in names and alias not in names},
     )
+
+
+def _dropped(
+    entries: Mapping[str, object], drop: Selector, wanted: Collection[str]
+) -> frozenset[str]:
+    if isinstance(drop, list | tuple):
+        return frozenset().union(*(_dropped(entries, part, wanted) for part in drop))
+    names = matching(entries, drop, allow_empty=True)
+    return names.difference(wanted) if drop is SLOTS else names
 
 
 def _with_averages(names: Mapping[str, str], averages: str, path: str) -> dict[str, str]:

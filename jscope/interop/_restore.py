@@ -302,7 +302,7 @@ def _unexpected(named: Named, assignment: Assignment) -> Iterator[str]:
 def _advice_on_unexpected(lost: Mapping[str, str]) -> Iterator[str]:
     others = [source for source in lost if not SLOTS.search(source)]
     if len(others) < len(lost):
-        yield "Optimizer slots are left out by drop=tensorflow.SLOTS."
+        yield "Optimizer slots and global_step are left out by drop=tensorflow.SLOTS."
     if any(source.endswith("/ExponentialMovingAverage") for source in others):
         yield (
             "Moving averages are read in place of their variables by "

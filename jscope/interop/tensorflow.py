@@ -61,7 +61,8 @@ def load(
         path: A prefix such as ``"model.ckpt-1000"``, a directory, a SavedModel or one of the
             files; as for `tf_checkpoint.open`.
         select: Which variables to read; the others cost nothing.
-        drop: Which to leave out; it may match nothing. `SLOTS` are optimizers' slots.
+        drop: Which to leave out; it may match nothing. `SLOTS` are optimizers' slots, and
+            ``global_step``.
         rename: From each name to the tree's; for names that are not legal in jscope.
         averages: The name that a ``tf.train.ExponentialMovingAverage`` has, by default
             ``"ExponentialMovingAverage"``: a variable ``w`` is read from its average
@@ -160,7 +161,8 @@ def restore(
         assignment_map: The map; by default all variables, under their own names.
         select: Which variables of the target to restore; the others keep their values, and
             names of the checkpoint that it would not pick are not compared.
-        drop: Which of the checkpoint's variables to leave out, as for `load`.
+        drop: Which of the checkpoint's variables to leave out, as for `load`. `SLOTS` leave out
+            none that the target has, or that the map names.
         averages: As for `load`.
         stacks: The scopes of a tree that are stacks; a declaration knows its own.
         missing: What to do about a variable that the checkpoint lacks: ``"error"``, ``"keep"`` its
@@ -202,7 +204,8 @@ def restore(
         if key is not None:
             init = functools.partial(target.init, key, donate_given=True, mesh=mesh, rules=rules)
     apart = take_apart(target, stacks, mesh, rules)
-    named = open_named(path, drop, averages, verify)
+    wanted = {*apart.places, *(left for left in assignment_map if isinstance(left, str))}
+    named = open_named(path, drop, averages, verify, wanted)
     assignment = assign(apart, named, assignment_map, select)
     return restored(apart, named, assignment, Policy(missing, unexpected, convert), init)
 

@@ -135,10 +135,10 @@ def is_slices(value: object) -> bool:
 def global_norm(gradients: Any) -> Array:
     r"""$\sqrt{\sum_i g_i^2}$ over all gradients of a tree; rows of one index count apart.
 
-    Source: ``tf.global_norm``. ``optax.global_norm``, but that `IndexedSlices` may be there.
+    Source: ``tf.global_norm``. ``optax.tree.norm``, but that `IndexedSlices` may be there.
     """
     leaves = jax.tree.leaves(gradients, is_leaf=is_slices)
-    norm: Array = optax.global_norm([leaf.values if is_slices(leaf) else leaf for leaf in leaves])
+    norm: Array = optax.tree.norm([leaf.values if is_slices(leaf) else leaf for leaf in leaves])
     return norm
 
 
