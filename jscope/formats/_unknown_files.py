@@ -39,7 +39,7 @@ _KINDS = (
     _Kind(b"\x93NUMPY", (), _NPY),
     _Kind(b"GGUF", (), "is a file of llama.cpp. Give the safetensors file that it was made of."),
     _Kind(b"model_checkpoint_path:", (), _STATE),
-    _Kind(b'{"format": "jscope', (), "is a file of a checkpoint of jscope. Give its directory."),
+    _Kind(b'{"format": "jscope', (), "is a file of jscope's Saver. Give its directory."),
     _Kind(b"", (".pt", ".pth", ".bin"), _PYTORCH),
     _Kind(b"\x80", (), _PICKLE),
     _Kind(
@@ -68,8 +68,8 @@ def what_it_seems(path: AnyPath) -> str:
         if first.startswith(kind.first) if kind.first else path.suffix in kind.endings:
             return kind.text
     return (
-        f"is not a checkpoint of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow: it begins "
-        f"with {first[:8]!r}."
+        f"begins with {first[:8]!r}, as no file of jscope, Orbax, Flax, safetensors, NumPy or "
+        "TensorFlow does. If one of them wrote it, it is damaged or not whole: fetch it again."
     )
 
 

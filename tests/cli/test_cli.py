@@ -18,6 +18,7 @@ import jscope
 from jscope import _cli, tf_checkpoint
 from jscope._cli import _app, _terminal
 from jscope.formats import npz
+from jscope.interop import safetensors as safetensors_files
 
 TREE = {
     "bert/embeddings/word": np.linspace(-1, 1, 600, dtype=np.float32).reshape(100, 6),
@@ -986,10 +987,12 @@ def test_the_entry_point_resolves():
     assert getattr(sys.modules[module], name) is _cli.main
 
 
-@pytest.mark.parametrize("ending", FILES.values())
+@pytest.mark.parametrize("ending", [*FILES.values(), "/"])
 @pytest.mark.parametrize("words", [["ls"], ["show", "bert/layer_2/w"], ["verify"], ["--help"]])
 def test_looking_loads_neither_jax_nor_more_than_it_needs(words, ending, tmp_path):
-    ckpt = save(tmp_path / f"model{ending}", TREE)
+    if ending == "/":
+        safetensors_files.export(TREE, tmp_path / "model", max_shard_size=2000)
+    ckpt = str(tmp_path / "model") if ending == "/" else save(tmp_path / f"model{ending}", TREE)
     arguments = [words[0], ckpt, *words[1:]] if words[0] != "--help" else words
     code = (
         "import sys; from jscope._cli import main; sys.argv[1:] = sys.argv[1:]\n"

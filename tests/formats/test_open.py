@@ -117,7 +117,8 @@ FAILING = {
     "a close name": (lambda p: orbax(p / "model"), "modl", "close names: 'model'"),
     "an empty directory": (lambda p: (p / "x").mkdir(), "x", "There is no checkpoint in"),
     "an empty file": (lambda p: written(p / "x", b""), "x", "is empty"),
-    "text": (lambda p: written(p / "x.txt", b"text"), "x.txt", "it begins with b'text'"),
+    "text": (
+        lambda p: written(p / "x.txt", b"text"), "x.txt", "it begins with b'text', as no file of"),
     "steps of several prefixes": (
         lambda p: [flax(p / n) for n in ("checkpoint_5", "best_5", "ema_10")], "",
         "has steps of several prefixes: 'best_', 'checkpoint_', 'ema_'"),
@@ -146,7 +147,7 @@ FAILING = {
     "TensorFlow's state": (
         lambda p: tensorflow(p / "model.ckpt-7"), "checkpoint",
         "TensorFlow's list of its checkpoints"),
-    "jscope's state": (lambda p: own(p), "checkpoint", "is a file of a checkpoint of jscope"),
+    "jscope's state": (lambda p: own(p), "checkpoint", "is a file of jscope's Saver. Give"),
     "TensorFlow without its index": (
         lambda p: (tensorflow(p / "m-7"), (p / "m-7.index").unlink()), "m-7.data-00000-of-00001",
         "m-7.index is not"),
@@ -256,6 +257,17 @@ def test_every_function_gives_the_same_error(kind, tmp_path, monkeypatch):
         with pytest.raises((js.CheckpointError, js.CheckpointValueError)) as caught:
             entry_point(path)
         assert text in " ".join(str(caught.value).split()), entry_point.__name__
+
+
+def test_an_unknown_file_is_an_error_of_one_thought(tmp_path):
+    (tmp_path / "x.txt").write_bytes(b"some text")
+    with pytest.raises(js.CheckpointNotFoundError) as caught:
+        formats.open(tmp_path / "x.txt")
+    assert str(caught.value) == (
+        f"There is no checkpoint in {tmp_path / 'x.txt'}: it begins with b'some tex', as no file "
+        "of jscope, Orbax, Flax, safetensors, NumPy or TensorFlow does. If one of them wrote it, "
+        "it is damaged or not whole: fetch it again."
+    )
 
 
 def test_the_steps_of_all_kinds_are_listed(tmp_path):
