@@ -19,13 +19,12 @@ environment. Its conditional writes to other servers than Amazon's are one reque
 one that writes, unless ``TENSORSTORE_S3_USE_CONDITIONAL_WRITE`` is set; then the server decides.
 """
 
-import configparser
 import contextlib
 import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +88,32 @@ def _opened(spec: str, fingerprint: int) -> Opened:
     del fingerprint
     import tensorstore
 
-    return Opened(tensorstore.KvStore.open(json.loads(spec), context=context()).result())
+    members = json.loads(spec)
+    with _with_files(members):
+        return Opened(tensorstore.KvStore.open(members, context=context()).result())
+
+
+@contextlib.contextmanager
+def _with_files(spec: Mapping[str, Any]) -> Iterator[None]:
+    """Let the default chain of credentials find its files, while it is made: it prints if not."""
+    missing = [name for name, path in _files().items() if not os.path.isfile(path)]
+    if spec.get("aws_credentials", {}).get("type") != "default" or not missing:
+        yield
+        return
+    import tempfile
+
+    before = {name: os.environ.get(name) for name in missing}
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("[default]\n")
+        file.flush()
+        os.environ.update(dict.fromkeys(missing, file.name))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
 
 @functools.lru_cache(maxsize=8)
@@ -133,15 +157,19 @@ def _credentials() -> dict[str, Any]:
     """
     if os.environ.get(_KEYS[0]):
         return {"type": "environment"}
-    files = {name: os.environ.get(name) or os.path.expanduser(at) for name, at in _FILES.items()}
-    profile = _profile(files)
+    profile = _profile(_files())
     if profile is not None:
         return profile
     if _first(*_CONTAINER):
         return {"type": "ecs"}
     if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
-        return {"type": "default"}
+        return {"type": "default", "profile": "default"}
     return {"type": "imds" if _is_ec2() else "anonymous"}
+
+
+def _files() -> dict[str, str]:
+    """Where the files of settings are, if they are there."""
+    return {name: os.environ.get(name) or os.path.expanduser(at) for name, at in _FILES.items()}
 
 
 def _profile(files: Mapping[str, str]) -> dict[str, Any] | None:
@@ -149,6 +177,8 @@ def _profile(files: Mapping[str, str]) -> dict[str, Any] | None:
 
     None if no profile is set, and the files have no credentials of a default one.
     """
+    import configparser
+
     name = _first("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
     parser = configparser.RawConfigParser(strict=False)
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):

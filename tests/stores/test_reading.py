@@ -1,5 +1,7 @@
 """Reading from object stores: how many requests, of how many bytes."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from safetensors.numpy import save_file
 
 import jscope as js
 from jscope import formats, tf_checkpoint
+from jscope._cli._app import run
+from jscope.interop import tensorflow
 
 SHAPE = (512, 1024)
 VALUE = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
@@ -176,3 +180,49 @@ def test_a_missing_object_makes_a_step_damaged(s3, tmp_path):
     s3.put(tmp_path, "run")
     with pytest.raises(js.CheckpointError, match=r"packed\.bin is gone"):
         js.Saver(s3.url("run")).latest_step()
+
+
+# The other functions and commands that read.
+
+
+def test_tensorflow_s_functions_read_stores(s3, tmp_path):
+    prefix = tf_checkpoint.write(tmp_path / "m-1", {"enc/w": VALUE[:2], "step": np.int64(7)})
+    s3.put(tmp_path, "run")
+    url = s3.url("run")
+    assert js.VarTree(tensorflow.load(url)) == js.VarTree(tensorflow.load(prefix))
+    target = js.VarTree({"enc/w": jnp.zeros((2, 1024))})
+    restored, _ = tensorflow.restore(target, f"{url}/m-1", drop="step")
+    np.testing.assert_array_equal(restored["enc/w"], VALUE[:2])
+    assert tf_checkpoint.list_variables(f"{url}/m-1.index") == [("enc/w", (2, 1024)), ("step", ())]
+    assert tf_checkpoint.load_variable(url, "step") == 7
+    assert tf_checkpoint.read_state(url).model_checkpoint_path == f"{url}/m-1"
+
+
+def test_version_1_of_tensorflow_s_format_is_read(s3):
+    golden = Path(__file__).parents[1] / "golden" / "tf"
+    s3.put(golden, "golden")
+    found = [p for p in golden.iterdir() if tf_checkpoint._location.exists(p)]
+    of_version_1 = [p.name for p in found if tf_checkpoint.open(p).version == 1]
+    assert of_version_1
+    for name in of_version_1:
+        here, there = (
+            tf_checkpoint.open(golden / name),
+            tf_checkpoint.open(s3.url(f"golden/{name}")),
+        )
+        assert there.version == 1
+        assert list(there) == list(here)
+        for variable in here:
+            np.testing.assert_array_equal(there[variable].read(), here[variable].read())
+
+
+def test_the_commands_read_stores(s3, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    js.Saver("run").save({"enc/w": jnp.ones((2, 3)), "n": jnp.arange(3)}, 1)
+    s3.put("run", "run")
+    url = s3.url("run/1")
+    for command in ("ls URL", "show URL n", "verify URL", "diff URL run/1", "convert URL x.npz"):
+        assert run(command.replace("URL", url).split()) == 0, command
+    assert "enc/w" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.load("x.npz")["n"], [0, 1, 2])
+    assert run(["convert", "x.npz", s3.url("x.npz")]) == 2
+    assert "can't be written: this version of jscope reads s3://" in capsys.readouterr().err

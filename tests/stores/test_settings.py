@@ -47,9 +47,13 @@ def run(url, **variables):
         "try: print(js.load_variable(sys.argv[1], 'w'))\n"
         "except js.CheckpointError as error: print(error)"
     )
+    return run_code(code, url, **variables)
+
+
+def run_code(code, *arguments, **variables):
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "-c", code, url],
+        [sys.executable, "-c", code, *arguments],
         env=kept | variables,
         capture_output=True,
         text=True,
@@ -78,6 +82,26 @@ def test_a_profile_is_enough_and_nothing_is_printed(url, tmp_path):
     assert (done.stdout, done.stderr) == ("[0 1 2]\n", "")
 
 
+def test_a_web_identity_prints_nothing_of_files_that_are_not_there(tmp_path):
+    code = (
+        "import os\n"
+        "from jscope._stores.settings import opened\n"
+        "before = dict(os.environ)\n"
+        "opened('s3', 'bucket-1')\n"
+        "new = set(os.environ) - set(before)\n"
+        "print(*new)\n"
+    )
+    (tmp_path / "token").write_text("token")
+    variables = {
+        "HOME": str(tmp_path),
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+        "AWS_ROLE_ARN": "arn:aws:iam::1:role/x",
+        "AWS_REGION": "us-east-1",
+    }
+    done = run_code(code, **variables)
+    assert (done.stdout, done.stderr) == ("TENSORSTORE_S3_USE_CONDITIONAL_WRITE\n", "")
+
+
 def test_without_credentials_a_private_bucket_is_an_error_that_says_so(url, tmp_path):
     done = run(url, HOME=str(tmp_path), AWS_ENDPOINT_URL_S3=endpoint())
     assert done.stderr == ""
@@ -91,7 +115,7 @@ def test_without_credentials_a_private_bucket_is_an_error_that_says_so(url, tmp_
         ({KEYS[0]: "id", "AWS_PROFILE": "p"}, {}, {"type": "environment"}),
         ({}, {}, {"type": "anonymous"}),
         ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/x"}, {}, {"type": "ecs"}),
-        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/token"}, {}, {"type": "default"}),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/token"}, {}, {"type": "default", "profile": "default"}),
         ({"AWS_PROFILE": "p"}, {}, {"type": "default", "profile": "p"}),
         ({}, {"config": "[default]\nregion = eu-west-1\n"}, {"type": "anonymous"}),
         (
