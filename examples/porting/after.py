@@ -4,12 +4,11 @@ same numbers, and the same checkpoints, without TensorFlow.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import jscope as js
 from jscope import initializers as init
-from jscope import layers
+from jscope import layers, tf1
 from jscope.interop import tensorflow  # its checkpoints, not TF
 
 # 1. Layers.
@@ -91,37 +90,43 @@ def towers(scope, images, labels, classes):
 def train(images, labels, steps, path, start=None):
     declared = js.declare(towers)(images, labels, classes=10)
     ema = js.ExponentialMovingAverage(0.99)
-    optimizer = optax.sgd(0.05, 0.9)
+    optimizer = tf1.train.MomentumOptimizer(0.05, 0.9)
 
     @jax.jit
-    def update(params, opt_state, averages, step):
+    def update(training):
+        params, averages, opt_state, step = training
+
         def loss(params):
             scope = js.Scope(params)
             loss = towers(scope, images, labels, classes=10)
             return loss + declared.regularization_loss(params)
 
         grads = jax.grad(loss)(params)
-        changes, opt_state = optimizer.update(grads, opt_state)
+        changes, opt_state = optimizer.update(
+            grads, opt_state, params
+        )
         params = optax.apply_updates(params, changes)
         step = step + 1
         averages = ema.apply(averages, params, num_updates=step)
-        return params, opt_state, averages, step
+        return tf1.train.TrainingState(
+            params, averages, opt_state, step
+        )
 
     if start:
-        stored = tensorflow.load(start)
-        params = js.select(stored, declared)
-        averages = js.select(stored, ema.init(params))
-        step = jnp.int32(stored["global_step"])
+        training = tf1.train.restore(
+            declared, start, optimizer, others=f"**/{ema.name}"
+        )
     else:
         params = declared.init(jax.random.key(0))
-        averages, step = ema.init(params), jnp.int32(0)
-    opt_state = optimizer.init(params)
-    for _ in range(steps):
-        params, opt_state, averages, step = update(
-            params, opt_state, averages, step
+        training = tf1.train.TrainingState(
+            params,
+            ema.init(params),
+            optimizer.init(params),
+            global_step=jnp.int32(0),
         )
-    step = {"global_step": np.int64(step)}  # as TF1 has it
-    tensorflow.export(params | averages | step, path)
+    for _ in range(steps):
+        training = update(training)
+    tf1.train.save(training, path, optimizer)
 
 
 # 5. Fine-tuning: averaged features, a head that begins at zero.

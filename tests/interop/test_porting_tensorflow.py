@@ -112,11 +112,51 @@ def test_logits_and_losses_are_the_same_from_the_same_values(start):
 
 def test_training_gives_the_same_parameters_averages_and_step(start, trained):
     first, theirs, ours = values(start), values(trained[before]), values(trained[after])
-    assert sorted(ours) == [name for name in theirs if not name.endswith("/Momentum")]
+    assert sorted(ours) == sorted(theirs)
+    assert sum(name.endswith("/Momentum") for name in ours) == 8
     for name, value in ours.items():
         assert value.dtype == theirs[name].dtype
         np.testing.assert_allclose(value, theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
         assert not np.array_equal(value, first[name]), name
+
+
+@pytest.fixture(scope="module")
+def six_and_twelve(start, tmp_path_factory):
+    """Checkpoints of six steps and of twelve, by TensorFlow."""
+    folder = tmp_path_factory.mktemp("steps")
+    six, twelve = str(folder / "six"), str(folder / "twelve")
+    before.train(*data(10), 6, six, start)
+    before.train(*data(10), 6, twelve, six)
+    return six, twelve
+
+
+def off(path, expected):
+    """The largest difference of any variable, relative to its largest value."""
+    ours, theirs = values(path), values(expected)
+    assert sorted(ours) == sorted(theirs)
+    return max(np.max(np.abs(ours[n] - v)) / np.max(np.abs(v)) for n, v in theirs.items())
+
+
+def test_training_goes_on_in_either_program_where_the_other_stopped(
+    start, six_and_twelve, tmp_path
+):
+    six, twelve = six_and_twelve
+    after.train(*data(10), 6, str(tmp_path / "there_here"), six)
+    assert off(str(tmp_path / "there_here"), twelve) <= 1e-5
+    after.train(*data(10), 6, str(tmp_path / "here"), start)
+    before.train(*data(10), 6, str(tmp_path / "here_there"), str(tmp_path / "here"))
+    assert off(str(tmp_path / "here_there"), twelve) <= 1e-5
+
+
+def test_without_the_slots_training_does_not_go_on(six_and_twelve, tmp_path):
+    six, twelve = six_and_twelve
+    stored = values(six)
+    slots = {name: value for name, value in stored.items() if name.endswith("/Momentum")}
+    assert all(np.any(value) for value in slots.values())
+    path = str(tmp_path / "fresh")
+    tf_checkpoint.write(path, stored | {n: np.zeros_like(v) for n, v in slots.items()})
+    after.train(*data(10), 6, str(tmp_path / "off"), path)
+    assert off(str(tmp_path / "off"), twelve) > 0.05
 
 
 @pytest.mark.parametrize("writer", [before, after], ids=["before", "after"])
