@@ -1,7 +1,7 @@
 """The target of a restore, and which of its variables each rule fills.
 
 A stack of layers is one variable of the target, and one for each slice in a checkpoint; see
-`saver._stacks`.
+`saver._target`.
 """
 
 import re
@@ -17,8 +17,7 @@ from .._model.declaration import Declaration
 from .._names.assignment import AssignmentMap, Rule, Through, read_rules
 from .._names.selectors import Selector, matching
 from .._tree.vartree import as_tree
-from ..saver._stacks import Place, slices_of
-from ..saver._target import asked_for, check_shardings
+from ..saver._target import Place, asked_for, check_shardings, slices_of
 from ..sharding import AnyMesh, Rules
 from ._named import Named
 

@@ -20,8 +20,8 @@ from ..formats._python_values import PER_PROCESS, is_python
 from ..formats._source import Source
 from ._account import signature_text
 from ._reading import read_box
+from ._target import check_legal
 from ._values import key_dtype
-from ._whole import check_legal
 
 
 class Checkpoint(Mapping[str, "SavedVariable"]):

@@ -1,19 +1,29 @@
-"""The processes of a `jax.distributed` program, which save one checkpoint together.
+"""The processes of a `jax.distributed` program, which save and restore together.
 
 They all call the same methods in the same order. An error of one is sent to all, so
 that none waits for another that has failed; and if one crashes, the coordination service of JAX
 reports it to the others, whose barriers then fail. A program of one process needs none of this.
+
+Arguments and values are compared before a save, and plans before a restore: if they differ, the
+processes are not running the same program, and all raise the same error. Differences in the bytes
+of values are found when they have been written: see `_snapshot.merge`.
 """
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from .. import _errors
-from .._errors import CheckpointError
+from .._errors import CheckpointError, CheckpointValueError, listed
+from ..formats._entry import Entry
+from ..formats._python_values import PER_PROCESS
 from . import _orbax
+
+# Together.
 
 
 def are_several() -> bool:
@@ -94,3 +104,119 @@ def _gather(text: str) -> list[str]:
     rows = np.asarray(multihost_utils.process_allgather(padded))
     sizes = np.asarray(lengths).reshape(-1)
     return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+# Agreement.
+
+
+# Characters of an argument in a message.
+_SHOWN = 200
+# Differences in a message.
+_MOST = 10
+
+
+class Agreement:
+    """The arguments of one process.
+
+    Args:
+        arguments: What JSON holds, by the argument's name.
+        entries: The values to be saved.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], entries: Mapping[str, Entry]):
+        self._texts = {name: json.dumps(value, sort_keys=True) for name, value in arguments.items()}
+        self._signatures = {name: signature(entry) for name, entry in entries.items()}
+
+    def digests(self) -> dict[str, str]:
+        """One for each argument, and one for the names, shapes and dtypes of the values."""
+        texts = self._texts | {"": json.dumps(self._signatures, sort_keys=True)}
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+    def check(self, all_digests: Sequence[Mapping[str, str]]) -> None:
+        """Compare the digests of all processes, this one's included.
+
+        Raises:
+            CheckpointValueError: If two differ; the same in all processes.
+        """
+        differing = [name for name in all_digests[0] if len({of[name] for of in all_digests}) > 1]
+        if not differing:
+            return
+        mine = json.dumps([self._signatures if "" in differing else {}, self._texts])
+        all_of_them = [json.loads(text) for text in together(lambda: mine)]
+        problems = [
+            _different(name, [texts[name] for _, texts in all_of_them])
+            for name in differing
+            if name
+        ]
+        if "" in differing:
+            raise different_values(_differing([found for found, _ in all_of_them]), problems)
+        raise CheckpointValueError(
+            f"The processes gave different arguments, and nothing was written: "
+            f"{'; '.join(problems)}. All processes must pass the same arguments. Take them "
+            "from the program's configuration; values that differ by process go into the tree, "
+            "as a sharded jax.Array."
+        )
+
+
+def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> None:
+    """Compare what the processes are about to restore; all of them call it.
+
+    Args:
+        facts: What must be the same, by what it is called.
+        leaves: What is done about each leaf of the target.
+
+    Raises:
+        CheckpointValueError: If something differs; the same in all processes.
+    """
+    mine = json.dumps([facts, leaves])
+    digest = hashlib.sha256(mine.encode()).hexdigest()
+    if len(set(together(lambda: digest))) == 1:
+        return
+    all_of_them = [json.loads(text) for text in together(lambda: mine)]
+    problems = []
+    for part, quote in ((0, str), (1, repr)):
+        names = dict.fromkeys(name for found in all_of_them for name in found[part])
+        for name in names:
+            texts = [found[part].get(name, "absent") for found in all_of_them]
+            if len(set(texts)) > 1:
+                problems.append(_different(quote(name), texts))
+    more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
+    raise CheckpointValueError(
+        f"The processes restore different things, and nothing was read: "
+        f"{'; '.join(problems[:_MOST] or ['the order of the leaves differs'])}{more}. All "
+        "processes must give a target of the same structure, the same arguments and the same "
+        "checkpoint, in a directory that they share."
+    )
+
+
+def signature(entry: Entry) -> str:
+    """What must be equal in all processes of an entry, beside the bytes.
+
+    That is dtype, shape, and the text of a value that is not an array.
+    """
+    value = "" if entry.dtype == PER_PROCESS else entry.value or ""
+    return f"{entry.dtype}{list(entry.shape)} {value}"
+
+
+def different_values(names: Sequence[str], more: Sequence[str] = ()) -> CheckpointValueError:
+    """Compose the error: which values differ between the processes, and what else."""
+    also = f" Also, {'; '.join(more)}." if more else ""
+    return CheckpointValueError(
+        f"The processes were given different values: {listed(names)}. A value that is not a "
+        f"sharded jax.Array must be the same in all of them.{also}",
+        "A value that each process has its own of, such as a data iterator, is saved as "
+        "js.PerProcess(value).",
+    )
+
+
+def _differing(found: Sequence[Mapping[str, str]]) -> list[str]:
+    names = sorted({name for signatures in found for name in signatures})
+    return [name for name in names if len({signatures.get(name) for signatures in found}) > 1]
+
+
+def _different(name: str, texts: Sequence[str]) -> str:
+    other = next(process for process, text in enumerate(texts) if text != texts[0])
+    return (
+        f"{name} is {texts[0][:_SHOWN]} in process 0, and {texts[other][:_SHOWN]} in process "
+        f"{other}"
+    )

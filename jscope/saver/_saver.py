@@ -31,14 +31,13 @@ from ..formats._own_state import read_state
 from ..sharding import AnyMesh, Rules
 from ._account import Policy
 from ._opening import Checkpoint
+from ._planning import Request
 from ._reading import IN_FLIGHT
-from ._renaming import Rename
-from ._report import Report
-from ._request import Request
-from ._restoring import restore
+from ._restoring import Report, restore
 from ._retention import Retention
 from ._saving import Saving
 from ._steps import check_flags, checked_step, checked_step_or_path, open_checkpoint
+from ._target import Rename
 from ._verifying import verify
 
 

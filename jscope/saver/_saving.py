@@ -13,14 +13,13 @@ from ..formats._containers import describe
 from ._committing import sweep
 from ._disk import failing_as
 from ._metadata import check_metadata
-from ._naming import as_pytree, flatten
 from ._pending import PendingSave, wait_for_directory
 from ._retention import Retention
 from ._steps import check_flags, checked_step
+from ._target import VarList, as_pytree, check_var_list, chosen_leaves, flatten
 from ._termination import Termination, terminating
 from ._turns import Turns
 from ._values import Layout
-from ._varlist import VarList, check_var_list, chosen_leaves
 from ._writing import Save, begin
 
 # With compression, only small arrays are packed, which are not compressed.

@@ -22,9 +22,9 @@ from ..formats._checksums import chunk_of
 from ..formats._entry import ORBAX, PACKED, Chunk, Entry
 from ..formats._python_values import is_python, python_value
 from . import _orbax, _processes
-from ._agreement import different_values, signature
 from ._host import detached, whole
 from ._orbax import Array
+from ._processes import different_values, signature
 
 # The facts of a value in one process: its signature, its chunks, its offset.
 Part = Mapping[str, tuple[str | None, Sequence[Any], int]]

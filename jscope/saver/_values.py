@@ -13,6 +13,7 @@ So every value is stored to the last bit, NaNs and negative zeros too; `_placing
 import dataclasses
 import functools
 import math
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -20,12 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._errors import CheckpointValueError
+from .._errors import CheckpointValueError, listed
 from ..formats import _own_packed
 from ..formats._entry import AS_BYTES, INDEX, KNOWN, ORBAX, PACKED, Entry, dtype_name
 from ..formats._python_values import python_dtype, python_text
 from . import _processes
-from ._naming import check_nestable
 from ._orbax import Array
 
 
@@ -80,6 +80,29 @@ def store(
             "\n" + left_out(unknown, "tree") if unknown else "",
         )
     return entries, arrays
+
+
+def check_nestable(names: Collection[str]) -> None:
+    """Refuse names to save that nested dicts can't have, or that Orbax takes for one another.
+
+    Orbax calls an array by its keys joined with ``.``: ``a/b`` and ``a.b`` would be one.
+
+    Raises:
+        CheckpointValueError: If there are any; all are listed.
+    """
+    scopes = {name[:at] for name in names for at, letter in enumerate(name) if letter == "/"}
+    dotted = Counter(name.replace("/", ".") for name in names)
+    bad = [
+        name
+        for name in names
+        if name in scopes or not all(name.split("/")) or dotted[name.replace("/", ".")] > 1
+    ]
+    if bad:
+        raise CheckpointValueError(
+            f"These names can't be saved for stock Orbax, in nested dicts: {listed(bad)}. One is a "
+            "value and a scope, has an empty part, or differs from another only in '.' for '/'. "
+            "Rename them, or save without portable=True."
+        )
 
 
 def left_out(leaves: Collection[Any], tree: str) -> str:

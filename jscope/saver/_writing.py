@@ -29,10 +29,10 @@ from ..formats._per_process import joined
 from ..formats._plain_paths import FOR_WRITING, Plain
 from ..formats._python_values import PER_PROCESS
 from . import _orbax, _processes
-from ._agreement import Agreement
 from ._committing import check_free, commit, sweep
 from ._disk import failing_as, flush_all, make_directory, size_of
 from ._orbax import Array
+from ._processes import Agreement
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Part, Snapshot, merge

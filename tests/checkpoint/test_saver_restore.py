@@ -19,8 +19,7 @@ from jscope import initializers as init
 from jscope.formats._entry import Entry
 from jscope.saver import _restoring
 from jscope.saver._account import Policy, Spelling, account
-from jscope.saver._renaming import rename_saved
-from jscope.saver._target import asked_for
+from jscope.saver._target import asked_for, rename_saved
 
 
 def zeros_like(tree):

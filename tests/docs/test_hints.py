@@ -91,18 +91,18 @@ ENTRY_POINTS = {
     "saver/_account.py": dict.fromkeys(
         ("rename", "unexpected", "missing", "key", "select", "convert", "names"), _restore
     ),
-    "saver/_naming.py": {"portable": (js.Saver.save, js.Saver.save_async)},
     "saver/_resuming.py": {"select": _restore},
-    "saver/_renaming.py": dict.fromkeys(("rename", "unexpected", "names"), _restore),
-    "saver/_planning.py": {"key": _restore},
-    "saver/_request.py": dict.fromkeys(
+    "saver/_planning.py": dict.fromkeys(
         ("missing", "unexpected", "convert", "key", "mesh", "rules"), _restore
     ),
     "saver/_retention.py": {"best": (js.Saver,), "metrics": (js.Saver.save,)},
     "saver/_saver.py": dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
-    "saver/_stacks.py": {"stacks": (*_restore, tensorflow.restore, tensorflow.export)},
-    "saver/_target.py": {"select": _restore},
-    "saver/_varlist.py": {"var_list": (js.Saver,)},
+    "saver/_target.py": {
+        **dict.fromkeys(("select", "rename", "unexpected", "names"), _restore),
+        "stacks": (*_restore, tensorflow.restore, tensorflow.export),
+        "var_list": (js.Saver,),
+    },
+    "saver/_values.py": {"portable": (js.Saver.save, js.Saver.save_async)},
     "sharding.py": {
         "partitioner": (*_get, *_open),
         "rules": (js.Declaration.init, js.Declaration.plan),
@@ -353,7 +353,7 @@ NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
-    "saver/_agreement.py": {"js.PerProcess(value)"},
+    "saver/_processes.py": {"js.PerProcess(value)"},
     # Steps that go while they are read.
     "formats/_own_directory.py": {"Saver(directory, max_to_keep=...)"},
 }

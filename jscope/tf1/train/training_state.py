@@ -19,7 +19,7 @@ from ..._names.selectors import Selector, matching
 from ..._tree.selection import select
 from ..._tree.vartree import VarTree, as_tree, from_flat
 from ...interop import tensorflow
-from ...saver._stacks import slices_of
+from ...saver._target import slices_of
 from ...sharding import AnyMesh, Rules
 from .slots import (
     GLOBAL_STEP,
