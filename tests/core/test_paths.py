@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 
 import jscope as js
 from jscope import tf_checkpoint
@@ -138,6 +139,7 @@ def test_urls_that_two_programs_may_read_differently_are_refused(url, problem):
 
 def test_paths_in_stores_compare_and_print_as_their_urls():
     path = paths.located("s3://b/run") / "12"
+    assert path == paths.located(epath.Path("s3://b/run/12"))
     assert path == paths.located(Path("s3://b/run/12")) == paths.located("S3://b/run/12/")
     assert len({path, paths.located("s3://b/run/12"), paths.located("gs://b/run/12")}) == 2
     assert (str(path), os.fspath(path), path.name) == ("s3://b/run/12", "s3://b/run/12", "12")

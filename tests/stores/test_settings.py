@@ -244,6 +244,20 @@ def test_an_unreachable_store_makes_no_step_look_damaged(s3, tmp_path, few_retri
     assert not recwarn.list
 
 
+def test_a_large_array_that_cannot_be_read_is_an_error_of_the_store(s3, tmp_path, few_retries):
+    value = jnp.arange(2 << 20)
+    js.Saver(tmp_path).save({"w": value}, 1)
+    s3.put(tmp_path, "run")
+    with js.Saver(s3.url("run")).open() as checkpoint:
+        s3.fail(GET=(0, 1))
+        np.testing.assert_array_equal(checkpoint["w"].read(), value)
+        s3.fail(GET=(403, 99))
+        with pytest.raises(js.CheckpointError, match="no permission") as caught:
+            checkpoint["w"].read()
+    assert s3.url("run/1/0") in str(caught.value)
+    assert SECRET not in everything(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
