@@ -5,13 +5,12 @@ An object is whole or absent. Listings give names alone, so an object's size tak
 """
 
 import errno
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .errors import StoreError, is_unreachable, store_error
+from .errors import StoreError, cause_of, is_unreachable, store_error
 from .settings import opened
 
 if TYPE_CHECKING:
@@ -280,7 +279,8 @@ class Bucket:
         if isinstance(error, StoreError):
             return error
         if _is_out_of_range(error):
-            return ValueError(f"{os.path.basename(key)} ends too soon: {str(error)[:200]}")
+            name = key.rpartition("/")[2]
+            return ValueError(f"{name} ends too soon: {cause_of(str(error))}")
         return store_error(self.url(key), operation, error)
 
 

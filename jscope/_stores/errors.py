@@ -52,7 +52,7 @@ def store_error(url: str, operation: str, error: Exception) -> StoreError:
     scheme, _, rest = url.partition("://")
     text = str(error)
     code = text.partition(":")[0]
-    start, cause = f"{url} can't be {operation}:", _cause(text)
+    start, cause = f"{url} can't be {operation}:", cause_of(text)
     if "NoSuchBucket" in text or (code == "NOT_FOUND" and operation != "read"):
         bucket = rest.partition("/")[0]
         return NoBucketError(f"{start} there is no bucket {bucket!r}. Check its name.")
@@ -78,7 +78,7 @@ def store_error(url: str, operation: str, error: Exception) -> StoreError:
     return StoreError(f"{start} {cause}.")
 
 
-def _cause(text: str) -> str:
+def cause_of(text: str) -> str:
     """The first line of an error, without its code and what the server answered."""
     line = _CODE.sub("", text, count=1).partition("\n")[0].partition(" [")[0]
     return _SIGNED.sub("", line)[:200].rstrip(".: ") or "no cause is given"

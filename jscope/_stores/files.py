@@ -196,7 +196,7 @@ class LocalFile:
 
     def read(self, start: int, stop: int) -> bytes:
         """As `File.read`."""
-        data = bytearray(min(stop, self.size) - start if stop > start else 0)
+        data = bytearray(max(0, min(stop, self.size) - start))
         self.read_into(start, memoryview(data))
         if len(data) < stop - start:
             raise EndOfFileError(self.path, start + len(data))

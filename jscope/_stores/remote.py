@@ -184,8 +184,9 @@ class _Listings:
         if known is None:
             prefix = f"{directory}/" if directory else ""
             keys = self._bucket.keys(prefix)
-            # An object whose key ends with "/" stands for an empty directory in some programs.
-            self._below[directory] = [k[len(prefix) :] for k in keys if not k.endswith("/")]
+            names = [key[len(prefix) :] for key in keys]
+            # A key that ends with "/" stands for an empty directory in some programs.
+            self._below[directory] = [name for name in names if "" not in name.split("/")]
             known = directory
         if known == directory:
             return self._below[directory]

@@ -6,6 +6,8 @@ import pytest
 import jscope as js
 from jscope._stores import bucket as buckets
 from jscope._stores.bucket import Bucket
+from jscope._stores.paths import located
+from jscope._stores.store import store_of
 
 
 @pytest.fixture
@@ -52,20 +54,21 @@ def test_values_of_two_objects_of_one_name_never_mix(s3, bucket, monkeypatch):
     s3.put_object("x", b"a" * 8)
     into = memoryview(bytearray(8))
 
-    class Replacing:
-        def __init__(self, memory):
-            self.memory = memory
+    class First:
+        """The memory of the first part, after which another writer replaces the object."""
 
         def __len__(self):
-            return len(self.memory)
+            return 4
 
         def __getitem__(self, index):
-            if index.start:  # the first part has been requested
-                s3.put_object("x", b"b" * 8)
-            return self.memory[index]
+            return self
+
+        def __setitem__(self, index, value):
+            into[:4] = value
+            s3.put_object("x", b"b" * 8)
 
     with pytest.raises(ValueError, match="was replaced while it was read"):
-        bucket.fill("x", [(0, Replacing(into))])
+        bucket.fill("x", [(0, First()), (4, into[4:])])
     bucket.fill("x", [(0, into)])
     assert into == b"b" * 8
 
@@ -81,3 +84,11 @@ def test_keys_may_have_any_character(s3, bucket, tmp_path):
     np.savez(tmp_path / "x.npz", w=np.arange(3))
     bucket.write(f"{name}/x.npz", (tmp_path / "x.npz").read_bytes())
     np.testing.assert_array_equal(js.load_variable(s3.url(f"{name}/x.npz"), "w"), np.arange(3))
+
+
+def test_keys_that_are_no_paths_are_no_files_of_a_directory(s3, bucket, tmp_path):
+    np.savez(tmp_path / "x.npz", w=np.arange(3))
+    data = (tmp_path / "x.npz").read_bytes()
+    bucket.write_all([("run/", b""), ("run/d/", b""), ("run//x", b""), ("run/x.npz", data)])
+    assert store_of(located(s3.url("run"))).names() == ["x.npz"]
+    np.testing.assert_array_equal(js.load_variable(s3.url("run/x.npz"), "w"), np.arange(3))
