@@ -32,7 +32,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, overload
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ from ._dtypes import can_convert, number_kind
 from ._errors import InitializerError
 from ._names import names as _names
 from ._random import draws
+from ._tf1_names import no_attribute
 
 __all__ = [
     "InitializedValue",
@@ -1085,3 +1086,9 @@ def _check_filters(self: object, shape: _Shape) -> None:
             f"In_filters cannot be greater than out_filters for {self!r}, got {shape[-2]} and "
             f"{shape[-1]} in shape {tuple(shape)}."
         )
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, __all__)

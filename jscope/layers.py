@@ -19,7 +19,7 @@ For other layers, use Flax's inside a scope, as `docs/layers.md` shows.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ from ._arithmetic import (
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
 from ._model.named import named
 from ._scope.scope import Scope
+from ._tf1_names import no_attribute
 from ._variables.spec import Constraint
 from .initializers import Initializer
 from .regularizers import Regularizer
@@ -796,3 +797,9 @@ def _parameter(
         trainable=trainable,
     )
     return along(value.astype(y.dtype), axes, y.ndim)
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, globals())

@@ -18,13 +18,14 @@ import math
 import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from ._errors import RegularizerError
+from ._tf1_names import no_attribute
 
 __all__ = ["Regularizer", "l1", "l1_l2", "l2", "no_regularizer", "sum"]
 
@@ -219,3 +220,9 @@ def _total(self: object, value: Array, term: Callable[[Array], Array]) -> Array:
     value = _checked(self, value)
     wide = value.astype(jnp.float32) if value.dtype.itemsize < 4 else value
     return term(wide).astype(jnp.real(value).dtype)
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, globals())

@@ -505,6 +505,24 @@ def _check_called(name: str, initializer: object) -> None:
             f"Variable {name!r}: {initializer.__name__} is not an initializer, but makes one from "
             f"its parameters: write {called}."
         )
+    if not ours and callable(initializer) and _has_tf1s_form(initializer):
+        called = getattr(initializer, "__name__", type(initializer).__name__)
+        raise InitializerError(
+            f"Variable {name!r}: the initializer {called} has TF1's form, f(shape, dtype, "
+            "partition_info), and no random key. Here it is f(key, shape, dtype). Write "
+            f"initializer=js.tf1.initializer({called}), or give it a key as its first argument."
+        )
+
+
+def _has_tf1s_form(initializer: Callable[..., object]) -> bool:
+    """Whether a function's first argument is a shape, or one of them is ``partition_info``."""
+    function = initializer if hasattr(initializer, "__code__") else type(initializer).__call__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    names = code.co_varnames[: code.co_argcount]
+    names = names[1:] if names[:1] == ("self",) else names
+    return names[:1] == ("shape",) or "partition_info" in names
 
 
 # Arguments of TF1 that have no meaning in JAX.

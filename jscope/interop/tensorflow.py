@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from .._names.assignment import Through as Through
 from .._names.names import check
 from .._names.selectors import Selector
 from .._random.keys import check_key
+from .._tf1_names import no_attribute
 from .._tree.differences import signature
 from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat
@@ -298,3 +299,9 @@ def _why_unfit(leaf: Leaf) -> str | None:
     return why_not_here(leaf) or (
         None if is_known else f"is {signature(leaf)}, a dtype that TensorFlow lacks"
     )
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, globals())

@@ -7,6 +7,8 @@ only what it needs.
 import importlib
 from typing import TYPE_CHECKING
 
+from .._tf1_names import no_attribute
+
 if TYPE_CHECKING:
     from . import contrib as contrib
     from . import layers as layers
@@ -15,8 +17,16 @@ if TYPE_CHECKING:
     from ._arg_scope import add_arg_scope as add_arg_scope
     from ._arg_scope import arg_scope as arg_scope
     from ._arg_scope import has_arg_scope as has_arg_scope
+    from ._initializer import initializer as initializer
+    from ._warm_start import VocabInfo as VocabInfo
+    from ._warm_start import assign_from_checkpoint_fn as assign_from_checkpoint_fn
+    from ._warm_start import warm_start as warm_start
 
-_HOME: dict[str, str] = {"_arg_scope": "add_arg_scope arg_scope has_arg_scope"}
+_HOME: dict[str, str] = {
+    "_arg_scope": "add_arg_scope arg_scope has_arg_scope",
+    "_initializer": "initializer",
+    "_warm_start": "VocabInfo assign_from_checkpoint_fn warm_start",
+}
 _MODULES = ("contrib", "layers", "rnn", "train")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
@@ -29,7 +39,7 @@ if not TYPE_CHECKING:  # else any misspelled name would have a type
         if name in _MODULES:
             return importlib.import_module(f".{name}", __name__)
         if name not in _HOME_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            raise no_attribute(__name__, name, __all__)
         module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
         value = globals()[name] = getattr(module, name)
         return value

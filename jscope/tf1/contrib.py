@@ -10,7 +10,7 @@ there
 * a normalizer replaces the biases, and has a scope in that of its layer. It is a function
   ``f(scope, x, **normalizer_params)``;
 * ``weights_regularizer`` doesn't reach biases;
-* all functions take default arguments from `tf1.arg_scope`.
+* all functions take default arguments from `tf1.arg_scope`, which is ``contrib.arg_scope`` too.
 
 ``outputs_collections="end_points"`` records the output under this name in the layer's scope, for
 `js.with_records`.
@@ -22,14 +22,15 @@ are compared with the latter's.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from .. import initializers as init
-from .. import layers
+from .. import layers, regularizers
 from .._arithmetic import (
     Sizes,
     along,
@@ -43,10 +44,14 @@ from .._arithmetic import (
 from .._errors import ShapeMismatchError
 from .._names.names import join
 from .._scope.scope import Scope
+from .._tf1_names import no_attribute
 from .._variables.collections import GraphKeys
+from ..initializers import Initializer
 from ..layers import Activation, Initial
 from ..regularizers import Regularizer
-from ._arg_scope import add_arg_scope
+from ._arg_scope import add_arg_scope as add_arg_scope
+from ._arg_scope import arg_scope as arg_scope
+from ._arg_scope import has_arg_scope as has_arg_scope
 from .layers import (
     batch_normalized,
     channels_as_given,
@@ -510,7 +515,7 @@ def batch_norm(
     is_fused = fused is not False and inputs.ndim in (2, 4) and inputs.dtype != jnp.float64
     # TF1 has three implementations, which create variables in different orders.
     in_layer = updates_collections == UPDATE_OPS and not (is_fused and inputs.ndim == 2)
-    initializers, regularizers = param_initializers or {}, param_regularizers or {}
+    initializers, of_regularizers = param_initializers or {}, param_regularizers or {}
     names = ["gamma"] * scale + ["beta"] * center if in_layer else ["beta"] * center
     names += ["gamma"] * (scale and not in_layer)
     keys = variables_collections
@@ -520,7 +525,7 @@ def batch_norm(
         more = keys.get(name) if isinstance(keys, Mapping) else keys
         return {
             "initializer": initializers.get(name, default),
-            "regularizer": regularizers.get(name),
+            "regularizer": of_regularizers.get(name),
             "trainable": trainable and name in ("gamma", "beta"),
             "collections": model_variables(more),
         }
@@ -839,3 +844,58 @@ _LONG_NAMES = {
     "conv2d_transpose": "convolution2d_transpose",
     "separable_conv2d": "separable_convolution2d",
 }
+
+
+# The initializers and regularizers that slim's programs name.
+
+l1_regularizer = regularizers.l1
+l2_regularizer = regularizers.l2
+l1_l2_regularizer = regularizers.l1_l2
+sum_regularizer = regularizers.sum
+
+
+def xavier_initializer(
+    uniform: bool = True, seed: int | None = None, dtype: DTypeLike | None = None
+) -> Initializer:
+    """Glorot's initializer, uniform or, if not, normal.
+
+    Args:
+        seed: With ``dtype``: no effect. The variable's name and key replace it.
+
+    Source: ``tf.contrib.layers.xavier_initializer``. Difference: the normal is cut off at two
+        standard deviations and corrected for it, as that of ``tf.glorot_normal_initializer``;
+        contrib's correction is 1.3 for the variance, this 1.2925.
+    """
+    del seed, dtype
+    return init.glorot_uniform() if uniform else init.glorot_normal()
+
+
+xavier_initializer_conv2d = xavier_initializer
+
+
+def variance_scaling_initializer(
+    factor: float = 2.0,
+    mode: str = "FAN_IN",
+    uniform: bool = False,
+    seed: int | None = None,
+    dtype: DTypeLike | None = None,
+) -> Initializer:
+    """He's initializer, by default: `initializers.variance_scaling` with contrib's arguments.
+
+    Args:
+        factor: The variance is ``factor / n``.
+        mode: What n is: ``"FAN_IN"``, ``"FAN_OUT"`` or ``"FAN_AVG"``.
+        uniform: Whether it is uniform; else normal, as `xavier_initializer` says.
+        seed: With ``dtype``: no effect. The variable's name and key replace it.
+
+    Source: ``tf.contrib.layers.variance_scaling_initializer``.
+    """
+    del seed, dtype
+    kind = "uniform" if uniform else "truncated_normal"
+    return init.variance_scaling(factor, mode.lower(), kind)
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, globals())

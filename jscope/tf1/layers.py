@@ -14,7 +14,7 @@ Names, order, values and gradients are compared with TensorFlow's own (`tests/tf
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ from .._arithmetic import (
 )
 from .._errors import ShapeMismatchError
 from .._scope.scope import Scope
+from .._tf1_names import no_attribute
 from .._variables.spec import Constraint
 from ..layers import Activation, Initial
 from ..regularizers import Regularizer
@@ -715,3 +716,9 @@ def refuse(layer: str, instead: str, **arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise TypeError(f"{layer}(..., {name}={value!r}) is not supported: {instead}.")
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, globals())

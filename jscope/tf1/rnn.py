@@ -11,7 +11,7 @@ cell_0/basic_lstm_cell/kernel``, ..., as in TF1, and gates are in its order: i, 
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from .. import layers
 from .._arithmetic import floating
 from .._model.template import Template, make_template
 from .._scope.scope import Scope
+from .._tf1_names import no_attribute
 from ..layers import Activation, Initial
 from .layers import refuse
 
@@ -614,3 +615,9 @@ def _reversed(x: Array, lengths: Array | Sequence[int] | None, time_major: bool)
     where = jnp.where(time < ends, ends - 1 - time, time)  # (time, batch)
     where = where if time_major else where.T
     return jnp.take_along_axis(x, where[:, :, None], axis=axis)
+
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, globals())
