@@ -77,8 +77,10 @@ _METADATA = "__metadata__"
 _SHARD = re.compile(r"(.*)-([0-9]{5,9})-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 _INDEX = ".safetensors.index.json"
 _LONGEST_INDEX = 1 << 28
-# Shorter ones are not read by a request each, but with what is between them.
+# Of an object, runs of bytes that are shorter, or have less between them, are not read by a request
+# each, but together with what is between them, so much at a time.
 _SHORT_RUN = 1 << 14
+_BAND = 32 << 20
 
 
 class _File:
@@ -443,18 +445,27 @@ def _read_runs(
     grid = np.indices(tuple(b - a for a, b in box[:axis])).reshape(axis, -1)
     corner = sum(a * stride for (a, _), stride in zip(box, strides, strict=True))
     starts = offset + corner + np.array(strides[:axis]) @ grid
-    if run < _SHORT_RUN:
-        first, last = int(starts[0]), int(starts[-1]) + run
-        data = np.empty(last - first, np.uint8)
-        file.read_into(first, data.data)
-        picked = np.stack([data[at - first : at - first + run] for at in starts.tolist()])
-        into[...] = picked.reshape(-1).view(dtype).reshape(into.shape)
-        return
     target = np.empty(into.shape, into.dtype)
-    bytes_ = target.reshape(-1).view(np.uint8).data
-    pieces = enumerate(starts.tolist())
-    file.fill((start, bytes_[i * run : (i + 1) * run]) for i, start in pieces)
+    rows = target.reshape(-1).view(np.uint8).reshape(-1, run)
+    gap = int(np.diff(starts).min(initial=_BAND)) - run
+    if min(run, gap) < _SHORT_RUN:
+        _read_bands(file, starts, rows)
+    else:
+        file.fill(zip(starts.tolist(), (row.data for row in rows), strict=True))
     into[...] = target
+
+
+def _read_bands(file: File, starts: Array, rows: Array) -> None:
+    """Read rows of bytes from their starts in a file, with what is between them."""
+    run = rows.shape[1]
+    at = 0
+    while at < len(starts):
+        end = max(at + 1, int(np.searchsorted(starts, starts[at] + _BAND - run)))
+        data = np.empty(int(starts[end - 1] - starts[at]) + run, np.uint8)
+        file.read_into(int(starts[at]), data.data)
+        for row, start in zip(rows[at:end], (starts[at:end] - starts[at]).tolist(), strict=True):
+            row[:] = data[start : start + run]
+        at = end
 
 
 def _damaged(path: AnyPath, what: str) -> CheckpointError:

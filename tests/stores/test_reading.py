@@ -58,8 +58,10 @@ def test_long_runs_of_a_box_are_read_alone(s3, tmp_path):
     "box", [((0, 4), (0, 3), (2, 4)), ((1, 4), (1, 2), (0, 5)), ((2, 3), (1, 2), (1, 4))]
 )
 @pytest.mark.parametrize("short", [0, 1 << 14])
-def test_any_box_is_read(s3, tmp_path, monkeypatch, box, short):
+@pytest.mark.parametrize("band", [4, 70, 1 << 20])
+def test_any_box_is_read(s3, tmp_path, monkeypatch, box, short, band):
     monkeypatch.setattr("jscope.formats.safetensors._SHORT_RUN", short)
+    monkeypatch.setattr("jscope.formats.safetensors._BAND", band)
     value = np.arange(60, dtype=np.int16).reshape(4, 3, 5)
     save_file({"x": value}, tmp_path / "x.safetensors")
     s3.put(tmp_path)
