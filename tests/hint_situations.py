@@ -1757,7 +1757,7 @@ tree = js.VarTree({'w': jnp.zeros((3, 2))})
 tensorflow.restore(tree, path)
 """,
         {
-            "tensorflow.Through('w', np.transpose)": (
+            "js.Through('w', np.transpose)": (
                 "tree, _ = tensorflow.restore(tree, path, {'w': $})\n"
                 "assert (tree['w'] == value.T).all()"
             )
@@ -2623,7 +2623,7 @@ tree = js.VarTree({'w': jnp.zeros((3, 2))})
 tensorflow.restore(tree, path)
 """,
         {
-            "tensorflow.Through('w', lambda w: w.squeeze().transpose(1, 0).reshape((3, 2)))": (
+            "js.Through('w', lambda w: w.squeeze().transpose(1, 0).reshape((3, 2)))": (
                 "tree, _ = tensorflow.restore(tree, path, {'w': $})\n"
                 "assert (tree['w'] == value[0].T).all()"
             )

@@ -145,7 +145,7 @@ def check_map(assignment_map: object) -> None:
             f"An assignment map goes from names to names; this one has {', '.join(wrong[:10])}. "
             "Write {'bert/': 'encoder/'}; for several variables that share a saved one a tuple, "
             "{'embedding/w': ('embedding/w', 'head/w')}; for a function "
-            "{'kernel': tensorflow.Through('w', np.transpose)}."
+            "{'kernel': js.Through('w', np.transpose)}."
         )
 
 

@@ -19,7 +19,7 @@ their directory has a ``_CHECKPOINT_METADATA``, or names that are not numbered a
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from .. import tf_checkpoint
@@ -83,7 +83,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a checkpoint, intact or not, and not a directory of them."""
     place = located(path)
     return _own_directory.has_index(place) or (
-        _single(place) is not None and not _is_of_tensorflow(place)
+        _single(place) is not None and not _is_of_tensorflow(place, _listed(place))
     )
 
 
@@ -116,10 +116,11 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
         OSError: If the directory can't be listed.
     """
     directory = fresh(directory)
-    others = {step for steps in _others(directory).values() for step in steps}
+    there = _listed(directory)
+    others = {step for steps in _others(directory, there).values() for step in steps}
     whole = {int(step) for step in others if step == int(step)}
     return tuple(
-        sorted({*_own_directory.checkpoints(directory), *whole, *_of_tensorflow(directory)})
+        sorted({*_own_directory.checkpoints(directory), *whole, *_of_tensorflow(directory, there)})
     )
 
 
@@ -145,14 +146,16 @@ def _find(path: AnyPath) -> _Found | None:
 def _newest(directory: AnyPath) -> _Found | None:
     own = _own_directory.newest_own(directory)
     candidates = [] if own is None else [_Found(own.path, own.index.step, lambda: own)]
-    others = _others(directory)
+    there = _listed(directory)
+    others = _others(directory, there)
     if len(others) > 1:
         raise _several(directory, others)
     for steps in others.values():
         newest = _single(steps[max(steps)])
         if newest is not None:
             candidates.append(newest._replace(step=max(steps)))
-    latest = tf_checkpoint.latest_checkpoint(directory) if _is_of_tensorflow(directory) else None
+    is_of_tensorflow = _is_of_tensorflow(directory, there)
+    latest = tf_checkpoint.latest_checkpoint(directory) if is_of_tensorflow else None
     if latest is not None:
         path = located(latest)
         match = _TF_STEP.fullmatch(path.name)
@@ -166,8 +169,9 @@ def _find_step(directory: AnyPath, step: int) -> _Found:
     own = None if path is None else _own_directory.open_own(path, directory, step)
     if own is not None:
         return _Found(own.path, step, lambda: own)
-    paths = [steps[step] for steps in _others(directory).values() if step in steps]
-    paths += _of_tensorflow(directory).get(step, [])
+    there = _listed(directory)
+    paths = [steps[step] for steps in _others(directory, there).values() if step in steps]
+    paths += _of_tensorflow(directory, there).get(step, [])
     if len(paths) > 1:
         raise CheckpointError(
             f"{directory} has {len(paths)} checkpoints of step {step}: "
@@ -193,12 +197,13 @@ def _single(path: AnyPath) -> _Found | None:
 
 def _opener(path: AnyPath) -> Callable[[AnyPath], Source] | None:
     if path.is_dir():
-        trees = {} if _has_steps(path) else items(path)
+        there = children(path)
+        trees = {} if _has_steps(path, there) else items(path)
         if trees:
             return lambda path: OrbaxSource(path, trees)
         if safetensors.is_directory(path):
             return _open_safetensors
-        return _open_tensorflow if _is_of_tensorflow(path) else None
+        return _open_tensorflow if _is_of_tensorflow(path, there) else None
     if path.is_file():
         if npz.is_file(path):
             return _open_npz
@@ -210,10 +215,15 @@ def _opener(path: AnyPath) -> Callable[[AnyPath], Source] | None:
     return _open_tensorflow if is_named_so or exists_in_tensorflow(path) else None
 
 
-def _others(directory: AnyPath) -> _Steps:
+def _listed(directory: AnyPath) -> list[AnyPath]:
+    """What is in a directory; nothing, if it is not there."""
+    return children(directory) if directory.is_dir() else []
+
+
+def _others(directory: AnyPath, there: Sequence[AnyPath]) -> _Steps:
     """The steps in a directory that Orbax and Flax wrote, by prefix."""
     found: _Steps = {}
-    for path in children(directory) if directory.is_dir() else ():
+    for path in there:
         if not _STEP.fullmatch(path.name) or _own_directory.has_index(path):
             continue  # before its contents are listed
         is_tree = path.is_dir() and bool(items(path))
@@ -222,14 +232,14 @@ def _others(directory: AnyPath) -> _Steps:
             step = match["step"]
             number = float(step) if "." in step else int(step)
             found.setdefault(match["prefix"], {})[number] = path
-    return found if found and _has_steps(directory) else _without_trees(found)
+    return found if found and _has_steps(directory, there) else _without_trees(found)
 
 
-def _has_steps(directory: AnyPath) -> bool:
+def _has_steps(directory: AnyPath, there: Iterable[AnyPath]) -> bool:
     """Whether the trees of Orbax in a directory are steps, not the items of one checkpoint."""
     if (directory / METADATA).is_file() or (directory / "_CHECKPOINT_METADATA").is_file():
         return False
-    trees = [p.name for p in directory.iterdir() if (p / METADATA).is_file()]
+    trees = [path.name for path in there if (path / METADATA).is_file()]
     return all(_ORBAX_STEP.fullmatch(name) for name in trees)
 
 
@@ -245,16 +255,13 @@ def _of_prefix(path: AnyPath) -> _Found | None:
             return None
     elif not path.parent.is_dir():
         return None
-    steps = _others(path.parent).get(path.name, {})
+    steps = _others(path.parent, _listed(path.parent)).get(path.name, {})
     return _single(steps[max(steps)]) if steps else None
 
 
-def _is_of_tensorflow(path: AnyPath) -> bool:
+def _is_of_tensorflow(path: AnyPath, there: Iterable[AnyPath]) -> bool:
     """Whether a path is a directory of TensorFlow's checkpoints."""
-    if not path.is_dir():
-        return False
-    names = [file.name for file in path.iterdir()]
-    if any(name.endswith(".index") or name == "saved_model.pb" for name in names):
+    if any(file.name.endswith(".index") or file.name == "saved_model.pb" for file in there):
         return True
     state = path / "checkpoint"
     if not state.is_file():
@@ -263,10 +270,10 @@ def _is_of_tensorflow(path: AnyPath) -> bool:
     return bool(_TF_STATE.match(first_bytes(state, 1024, follow=True)))
 
 
-def _of_tensorflow(directory: AnyPath) -> dict[int, list[AnyPath]]:
+def _of_tensorflow(directory: AnyPath, there: Sequence[AnyPath]) -> dict[int, list[AnyPath]]:
     """The checkpoints of TensorFlow in a directory, by the step in their names."""
     found: dict[int, list[AnyPath]] = {}
-    if _is_of_tensorflow(directory):
+    if _is_of_tensorflow(directory, there):
         for prefix in prefixes(directory):
             match = _TF_STEP.fullmatch(os.path.basename(prefix))
             if match:

@@ -280,7 +280,7 @@ def _changed(
                 function = "np.transpose" if is_simple else f"lambda w: w{python}"
                 advice = (
                     "A transposed variable is restored by a rule such as "
-                    f"{source!r}: tensorflow.Through({name!r}, {function})."
+                    f"{source!r}: js.Through({name!r}, {function})."
                 )
                 yield f"{text}: transposed?", advice
         can = can_convert(part.dtype, leaf.dtype)

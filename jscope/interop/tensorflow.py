@@ -143,7 +143,7 @@ def restore(
     ``"embed/w": ("embed/w", "head/w")``    into several variables, which share what is saved
     ======================================  ==================================================
 
-    On the right there may be ``tensorflow.Through(name, function)`` instead of a name: values go
+    On the right there may be ``js.Through(name, function)`` instead of a name: values go
     through the function, such as ``np.transpose``. Where two entries give one variable, the more
     specific decides: a name, then the longer right side, then the first regular expression.
 

@@ -200,3 +200,24 @@ def test_a_directory_that_refuses_new_entries(tree):
     with pytest.raises(js.CheckpointError, match="not saved to /proc/self/checkpoints: "):
         saver.save(tree, 1)
     assert saver.all_steps() == ()
+
+
+def test_the_newest_step_is_found_by_at_most_two_listings(saver, tree, monkeypatch):
+    """One for steps of jscope, which must be all of one moment, and one for those of others."""
+    saver.save(tree, 1)
+    saver.save(tree, 2)
+    listings = []
+    listdir, scandir = os.listdir, os.scandir
+
+    def listed(of):
+        def counted(path="."):
+            if os.fspath(path) == str(saver.directory):
+                listings.append(path)
+            return of(path)
+
+        return counted
+
+    monkeypatch.setattr(os, "listdir", listed(listdir))
+    monkeypatch.setattr(os, "scandir", listed(scandir))
+    assert js.latest_checkpoint(saver.directory).name == "2"
+    assert 0 < len(listings) <= 2

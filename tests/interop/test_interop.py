@@ -201,7 +201,7 @@ def test_every_difference_is_in_one_error(write):
     ]
     assert "nothing was restored. 6 differences:" in text
     for advice in (
-        "'bert/b': tensorflow.Through('enc/b', np.transpose)",
+        "'bert/b': js.Through('enc/b', np.transpose)",
         "convert=True",
         "drop=tensorflow.SLOTS",
         "averages='ExponentialMovingAverage'",
@@ -233,7 +233,7 @@ def test_a_kernel_of_another_library_is_transposed_by_the_rule_that_the_error_gi
     text = message(target, path)
     assert f"shape: 'w' is {found} in the checkpoint, {wanted} in the target: transposed?" in text
     rule = re.search(r"by a rule such as (.*)\.$", text, re.MULTILINE)[1]
-    rules = eval("{" + rule + "}", {"tensorflow": tensorflow, "np": np})
+    rules = eval("{" + rule + "}", {"js": js, "np": np})
     tree, _ = tensorflow.restore(target, path, rules)
     axes = {(16, 8): (1, 0), (3, 3, 5, 6): (2, 3, 1, 0), (3, 2): (2, 1, 0)}[wanted]
     np.testing.assert_array_equal(tree["w"], value.transpose(axes).reshape(wanted))
