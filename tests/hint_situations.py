@@ -2723,4 +2723,244 @@ assert ($)['encoder/w'].all()
         },
         ("flax.serialization.from_bytes",),
     ),
+    # Programs of TF1.
+    Situation(
+        "arg_scope is given another scope, and arguments",
+        """
+other = js.Scope(js.VarTree({'a': 1.0}))
+scope = js.Scope(js.VarTree({'w': 1.0}))
+# Fails:
+tf1.arg_scope(scope, other, stride=2)
+""",
+        {"tf1.arg_scope(scope, other)": "assert ($)['w'] == 1"},
+    ),
+    Situation(
+        "arg_scope is given a function without a list",
+        """
+scope = js.Scope(js.VarTree({'w': 1.0}))
+# Fails:
+tf1.arg_scope(scope, tf1.contrib.conv2d, stride=2)
+""",
+        {
+            "tf1.arg_scope(scope, [function], ...)": """FILL stride=2
+function = tf1.contrib.conv2d
+assert ($)['w'] == 1
+"""
+        },
+    ),
+    Situation(
+        "a function that arg_scope doesn't know",
+        """
+scope = js.Scope(js.VarTree({'w': 1.0}))
+def block(scope, x, stride=1):
+    return x * stride
+# Fails:
+tf1.arg_scope(scope, [block], stride=2)
+""",
+        {},
+        ("Write @tf1.add_arg_scope", "tf1.layers", "tf1.contrib"),
+    ),
+    Situation(
+        "a layer of contrib is called without a scope, as in TF1",
+        """
+x = jnp.ones((2, 3))
+# Fails:
+tf1.contrib.fully_connected(x, 4)
+""",
+        {
+            "fully_connected(scope, x, ...)": """FILL 4
+from jscope.tf1.contrib import fully_connected
+names = list(js.declare(lambda scope: $)())
+assert sorted(names) == ['fully_connected/biases', 'fully_connected/weights']
+"""
+        },
+    ),
+    Situation(
+        "a layer's activity is regularized",
+        """
+x, f = jnp.ones((2, 3)), jnp.sum
+# Fails:
+js.declare(lambda scope: tf1.layers.dense(scope, x, 4, activity_regularizer=f))()
+""",
+        {
+            "scope.record('activity_loss', f(y))": """
+def model(scope):
+    y = tf1.layers.dense(scope, x, 4)
+    $
+    return y
+_, records = js.with_records(model)(js.declare(model)().init(key))
+assert list(records) == ['activity_loss']
+""",
+            "js.with_records(model)": """
+def model(scope):
+    scope.record('activity_loss', 1.0)
+assert $(js.VarTree())[1]['activity_loss'] == 1
+""",
+        },
+    ),
+    Situation(
+        "an LSTM's weights are in shards",
+        """
+# Fails:
+tf1.rnn.LSTMCell(4, num_unit_shards=2)
+""",
+        {
+            "scope.variable_scope(name, partitioner=...)": """FILL None
+def model(scope, name='a'):
+    with $ as scope:
+        cell = tf1.rnn.LSTMCell(4)
+        return cell(scope, jnp.ones((2, 3)), cell.zero_state(2, jnp.float32))
+assert 'a/lstm_cell/kernel' in js.declare(model)()
+"""
+        },
+        ("LSTMCell(..., num_unit_shards=2)",),
+    ),
+    Situation(
+        "rows of a sparse gradient have the axes of their ids",
+        """
+table = jnp.zeros((5, 2))
+ids, rows = jnp.array([[0, 1, 1]]), jnp.ones((1, 3, 2))
+# Fails:
+tf1.train.IndexedSlices(rows, ids, table.shape)
+""",
+        {
+            "tf1.train.IndexedSlices(rows.reshape(-1, *table.shape[1:]), ids.reshape(-1), "
+            "table.shape)": "assert ($).indices.shape == (3,)"
+        },
+    ),
+    Situation(
+        "an optimizer is not given the parameters",
+        """
+optimizer = tf1.train.AdamOptimizer(0.1)
+params = js.VarTree({'w': jnp.ones(())})
+gradients, opt_state = params, optimizer.init(params)
+# Fails:
+optimizer.update(gradients, opt_state)
+""",
+        {"optimizer.update(gradients, opt_state, params)": "assert list(($)[0]) == ['w']"},
+    ),
+    Situation(
+        "an optimizer's state is of other variables",
+        """
+optimizer = tf1.train.AdamOptimizer(0.1)
+params = js.VarTree({'w': jnp.ones(())})
+opt_state = optimizer.init(js.VarTree({'v': jnp.ones(())}))
+# Fails:
+optimizer.update(params, opt_state, params)
+""",
+        {
+            "opt_state = optimizer.init(params)": """
+$
+optimizer.update(params, opt_state, params)
+"""
+        },
+    ),
+    Situation(
+        "a learning rate is given a step, as in TF1",
+        """
+# Fails:
+tf1.train.polynomial_decay(0.1, 5, 10, 0.0)
+""",
+        {
+            "rate = tf1.train.polynomial_decay(...)": """FILL 0.1, None, 10, 0.0
+$
+assert rate(10) == 0
+"""
+        },
+    ),
+    Situation(
+        "the slots of a chain are asked for",
+        """
+params = js.VarTree({'w': jnp.ones(())})
+clip = optax.clip(1.0)
+adam = tf1.train.AdamOptimizer(0.1)
+chain = optax.chain(clip, adam)
+opt_state = chain.init(params)
+# Fails:
+tf1.train.to_slots(chain, opt_state)
+""",
+        {
+            "adam = tf1.train.AdamOptimizer()": "$\nassert adam.init(params).slots",
+            "chain = optax.chain(clip, adam)": "$\nchain.init(params)",
+            "tf1.train.to_slots(adam, opt_state[1])": "assert 'w/Adam' in $",
+        },
+    ),
+    Situation(
+        "the slots are of variables without names",
+        """
+params = [jnp.ones(2)]
+optimizer = tf1.train.MomentumOptimizer(0.1, 0.9)
+# Fails:
+tf1.train.to_slots(optimizer, optimizer.init(params))
+""",
+        {
+            "optimizer.init(js.VarTree(params))": """
+params = {'w': params[0]}
+assert list(tf1.train.to_slots(optimizer, $)) == ['w/Momentum']
+"""
+        },
+    ),
+    Situation(
+        "a tree lacks slots",
+        """
+optimizer = tf1.train.MomentumOptimizer(0.1, 0.9)
+params = js.VarTree({'w': jnp.ones(2)})
+# Fails:
+tf1.train.from_slots(optimizer, params, params)
+""",
+        {"optimizer.init(params)": "assert list(($).slots.values())"},
+        ("name='Momentum'*",),
+    ),
+    Situation(
+        "a checkpoint has more than the program's own variables",
+        """
+declared = js.declare(lambda scope: scope.get_variable('w', (2,)))()
+params = declared.init(key)
+optimizer = tf1.train.GradientDescentOptimizer(0.1)
+path = os.path.join(directory, 'model.ckpt')
+tensorflow.export(params | {'w/ExponentialMovingAverage': np.ones(2)}, path)
+# Fails:
+tf1.train.restore(declared, path, optimizer)
+""",
+        {
+            "others='**/ExponentialMovingAverage'": """
+training = tf1.train.restore(declared, path, optimizer, $)
+assert list(training.state) == ['w/ExponentialMovingAverage']
+""",
+        },
+        ("others=", "var_list=", "name='GradientDescent'"),
+    ),
+    Situation(
+        "the step of a training state is not that of its variables",
+        """
+optimizer = tf1.train.GradientDescentOptimizer(0.1)
+params, state = js.VarTree({'w': jnp.ones(())}), js.VarTree({'global_step': 3})
+training_state = tf1.train.TrainingState(params, state, optimizer.init(params), 4)
+path = os.path.join(directory, 'model.ckpt')
+# Fails:
+tf1.train.save(training_state, path, optimizer)
+""",
+        {
+            "training_state._replace(global_step=training_state.state['global_step'])": """
+tf1.train.save($, path, optimizer)
+assert tensorflow.load(path)['global_step'] == 3
+""",
+        },
+    ),
+    Situation(
+        "two functions declare a variable differently",
+        """
+def model(scope, x):
+    return x @ scope.get_variable('w', (x.shape[-1],))
+x = jnp.ones(2)
+act = js.declare(model)(jnp.ones(3))
+# Fails:
+act | js.declare(model)(x)
+""",
+        {
+            "js.declare(lambda scope, x: model(scope / 'target', x))(x)": """
+assert list(act | $) == ['target/w', 'w']
+"""
+        },
+    ),
 ]

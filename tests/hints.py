@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope import constraints, initializers, layers, regularizers, tf_checkpoint
+from jscope import constraints, initializers, layers, regularizers, tf1, tf_checkpoint
 from jscope.interop import tensorflow
 
 PACKAGE = Path(js.__file__).parent
@@ -278,6 +278,7 @@ ROOTS: Mapping[str, Any] = {
     "regularizers": regularizers,
     "constraints": constraints,
     "tensorflow": tensorflow,
+    "tf1": tf1,
     "tf_checkpoint": tf_checkpoint,
     "functools": functools,
     "re": re,

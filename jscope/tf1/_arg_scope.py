@@ -56,8 +56,8 @@ def arg_scope(
     if isinstance(list_ops_or_scope, Scope):
         if kwargs:
             raise ValueError(
-                "arg_scope(scope, other) takes the default arguments of another scope as they are, "
-                f"so kwargs must be empty; got {sorted(kwargs)}. Write a second arg_scope."
+                "tf1.arg_scope(scope, other) takes the default arguments of another scope as they "
+                f"are, so kwargs must be empty; got {sorted(kwargs)}. Write a second arg_scope."
             )
         arguments = list_ops_or_scope._context.arguments
     else:
@@ -73,7 +73,7 @@ def _functions(given: object) -> list[Callable[..., Any]]:
     if not isinstance(given, list | tuple | set | frozenset):
         raise TypeError(
             "arg_scope: list_ops_or_scope must either be a list/tuple of functions or a scope, got "
-            f"{given!r}. Write arg_scope(scope, [function], ...)."
+            f"{given!r}. Write tf1.arg_scope(scope, [function], ...)."
         )
     return list(given)
 

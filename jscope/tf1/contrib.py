@@ -579,7 +579,7 @@ def layer_norm(
     if begin_params_axis >= rank or begin_norm_axis >= rank:
         raise ShapeMismatchError(
             f"begin_params_axis ({begin_params_axis}) and begin_norm_axis ({begin_norm_axis}) must "
-            f"be < rank(inputs) ({rank})"
+            f"be below the rank of the inputs, {rank}."
         )
     with within.variable_scope(scope, "LayerNorm", reuse=reuse) as inner:
         variables = _Weights(inner, variables_collections, trainable)

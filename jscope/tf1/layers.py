@@ -682,8 +682,8 @@ def check_rank(layer: str, x: Array, axes: int) -> None:
     """Raise if an input has another number of spatial axes."""
     if x.ndim != axes + 2:
         raise ShapeMismatchError(
-            f"Input 0 of layer {layer} is incompatible with the layer: expected ndim={axes + 2}, "
-            f"found ndim={x.ndim}. Full shape received: {x.shape}."
+            f"Input 0 of layer {layer} is incompatible with the layer: expected {axes + 2} axes, "
+            f"found {x.ndim}. Full shape received: {x.shape}."
         )
 
 

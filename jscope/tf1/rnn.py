@@ -354,7 +354,7 @@ class MultiRNNCell(RNNCell):
             raise ValueError("Must specify at least one cell for MultiRNNCell.")
         if not state_is_tuple:
             raise TypeError(
-                "MultiRNNCell(..., state_is_tuple=False) is not supported: the state is a tuple. "
+                "MultiRNNCell with state_is_tuple=False is not supported: the state is a tuple. "
                 "jnp.concatenate joins its parts."
             )
         super().__init__()

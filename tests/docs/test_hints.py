@@ -19,7 +19,7 @@ from hint_situations import SITUATIONS
 from hints import HOLE, PACKAGE, command_faults, faults, fragments, keyword_of, parse, texts
 
 import jscope as js
-from jscope import layers, tf_checkpoint
+from jscope import layers, tf1, tf_checkpoint
 from jscope._cli import _app
 from jscope.interop import safetensors, tensorflow
 
@@ -78,6 +78,10 @@ ENTRY_POINTS = {
         "missing": _tensorflow,
         "key": _tensorflow,
     },
+    "tf1/layers.py": {"axis": (tf1.layers.batch_normalization,)},
+    "tf1/rnn.py": {"state_is_tuple": (tf1.rnn.MultiRNNCell,)},
+    "tf1/train/slots.py": {"name": (tf1.train.AdamOptimizer, tf1.train.MomentumOptimizer)},
+    "tf1/train/training_state.py": dict.fromkeys(("others", "var_list"), (tf1.train.restore,)),
     "tf_checkpoint/_writer.py": {
         "overwrite": (tf_checkpoint.write, tf_checkpoint.Writer, tensorflow.export)
     },
@@ -300,7 +304,8 @@ import functools
 import os
 import jax, jax.numpy as jnp, numpy as np
 import jscope as js
-from jscope import Saver, initializers as init, layers, regularizers, tf_checkpoint
+import optax
+from jscope import Saver, initializers as init, layers, regularizers, tf1, tf_checkpoint
 from jscope.interop import safetensors, tensorflow
 from jax.sharding import PartitionSpec, PartitionSpec as P
 key = jax.random.key(0)
@@ -351,6 +356,8 @@ def test_the_line_that_an_error_offers_runs_in_its_place(situation, code, tmp_pa
 # Of the messages, what is no offer, or what no program of one process prints.
 NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
+    "tf1/layers.py": {"axis=HOLE"},
+    "tf1/rnn.py": {"state_is_tuple=False"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     "saver/_processes.py": {"js.PerProcess(value)"},

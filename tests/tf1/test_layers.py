@@ -334,9 +334,9 @@ def test_arguments_that_mean_nothing_are_errors(call, text):
 
 
 def test_inputs_of_another_rank_are_errors():
-    with pytest.raises(js.ShapeMismatchError, match="expected ndim=4, found ndim=3"):
+    with pytest.raises(js.ShapeMismatchError, match="expected 4 axes, found 3"):
         js.declare(layers.conv2d)(jnp.ones((1, 2, 3)), 2, 2)
-    with pytest.raises(js.ShapeMismatchError, match="expected ndim=4, found ndim=2"):
+    with pytest.raises(js.ShapeMismatchError, match="expected 4 axes, found 2"):
         js.declare(contrib.max_pool2d)(jnp.ones((1, 2)), 2)
     with pytest.raises(ValueError, match="data_format"):
         js.declare(layers.conv2d)(jnp.ones((1, 2, 3, 4)), 2, 2, data_format="NCWH")

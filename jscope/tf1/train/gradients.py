@@ -53,7 +53,8 @@ class IndexedSlices:
                 f"IndexedSlices of shape {list(self.dense_shape)} were passed values of shape "
                 f"{list(self.values.shape)} and indices of shape {list(self.indices.shape)}. "
                 "Indices have one axis, and values are a row for each: write "
-                "IndexedSlices(rows.reshape(-1, *table.shape[1:]), ids.reshape(-1), table.shape)."
+                "tf1.train.IndexedSlices(rows.reshape(-1, *table.shape[1:]), ids.reshape(-1), "
+                "table.shape)."
             )
         if not isinstance(indices, jax.core.Tracer):
             self._check_range(np.asarray(indices))
