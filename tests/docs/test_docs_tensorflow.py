@@ -36,6 +36,7 @@ OWNERS = {
     "declared": js.Declaration,
     "ema": js.ExponentialMovingAverage,
     "saver": js.Saver,
+    "tf1": js.tf1,
     "tf_checkpoint": importlib.import_module("jscope.tf_checkpoint"),
 }
 
