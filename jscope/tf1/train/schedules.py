@@ -244,8 +244,8 @@ def _check_unbound(function: str, step: object) -> None:
     if step is not None:
         raise TypeError(
             f"{function} was passed the step {step!r}, which changes while the schedule stays. "
-            f"Pass None for the step, in TF1's order: rate = tf1.train.{function}(...). The optimizer "
-            "calls this function of the step, and so can you."
+            f"Pass None for the step, in TF1's order: rate = tf1.train.{function}(...). The "
+            "optimizer calls this function of the step, and so can you."
         )
 
 
