@@ -2959,7 +2959,7 @@ act | js.declare(model)(x)
 """,
         {
             "js.declare(lambda scope, x: model(scope / 'target', x))(x)": """
-assert list(act | $) == ['target/w', 'w']
+assert list(act | $) == ['w', 'target/w']
 """
         },
     ),
