@@ -386,8 +386,10 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
     duplicates = [f"{listed(old)} -> {new!r}" for new, old in sources.items() if len(old) > 1]
     if duplicates:
         raise NameCollisionError(
-            f"`rename` gives several saved variables one name: {'; '.join(duplicates[:10])}. Give "
-            "each a name of its own; nothing was read."
+            f"`rename` gives several saved variables one name, and nothing was read: "
+            f"{'; '.join(duplicates[:10])}. Give each a name of its own. If they are one value "
+            "that was exported under several names, keep one of its entries and write "
+            "unexpected='ignore'."
         )
     unmentioned = {
         name: old for name, old in spelled.items() if name not in new_of and name not in sources
