@@ -1586,6 +1586,23 @@ saver.restore(target, select='w')
         {"js.select(target, ...)": "FILL 'w'\nsaver.restore($, select='w')"},
     ),
     Situation(
+        "a store can't hold what stock Orbax reads",
+        """
+saver = Saver('s3://bucket/run')
+tree = {'w': jnp.ones(2)}
+# Fails:
+saver.save(tree, 1, portable=True)
+""",
+        {
+            "Saver('runs/portable').save(tree, 1, portable=True)": """
+import contextlib
+with contextlib.chdir(directory):
+    $
+""",
+        },
+        ("portable=True",),
+    ),
+    Situation(
         "what is best has no direction",
         """
 # Fails:

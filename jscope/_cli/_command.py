@@ -8,7 +8,7 @@ import click
 
 from .._errors import SelectorError
 from .._names.selectors import Selector, matching, not_there, renamed, with_near_names
-from .._stores.paths import local, readable
+from .._stores.paths import readable
 from ._checkpoint import Variable
 
 T = TypeVar("T")
@@ -30,11 +30,10 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def checkpoint(name: str = "ckpt", *, is_new: bool = False) -> Decorator[Any]:
-    """A path to a checkpoint; a URL of a store that is not known, or not written, is refused."""
-    of_kind = local if is_new else readable
+def checkpoint(name: str = "ckpt") -> Decorator[Any]:
+    """A path to a checkpoint; a URL of a store that is not known is refused."""
     return click.argument(
-        name, metavar=name.upper(), callback=lambda context, parameter, path: of_kind(path)
+        name, metavar=name.upper(), callback=lambda context, parameter, path: readable(path)
     )
 
 

@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from .. import tf_checkpoint
-from .._stores.paths import absolute
+from .._stores.paths import absolute, located
+from .._stores.remote import RemotePath
+from .._stores.upload import new_files
 from ..formats import npz, safetensors
 from ..formats._shards import ShardWriter
 from ._checkpoint import Array, Variable
@@ -50,6 +52,9 @@ def create(
         CheckpointValueError: If the format can't hold some; all such are listed.
         CheckpointExistsError: If the path exists.
     """
+    place = located(path)
+    if isinstance(place, RemotePath) and format != "jscope":
+        return _uploaded(format, place, variables, shard_size)
     if format == "npz":
         return npz.Writer(Path(path), variables)
     if shard_size is not None:
@@ -60,11 +65,20 @@ def create(
 
 
 @contextmanager
+def _uploaded(
+    format: str, target: RemotePath, variables: Mapping[str, Variable], shard_size: int | None
+) -> Iterator[Writer]:
+    """The same in a store: written to files of this machine first."""
+    with new_files(target) as path, create(format, str(path), variables, shard_size) as writer:
+        yield writer
+
+
+@contextmanager
 def _new_step(path: str, variables: Mapping[str, Variable]) -> Iterator[Writer]:
     """A new step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
     from ..saver._streaming import check_values, streaming
 
-    place = absolute(path)
+    place = located(path)
     if not _is_step(place.name):
         raise CommandError(f"{path!r} doesn't end with a step", "DIRECTORY/STEP, as runs/bert/1000")
     check_values([(name, np.empty(0, v.dtype)) for name, v in variables.items()])

@@ -31,7 +31,7 @@ from ._terminal import print_json, progress, say
     ),
 )
 @_command.checkpoint("src")
-@_command.checkpoint("dst", is_new=True)
+@_command.checkpoint("dst")
 @click.option("--to", "format", type=click.Choice(NAMES), help="The format, if not that of DST.")
 @click.option("--select", metavar="SELECTOR", multiple=True, help="Take these only.")
 @click.option("--drop", metavar="SELECTOR", multiple=True, help="Leave these out.")

@@ -26,11 +26,13 @@ from typing import Protocol
 
 from .._errors import CheckpointExistsError
 from .disk import flush, in_threads, make_directory
-from .files import read_file
+from .files import first_bytes, read_file
 from .new_file import NewFile
 from .remote import AnyPath, RemotePath
 
 Data = bytes | bytearray | memoryview
+
+HEAD = 256
 
 
 class Store(Protocol):
@@ -73,6 +75,13 @@ class Store(Protocol):
         Raises:
             ValueError: If it is a link, or not a regular file.
             OSError: If it can't be read.
+        """
+
+    def head(self, name: str) -> bytes | None:
+        """The first `HEAD` bytes of a file, or more; None if there is none.
+
+        Raises:
+            ValueError, OSError: As `read`.
         """
 
     def remove(self, names: Iterable[str]) -> None:
@@ -125,6 +134,13 @@ class LocalStore:
         """As `Store.read`."""
         try:
             return read_file(self.root / name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def head(self, name: str) -> bytes | None:
+        """As `Store.head`."""
+        try:
+            return first_bytes(self.root / name, HEAD)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -196,6 +212,13 @@ class BucketStore:
     def read(self, name: str) -> bytes | None:
         """As `Store.read`."""
         return self.root.bucket.read(self._key(name))
+
+    def head(self, name: str) -> bytes | None:
+        """As `Store.head`."""
+        try:
+            return first_bytes(self.root / name, HEAD)
+        except FileNotFoundError:
+            return None
 
     def remove(self, names: Iterable[str]) -> None:
         """As `Store.remove`."""

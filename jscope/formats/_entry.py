@@ -18,7 +18,7 @@ from .._dtypes import COMPLEX, FLOATS, INTEGERS
 from ._json_members import mapping, sequence, short, text, whole_number, whole_numbers
 from ._python_values import PYTHON_DTYPES, is_python
 
-PACKED, ORBAX, INDEX = "packed", "orbax", "index"
+PACKED, ORBAX, RAW, INDEX = "packed", "orbax", "raw", "index"
 
 # These are stored as uint8, one element to a byte, the same bits; the others as they are.
 AS_BYTES = frozenset(
@@ -47,6 +47,7 @@ _ALWAYS = frozenset(
 _MEMBERS: Mapping[str, frozenset[str]] = {
     PACKED: _ALWAYS | {"offset", "crc32c", "chunks"},
     ORBAX: _ALWAYS | {"key", "crc32c", "chunks"},
+    RAW: _ALWAYS | {"key", "crc32c", "chunks"},
     INDEX: _ALWAYS,
 }
 
@@ -92,9 +93,10 @@ class Entry:
             value that is not an array ``"python int"``.
         stored_shape: The shape of the array whose bytes are on disk.
         stored_dtype: The name of that array's dtype.
-        location: Where its bytes are: ``packed.bin``, Orbax's arrays, or the index only.
+        location: Where its bytes are: ``packed.bin``, Orbax's arrays, an object for each chunk
+            (`raw_name`), or the index only.
         offset: Where they begin in ``packed.bin``.
-        key: Orbax's name for the stored array.
+        key: The name of the stored array, Orbax's or of the chunks' objects.
         chunks: Boxes that cover the stored array, each element once; one, if it was not sharded.
         key_impl: For PRNG keys the name of their implementation, such as ``"threefry2x32"``.
         value: A value that is not an array, as text.
@@ -142,7 +144,7 @@ class Entry:
             members["stored_dtype"] = self.stored_dtype
         if self.location == PACKED:
             members["offset"] = self.offset
-        if self.location == ORBAX:
+        if self.location in (ORBAX, RAW):
             members["key"] = self.key
         if [(0,) * len(self.stored_shape)] == [chunk.start for chunk in self.chunks]:
             members["crc32c"] = self.chunks[0].crc32c
@@ -168,7 +170,7 @@ class Entry:
         """
         members = mapping(value)
         location = members.get("place")
-        if location not in (PACKED, ORBAX, INDEX):
+        if location not in (PACKED, ORBAX, RAW, INDEX):
             raise ValueError(f"{short(location)} is not a location")
         if not members.keys() <= _MEMBERS[location]:
             others = [name for name in members if name not in _MEMBERS[location]]
@@ -185,7 +187,7 @@ class Entry:
             text(members["stored_dtype"]) if "stored_dtype" in members else dtype,
             location,
             offset=whole_number(members.get("offset")) if location == PACKED else 0,
-            key=text(members.get("key")) if location == ORBAX else None,
+            key=text(members.get("key")) if location in (ORBAX, RAW) else None,
             chunks=() if location == INDEX else _chunks(members, stored_shape),
             key_impl=text(members["key_impl"]) if "key_impl" in members else None,
             value=text(members["value"]) if "value" in members else None,
@@ -234,6 +236,11 @@ class Entry:
 @functools.cache
 def _zeros(count: int) -> tuple[int, ...]:
     return (0,) * count
+
+
+def raw_name(key: str, start: Sequence[int]) -> str:
+    """The name of a chunk's own object, of the array ``key``: ``"0/0.512"``."""
+    return f"{key}/{'.'.join(map(str, start))}"
 
 
 def _chunks(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:

@@ -23,6 +23,7 @@ from .._errors import CheckpointError, CheckpointWarning
 from .._stores.errors import StoreError
 from .._stores.remote import AnyPath, RemotePath, fresh
 from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
+from ._own_names import newest_index
 from ._own_source import OwnSource
 from ._own_state import remembered
 
@@ -116,6 +117,9 @@ def _is_step(name: str) -> bool:
 
 def has_index(path: AnyPath) -> bool:
     """Whether a directory is a checkpoint, intact or not; links are not followed."""
+    found = newest_index(path)
+    if found is None or found.number or isinstance(path, RemotePath):
+        return found is not None
     file = path / FILE_NAME
     return file.is_symlink() or file.is_file()
 
@@ -151,7 +155,8 @@ def newest_own(directory: AnyPath) -> OwnSource | None:
         damaged: dict[int, Exception] = {
             step: ValueError(f"{FILE_NAME} is gone")
             for step in known - found.keys()
-            if (directory / str(step)).is_dir()
+            # A store's directory may have other names than a checkpoint's.
+            if isinstance(directory, Path) and (directory / str(step)).is_dir()
         }
         intact = _newest_intact(found, damaged)
         if intact is not None:

@@ -32,9 +32,9 @@ The index is one JSON object, in the format of `_sealed_json`::
   ``"-inf"`` as strings.
 * ``containers`` describe the saved pytree, in the format of `_containers`, of the values in their
   order; null if only a part of it was saved, or by other names.
-* ``files`` are all other files of the checkpoint, each with its size and, up to `SMALL_FILE`
-  bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all such have
-  one and the same); the larger ones hold arrays, which have their own.
+* ``files`` are all other files of the checkpoint but raw arrays, each with its size and, up to
+  `SMALL_FILE` bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all
+  such have one and the same); the larger ones hold arrays, which have their own.
 * The members of a value are those of `_entry.Entry`; ``stored_shape`` and ``stored_dtype`` are
   left out where they are ``shape`` and ``dtype``. A value in the ``index`` has no bytes elsewhere:
   an array without elements, or a value that is not an array.
@@ -43,6 +43,10 @@ The index is one JSON object, in the format of `_sealed_json`::
 * A chunk is ``[start, shape, crc32c]``, a box of the stored array. An array's chunks cover it, each
   element once; of an array of one chunk there is only the ``crc32c``. The checksum of data is in
   the index, so that a data file of another checkpoint is detected too.
+
+In a store the names are those of `_own_names`, and the larger arrays are not Orbax's: of a value
+with ``"place": "raw"`` and the ``key`` ``"0"`` each chunk is an object ``0/0.512`` of its bytes, in
+C order and little-endian, whose name ends with where the chunk starts.
 
 A reader refuses a ``version`` that it does not know. An index and its checksum may come from an
 untrusted source; its members are checked here and in `_entry`, once, and compared with the
@@ -55,21 +59,22 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .._stores.errors import StoreError
-from .._stores.files import Contents, contents, first_bytes, read_file
+from .._stores.files import Contents, contents, first_bytes, not_regular, read_file
 from .._stores.remote import AnyPath, RemotePath, fresh
 from . import _json_members
-from ._entry import ORBAX, Entry
+from ._entry import ORBAX, RAW, Entry
 from ._json_members import member, short
+from ._own_names import FILE_NAME as FILE_NAME
+from ._own_names import FIRST, newest_index
 from ._sealed_json import sealed, unsealed
 
-FILE_NAME = "jscope.json"
+PathT = TypeVar("PathT", Path, RemotePath, AnyPath)
+
 SMALL_FILE = 1 << 16
 _VERSION = 2
-# The ``save_id`` is among the first members, within so many bytes.
-_FIRST = 256
 _SAVE_ID = re.compile(rb'"save_id": "([0-9a-f]+)"')
 _ORBAX_KEY = re.compile("[0-9]{1,20}")
 
@@ -78,7 +83,8 @@ _ORBAX_KEY = re.compile("[0-9]{1,20}")
 class Index:
     """The members of the index; see the first lines of this file.
 
-    `write_index` finds the ``files`` itself; `read_index` adds how many bytes were read.
+    `write_index` finds the ``files`` itself; `read_index` adds how many bytes were read, and the
+    name of the directory of the data in the checkpoint's, if they have one.
     """
 
     step: int
@@ -91,10 +97,21 @@ class Index:
     files: Mapping[str, tuple[int, int | None]] = dataclasses.field(default_factory=dict)
     containers: Any = None
     nbytes: int = 0
+    below: str = ""
+
+    def data(self, path: PathT) -> PathT:
+        """The directory of the data, from the checkpoint's."""
+        return path / self.below if self.below else path
 
 
 def write_index(directory: Path, index: Index) -> None:
     """Write the index of a checkpoint into its directory, where all other files are complete."""
+    complete = dataclasses.replace(index, files=_files(directory))
+    (directory / FILE_NAME).write_bytes(index_bytes(complete))
+
+
+def index_bytes(index: Index) -> bytes:
+    """The contents of an index."""
     members = {
         "format": "jscope",
         "version": _VERSION,
@@ -105,10 +122,10 @@ def write_index(directory: Path, index: Index) -> None:
         "metadata": index.metadata,
         "metrics": _json_members.numbers_to_json(index.metrics),
         "containers": index.containers,
-        "files": _files(directory),
+        "files": index.files,
         "values": {name: entry.to_json() for name, entry in index.entries.items()},
     }
-    (directory / FILE_NAME).write_bytes(sealed(members))
+    return sealed(members)
 
 
 def read_index(directory: AnyPath, step: int | None) -> Index:
@@ -136,17 +153,21 @@ def read_header(directory: AnyPath, step: int) -> Index:
 
 
 def _read(directory: AnyPath, step: int | None, *, with_entries: bool) -> Index:
-    data = read_file(directory / FILE_NAME)
-    members = unsealed(data, FILE_NAME, format="jscope", version=_VERSION)
+    found = newest_index(directory)
+    name, below = (found.file, found.save_id) if found else (FILE_NAME, "")
+    if below and (directory / below).is_symlink():
+        raise ValueError(not_regular(below))
+    data = read_file(directory / name)
+    members = unsealed(data, name, format="jscope", version=_VERSION)
     try:
         index = _index(members, with_entries=with_entries)
-        if _save_id_in(data) != index.save_id:
+        if _save_id_in(data) != index.save_id or (below and below != index.save_id):
             raise ValueError("it has two ids of a save")
     except ValueError as error:
-        raise ValueError(f"{FILE_NAME} is damaged: {error}") from None
+        raise ValueError(f"{name} is damaged: {error}") from None
     if step is not None and index.step != step:
-        raise ValueError(f"{FILE_NAME} is the index of step {index.step}")
-    return dataclasses.replace(index, nbytes=len(data))
+        raise ValueError(f"{name} is the index of step {index.step}")
+    return dataclasses.replace(index, nbytes=len(data), below=below)
 
 
 def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
@@ -239,8 +260,9 @@ class Entries(Mapping[str, Entry]):
             if not name or name.endswith("/"):
                 raise ValueError("a name is not empty, and does not end with '/'")
             entry = Entry.from_json(members)
-            if entry.location == ORBAX and not self._is_key(name, str(entry.key)):
-                raise ValueError(f"{short(entry.key)} is not a key of Orbax's arrays")
+            is_key = entry.location not in (ORBAX, RAW) or self._is_key(name, str(entry.key))
+            if not is_key:
+                raise ValueError(f"{short(entry.key)} is not the key of an array")
         except ValueError as error:
             raise ValueError(
                 f"{FILE_NAME} is damaged at {name!r}: {_cut(members)}: {error}"
@@ -260,7 +282,11 @@ def read_save_id(directory: AnyPath) -> str | None:
         StoreError: If its store can't be read.
     """
     try:
-        return _save_id_in(first_bytes(fresh(directory) / FILE_NAME, _FIRST))
+        directory = fresh(directory)
+        found = newest_index(directory)
+        if found is not None and found.number:
+            return found.save_id
+        return _save_id_in(first_bytes(directory / FILE_NAME, FIRST))
     except StoreError:
         raise
     except (OSError, ValueError):
@@ -276,6 +302,7 @@ def check_files(directory: AnyPath, index: Index) -> None:
         ValueError: If one differs or is gone.
         OSError: If one can't be read.
     """
+    directory = index.data(directory)
     found = contents_of(directory, index)
     if isinstance(directory, RemotePath):
         for name in index.files:
@@ -298,7 +325,7 @@ def contents_of(directory: AnyPath, index: Index) -> Contents:
 
 
 def _save_id_in(data: bytes) -> str | None:
-    found = _SAVE_ID.search(data, 0, _FIRST)
+    found = _SAVE_ID.search(data, 0, FIRST)
     return found[1].decode() if found else None
 
 

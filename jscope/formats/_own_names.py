@@ -12,12 +12,18 @@ index says that its save can't commit any more: see `saver._protocol`. A directo
 `_own_index`. All other names are of the user's.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from ._own_index import FILE_NAME
+from .._stores.files import first_bytes
+from .._stores.remote import AnyPath, RemotePath
 from ._sealed_json import sealed, unsealed
+
+FILE_NAME = "jscope.json"
+# Of an index: a void one is shorter.
+FIRST = 256
 
 _CLAIM = re.compile(r"claim\.([1-9][0-9]{0,17})")
 _INDEX = re.compile(r"jscope\.([1-9][0-9]{0,17})\.([0-9a-f]{32})\.json")
@@ -112,3 +118,52 @@ def is_void(data: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def newest_index(directory: AnyPath) -> IndexName | None:
+    """The index that a reader of a step's directory takes, or None if there is none.
+
+    A directory of a file system may have been copied from a store.
+
+    Raises:
+        StoreError: If the store can't be read.
+    """
+    if isinstance(directory, RemotePath):
+        names = directory.names()
+    elif os.path.lexists(directory / FILE_NAME):
+        return IndexName(0, "")
+    else:
+        try:
+            names = os.listdir(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    for index in reversed(StepNames.of(names).indices):
+        if _is_valid(directory, index):
+            return index
+    return None
+
+
+def _is_valid(directory: AnyPath, index: IndexName) -> bool:
+    """Whether an index is there and not void; what a name in a store holds never changes."""
+    if not index.number:
+        return True
+    file = directory / index.file
+    is_known = _valid.get(str(file))
+    if is_known is not None:
+        return is_known
+    try:
+        found = not is_void(first_bytes(file, FIRST))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True  # a link, which is an error for who reads it
+    if not isinstance(directory, RemotePath):
+        return found
+    if len(_valid) > _MOST_KNOWN:
+        _valid.clear()
+    _valid[str(file)] = found
+    return found
+
+
+_valid: dict[str, bool] = {}
+_MOST_KNOWN = 10_000

@@ -9,8 +9,9 @@ array on a CPU without a copy. Between arrays there are zeros.
 """
 
 import os
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -27,13 +28,18 @@ class Packer:
     """Writes the file, array by array; leaving ``with`` flushes it to disk.
 
     Args:
-        path: The file, which must not exist; None to compute offsets and checksums only.
+        path: The file, which must not exist, or memory in its place; None to compute offsets and
+            checksums only.
     """
 
-    def __init__(self, path: Path | None):
-        name = os.devnull if path is None else path
-        self._file = open(name, "wb" if path is None else "xb", buffering=1 << 18)  # noqa: SIM115
-        self._is_real = path is not None
+    def __init__(self, path: Path | BytesIO | None):
+        self._file: IO[bytes]
+        if isinstance(path, BytesIO):
+            self._file = path
+        else:
+            name, mode = (os.devnull, "wb") if path is None else (path, "xb")
+            self._file = open(name, mode, buffering=1 << 18)  # noqa: SIM115
+        self._path = path
         self._end = 0
 
     def add(self, array: np.ndarray[Any, Any]) -> tuple[int, Chunk]:
@@ -49,8 +55,10 @@ class Packer:
         return self
 
     def __exit__(self, kind: object, *exception: object) -> None:
+        if isinstance(self._path, BytesIO):
+            return
         with self._file:
-            if self._is_real and kind is None:
+            if self._path is not None and kind is None:
                 self._file.flush()
                 os.fsync(self._file.fileno())
 

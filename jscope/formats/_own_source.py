@@ -2,7 +2,9 @@
 
 import bisect
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +14,18 @@ from .._stores.files import Contents, File, RemoteFile, open_file
 from .._stores.remote import AnyPath, RemotePath
 from . import _own_packed
 from ._boxes import Array, Box, contiguous, slices
-from ._entry import ORBAX, PACKED, Entry
+from ._entry import ORBAX, PACKED, RAW, Chunk, Entry, raw_name
 from ._own_index import FILE_NAME, Index, check_files, contents_of, read_index, read_save_id
 from ._source import Extent, nothing_left
 from ._tensorstore import Tensors
 
 if TYPE_CHECKING:
     from ._containers import Containers
+
+# Objects read at a time.
+_AT_ONCE = 8
+# From this size on it is checked that an object has the bytes, before memory is allocated.
+_TRUSTED = 1 << 28
 
 
 class OwnSource:
@@ -39,9 +46,11 @@ class OwnSource:
         self.format = f"step {index.step} of jscope's Saver"
         self.index_bytes = index.nbytes
         self._is_portable = index.portable
-        self._tensors = Tensors(path, is_ocdbt=index.portable)
+        self._data: AnyPath = index.data(path)
+        self._tensors = Tensors(self._data, is_ocdbt=index.portable)
         self._packed: File | None = None
         self._packed_size = 0
+        self._pool: ThreadPoolExecutor | None = None
         # Of each file, which arrays have which of its bytes.
         self._claims: dict[str, list[tuple[int, int, str]]] = {}
 
@@ -60,6 +69,9 @@ class OwnSource:
         elif entry.location == ORBAX:
             self._tensors.check(self._orbax_name(entry), entry, self._contents)
             self._claim(name, str(entry.key), 0, 1)
+        elif entry.location == RAW:
+            self._check_raw(name, entry)
+            self._claim(name, str(entry.key), 0, 1)
         return entry
 
     def extent(self, name: str) -> Extent | None:
@@ -68,6 +80,17 @@ class OwnSource:
         if entry.location != PACKED:
             return None
         return Extent(_own_packed.FILE_NAME, entry.offset, self._packed_file().read_into)
+
+    def _check_raw(self, name: str, entry: Entry) -> None:
+        """Refuse an array that has no objects, or, if it is large, objects of other sizes."""
+        itemsize = np.dtype(entry.stored_dtype).itemsize
+        for chunk in entry.chunks:
+            file = raw_name(str(entry.key), chunk.start)
+            if file not in self._contents.sizes:
+                raise ValueError(f"{file} is gone")
+            nbytes = math.prod(chunk.shape) * itemsize
+            if nbytes > _TRUSTED and not open_file(self._data / file).has_size(nbytes):
+                raise ValueError(f"{file} does not have the {nbytes} bytes of a chunk of {name!r}")
 
     def _claim(self, name: str, file: str, begin: int, end: int) -> None:
         """Refuse two arrays of the same bytes: all of them could be larger than all files."""
@@ -90,6 +113,8 @@ class OwnSource:
     def start(self, name: str, box: Box, into: Array) -> Callable[[], None]:
         """As `Source.start`."""
         entry = self.entries[name]
+        if entry.location == RAW:
+            return self._start_raw(entry, box, into)
         if entry.location != PACKED:
             return self._tensors.start(self._orbax_name(entry), slices(box), into)
         first = contiguous(box, entry.stored_shape)
@@ -100,6 +125,36 @@ class OwnSource:
             _own_packed.read(self._packed_file(), entry.offset, array)
             into[...] = array[slices(box)]
         return nothing_left
+
+    def _start_raw(self, entry: Entry, box: Box, into: Array) -> Callable[[], None]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_AT_ONCE, "jscope-read")
+        reads = [
+            self._pool.submit(self._read_raw, entry, chunk, slices(inside, whole_of(chunk)), view)
+            for chunk, inside, view in _meeting(entry.chunks, box, into)
+        ]
+
+        def wait() -> None:
+            for read in reads:
+                read.result()
+
+        return wait
+
+    def _read_raw(self, entry: Entry, chunk: Chunk, inside: tuple[slice, ...], into: Array) -> None:
+        """Read a part of a chunk's object: the rows of its first axis that have the part."""
+        file = open_file(self._data / raw_name(str(entry.key), chunk.start))
+        try:
+            rows = slice(0, 1) if not inside else inside[0]
+            row = math.prod(chunk.shape[1:]) * np.dtype(entry.stored_dtype).itemsize
+            is_whole = into.shape[1:] == chunk.shape[1:] and into.flags.c_contiguous
+            shape = (rows.stop - rows.start, *chunk.shape[1:])
+            rest = (slice(None), *inside[1:])
+            part = into if is_whole else np.empty(shape, entry.stored_dtype)
+            file.fill([(rows.start * row, part.reshape(-1).view(np.uint8).data)])
+            if not is_whole:
+                into[...] = part.reshape(shape)[rest]
+        finally:
+            file.close()
 
     def check_arrays(self) -> None:
         """Check that all arrays are at the index's locations, of its shapes and dtypes.
@@ -120,6 +175,8 @@ class OwnSource:
         entry = self.entries[name]
         if entry.location == PACKED:
             return _own_packed.FILE_NAME
+        if entry.location == RAW:
+            return f"{entry.key}/"
         return "the arrays of Orbax" if self._is_portable else str(entry.key)
 
     @functools.cached_property
@@ -140,10 +197,13 @@ class OwnSource:
         if self._packed is not None:
             self._packed.close()
             self._packed = None
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
     def _packed_file(self) -> File:
         if self._packed is None:
-            path = self.path / _own_packed.FILE_NAME
+            path = self._data / _own_packed.FILE_NAME
             # Of an object as the index has it: reading beyond its end fails.
             size, _ = self.index.files.get(_own_packed.FILE_NAME, (0, None))
             self._packed = (
@@ -158,7 +218,23 @@ class OwnSource:
 
     @functools.cached_property
     def _contents(self) -> Contents:
-        return contents_of(self.path, self.index)
+        return contents_of(self._data, self.index)
+
+
+def _meeting(chunks: Sequence[Chunk], box: Box, into: Array) -> Iterator[tuple[Chunk, Box, Array]]:
+    """The chunks that meet a box, what both have, and the view of it in the box's memory."""
+    for chunk in chunks:
+        inside = tuple(
+            (max(start, begin), min(stop, begin + length))
+            for (start, stop), begin, length in zip(box, chunk.start, chunk.shape, strict=True)
+        )
+        if all(start < stop for start, stop in inside):
+            yield chunk, inside, into[slices(inside, box)]
+
+
+def whole_of(chunk: Chunk) -> Box:
+    """The box that a chunk is, in the whole array."""
+    return tuple((s, s + length) for s, length in zip(chunk.start, chunk.shape, strict=True))
 
 
 def check_readable(path: Path, index: Index) -> None:

@@ -104,8 +104,18 @@ def remembered(directory: AnyPath) -> frozenset[int]:
     return frozenset(record.step for record in _read(directory)[0].records)
 
 
+def remembered_saves(directory: AnyPath) -> frozenset[str]:
+    """The ids of the saves that the state file lists."""
+    return frozenset(record.save_id for record in _read(directory)[0].records)
+
+
 def write_state(path: Path, state: State) -> None:
     """Write a state file, which is then to be flushed and to replace the old one."""
+    path.write_bytes(state_bytes(state))
+
+
+def state_bytes(state: State) -> bytes:
+    """The contents of a state file."""
     members = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -115,7 +125,7 @@ def write_state(path: Path, state: State) -> None:
             for record in state.records
         ],
     }
-    path.write_bytes(sealed(members))
+    return sealed(members)
 
 
 def _read(directory: AnyPath) -> tuple[State, str]:

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
-from ..formats._own_directory import STAGING, all_replaced, checkpoints, replaced
-from ..formats._own_index import FILE_NAME, Index, read_save_id, write_index
+from ..formats._own_directory import STAGING, all_replaced, checkpoints, has_index, replaced
+from ..formats._own_index import Index, read_save_id, write_index
 from ..formats._own_source import check_readable
 from ..formats._own_state import FILE_NAME as STATE_FILE
 from ..formats._own_state import Record, read_state, write_state
@@ -88,7 +88,7 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
     """
     if not os.path.lexists(path):
         return
-    if not (path / FILE_NAME).is_file():
+    if not has_index(path):
         raise CheckpointExistsError(
             f"{path} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, "
             "or give Saver another directory."

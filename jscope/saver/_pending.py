@@ -5,7 +5,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+
+from .._stores.remote import AnyPath
 
 
 class PendingSave:
@@ -15,9 +16,9 @@ class PendingSave:
         path: The directory that the checkpoint will have.
     """
 
-    path: Path
+    path: AnyPath
 
-    def __init__(self, path: Path, finish: Callable[[], Path]):
+    def __init__(self, path: AnyPath, finish: Callable[[], AnyPath]):
         self.path = path
         self._error: BaseException | None = None
         self._is_over = threading.Event()
@@ -31,7 +32,7 @@ class PendingSave:
             # is finished here.
             self._run(finish)
 
-    def result(self) -> Path:
+    def result(self) -> AnyPath:
         """Wait until the checkpoint is complete and on disk; return its directory.
 
         Raises:
@@ -63,7 +64,7 @@ class PendingSave:
         state = "failed" if self._error else "complete" if self._is_over.is_set() else "under way"
         return f"PendingSave({str(self.path)!r}, {state})"
 
-    def _run(self, finish: Callable[[], Path]) -> None:
+    def _run(self, finish: Callable[[], AnyPath]) -> None:
         try:
             finish()
         except BaseException as error:
@@ -74,7 +75,7 @@ class PendingSave:
             self._is_over.set()
 
 
-def wait_for_directory(directory: Path) -> None:
+def wait_for_directory(directory: AnyPath) -> None:
     """Wait until no save of this process is under way in a directory, of any Saver."""
     for pending in list(_unseen):
         if pending.path.parent == directory:

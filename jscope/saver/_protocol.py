@@ -32,38 +32,18 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .._errors import CheckpointError, CheckpointExistsError
+from .._stores.store import Store
 from ..formats._json_members import member, seconds, text, whole_number
 from ..formats._json_members import save_id as save_id_of
 from ..formats._own_names import IndexName, StepNames, by_step, claim_name, is_void, void
 from ..formats._sealed_json import sealed, unsealed
 
 _FORMAT = "jscope-claim"
-# No claim, and no void index, is longer.
-HEAD = 1024
-
-
-class Names(Protocol):
-    """What the protocol needs of a store; names are paths in a Saver's directory."""
-
-    def tree(self, prefix: str) -> Collection[str]:
-        """All names below one, which ends with ``/``, without it; all names for ``""``."""
-
-    def read(self, name: str) -> bytes | None:
-        """The first bytes of a name, at least `HEAD`; None if there is no such name."""
-
-    def create(self, name: str, data: bytes) -> bool:
-        """Write unless the name exists; whether these bytes are there now."""
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write, in place of what is there."""
-
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove names; those that are gone are no error."""
 
 
 class Claim:
@@ -75,22 +55,23 @@ class Claim:
         data: What the names of the save's data begin with.
     """
 
-    def __init__(self, names: Names, step: int, save_id: str, number: int):
-        self._names = names
+    def __init__(self, store: Store, step: int, save_id: str, number: int):
+        self._store = store
         self._step = step
         self.save_id = save_id
         self.number = number
         self.data = f"{step}/{save_id}/"
         self._replaced: list[IndexName] = []
+        self._may_have_committed = False
 
     @classmethod
     def take(
-        cls, names: Names, step: int, save_id: str, *, overwrite: bool, where: str, now: float
+        cls, store: Store, step: int, save_id: str, *, overwrite: bool, where: str, now: float
     ) -> "Claim":
         """Claim a step.
 
         Args:
-            names: The store.
+            store: The directory of the steps.
             step: The step.
             save_id: An id that no other save has.
             overwrite: Whether a checkpoint of the step may be replaced.
@@ -100,15 +81,15 @@ class Claim:
         Raises:
             CheckpointExistsError: If the step is saved or being saved, and is not to be replaced.
         """
-        found = _listed(names, step)
-        if not overwrite and _valid_of(names, step, found):
+        found = _listed(store, step)
+        if not overwrite and _valid_of(store, step, found):
             raise already_saved(step, where)
         number = max([0, *found.claims, *(index.number for index in found.indices)]) + 1
-        claim = cls(names, step, save_id, number)
+        claim = cls(store, step, save_id, number)
         _claimed.add(save_id)
         try:
-            if not names.create(claim._name, _claim_text(save_id, now)):
-                raise _under_way(names, step, number, where)
+            if not store.create(claim._name, _claim_text(save_id, now)):
+                raise _under_way(store, step, number, where)
             claim._look_again(overwrite, where)
         except BaseException:
             _claimed.discard(save_id)
@@ -117,17 +98,17 @@ class Claim:
 
     def _look_again(self, overwrite: bool, where: str) -> None:
         # A claim is removed after its index is there: whoever was faster is seen now.
-        found = _listed(self._names, self._step)
-        self._replaced = _valid_of(self._names, self._step, found)
+        found = _listed(self._store, self._step)
+        self._replaced = _valid_of(self._store, self._step, found)
         rivals = [number for number in found.claims if number != self.number]
         error: CheckpointError | None = None
         is_late = any(index.number >= self.number for index in self._replaced)
         if is_late or (self._replaced and not overwrite):
             error = already_saved(self._step, where)
         elif not overwrite and rivals:
-            error = _under_way(self._names, self._step, rivals[0], where)
+            error = _under_way(self._store, self._step, rivals[0], where)
         if error is not None:
-            self._names.remove([self._name])
+            self._store.remove([self._name])
             raise error
 
     @property
@@ -136,7 +117,7 @@ class Claim:
 
     def renew(self, now: float) -> None:
         """Show that the save is under way."""
-        self._names.write(self._name, _claim_text(self.save_id, now))
+        self._store.write(self._name, _claim_text(self.save_id, now))
 
     def commit(self, index: bytes) -> None:
         """Create the index: the step is saved.
@@ -145,7 +126,8 @@ class Claim:
             CheckpointError: If the claim was taken for a crashed process's; nothing is saved then.
         """
         name = IndexName(self.number, self.save_id)
-        if not self._names.create(f"{self._step}/{name.file}", index):
+        self._may_have_committed = True
+        if not self._store.create(f"{self._step}/{name.file}", index):
             raise CheckpointError(
                 f"Another process took this save for one that has crashed, and stopped it: its "
                 f"claim {self._name} was not renewed for the time of a lease. Save once more; if "
@@ -153,11 +135,15 @@ class Claim:
                 "Saver(..., lease=seconds)."
             )
 
+    def has_committed(self) -> bool:
+        """Whether the step is saved, after `commit` failed; if not, it never will be."""
+        return not _stop(self._store, self._step, self.number, self.save_id)
+
     def remove_replaced(self) -> None:
         """Remove the checkpoints that this one replaces, after `commit`."""
         lower = [index for index in self._replaced if index.number < self.number]
         if lower:
-            _remove(self._names, self._step, lower, _listed(self._names, self._step))
+            _remove(self._store, self._step, lower, _listed(self._store, self._step))
 
     def leave(self, *, has_committed: bool) -> None:
         """Remove the claim; if nothing was committed, the data too.
@@ -166,82 +152,103 @@ class Claim:
             Exception: If the store fails. The next save cleans up.
         """
         _claimed.discard(self.save_id)
-        if not has_committed:
-            _stop(self._names, self._step, self.number, self.save_id)
-        self._names.remove([self._name])
+        if not has_committed and self._may_have_committed:
+            _stop(self._store, self._step, self.number, self.save_id)
+        elif not has_committed:
+            _remove_data(self._store, self._step, self.save_id)
+        self._store.remove([self._name])
 
 
-def evict(names: Names, step: int) -> None:
+def evict(store: Store, step: int) -> None:
     """Remove a step."""
-    found = _listed(names, step)
-    _remove(names, step, _valid_of(names, step, found), found)
+    found = _listed(store, step)
+    _remove(store, step, _valid_of(store, step, found), found)
 
 
-def clean(names: Names, tree: Collection[str], *, lease: float, now: float) -> None:
+def clean(
+    store: Store,
+    names: Collection[str],
+    *,
+    lease: float,
+    now: float,
+    known: Collection[str] = (),
+) -> None:
     """Stop and remove the saves of crashed processes, and what they have left.
 
     Args:
-        names: The store.
-        tree: All names in it, listed before.
+        store: The directory of the steps.
+        names: All names in it, listed before.
         lease: How many seconds a claim counts after it was renewed.
         now: The time.
+        known: Ids of saves whose indices are known not to be void.
     """
-    steps = by_step(tree)
+    steps = by_step(names)
     for step, found in steps.items():
         for number in found.claims:
-            save_id = _abandoned(names.read(f"{step}/{claim_name(number)}"), lease, now)
+            save_id = _abandoned(store.read(f"{step}/{claim_name(number)}"), lease, now)
             if save_id is not None:
-                _stop(names, step, number, save_id)
-                names.remove([f"{step}/{claim_name(number)}"])
-    if any(_may_be_stale(names, step, found) for step, found in steps.items()):
+                _stop(store, step, number, save_id)
+                store.remove([f"{step}/{claim_name(number)}"])
+    if any(_may_be_stale(store, step, found, known) for step, found in steps.items()):
         # In this order: data that were listed before their claim are never taken for stale.
-        data = by_step(names.tree(""))
-        rest = by_step(names.tree(""))
+        data = by_step(store.names())
+        rest = by_step(store.names())
         for step, found in data.items():
-            _sweep(names, step, found, rest.get(step, StepNames((), (), {})))
+            _sweep(store, step, found, rest.get(step, StepNames((), (), {})))
 
 
-def _may_be_stale(names: Names, step: int, found: StepNames) -> bool:
-    valid = _valid_of(names, step, found)
+def _may_be_stale(store: Store, step: int, found: StepNames, known: Collection[str]) -> bool:
+    is_known = len(found.indices) == 1 and found.indices[0].save_id in known
+    valid = list(found.indices) if is_known else _valid_of(store, step, found)
     return bool(found.claims) or len(valid) > 1 or bool(found.data.keys() - _saves(valid))
 
 
-def _sweep(names: Names, step: int, before: StepNames, found: StepNames) -> None:
-    claimed = {_claimant(names.read(f"{step}/{claim_name(n)}")) for n in found.claims}
+def _sweep(store: Store, step: int, before: StepNames, found: StepNames) -> None:
+    claimed = {_claimant(store.read(f"{step}/{claim_name(n)}")) for n in found.claims}
     if None in claimed:
         return  # one that can't be read, or was removed meanwhile
-    valid = _valid_of(names, step, found)
+    valid = _valid_of(store, step, found)
     older = [index for index in valid[:-1] if index.save_id not in claimed]
-    _remove(names, step, older, before)
+    _remove(store, step, older, before)
     kept = claimed | _saves(valid)
     # Data without an id are of an index of a disk's, which is removed before them.
     if not valid or not valid[0].number:
         kept.add("")
     for save_id in before.data.keys() - kept:
-        names.remove(f"{step}/{name}" for name in before.data[save_id])
+        store.remove(f"{step}/{name}" for name in before.data[save_id])
 
 
-def _stop(names: Names, step: int, number: int, save_id: str) -> None:
-    """Make sure that a save can't commit any more, and remove its data unless it has committed."""
+def _stop(store: Store, step: int, number: int, save_id: str) -> bool:
+    """Make sure that a save can't commit any more, and remove its data.
+
+    Returns:
+        Whether that is so; if not, it has committed.
+    """
     file = f"{step}/{IndexName(number, save_id).file}"
     contents = void(save_id)
-    if names.create(file, contents) or is_void(names.read(file) or contents):
-        found = _listed(names, step)
-        names.remove(f"{step}/{name}" for name in found.data.get(save_id, ()))
+    if store.create(file, contents) or is_void(store.head(file) or contents):
+        _remove_data(store, step, save_id)
+        return True
+    return False
 
 
-def _remove(names: Names, step: int, indices: Collection[IndexName], found: StepNames) -> None:
+def _remove_data(store: Store, step: int, save_id: str) -> None:
+    found = _listed(store, step)
+    store.remove(f"{step}/{name}" for name in found.data.get(save_id, ()))
+
+
+def _remove(store: Store, step: int, indices: Collection[IndexName], found: StepNames) -> None:
     for index in indices:
-        names.remove([f"{step}/{index.file}"])
-        names.remove(f"{step}/{name}" for name in found.data.get(index.save_id, ()))
+        store.remove([f"{step}/{index.file}"])
+        store.remove(f"{step}/{name}" for name in found.data.get(index.save_id, ()))
 
 
-def _listed(names: Names, step: int) -> StepNames:
-    return StepNames.of(names.tree(f"{step}/"))
+def _listed(store: Store, step: int) -> StepNames:
+    return StepNames.of(name.partition("/")[2] for name in store.names(str(step)))
 
 
-def _valid_of(names: Names, step: int, found: StepNames) -> list[IndexName]:
-    return found.valid(lambda file: names.read(f"{step}/{file}"))
+def _valid_of(store: Store, step: int, found: StepNames) -> list[IndexName]:
+    return found.valid(lambda file: store.head(f"{step}/{file}"))
 
 
 def _saves(indices: Collection[IndexName]) -> set[str]:
@@ -317,8 +324,8 @@ def already_saved(step: int, where: str) -> CheckpointExistsError:
     )
 
 
-def _under_way(names: Names, step: int, number: int, where: str) -> CheckpointExistsError:
-    claim = _claim(names.read(f"{step}/{claim_name(number)}"))
+def _under_way(store: Store, step: int, number: int, where: str) -> CheckpointExistsError:
+    claim = _claim(store.read(f"{step}/{claim_name(number)}"))
     by = ""
     if claim:
         at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(claim["renewed_at"]))

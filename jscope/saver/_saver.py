@@ -39,6 +39,7 @@ from ._saving import Saving
 from ._steps import check_flags, checked_step, checked_step_or_path, open_checkpoint
 from ._target import Rename
 from ._verifying import verify
+from ._writing import LEASE
 
 
 class Saver(Saving):
@@ -85,6 +86,8 @@ class Saver(Saving):
         compression: None or ``"zstd"``, for arrays of more than 64 KiB. Saving and restoring then
             take several times as long, for 8 % of a file of random float32.
         clock: A function that gives the time, in seconds since 1970.
+        lease: In a store, after how many seconds a process that is saving and gives no sign of
+            life is taken for a crashed one, whose save is stopped and removed.
 
     Raises:
         CheckpointValueError: If an argument is invalid.
@@ -113,6 +116,7 @@ class Saver(Saving):
         verify: bool = True,
         compression: str | None = None,
         clock: Callable[[], float] = time.time,
+        lease: float = LEASE,
     ):
         is_selector = isinstance(reshape, str | re.Pattern | Collection) or callable(reshape)
         for name, value in (("reshape", is_selector or reshape), ("sharded", sharded)):
@@ -140,6 +144,7 @@ class Saver(Saving):
             sharded=sharded,
             compresses=compression is not None,
             clock=clock,
+            lease=lease,
         )
         self._reshape = reshape if is_selector else bool(reshape)
         self._restore_sequentially = restore_sequentially

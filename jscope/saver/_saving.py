@@ -7,12 +7,15 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._errors import CheckpointError
+from .._errors import CheckpointError, CheckpointValueError
+from .._stores.remote import AnyPath, RemotePath
 from ..formats import _own_packed
 from ..formats._containers import describe
 from ._committing import sweep
 from ._disk import failing_as
+from ._in_store import InStore
 from ._metadata import check_metadata
+from ._on_disk import OnDisk
 from ._pending import PendingSave, wait_for_directory
 from ._retention import Retention
 from ._steps import check_flags, checked_step
@@ -38,8 +41,18 @@ class Saving(Turns):
         sharded: bool,
         compresses: bool,
         clock: Callable[[], float],
+        lease: float,
     ):
         super().__init__(directory)
+        self._is_remote = isinstance(self._directory, RemotePath)
+        if self._is_remote and compresses:
+            raise CheckpointValueError(
+                f"compression is for local directories: in {self._directory} arrays are objects of "
+                "their raw bytes. Leave it out."
+            )
+        if isinstance(lease, bool) or not isinstance(lease, int | float) or not lease > 0:
+            raise CheckpointValueError(f"lease is a number of seconds above 0, got {lease!r}.")
+        self._lease = float(lease)
         self._var_list = check_var_list(var_list)
         self._retention = retention
         self._sharded = sharded
@@ -59,7 +72,7 @@ class Saving(Turns):
         metadata: object = None,
         overwrite: bool = False,
         portable: bool = False,
-    ) -> Path:
+    ) -> AnyPath:
         """Save a tree; return when the checkpoint is complete and on disk.
 
         Args:
@@ -126,7 +139,7 @@ class Saving(Turns):
         with self._lock:
             options = metrics, metadata, overwrite, portable
             finish = self._begin(tree, step, *options, is_lasting=True)
-            self._pending = PendingSave(self._writable() / str(checked_step(step)), finish)
+            self._pending = PendingSave(self._directory / str(checked_step(step)), finish)
             return self._pending
 
     def saving_on_termination(
@@ -162,31 +175,38 @@ class Saving(Turns):
         portable: bool,
         *,
         is_lasting: bool,
-    ) -> Callable[[], Path]:
+    ) -> Callable[[], AnyPath]:
         """Check everything, snapshot the arrays, and return what finishes the save."""
         check_flags(overwrite=overwrite, portable=portable)
         self._get_ready()
-        directory = self._writable()
-        wait_for_directory(directory)
+        wait_for_directory(self._directory)
 
         def requested() -> Save:
+            if portable and self._is_remote:
+                raise CheckpointValueError(
+                    f"portable=True writes local directories only, and not {self._directory}: "
+                    "Orbax renames what it has written. Leave it out, or write "
+                    f"Saver('runs/portable').save(tree, {step}, portable=True) and copy that."
+                )
             pytree = as_pytree(tree)
             leaves, _ = flatten(pytree, "The tree")
             packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _own_packed.LIMIT
             return Save(
-                directory=directory,
+                directory=self._directory,
                 step=checked_step(step),
                 leaves=chosen_leaves(dict(leaves), self._var_list),
                 containers=describe(pytree) if self._var_list is None else None,
                 metadata=check_metadata(metadata),
                 metrics=self._retention.check(metrics),
                 overwrite=overwrite,
-                layout=Layout(packs_up_to if self._sharded else None, portable),
+                layout=Layout(packs_up_to if self._sharded else None, portable, self._is_remote),
                 compresses=self._compresses,
                 retention=self._retention,
                 kept_since=self._made_at,
                 clock=self._clock,
                 is_lasting=is_lasting,
+                place=InStore if self._is_remote else OnDisk,
+                lease=self._lease,
             )
 
         return begin(requested)

@@ -9,7 +9,8 @@ The first process makes the entries, from each process's facts of its shards: se
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from .._errors import CheckpointError, listed
 from ..formats import _own_packed
 from ..formats._checksums import chunk_of
-from ..formats._entry import ORBAX, PACKED, Chunk, Entry
+from ..formats._entry import INDEX, ORBAX, PACKED, RAW, Chunk, Entry, raw_name
 from ..formats._python_values import is_python, python_value
 from . import _orbax, _processes
 from ._host import detached, whole
@@ -45,17 +46,26 @@ class Snapshot:
         self._entries = entries
         self._packed: dict[str, Callable[[], np.ndarray[Any, Any]]] = {}
         self._chunks: dict[str, Callable[[], list[Chunk]]] = {}
+        self._raw: dict[str, list[tuple[Sequence[int], np.ndarray[Any, Any]]]] = {}
+        # NumPy's arrays, which every process has whole, and the first one writes.
+        self._common: set[str] = set()
         self._arrays: dict[str, Array] = {}
         # All copies are begun before one is waited for.
         arrays = {
             name: detached(array)
-            if isinstance(array, jax.Array) and (is_lasting or entries[name].location == ORBAX)
+            if isinstance(array, jax.Array) and (is_lasting or entries[name].location != PACKED)
             else array
             for name, array in arrays.items()
         }
         for name, array in arrays.items():
             if entries[name].location == PACKED:
                 self._packed[name] = _for_packing(array, is_lasting)
+            elif entries[name].location == RAW:
+                self._raw[name] = _parts(array)
+                if isinstance(array, np.ndarray):
+                    self._common.add(name)
+                    if is_lasting:
+                        self._raw[name] = _parts(array.copy())
             else:
                 self._arrays[name] = array
                 self._chunks[name] = _chunks(array, is_lasting)
@@ -66,7 +76,7 @@ class Snapshot:
         sizes = (
             entry.stored_size * np.dtype(entry.stored_dtype).itemsize
             for entry in self._entries.values()
-            if entry.location in (PACKED, ORBAX)
+            if entry.location != INDEX
         )
         return sum(sizes)
 
@@ -98,6 +108,24 @@ class Snapshot:
         self._arrays = {}
         return functools.partial(self._finish, path, wait)
 
+    def objects(self, part: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+        """The objects of this process in a store, by their names; their facts go into ``part``.
+
+        One is in memory at a time, beside those that the caller holds.
+        """
+        part.update({name: (signature(entry), [], 0) for name, entry in self._entries.items()})
+        if self._packed:
+            memory = BytesIO()
+            self._pack(memory if _processes.is_first() else None, part)
+            if _processes.is_first():
+                yield _own_packed.FILE_NAME, memory.getvalue()
+        keys = orbax_keys(self._entries, portable=False)
+        for name, parts in self._raw.items():
+            for start, array in parts:
+                part[name][1].append(chunk_of(start, array))
+                if name not in self._common or _processes.is_first():
+                    yield raw_name(keys[name], start), array.tobytes()
+
     def _finish(self, path: Path, wait: Callable[[], None] | None) -> Part:
         part: dict[str, tuple[str | None, Sequence[Any], int]] = {
             name: (signature(entry), [], 0) for name, entry in self._entries.items()
@@ -105,7 +133,8 @@ class Snapshot:
         try:
             # While Orbax writes in its threads.
             if self._packed:
-                self._pack(path.parent, part)
+                file = path.parent / _own_packed.FILE_NAME
+                self._pack(file if _processes.is_first() else None, part)
             for name, chunks in self._chunks.items():
                 part[name] = part[name][0], chunks(), 0
         finally:
@@ -113,17 +142,16 @@ class Snapshot:
                 wait()
         return part
 
-    def _pack(self, directory: Path, part: dict[str, Any]) -> None:
-        is_first = _processes.is_first()
-        with _own_packed.Packer(directory / _own_packed.FILE_NAME if is_first else None) as packer:
+    def _pack(self, file: Path | BytesIO | None, part: dict[str, Any]) -> None:
+        with _own_packed.Packer(file) as packer:
             for name, array in self._packed.items():
                 offset, chunk = packer.add(array())
                 part[name] = part[name][0], [chunk], offset
 
 
 def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
-    """Orbax's names of its arrays, by name."""
-    names = [name for name, entry in entries.items() if entry.location == ORBAX]
+    """The keys of the arrays that are not packed, by name."""
+    names = [name for name, entry in entries.items() if entry.location in (ORBAX, RAW)]
     return {name: name if portable else str(i) for i, name in enumerate(names)}
 
 
@@ -186,10 +214,18 @@ def _for_packing(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any,
 
 def _chunks(array: Array, is_lasting: bool) -> Callable[[], list[Chunk]]:
     """How to compute the chunks of this process's part of an array."""
+    parts = _parts(array)
+    if isinstance(array, np.ndarray) and is_lasting:
+        chunks = [chunk_of(start, part) for start, part in parts]
+        return lambda: chunks
+    return lambda: [chunk_of(start, part) for start, part in parts]
+
+
+def _parts(array: Array) -> list[tuple[Sequence[int], np.ndarray[Any, Any]]]:
+    """This process's part of an array: each shard, and where it begins."""
     if isinstance(array, np.ndarray):
-        chunks = [chunk_of((0,) * array.ndim, array)] if is_lasting else None
-        return lambda: chunks or [chunk_of((0,) * array.ndim, array)]
-    parts = [
+        return [((0,) * array.ndim, array)]
+    return [
         (
             [box.indices(length)[0] for box, length in zip(shard.index, array.shape, strict=True)],
             np.asarray(shard.data),
@@ -197,4 +233,3 @@ def _chunks(array: Array, is_lasting: bool) -> Callable[[], list[Chunk]]:
         for shard in array.addressable_shards
         if shard.replica_id == 0
     ]
-    return lambda: [chunk_of(start, part) for start, part in parts]

@@ -1,26 +1,33 @@
 """Writing a checkpoint one variable at a time, for checkpoints larger than memory.
 
-All arrays go to the packed file, one after the other. Index, checksums and commit are a save's.
+All arrays go to the packed file, one after the other; in a store the larger ones are objects of
+their own. Index, checksums and commit are a save's.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..formats._entry import PACKED, Entry
+from .._stores.remote import AnyPath, RemotePath
+from ..formats._checksums import chunk_of
+from ..formats._entry import PACKED, Entry, raw_name
 from ..formats._own_index import Index
 from ..formats._own_packed import FILE_NAME, Packer
 from ._committing import check_free, commit, sweep
 from ._disk import failing_as, make_directory
+from ._in_store import InStore
 from ._retention import Retention
 from ._staging import Staging
 from ._values import Layout, store
+from ._writing import Save
 
 _ALL_PACKED = Layout(packs_up_to=None)
 
@@ -34,8 +41,9 @@ def check_values(values: Collection[tuple[str, Any]]) -> None:
     store(values, _ALL_PACKED)
 
 
-@contextmanager
-def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]]:
+def streaming(
+    directory: AnyPath, step: int
+) -> contextlib.AbstractContextManager[Callable[[str, Any], None]]:
     """Write a checkpoint; the body calls the given function with each name and value.
 
     It is committed when the body ends, and removed if that raises. No other checkpoint
@@ -45,6 +53,47 @@ def streaming(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]
         CheckpointExistsError: If the step exists.
         CheckpointError: If it can't be written.
     """
+    if isinstance(directory, RemotePath):
+        return _to_store(directory, step)
+    return _to_disk(directory, step)
+
+
+@contextmanager
+def _to_store(directory: RemotePath, step: int) -> Iterator[Callable[[str, Any], None]]:
+    layout = Layout(is_raw=True)
+    save = Save.of_all(directory, step, layout, InStore)
+    place, memory = InStore(save), BytesIO()
+    entries: dict[str, Entry] = {}
+    place.make()
+    try:
+        packer = Packer(memory)
+
+        def write(name: str, value: object) -> None:
+            entry, arrays = store([(name, value)], layout)
+            if name not in arrays:
+                entries[name] = entry[name]
+                return
+            array = np.asarray(arrays[name])
+            with save.failing:
+                if entry[name].location == PACKED:
+                    offset, chunk = packer.add(array)
+                    entries[name] = dataclasses.replace(entry[name], offset=offset, chunks=(chunk,))
+                else:
+                    key, chunk = str(len(entries)), chunk_of((0,) * array.ndim, array)
+                    place.put([(raw_name(key, chunk.start), array.tobytes())])
+                    entries[name] = dataclasses.replace(entry[name], key=key, chunks=(chunk,))
+
+        yield write
+        with save.failing:
+            if memory.tell():
+                place.put([(FILE_NAME, memory.getvalue())])
+            place.commit(Index(step, place.save_id, save.clock(), entries))
+    finally:
+        place.leave()
+
+
+@contextmanager
+def _to_disk(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]]:
     check_free(directory / str(step), step, overwrite=False)
     failing = functools.partial(failing_as, f"Step {step} was not saved to {directory}")
     with failing():

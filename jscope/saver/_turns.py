@@ -7,11 +7,10 @@ if it was not retrieved, once, without doing anything else.
 import contextlib
 import os
 import threading
-from pathlib import Path
 from typing import Self
 
 from .._errors import CheckpointError
-from .._stores.paths import absolute, located
+from .._stores.paths import located
 from .._stores.remote import AnyPath
 from ..formats._own_directory import committed_steps
 from ._disk import failing_as
@@ -29,12 +28,8 @@ class Turns:
 
     @property
     def directory(self) -> AnyPath:
-        """The directory of the checkpoints, as an absolute path or one in a store."""
+        """The directory of the checkpoints, as an absolute path or what a store calls it."""
         return self._directory
-
-    def _writable(self) -> Path:
-        """The directory, if it can be written."""
-        return absolute(self._directory)
 
     def wait(self) -> None:
         """Wait until no save is in flight.

@@ -23,7 +23,7 @@ import numpy as np
 
 from .._errors import CheckpointValueError, listed
 from ..formats import _own_packed
-from ..formats._entry import AS_BYTES, INDEX, KNOWN, ORBAX, PACKED, Entry, dtype_name
+from ..formats._entry import AS_BYTES, INDEX, KNOWN, ORBAX, PACKED, RAW, Entry, dtype_name
 from ..formats._python_values import python_dtype, python_text
 from . import _processes
 from ._orbax import Array
@@ -36,10 +36,12 @@ class Layout:
     Attributes:
         packs_up_to: The most bytes of an array that is packed, or None: all are.
         portable: Whether stock Orbax is to read it, so that nothing is packed or disguised.
+        is_raw: Whether larger arrays are objects of a store, and not Orbax's.
     """
 
     packs_up_to: int | None = _own_packed.LIMIT
     portable: bool = False
+    is_raw: bool = False
 
 
 def store(
@@ -173,7 +175,8 @@ def _store_array(leaf: Array, layout: Layout) -> tuple[Entry, Array | None]:
     stored = tuple(array.shape), dtype_name(array.dtype)
     if not math.prod(array.shape):
         return Entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
-    location = PACKED if _is_packed(array, layout) else ORBAX
+    larger = RAW if layout.is_raw else ORBAX
+    location = PACKED if _is_packed(array, layout) else larger
     return Entry(shape, dtype, *stored, location, key_impl=key_impl), array
 
 

@@ -4,40 +4,39 @@
 the snapshot. The function that it returns does the rest, in any thread.
 
 In a program of several processes each does both. Every process writes its part of the sharded
-arrays and records their chunks in a file ``part-<process>.json`` of the staging directory; the
-first one writes the packed arrays, waits for all parts, makes the index of them and commits. A
-process that failed writes no part, and one that crashed reaches no barrier: then there is no
-checkpoint, and the others raise.
+arrays and records their chunks in a file ``part-<process>.json``; the first one writes the packed
+arrays, waits for all parts, makes the index of them and commits. A process that failed writes no
+part, and one that crashed reaches no barrier: then there is no checkpoint, and the others raise.
+
+Where it is written and how it becomes complete is a `Place`'s: `_on_disk` or `_in_store`.
 """
 
 import contextlib
 import dataclasses
 import functools
 import json
-import os
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from .._errors import CheckpointError
-from ..formats import _own_packed
+from .._stores.remote import AnyPath
 from ..formats._entry import Entry
 from ..formats._json_members import numbers_to_json
-from ..formats._own_index import Index, read_save_id
-from ..formats._own_state import remembered
+from ..formats._own_index import Index
 from ..formats._per_process import joined
-from ..formats._plain_paths import FOR_WRITING, Plain
 from ..formats._python_values import PER_PROCESS
-from . import _orbax, _processes
-from ._committing import check_free, commit, sweep
-from ._disk import failing_as, flush_all, make_directory, size_of
+from . import _processes
+from ._disk import failing_as
 from ._orbax import Array
 from ._processes import Agreement
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Part, Snapshot, merge
-from ._staging import Staging, staging_path
 from ._values import Layout, store
+
+# A day, in seconds.
+LEASE = 86_400.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +57,11 @@ class Save:
         kept_since: When the hours of the retention begin, if they have not yet.
         clock: Gives the time.
         is_lasting: Whether the caller goes on before all is written.
+        place: Makes where it is written.
+        lease: How many seconds the claim of a process counts that seems to have crashed.
     """
 
-    directory: Path
+    directory: AnyPath
     step: int
     leaves: Collection[tuple[str, Any]]
     containers: Any
@@ -73,6 +74,31 @@ class Save:
     kept_since: float
     clock: Callable[[], float]
     is_lasting: bool
+    place: "Callable[[Save], Place]"
+    lease: float
+
+    @classmethod
+    def of_all(
+        cls, directory: AnyPath, step: int, layout: Layout, place: "Callable[[Save], Place]"
+    ) -> "Save":
+        """A save that is written value by value, beside which all checkpoints stay."""
+        return cls(
+            directory=directory,
+            step=step,
+            leaves=(),
+            containers=None,
+            metadata=None,
+            metrics={},
+            overwrite=False,
+            layout=layout,
+            compresses=False,
+            retention=Retention.of(None, None, None),
+            kept_since=time.time(),
+            clock=time.time,
+            is_lasting=False,
+            place=place,
+            lease=LEASE,
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -90,7 +116,7 @@ class Save:
         }
 
     @property
-    def path(self) -> Path:
+    def path(self) -> AnyPath:
         """The path of the new checkpoint."""
         return self.directory / str(self.step)
 
@@ -100,7 +126,52 @@ class Save:
         return failing_as(f"Step {self.step} was not saved to {self.directory}")
 
 
-def begin(requested: Callable[[], Save]) -> Callable[[], Path]:
+class Place(Protocol):
+    """Where a save is written, and how it becomes a checkpoint.
+
+    Attributes:
+        save_id: The id of the save; empty in all but the first process before `join`.
+    """
+
+    save_id: str
+
+    def make(self) -> None:
+        """Make it, in the first process.
+
+        Raises:
+            CheckpointExistsError: If the step exists, and is not to be replaced.
+        """
+
+    def join(self, save_id: str) -> None:
+        """Learn the id that the first process made, in all of them."""
+
+    def begin(self, snapshot: Snapshot) -> Callable[[], Part]:
+        """Start to write this process's part; return how to finish."""
+
+    def written(self) -> int:
+        """How many bytes are written."""
+
+    def send(self, part: Part) -> None:
+        """Make this process's part durable, and give its facts to the first process."""
+
+    def parts(self) -> list[Part]:
+        """The facts of all processes.
+
+        Raises:
+            CheckpointError: If one has sent none.
+        """
+
+    def commit(self, index: Index) -> None:
+        """Make it the checkpoint, remove what it replaces, and evict others."""
+
+    def has_committed(self) -> bool:
+        """Whether it is the checkpoint of its step."""
+
+    def leave(self) -> None:
+        """Remove what is left; called in each process, once or more often."""
+
+
+def begin(requested: Callable[[], Save]) -> Callable[[], AnyPath]:
     """Check everything, take the snapshot, begin to write; return what finishes the save.
 
     Args:
@@ -125,60 +196,48 @@ class _Saving:
     """A save under way."""
 
     _save: Save
+    _place: Place
     _entries: dict[str, Entry]
     _arrays: dict[str, Array]
 
     def __init__(self, requested: Callable[[], Save]):
         self._requested = requested
-        self._staging: Staging | None = None
-        self._plain: Plain | None = None
         self._agreement: Agreement | None = None
         self._nbytes = 0
 
     def begin(self) -> None:
-        # The first process makes the staging directory, and sends its name to the others.
+        # The first process makes the place, and sends the save's id to the others.
         prepared = [json.loads(text) for text in _processes.together(self._prepare)]
         if self._agreement is not None:
             self._agreement.check([digests for _, digests, _ in prepared])
         self._join([own for _, _, own in prepared])
-        save, self._save_id = self._save, prepared[0][0]
-        self._path = staging_path(save.directory, self._save_id)
+        self._save_id = prepared[0][0]
+        self._place.join(self._save_id)
         try:
-            with save.failing:
-                self._write = self._snapshot()
+            with self._save.failing:
+                snapshot = Snapshot(self._entries, self._arrays, is_lasting=self._save.is_lasting)
+                del self._arrays
+                self._nbytes = snapshot.nbytes
+                self._write = self._place.begin(snapshot)
         except BaseException as error:
             if not _processes.are_several():
                 raise
             # The others wait for this process's part, or its failure.
             self._write = functools.partial(_raise, error)
 
-    def _snapshot(self) -> Callable[[], Part]:
-        save = self._save
-        snapshot = Snapshot(self._entries, self._arrays, is_lasting=save.is_lasting)
-        del self._arrays
-        self._nbytes = snapshot.nbytes
-        path = self._path
-        if snapshot.needs_orbax or save.layout.portable:
-            # Orbax requires the same path in all processes.
-            self._plain = Plain(path, FOR_WRITING, self._save_id)
-            path = self._plain.path
-        return snapshot.begin(
-            path / "orbax", portable=save.layout.portable, compresses=save.compresses
-        )
-
     def _prepare(self) -> str:
         save = self._save = self._requested()
+        self._place = save.place(save)
         self._entries, self._arrays = store(save.leaves, save.layout)
         if _processes.are_several():
             self._agreement = Agreement(save.arguments, self._entries)
         digests = {} if self._agreement is None else self._agreement.digests()
         if _processes.is_first():
-            self._make_staging(save)
-        save_id = "" if self._staging is None else self._staging.save_id
+            self._place.make()
         own = {
             name: entry.value for name, entry in self._entries.items() if entry.dtype == PER_PROCESS
         }
-        return json.dumps([save_id, digests, own])
+        return json.dumps([self._place.save_id, digests, own])
 
     def _join(self, own: Sequence[Mapping[str, str]]) -> None:
         """Make one value of those that each process has its own of; their names agree."""
@@ -186,15 +245,7 @@ class _Saving:
             text = joined([of[name] for of in own])
             self._entries[name] = dataclasses.replace(self._entries[name], value=text)
 
-    def _make_staging(self, save: Save) -> None:
-        check_free(save.path, save.step, save.overwrite)
-        with save.failing:
-            make_directory(save.directory)
-            remembered(save.directory)
-            sweep(save.directory)
-            self._staging = Staging(save.directory)
-
-    def finish(self) -> Path:
+    def finish(self) -> AnyPath:
         save = self._save
         try:
             with save.failing:
@@ -207,25 +258,19 @@ class _Saving:
         return save.path
 
     def leave(self) -> None:
-        if self._plain is not None:
-            self._plain.close()
-            self._plain = None
-        if self._staging is not None:
-            self._staging.leave()
-            self._staging = None
+        if hasattr(self, "_place"):
+            self._place.leave()
 
     def _written(self) -> Part:
         is_watched = not self._save.is_lasting and _processes.is_first()
         title = f"saving step {self._save.step}"
-        with watching(title, self._nbytes if is_watched else 0, lambda: size_of(self._path)):
+        with watching(title, self._nbytes if is_watched else 0, self._place.written):
             return self._write()
 
     def _finish_together(self) -> None:
         failure = None
         try:
-            part = self._written()
-            flush_all(self._path)
-            _part_file(self._path, _processes.index()).write_text(json.dumps(part))
+            self._place.send(self._written())
         except BaseException as error:
             # Raised after the barrier, at which the others wait.
             failure = error
@@ -234,58 +279,27 @@ class _Saving:
             if failure is not None:
                 raise failure
             if _processes.is_first():
-                self._commit(_parts(self._path, _processes.count()))
+                self._commit(self._place.parts())
         finally:
             self.leave()
             _processes.barrier(f"jscope-{self._save_id}-committed")
-        if read_save_id(self._save.path) != self._save_id:
+        if not self._place.has_committed():
             raise CheckpointError("The first process did not commit it; see its own error.")
 
     def _commit(self, parts: Sequence[Part]) -> None:
-        save, path = self._save, self._path
-        portable = save.layout.portable
-        entries = merge(self._entries, parts, portable=portable)
-        written = path / str(save.step)
-        if (path / "orbax").exists():
-            _orbax.take_out(path / "orbax", written)
-        else:
-            written.mkdir()
-        if (path / _own_packed.FILE_NAME).exists():
-            os.rename(path / _own_packed.FILE_NAME, written / _own_packed.FILE_NAME)
-        saved_at = save.clock()
+        save = self._save
         index = Index(
             save.step,
             self._save_id,
-            saved_at,
-            entries,
-            portable,
+            save.clock(),
+            merge(self._entries, parts, portable=save.layout.portable),
+            save.layout.portable,
             save.metadata,
             save.metrics,
             containers=save.containers,
         )
-        assert self._staging is not None  # this is the first process
-        commit(
-            written,
-            index,
-            self._staging,
-            save.directory,
-            overwrite=save.overwrite,
-            retention=save.retention,
-            now=save.kept_since,
-        )
+        self._place.commit(index)
 
 
 def _raise(error: BaseException) -> NoReturn:
     raise error
-
-
-def _part_file(path: Path, process: int) -> Path:
-    return path / f"part-{process}.json"
-
-
-def _parts(path: Path, count: int) -> list[Part]:
-    files = [_part_file(path, process) for process in range(count)]
-    failed = [process for process, file in enumerate(files) if not file.exists()]
-    if failed:
-        raise CheckpointError(f"Process {failed[0]} could not write its part; see its own error.")
-    return [json.loads(file.read_bytes()) for file in files]

@@ -38,3 +38,20 @@ def server(tmp_path_factory):
         pytest.skip(missing)
     with serving(tmp_path_factory.mktemp("server") / "errors") as server:
         yield server
+
+
+@pytest.fixture
+def proxy(s3, monkeypatch):
+    """A proxy before the server of S3, by which requests go wrong; they are repeated at once."""
+    from object_stores import proxy as proxies
+
+    from jscope._stores import settings
+
+    monkeypatch.setattr(settings, "_RETRIES", dict.fromkeys(("initial_delay", "max_delay"), "10ms"))
+    with proxies.running(s3.port) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        for cache in (settings._context, settings._opened):
+            cache.cache_clear()
+        yield proxy
+    for cache in (settings._context, settings._opened):
+        cache.cache_clear()

@@ -10,13 +10,13 @@ import pytest
 import jscope as js
 from jscope._stores import disk
 from jscope.formats import _own_packed
-from jscope.saver import Saver, _committing, _orbax, _writing
+from jscope.saver import Saver, _committing, _on_disk, _orbax, _writing
 
 # Failures of writing.
 
 
 STAGES = {
-    "make_directory": _writing,
+    "make_directory": _on_disk,
     "merge": _writing,
     "write_index": _committing,
     "flush_all": _committing,
@@ -147,9 +147,9 @@ class Death(BaseException):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("place", sorted(STAGES | {"commit": _writing}))
+@pytest.mark.parametrize("place", sorted(STAGES | {"commit": _on_disk}))
 def test_a_death_at_any_stage_leaves_the_old_or_the_new(saver, monkeypatch, place, when):
-    stage = (STAGES | {"commit": _writing})[place]
+    stage = (STAGES | {"commit": _on_disk})[place]
     original = getattr(stage, place)
 
     def dying(*arguments, **options):

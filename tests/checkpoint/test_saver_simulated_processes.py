@@ -15,7 +15,7 @@ import pytest
 
 import jscope as js
 from jscope.formats._entry import Entry
-from jscope.saver import Saver, _committing, _host, _orbax, _processes, _snapshot, _writing
+from jscope.saver import Saver, _committing, _host, _on_disk, _orbax, _processes, _snapshot
 
 
 class Together:
@@ -276,6 +276,48 @@ def test_one_whose_snapshot_fails_keeps_no_one_waiting(tmp_path, together, monke
     assert os.listdir(tmp_path) == []
 
 
+# In a store.
+
+
+def test_processes_save_to_a_store_together(s3, together):
+    large = {"large": np.arange(3 << 19, dtype=np.float64), **TREE}
+    outcomes = together.run(saves(s3.url("run"), large))
+    assert [str(outcome) for outcome in outcomes] == [s3.url("run/1")] * 3
+    for restored in together.run(lambda number: Saver(s3.url("run")).restore(large)):
+        np.testing.assert_array_equal(restored["large"], large["large"])
+    saver = Saver(s3.url("run"))
+    assert saver.verify() == large["large"].nbytes + TREE["x"].nbytes
+    names = saver.directory.fresh().names()
+    assert len(names) == 4  # the state, the index, the packed arrays, the large one
+    assert not any("part-" in name or "claim" in name for name in names)
+
+
+@pytest.mark.parametrize("culprit", range(3))
+def test_one_that_fails_to_write_to_a_store_leaves_nothing_there(
+    s3, together, monkeypatch, culprit
+):
+    objects = _snapshot.Snapshot.objects
+
+    def failing(snapshot, part):
+        if _processes.index() == culprit:
+            fail()
+        return objects(snapshot, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_snapshot.Snapshot, "objects", failing)
+        outcomes = together.run(saves(s3.url("run")))
+    assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
+    assert "No space left on device" in str(outcomes[culprit])
+    if culprit:
+        assert str(outcomes[0]) == (
+            f"Process {culprit} could not write its part; see its own error."
+        )
+    saver = Saver(s3.url("run"))
+    assert saver.directory.fresh().names() == []
+    together.run(saves(s3.url("run")))
+    assert saver.all_steps() == (1,)
+
+
 def test_an_array_of_which_nobody_has_a_part_is_never_committed():
     entry = Entry((4,), "float32", (4,), "float32", "orbax")
     parts = [{"w": (None, [[[0], [2], 7]], 0)}, {"w": (None, [], 0)}]
@@ -301,7 +343,7 @@ def test_if_the_commit_fails_all_are_texts(tmp_path, together, monkeypatch, stag
 def test_a_staging_directory_that_cannot_be_made_is_reported_to_all(
     tmp_path, together, monkeypatch
 ):
-    monkeypatch.setattr(_writing, "Staging", fail)
+    monkeypatch.setattr(_on_disk, "Staging", fail)
     outcomes = together.run(saves(tmp_path))
     assert "No space left on device" in str(outcomes[0])
     for outcome in outcomes[1:]:

@@ -125,7 +125,7 @@ def test_two_savers_that_save_one_step_leave_one_whole_checkpoint(tmp_path, tree
             assert turn.wait(60)
         commit(*arguments, **options)
 
-    monkeypatch.setattr("jscope.saver._writing.commit", late)
+    monkeypatch.setattr("jscope.saver._on_disk.commit", late)
     slow = first.save_async(tree, 1)
     second.save({"x": jnp.ones(1)}, 1)
     turn.set()

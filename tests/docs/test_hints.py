@@ -95,6 +95,7 @@ ENTRY_POINTS = {
     "saver/_account.py": dict.fromkeys(
         ("rename", "unexpected", "missing", "key", "select", "convert", "names"), _restore
     ),
+    "saver/_saving.py": {"portable": (js.Saver.save, js.Saver.save_async)},
     "saver/_resuming.py": {"select": _restore},
     "saver/_planning.py": dict.fromkeys(
         ("missing", "unexpected", "convert", "key", "mesh", "rules"), _restore
@@ -361,6 +362,8 @@ NO_OFFERS = {
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     "saver/_processes.py": {"js.PerProcess(value)"},
+    # Several processes save to a store: `tests/checkpoint/test_saver_stores.py`.
+    "saver/_protocol.py": {"Saver(..., lease=seconds)"},
     # Steps that go while they are read.
     "formats/_own_directory.py": {"Saver(directory, max_to_keep=...)"},
 }

@@ -41,11 +41,13 @@ class Store:
             self.operation = operation
         raise Pause
 
-    def tree(self, prefix: str) -> tuple[str, ...]:
-        return tuple(self._ask("tree", prefix))
+    def names(self, below: str = "") -> list[str]:
+        return list(self._ask("names", below))
 
     def read(self, name: str) -> bytes | None:
         return self._ask("read", name)
+
+    head = read
 
     def create(self, name: str, data: bytes) -> bool:
         return bool(self._ask("create", name, data))
@@ -65,8 +67,8 @@ class Store:
 def apply(operation: Operation, contents: dict[str, bytes]) -> Any:
     """Do an operation; return its answer."""
     kind, name, *data = operation
-    if kind == "tree":
-        return tuple(sorted(n.removeprefix(name) for n in contents if n.startswith(name)))
+    if kind == "names":
+        return tuple(sorted(n for n in contents if not name or n.startswith(f"{name}/")))
     if kind == "read":
         return contents.get(name)
     if kind == "create" and name in contents:
@@ -109,7 +111,7 @@ def save(letter: str, *, overwrite: bool = False) -> Process:
 
 def clean(store: Store) -> None:
     """A process that takes every claim for a crashed process's."""
-    _protocol.clean(store, store.tree(""), lease=-1.0, now=0.0)
+    _protocol.clean(store, store.names(), lease=-1.0, now=0.0)
 
 
 def evict(store: Store) -> None:

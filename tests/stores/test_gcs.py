@@ -46,6 +46,19 @@ def test_the_steps_of_a_saver_are_listed(gcs, tmp_path):
     assert str(js.latest_checkpoint(gcs.url("run"))) == gcs.url("run/12")
 
 
+def test_a_saver_saves_overwrites_and_evicts(gcs):
+    large = np.arange(3 << 19, dtype=np.float32)
+    with js.Saver(gcs.url("run"), max_to_keep=1) as saver:
+        for step, overwrite in ((1, False), (2, False), (2, True)):
+            tree = {"w": W, "large": large + step, "overwritten": overwrite}
+            saver.save_async(tree, step, overwrite=overwrite)
+        restored = saver.restore(tree)
+        assert saver.all_steps() == (2,)
+        assert saver.verify() == W.nbytes + large.nbytes
+    np.testing.assert_array_equal(restored["large"], large + 2)
+    assert restored["overwritten"] is True
+
+
 @pytest.mark.parametrize("size", [1, 100_003])
 def test_the_size_of_an_object_is_found(gcs, size):
     store_of(located(gcs.url())).write("x", bytes(size))

@@ -112,8 +112,8 @@ def test_one_small_array_is_read_alone(s3, tmp_path):
     s3.put(tmp_path, "run")
     np.testing.assert_array_equal(js.load_variable(s3.url("run/1"), "w57"), np.full(1024, 57.0))
     requests = s3.requests()
-    assert [r.path.rpartition("/")[2] for r in requests] == ["jscope.json", "packed.bin"]
-    assert requests[1].nbytes == 4096
+    assert [r.path.rpartition("/")[2] for r in requests] == ["", "jscope.json", "packed.bin"]
+    assert requests[2].nbytes == 4096
 
 
 def test_a_variable_of_tensorflow_is_read_alone(s3, tmp_path):
@@ -226,5 +226,7 @@ def test_the_commands_read_stores(s3, tmp_path, monkeypatch, capsys):
         assert run(command.replace("URL", url).split()) == 0, command
     assert "enc/w" in capsys.readouterr().out
     np.testing.assert_array_equal(np.load("x.npz")["n"], [0, 1, 2])
+    assert run(["convert", "x.npz", s3.url("x.npz")]) == 0
+    np.testing.assert_array_equal(js.load_variable(s3.url("x.npz"), "n"), [0, 1, 2])
     assert run(["convert", "x.npz", s3.url("x.npz")]) == 2
-    assert "can't be written: this version of jscope reads s3://" in capsys.readouterr().err
+    assert "x.npz exists, and a checkpoint is never overwritten" in capsys.readouterr().err
