@@ -151,3 +151,15 @@ def test_a_trillion_parameters_are_planned_in_seconds_and_little_memory(tmp_path
     assert took
     assert float(took[1]) < 10
     assert int(took[2]) < 1000
+
+
+@needs_examples
+def test_gpt2_learns_resumes_and_writes(tmp_path):
+    done = example("tf1/gpt2.py", "--steps", "28", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Declaration of 28 variables, 120,576 parameters" in done.stdout
+    losses = re.findall(r"^step +\d+  loss ([\d.]+)", done.stdout, re.MULTILINE)
+    assert float(losses[1]) < float(losses[0]) - 1
+    assert "Saved 87 variables, Adam's slots among them." in done.stdout  # 28 * 3, and 3 more
+    assert re.search(r"^The .+", done.stdout, re.MULTILINE)  # the text it continues
+    assert not list(tmp_path.iterdir())
