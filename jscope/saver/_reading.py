@@ -21,7 +21,6 @@ import numpy as np
 
 from .._dtypes import Lost, cannot_convert, converted, lost_text
 from .._errors import TreeMismatchError
-from .._weak_types import as_weak_as
 from ..formats._boxes import (
     Array,
     Box,
@@ -42,7 +41,7 @@ from ..formats._python_values import PythonValue, is_python, python_value
 from ..formats._source import Extent, Source, nothing_left
 from . import _processes
 from ._exchanging import Exchanges, Group, Readers, Slab, group_of, slabs
-from ._placing import Placing, needed_by, on_host, regions
+from ._placing import Placing, as_weak_as, needed_by, on_host, regions
 from ._target import Place
 
 # The pieces of a leaf.
