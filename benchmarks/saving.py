@@ -29,7 +29,7 @@ import numpy as np
 from _report import Part, Row, Target, ratio_target, rows_of
 from _settings import Settings
 from _timing import in_turn
-from savers import OURS, PLAIN, RAW, V0, V1, Contender, Tree, bytes_read, contenders
+from savers import OURS, PLAIN, RAW, SAFETENSORS, V0, V1, Contender, Tree, bytes_read, contenders
 
 MEGABYTE = 1 << 20
 
@@ -227,6 +227,8 @@ def _targets(rows: list[Row], beyond: Beyond) -> list[Target]:
         seconds("restore", small, 0.3),
         ratio_target(rows, "restore", large, OURS, V1, "<=", 1.3),
         ratio_target(rows, "restore", large, OURS, PLAIN, "<=", 1.3),
+        ratio_target(rows, "restore", medium, OURS, SAFETENSORS, "<=", 1.3),
+        ratio_target(rows, "restore", small, OURS, SAFETENSORS, "<=", 1.5),
         seconds("list", "10,000 variables", 0.05),
         bytes_beyond("1 MB of 4 GB"),
         bytes_beyond("8 MB of 4 GB"),

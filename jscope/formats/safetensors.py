@@ -311,7 +311,9 @@ def open_file(path: AnyPath) -> Tensors:
     start = 8 + length
     ends: list[tuple[int, int, str]] = []
     entries = Tensors()
-    for name, members in _header(path, text).items():
+    header = _header(path, text)
+    for name in list(header):
+        members = header.pop(name)
         if name == _METADATA:
             entries.metadata = _metadata(path, members)
             continue

@@ -243,6 +243,11 @@ class _Run:
     left: int = 0
     memory: Array | None = None
 
+    def goes_on(self, file: str, begin: int, end: int) -> bool:
+        """Whether the bytes of an array can be read with these."""
+        is_near = file == self.first.file and self.end <= begin <= self.end + _GAP
+        return is_near and end - self.first.offset <= _MOST
+
 
 class Runs:
     """Arrays of a checkpoint that are read together with their neighbours.
@@ -262,16 +267,17 @@ class Runs:
             if 0 < size <= _SMALL:
                 extent = source.extent(name)
                 if extent is not None:
-                    found.append((extent, size, name))
-        found.sort(key=lambda one: (one[0].file, one[0].offset))
+                    found.append((extent.file, extent.offset, size, name))
+        found.sort()
         self._runs: dict[str, _Run] = {}
         self._begins: dict[str, int] = {}
-        run = _Run(Extent("", 0, _nothing), 0)
-        for extent, size, name in found:
-            begin, end = extent.offset, extent.offset + size
-            is_near = extent.file == run.first.file and run.end <= begin <= run.end + _GAP
-            if not (is_near and end - run.first.offset <= _MOST):
-                run = _Run(extent, end)
+        run: _Run | None = None
+        for file, begin, size, name in found:
+            end = begin + size
+            if run is None or not run.goes_on(file, begin, end):
+                first = source.extent(name)
+                assert first is not None  # as above
+                run = _Run(first, end)
             run.end = end
             run.left += 1
             self._runs[name] = run
@@ -296,10 +302,6 @@ class Runs:
         if not run.left:
             run.memory = None
         return array
-
-
-def _nothing(offset: int, memory: memoryview) -> None:
-    """Of the run before the first one."""
 
 
 # Reading.
