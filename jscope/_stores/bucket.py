@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tensorstore import Future, KvStore
 
 # A range is read by requests of so many bytes, several at a time.
-_PART = 8 << 20
-_IN_FLIGHT = 64 << 20
+_PART = 16 << 20
+_IN_FLIGHT = 128 << 20
 _MOST_READS = 32
 # So many objects are written, or deleted, at a time.
 _WRITES = 8
