@@ -163,3 +163,16 @@ def test_gpt2_learns_resumes_and_writes(tmp_path):
     assert "Saved 87 variables, Adam's slots among them." in done.stdout  # 28 * 3, and 3 more
     assert re.search(r"^The .+", done.stdout, re.MULTILINE)  # the text it continues
     assert not list(tmp_path.iterdir())
+
+
+@needs_examples
+def test_dqn_catches_the_ball(tmp_path):
+    done = example("tf1/dqn.py", "--steps", "1500", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Declaration of 9 variables" in done.stdout
+    caught = [int(x) for x in re.findall(r"caught (\d+)%", done.stdout)]
+    assert len(caught) == 5
+    assert caught[0] < 60
+    assert caught[-1] > 70
+    assert " deepq/deepq/q_func/fully_connected/weights/Adam_1 " in done.stdout
+    assert not list(tmp_path.iterdir())
