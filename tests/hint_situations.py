@@ -2980,4 +2980,35 @@ assert list(act | $) == ['w', 'target/w']
 """
         },
     ),
+    Situation(
+        "an initializer in TF1's form",
+        """
+def ones(shape, dtype=None, partition_info=None):
+    return np.ones(shape, dtype)
+arguments = dict(initializer=ones)
+# Fails:
+js.init(lambda s: s.get_variable('w', (2,), **arguments))(key)
+""",
+        {
+            "initializer=js.tf1.initializer(ones)": """
+arguments = dict($)
+assert js.init(lambda s: s.get_variable('w', (2,), **arguments))(key)['w'].all()
+""",
+        },
+        ("f(key, shape, dtype)",),
+    ),
+    Situation(
+        "a warm start of a declaration without a key",
+        """
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+path = tensorflow.export({'w': jnp.ones(2)}, 'model.ckpt', overwrite=True)
+# Fails:
+js.tf1.warm_start(declared, path)
+""",
+        {
+            "key=jax.random.key(0)": """
+assert js.tf1.warm_start(declared, path, $)['w'].all()
+""",
+        },
+    ),
 ]

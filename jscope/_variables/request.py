@@ -508,8 +508,8 @@ def _check_called(name: str, initializer: object) -> None:
     if not ours and callable(initializer) and _has_tf1s_form(initializer):
         called = getattr(initializer, "__name__", type(initializer).__name__)
         raise InitializerError(
-            f"Variable {name!r}: the initializer {called} has TF1's form, f(shape, dtype, "
-            "partition_info), and no random key. Here it is f(key, shape, dtype). Write "
+            f"Variable {name!r}: the initializer {called} takes the shape first and no random key, "
+            "as those of TF1. Here it is f(key, shape, dtype). Write "
             f"initializer=js.tf1.initializer({called}), or give it a key as its first argument."
         )
 

@@ -38,8 +38,8 @@ def initializer(function: Callable[..., ArrayLike], /) -> "OfTensorFlow":
     """
     if not callable(function):
         raise InitializerError(
-            f"js.tf1.initializer takes a function f(shape, dtype, partition_info), got "
-            f"{function!r}. A value is an initializer as it is: initializer={function!r}."
+            "js.tf1.initializer takes a function of shape, dtype and partition_info, got "
+            f"{function!r}. A value is an initializer as it is."
         )
     return OfTensorFlow(function)
 

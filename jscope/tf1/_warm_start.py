@@ -211,7 +211,7 @@ def _check_shapes(name: str, value: Any, old: Values, info: VocabInfo, known: in
     if len(shape) <= axis or shape[axis] != rows:
         raise TreeMismatchError(
             f"Variable {name!r} of shape {shape} has another size along axis {axis} than "
-            f"new_vocab_size + num_oov_buckets = {info.new_vocab_size} + {info.num_oov_buckets}."
+            f"new_vocab_size and num_oov_buckets give together, which is {rows}."
         )
     others = [tuple(np.delete(s, axis)) for s in (shape, old.shape) if len(s) > axis]
     if len(others) < 2 or others[0] != others[1] or old.shape[axis] < known:
@@ -228,8 +228,7 @@ def _backup(name: str, value: Any, info: VocabInfo, key: jax.Array | None) -> Va
         return np.zeros(value.shape, value.dtype)
     if key is None:
         raise CheckpointValueError(
-            f"The backup_initializer of {name!r} needs warm_start(..., key=jax.random.key(0)), or "
-            "another key."
+            f"The backup_initializer of {name!r} needs key=jax.random.key(0), or another."
         )
     made = info.backup_initializer(variable_key(key, name), tuple(value.shape), value.dtype)
     return np.array(made)

@@ -67,6 +67,14 @@ class Namespace:
         return tf_slim.arg_scope(functions, **kwargs)
 
 
+def ported():
+    """The function that `docs/from_tf1.md` ports."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "from_tf1.md").read_text()
+    space = {}
+    exec(page.partition("```tf1\n")[2].partition("```")[0], space)
+    return lambda _, images: space["network"](images, 5, is_training=False)
+
+
 def results(name, program, shapes):
     """What one program gives, by key."""
     random = np.random.RandomState(sum(map(ord, name)))
@@ -119,4 +127,5 @@ if __name__ == "__main__":
     for name, (program, shapes) in CASES.items():
         print(name)
         every |= results(name, program, shapes)
+    every |= results("ported", ported(), [(2, 8, 8, 3)])
     np.savez_compressed(sys.argv[1], **every)

@@ -169,7 +169,7 @@ def test_sizes_that_differ_are_errors_that_show_them(files):
     start = {"emb/w": jnp.zeros((6, 3))}
     with pytest.raises(ValueError, match="has 5 entries, but its size is given as 9"):
         tf1.warm_start(start, path, ".*", {"emb/w": tf1.VocabInfo(new, 9, 0, old)})
-    with pytest.raises(js.TreeMismatchError, match=r"num_oov_buckets = 4 \+ 1"):
+    with pytest.raises(js.TreeMismatchError, match="give together, which is 5"):
         tf1.warm_start(start, path, ".*", {"emb/w": tf1.VocabInfo(new, 4, 1, old)})
     info = tf1.VocabInfo(new, 4, 2, old)
     with pytest.raises(js.TreeMismatchError, match=r"and \(3,\) in the checkpoint"):
