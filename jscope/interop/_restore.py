@@ -7,7 +7,7 @@ dtypes are the function's.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from .._tree.differences import signature, transposing
 from .._tree.text import table
 from .._tree.vartree import VarTree, from_flat
 from ..formats._source import FileSource
+from ..saver._account import Policy
 from ..saver._placing import CallerError
 from ..saver._reading import Progress, can_be_stacked, prepare, read
 from ..saver._target import Place
@@ -31,14 +32,6 @@ Found: TypeAlias = Entry | Array
 
 # Comparing two names takes 0.4 ms: for 2,000 names that are missing from 2,000, half an hour.
 _MOST_COMPARED = 5000
-
-
-class Policy(NamedTuple):
-    """Which differences are allowed; see `tensorflow.restore`."""
-
-    missing: str = "error"
-    unexpected: str = "error"
-    convert: bool = False
 
 
 @dataclass(frozen=True, repr=False)

@@ -26,14 +26,15 @@ from .._tf1_names import no_attribute
 from .._tree.differences import signature
 from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat
+from ..saver._account import Policy
 from ..sharding import AnyMesh, Rules, mesh_for_init
 from ..tf_checkpoint._dtypes import NUMBERS
 from ._export import Names, add_by_rules, value_of, why_not_here
 from ._export import check as check_export
 from ._named import SLOTS as SLOTS
 from ._named import open_named
-from ._restore import Policy, restored
 from ._restore import Report as Report
+from ._restore import restored
 from ._target import Leaf, assign, take_apart
 
 _ALL: AssignmentMap = MappingProxyType({"/": "/"})
