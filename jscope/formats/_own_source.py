@@ -22,6 +22,8 @@ from ._tensorstore import Tensors
 if TYPE_CHECKING:
     from ._containers import Containers
 
+# The bytes of small arrays that one request of a store is for.
+_AT_A_REQUEST = 8 << 20
 # Objects read at a time.
 _AT_ONCE = 8
 # From this size on it is checked that an object has the bytes, before memory is allocated.
@@ -46,6 +48,7 @@ class OwnSource:
         self.format = f"step {index.step} of jscope's Saver"
         self.index_bytes = index.nbytes
         self._is_portable = index.portable
+        self._is_remote = isinstance(path, RemotePath)
         self._data: AnyPath = index.data(path)
         self._tensors = Tensors(self._data, is_ocdbt=index.portable)
         self._packed: File | None = None
@@ -79,7 +82,8 @@ class OwnSource:
         entry = self.stored(name)
         if entry.location != PACKED:
             return None
-        return Extent(_own_packed.FILE_NAME, entry.offset, self._packed_file().read_into)
+        extent = Extent(_own_packed.FILE_NAME, entry.offset, self._packed_file().read_into)
+        return extent._replace(most=_AT_A_REQUEST) if self._is_remote else extent
 
     def _check_raw(self, name: str, entry: Entry) -> None:
         """Refuse an array that has no objects, or, if it is large, objects of other sizes."""

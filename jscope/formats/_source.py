@@ -23,11 +23,13 @@ class Extent(NamedTuple):
         file: The file; equal for the arrays of one.
         offset: Where they begin.
         read: Fills memory with the bytes from an offset on.
+        most: How many bytes it pays to read at once.
     """
 
     file: str
     offset: int
     read: Callable[[int, memoryview], None]
+    most: int = 256 << 10
 
 
 class Source(Protocol):

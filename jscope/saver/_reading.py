@@ -220,9 +220,8 @@ def _inside(array: Array, at: Place) -> Array:
 # Runs of small arrays.
 
 
-# The bytes of an array that is read together with others, and of all that are.
+# The bytes of an array that is read together with others.
 _SMALL = 64 << 10
-_MOST = 256 << 10
 # The bytes between two arrays that are read for nothing.
 _GAP = 4 << 10
 
@@ -246,7 +245,7 @@ class _Run:
     def goes_on(self, file: str, begin: int, end: int) -> bool:
         """Whether the bytes of an array can be read with these."""
         is_near = file == self.first.file and self.end <= begin <= self.end + _GAP
-        return is_near and end - self.first.offset <= _MOST
+        return is_near and end - self.first.offset <= self.first.most
 
 
 class Runs:

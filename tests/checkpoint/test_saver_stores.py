@@ -241,7 +241,7 @@ def test_small_arrays_take_few_requests(s3, saver):
     assert len(s3.requests()) <= 20
     s3.requests()
     saver.restore({str(i): np.zeros(1024, np.float32) for i in range(2000)}, 4)
-    assert len(s3.requests()) <= 40
+    assert len(s3.requests()) <= 12
 
 
 def test_large_arrays_take_one_request_for_each_shard(s3, saver):
