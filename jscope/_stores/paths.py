@@ -81,8 +81,8 @@ def local(path: str | os.PathLike[str]) -> str:
     how = f"A local path that looks like a URL is written {os.path.abspath(text)!r}."
     if scheme.lower() in DRIVERS:
         raise CheckpointValueError(
-            f"{text!r} can't be written here: to {_KNOWN} write js.Saver and jscope convert. Write "
-            f"to a local directory, and copy it or convert it. {how}"
+            f"{text!r} can't be written by this function: to {_KNOWN} write js.Saver, exports, "
+            f"tf_checkpoint.write and jscope convert. Write to a local directory and copy it. {how}"
         )
     raise CheckpointValueError(
         f"{text!r} is not on this machine: jscope reads local file systems, mounted ones too, "

@@ -11,30 +11,47 @@ from .store import store_of
 
 
 @contextlib.contextmanager
-def new_files(target: RemotePath) -> Iterator[Path]:
+def new_files(target: RemotePath, *, overwrite: bool = False) -> Iterator[Path]:
     """A local path to write a new checkpoint to: a file, a directory, or a prefix of files' names.
 
     When the body ends, all files are uploaded, each as one object, those that tell of the others
-    last. A checkpoint that a store has is not replaced.
+    last. TensorFlow's state file, which is of several checkpoints, is there for the body, and is
+    replaced.
+
+    Args:
+        target: What the path is called in the store.
+        overwrite: Whether objects of these names are replaced, one by one.
 
     Raises:
-        CheckpointExistsError: If there is something of one of these names.
+        CheckpointExistsError: If there is something of one of these names, and it may not be.
         StoreError: If the store can't be written.
     """
     there = target.fresh()
-    if there.exists() or (there.parent / f"{there.name}.index").is_file():
+    is_taken = there.exists() or (there.parent / f"{there.name}.index").is_file()
+    if is_taken and not overwrite:
         raise _exists(str(there))
+    store = store_of(target.parent)
     with tempfile.TemporaryDirectory(prefix="jscope-") as scratch:
+        state = store.read(_STATE)
+        if state is not None:
+            Path(scratch, _STATE).write_bytes(state)
         yield Path(scratch) / target.name
-        store = store_of(target.parent)
-        for path in sorted(Path(scratch).rglob("*"), key=_last):
-            name = path.relative_to(scratch).as_posix()
-            if path.is_file() and not store.create(name, path.read_bytes()):
+        for path in sorted(filter(Path.is_file, Path(scratch).rglob("*")), key=_last):
+            name, data = path.relative_to(scratch).as_posix(), path.read_bytes()
+            if name == _STATE and data == state:
+                continue
+            if overwrite or name == _STATE:
+                store.write(name, data)
+            elif not store.create(name, data):
                 raise _exists(str(target.parent / name))
 
 
-def _last(path: Path) -> tuple[bool, str]:
-    return path.name.endswith((".index", ".index.json")), str(path)
+_STATE = "checkpoint"
+
+
+def _last(path: Path) -> tuple[bool, bool, str]:
+    is_last = path.name.endswith((".index", ".index.json"))
+    return path.name == _STATE, is_last, str(path)
 
 
 def _exists(url: str) -> CheckpointExistsError:

@@ -22,6 +22,7 @@
 `js.Saver` restores such files; see `jscope.formats`.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -32,7 +33,9 @@ import numpy as np
 
 from .._errors import CheckpointValueError
 from .._names.assignment import AssignmentMap, check_map, problems_of, read_rules
-from .._stores.paths import absolute, local
+from .._stores.paths import located, readable
+from .._stores.remote import RemotePath
+from .._stores.upload import new_files
 from .._tree.differences import signature
 from .._tree.vartree import as_tree
 from ..formats._shards import ShardWriter, size_of
@@ -120,13 +123,18 @@ def export(
     check([*(f"{name!r} {text}" for name, text in unfit.items()), *saved.problems], _hint(unfit))
     values = dict(sorted(saved.written.items()))
     signatures = {source: _signature(target, source, value) for source, value in values.items()}
-    place = absolute(directory)
-    with ShardWriter(place, signatures, limit, metadata, overwrite=overwrite) as writer:
+    with contextlib.ExitStack() as stack:
+        place = located(directory)
+        if isinstance(place, RemotePath):
+            place = stack.enter_context(new_files(place, overwrite=overwrite))
+        writer = stack.enter_context(
+            ShardWriter(place, signatures, limit, metadata, overwrite=overwrite)
+        )
         for source, value in values.items():
             # No name for the array, which would keep it until the next one is on the host.
             dtype = signatures[source].dtype
             writer.write(source, value_of(target, source, value).astype(dtype, copy=False))
-    return local(directory)
+    return readable(directory)
 
 
 def _limit(size: int | str) -> int:
@@ -142,7 +150,7 @@ def _limit(size: int | str) -> int:
 def _check_place(directory: str | os.PathLike[str], names: object) -> None:
     if names not in ("/", "."):
         raise CheckpointValueError(f"`names` is '/' or '.', got {names!r}. Write names='.'.")
-    if local(directory).endswith(".safetensors"):
+    if readable(directory).endswith(".safetensors"):
         raise CheckpointValueError(
             f"An export writes a directory, and {directory!r} is named as a file. Write "
             "safetensors.export(tree, 'exported'), which makes exported/model.safetensors."

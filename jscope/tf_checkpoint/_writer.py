@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import CheckpointExistsError, CheckpointValueError
-from .._stores.paths import local
+from .._stores.paths import local, located
+from .._stores.remote import RemotePath
+from .._stores.upload import new_files
 from . import _dtypes
 from ._boxes import Box, Extent, bounds, is_whole, lengths, part_key
 from ._bundle import VERSION, Row, string_bytes
@@ -356,6 +358,11 @@ def write(
     Raises:
         CheckpointError: As `Writer` and `Writer.add`.
     """
+    place = located(prefix)
+    if isinstance(place, RemotePath):
+        with new_files(place, overwrite=overwrite) as path:
+            write(path, tensors, write_state=write_state, overwrite=overwrite)
+        return str(place)
     with Writer(prefix, write_state=write_state, overwrite=overwrite) as writer:
         for name, value in tensors.items() if isinstance(tensors, Mapping) else tensors:
             writer.add(name, value)

@@ -42,12 +42,7 @@ TAKES_PATH = {
     tf_checkpoint.write_state: lambda path: tf_checkpoint.write_state(path, STATE),
 }
 # Those that write; their URLs are of known stores.
-WRITES = [
-    tensorflow.export,
-    tf_checkpoint.Writer,
-    tf_checkpoint.write,
-    tf_checkpoint.write_state,
-]
+WRITES = [tf_checkpoint.Writer, tf_checkpoint.write_state]
 KNOWN = ["gs://b/m-1", "s3://b/m-1", "GS://b"]
 URLS = [
     "hdfs://b/m-1",
@@ -108,9 +103,9 @@ def test_nothing_is_written_to_a_store(empty, function, path):
     with pytest.raises(js.CheckpointValueError) as raised:
         TAKES_PATH[function](path)
     assert str(raised.value) == (
-        f"{str(path)!r} can't be written here: to s3:// and gs:// write js.Saver and jscope "
-        "convert. Write to a local directory, and copy it or convert it. A local path that looks "
-        f"like a URL is written {os.path.abspath(path)!r}."
+        f"{str(path)!r} can't be written by this function: to s3:// and gs:// write js.Saver, "
+        "exports, tf_checkpoint.write and jscope convert. Write to a local directory and copy it. "
+        f"A local path that looks like a URL is written {os.path.abspath(path)!r}."
     )
 
 
