@@ -78,6 +78,12 @@ INITIALIZERS = [
 PARTITIONERS = [
     f"{how}_partitioner" for how in ("fixed_size", "variable_axis_size", "min_max_variable")
 ]
+TRAIN = [
+    *(f"{how}Optimizer" for how in ("GradientDescent", "Momentum", "Adam", "Adagrad")),
+    *(f"{how}Optimizer" for how in ("RMSProp", "Adadelta", "Ftrl")),
+    *(f"{how}_decay" for how in ("exponential", "natural_exp", "inverse_time", "polynomial")),
+    *("cosine_decay", "piecewise_constant"),
+]
 CONSTRAINTS = {"UnitNorm": "unit_norm", "MaxNorm": "max_norm", "MinMaxNorm": "min_max_norm"}
 CHECKPOINTS = ["latest_checkpoint", "list_variables", "load_variable"]
 FOLLOWING = ["checkpoint_exists", "checkpoints_iterator"]
@@ -102,6 +108,9 @@ BEGINNING = {
     "losses": (tf.losses.get_regularization_losses, 0, js.Declaration.regularization_losses, 2),
     "averages": (tf.train.ExponentialMovingAverage, 0, js.ExponentialMovingAverage, 0),
     "Saver": (tf.train.Saver, 0, js.Saver, 1),
+    **{n: (getattr(tf.train, n), 0, getattr(js.tf1.train, n), 0) for n in TRAIN},
+    "clip_by_global_norm": (tf.clip_by_global_norm, 0, js.tf1.train.clip_by_global_norm, 0),
+    "IndexedSlices": (tf.IndexedSlices, 0, js.tf1.train.IndexedSlices, 0),
     **{n: (getattr(tf.train, n), 0, getattr(js, n), 0) for n in CHECKPOINTS + FOLLOWING},
     **{
         f"tf_checkpoint.{name}": (getattr(tf.train, name), 0, getattr(tf_checkpoint, name), 0)

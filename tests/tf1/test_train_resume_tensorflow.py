@@ -42,6 +42,44 @@ OPTIMIZERS = {
 }
 
 
+class AdamWeightDecay(tf.train.Optimizer):
+    """BERT's AdamW, after its description: TensorFlow never had it."""
+
+    def __init__(self, rate, weight_decay_rate, exclude_from_weight_decay):
+        super().__init__(False, "AdamWeightDecayOptimizer")
+        self.rate, self.decay, self.exclude = rate, weight_decay_rate, exclude_from_weight_decay
+
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+        updates = []
+        for g, w in grads_and_vars:
+            m, v = (
+                tf.get_variable(
+                    f"{w.op.name}/{slot}",
+                    w.shape,
+                    trainable=False,
+                    initializer=tf.zeros_initializer(),
+                )
+                for slot in ("adam_m", "adam_v")
+            )
+            next_m = 0.9 * m + (1.0 - 0.9) * g
+            next_v = 0.999 * v + (1.0 - 0.999) * tf.square(g)
+            step = next_m / (tf.sqrt(next_v) + 1e-6)
+            if not any(part in w.op.name for part in self.exclude):
+                step += self.decay * w
+            with tf.control_dependencies([step]):
+                updates += [m.assign(next_m), v.assign(next_v), w.assign(w - self.rate * step)]
+        with tf.control_dependencies(updates):
+            return tf.assign_add(global_step, 1)
+
+
+def bert(t):
+    make = AdamWeightDecay if t is tf.train else t.AdamWeightDecayOptimizer
+    return make(0.01, weight_decay_rate=0.1, exclude_from_weight_decay=["bn"])
+
+
+OPTIMIZERS["BERT's AdamW"] = bert
+
+
 class Theirs:
     """The program in TensorFlow: batch norm between two layers, and moving averages."""
 

@@ -133,12 +133,13 @@ def is_slices(value: object) -> bool:
     return isinstance(value, IndexedSlices)
 
 
-def global_norm(gradients: Any) -> Array:
+def global_norm(t_list: Any, name: str | None = None) -> Array:
     r"""$\sqrt{\sum_i g_i^2}$ over all gradients of a tree; rows of one index count apart.
 
     Source: ``tf.global_norm``. ``optax.tree.norm``, but that `IndexedSlices` may be there.
     """
-    leaves = jax.tree.leaves(gradients, is_leaf=is_slices)
+    del name
+    leaves = jax.tree.leaves(t_list, is_leaf=is_slices)
     norm: Array = optax.tree.norm([leaf.values if is_slices(leaf) else leaf for leaf in leaves])
     return norm
 

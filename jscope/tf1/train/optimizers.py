@@ -224,9 +224,10 @@ class AdamWeightDecayOptimizer(Optimizer):
         """The arguments are described above."""
 
         def step(v: Variable) -> tuple[Array, Slots]:
-            one, b1, b2 = v.number(1), v.number(beta_1), v.number(beta_2)
-            m = b1 * v.slots["adam_m"] + (one - b1) * v.gradient
-            s = b2 * v.slots["adam_v"] + (one - b2) * (v.gradient * v.gradient)
+            # 1 - 0.999 as BERT has it, in Python: in float32 it would be off by 5e-5.
+            new1, new2 = v.number(1.0 - beta_1), v.number(1.0 - beta_2)
+            m = v.number(beta_1) * v.slots["adam_m"] + new1 * v.gradient
+            s = v.number(beta_2) * v.slots["adam_v"] + new2 * (v.gradient * v.gradient)
             update = m / (jnp.sqrt(s) + v.number(epsilon))
             if not _is_excluded(v, exclude_from_weight_decay):
                 update = update + v.number(weight_decay_rate) * v.value

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from ... import tf_checkpoint
 from ..._errors import CheckpointValueError, TreeMismatchError
 from ..._model.declaration import Declaration
 from ..._names.selectors import Selector, matching
 from ..._tree.selection import select
 from ..._tree.vartree import VarTree, as_tree, from_flat
 from ...interop import tensorflow
+from ...interop._named import open_named
 from ...saver._target import slices_of
 from ...sharding import AnyMesh, Rules
 from .slots import (
@@ -94,7 +94,8 @@ def restore(
     params = {key: from_flat({n: structs[n] for n in names}) for key, names in trained.items()}
     target = structs | expected_slots(optimizers, params)
     stacks = {scope for spec in declared.values() for scope, _ in spec.stack}
-    carried, beside = _compare_names(path, target, stacks, others, optimizers)
+    stored = list(open_named(path, None, None, verify).entries)
+    carried, beside = _compare_names(stored, target, stacks, others, optimizers)
     read, _ = tensorflow.restore(target, path, drop=beside, stacks=stacks, verify=verify)
     loaded = tensorflow.load(path, select=beside, verify=verify) if beside else VarTree()
     whole = read | loaded
@@ -169,7 +170,7 @@ def _trained(
 
 
 def _compare_names(
-    path: str | os.PathLike[str],
+    stored: list[str],
     target: VarTree,
     stacks: Iterable[str],
     others: Selector | None,
@@ -180,7 +181,6 @@ def _compare_names(
     Raises:
         TreeMismatchError: If names differ; with the optimizer's arguments to write.
     """
-    stored = [name for name, _ in tf_checkpoint.list_variables(path)]
     slices = slices_of(target, stacks, None)
     expected = {part for name in target for part in slices.get(name, {(): name}).values()}
     left = {n: None for n in stored if n not in expected and n != GLOBAL_STEP}
