@@ -356,3 +356,14 @@ def test_a_default_name_in_a_transform_is_an_error_that_says_what_to_write():
         js.declare(lambda scope, x: jax.jit(lambda x: layers.dense(scope, x, 2))(x))(
             jnp.ones((2, 2))
         )
+
+
+def test_variables_have_the_scopes_dtype_and_results_that_of_the_input():
+    def model(scope, x):
+        x = layers.dense(scope, x, 2)
+        return contrib.fully_connected(scope, x, 2, normalizer_fn=contrib.layer_norm)
+
+    x = jnp.ones((2, 2), jnp.bfloat16)
+    declared = js.declare(model)(x)
+    assert {spec.dtype.name for spec in declared.values()} == {"float32"}
+    assert model(js.Scope(declared.init(jax.random.key(0))), x).dtype == jnp.bfloat16
