@@ -166,6 +166,17 @@ def test_gpt2_learns_resumes_and_writes(tmp_path):
 
 
 @needs_examples
+def test_bert_s_classifier_begins_with_what_was_pretrained(tmp_path):
+    done = example("tf1/bert.py", "--steps", "30", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    losses = re.findall(r"^step +\d+  loss ([\d.]+)", done.stdout, re.MULTILINE)
+    assert float(losses[1]) < float(losses[0]) - 0.5
+    assert "23 variables restored; new: output_bias, output_weights" in done.stdout
+    assert re.search(r"^Held-out accuracy \d+%$", done.stdout, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_examples
 def test_dqn_catches_the_ball(tmp_path):
     done = example("tf1/dqn.py", "--steps", "1500", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -175,4 +186,16 @@ def test_dqn_catches_the_ball(tmp_path):
     assert caught[0] < 60
     assert caught[-1] > 70
     assert " deepq/deepq/q_func/fully_connected/weights/Adam_1 " in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@needs_examples
+def test_resnet_v1_learns_other_digits_without_its_logits(tmp_path):
+    done = example("tf1/resnet_v1.py", "--steps", "40", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, untrained, last = map(float, re.findall(r"([\d.]+)%", done.stdout))
+    assert first > 80
+    assert untrained < 60
+    assert last > 80
+    assert "new: resnet_v1/logits/biases, resnet_v1/logits/weights" in done.stdout
     assert not list(tmp_path.iterdir())
