@@ -1,4 +1,4 @@
-"""What the tests of training share: optimizers, and how TensorFlow names its own."""
+"""TensorFlow's log is off before a test imports it."""
 
 import os
 

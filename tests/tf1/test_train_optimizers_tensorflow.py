@@ -95,10 +95,13 @@ def by_jscope(optimizer, data, sparse, dtype=np.float32, steps=STEPS):
         return optax.apply_updates(params, updates), opt_state
 
     opt_state = optimizer.init(params)
-    with jax.checking_leaks():
-        for t in range(steps):
-            step = {n: jnp.asarray(g[t], dtype) for n, g in gradients.items()}
-            params, opt_state = run(params, opt_state, step, jnp.asarray(rows[t], dtype), ids[t])
+    for t in range(steps):
+        step = {n: jnp.asarray(g[t], dtype) for n, g in gradients.items()}
+        given = params, opt_state, step, jnp.asarray(rows[t], dtype), ids[t]
+        if t == 0:
+            with jax.checking_leaks():
+                jax.eval_shape(run, *given)
+        params, opt_state = run(*given)
     return params, opt_state
 
 
