@@ -18,7 +18,9 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from saver_faults import concurrency, damage, distributed, names, training
+from object_stores import proxy
+from object_stores.servers import S3, running
+from saver_faults import concurrency, damage, distributed, names, stores, training
 from saver_faults.client import Server, serving
 from saver_faults.faults import MODES, READ_MODES, Faults
 from saver_faults.power_cut import Recording
@@ -85,6 +87,20 @@ def prove_distributed(server: Server, scratch: Path) -> Iterator[Tally]:
     yield from distributed.deaths(server, scratch / "deaths")
 
 
+def prove_stores(server: Server, scratch: Path) -> Iterator[Tally]:
+    """Every request of a save to S3 lost, refused, doubled, late, or the last of its process."""
+    del server
+    log = scratch / "requests"
+    log.touch()
+    with running("s3_server.py", log) as port, proxy.running(port) as between:
+        keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "of this proof")
+        url = f"http://127.0.0.1:{between.port}"
+        os.environ.update(keys, AWS_ENDPOINT_URL_S3=url)
+        for scenario in stores.SCENARIOS:
+            for mode in stores.MODES:
+                yield stores.tried(S3(port, log), between, scenario, mode)
+
+
 PROOFS: dict[str, Callable[[Server, Path], Iterator[Tally]]] = {
     "faults": prove_faults,
     "reading": prove_reading,
@@ -93,6 +109,7 @@ PROOFS: dict[str, Callable[[Server, Path], Iterator[Tally]]] = {
     "names": prove_names,
     "concurrency": prove_concurrency,
     "distributed": prove_distributed,
+    "stores": prove_stores,
 }
 
 

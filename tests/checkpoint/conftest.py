@@ -47,7 +47,8 @@ def proxy(s3, monkeypatch):
 
     from jscope._stores import settings
 
-    monkeypatch.setattr(settings, "_RETRIES", dict.fromkeys(("initial_delay", "max_delay"), "10ms"))
+    at_once = dict.fromkeys(("initial_delay", "max_delay"), "10ms")
+    monkeypatch.setattr(settings, "_RETRIES", at_once)
     with proxies.running(s3.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
         for cache in (settings._context, settings._opened):
