@@ -149,7 +149,7 @@ if not TYPE_CHECKING:  # else any misspelled name would have a type
         if name in _MODULES:
             return importlib.import_module(f".{name}", __name__)
         if name not in _HOME_OF:
-            raise importlib.import_module("._tf1_names", __name__).no_attribute(
+            raise importlib.import_module("._names.tf1", __name__).no_attribute(
                 __name__, name, __all__
             )
         module = importlib.import_module(f".{_HOME_OF[name]}", __name__)

@@ -43,8 +43,8 @@ from jax.typing import DTypeLike
 from ._dtypes import can_convert, number_kind
 from ._errors import InitializerError
 from ._names import names as _names
+from ._names.tf1 import no_attribute
 from ._random import draws
-from ._tf1_names import no_attribute
 
 __all__ = [
     "InitializedValue",

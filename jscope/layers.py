@@ -46,8 +46,8 @@ from ._arithmetic import (
 )
 from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
 from ._model.named import named
+from ._names.tf1 import no_attribute
 from ._scope.scope import Scope
-from ._tf1_names import no_attribute
 from ._variables.spec import Constraint
 from .initializers import Initializer
 from .regularizers import Regularizer

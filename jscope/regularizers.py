@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ._errors import RegularizerError
-from ._tf1_names import no_attribute
+from ._names.tf1 import no_attribute
 
 __all__ = ["Regularizer", "l1", "l1_l2", "l2", "no_regularizer", "sum"]
 

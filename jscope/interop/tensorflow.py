@@ -21,8 +21,8 @@ from .._names.assignment import AssignmentMap, check_map, read_rules
 from .._names.assignment import Through as Through
 from .._names.names import check
 from .._names.selectors import Selector
+from .._names.tf1 import no_attribute
 from .._random.keys import check_key
-from .._tf1_names import no_attribute
 from .._tree.differences import signature
 from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat

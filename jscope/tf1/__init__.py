@@ -7,7 +7,7 @@ only what it needs.
 import importlib
 from typing import TYPE_CHECKING
 
-from .._tf1_names import no_attribute
+from .._names.tf1 import no_attribute
 
 if TYPE_CHECKING:
     from . import contrib as contrib

@@ -43,8 +43,8 @@ from .._arithmetic import (
 )
 from .._errors import ShapeMismatchError
 from .._names.names import join
+from .._names.tf1 import no_attribute
 from .._scope.scope import Scope
-from .._tf1_names import no_attribute
 from .._variables.collections import GraphKeys
 from ..initializers import Initializer
 from ..layers import Activation, Initial

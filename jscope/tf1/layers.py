@@ -37,8 +37,8 @@ from .._arithmetic import (
     sizes_of,
 )
 from .._errors import ShapeMismatchError
+from .._names.tf1 import no_attribute
 from .._scope.scope import Scope
-from .._tf1_names import no_attribute
 from .._variables.spec import Constraint
 from ..layers import Activation, Initial
 from ..regularizers import Regularizer

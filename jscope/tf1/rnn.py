@@ -21,8 +21,8 @@ from jax.typing import DTypeLike
 from .. import layers
 from .._arithmetic import floating
 from .._model.template import Template, make_template
+from .._names.tf1 import no_attribute
 from .._scope.scope import Scope
-from .._tf1_names import no_attribute
 from ..layers import Activation, Initial
 from .layers import refuse
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope import _tf1_names, initializers, regularizers, sharding, tf1, tf_checkpoint
+from jscope import initializers, regularizers, sharding, tf1, tf_checkpoint
+from jscope._names.tf1 import _TABLES
 from jscope.interop import tensorflow
 
-CASES = [(module, name) for module, table in _tf1_names._TABLES.items() for name in table]
+CASES = [(module, name) for module, table in _TABLES.items() for name in table]
 ROOTS = {
     "js": js,
     "jscope": js,
