@@ -2948,6 +2948,33 @@ assert list(training.state) == ['w/ExponentialMovingAverage']
         ("others=", "var_list=", "name='GradientDescent'"),
     ),
     Situation(
+        "the variables of an optimizer have moving statistics among them",
+        """
+def model(s):
+    s.get_variable('a/w', (2,))
+    s.get_variable('a/mean', (2,), trainable=False)
+declared, scope = js.declare(model)(), 'a'
+optimizer = tf1.train.MomentumOptimizer(0.1, 0.9)
+path = os.path.join(directory, 'model.ckpt')
+params, state = declared.split(declared.init(key))
+slots = tf1.train.to_slots(optimizer, optimizer.init(params))
+tensorflow.export(params | state | slots, path)
+# Fails:
+tf1.train.restore(declared, path, optimizer, var_list='a/**')
+""",
+        {
+            "var_list=declared.trainable_variables()": """
+training = tf1.train.restore(declared, path, optimizer, $)
+assert list(training.state) == ['a/mean']
+""",
+            "declared.trainable_variables(scope)": """
+training = tf1.train.restore(declared, path, optimizer, var_list=$)
+assert list(training.state) == ['a/mean']
+""",
+        },
+        ("var_list=", "name='Momentum'"),
+    ),
+    Situation(
         "the step of a training state is not that of its variables",
         """
 optimizer = tf1.train.GradientDescentOptimizer(0.1)

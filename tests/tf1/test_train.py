@@ -174,6 +174,23 @@ def test_the_optimizer_of_the_program_is_told_from_its_slots(write):
         train.restore(DECLARED, write(counted(names)), train.AdagradOptimizer(0.1))
 
 
+def test_a_var_list_with_moving_statistics_is_an_error_that_shows_the_trainable_ones(write):
+    names = [*ALL, "train/actor/w/Momentum", "train/critic/w/Momentum"]
+    path, optimizer = write(counted(names)), train.MomentumOptimizer(0.1, 0.9, scope="train")
+    with pytest.raises(js.TreeMismatchError) as error:
+        train.restore(DECLARED, path, optimizer, var_list="**")
+    assert str(error.value).endswith(
+        "1 difference:\n  missing: 'train/mean/Momentum' is not in the checkpoint\n"
+        "var_list= selects 'mean', which is not trainable: TF's optimizers have no slots of it. "
+        "Write var_list=declared.trainable_variables(), with the scope that is trained as its "
+        "argument: declared.trainable_variables(scope)."
+    )
+    var_list = DECLARED.trainable_variables()
+    training = train.restore(DECLARED, path, optimizer, var_list=var_list)
+    assert list(training.params) == ["actor/w", "critic/w"]
+    assert list(training.state) == ["mean"]
+
+
 def test_what_only_the_checkpoint_has_is_listed_and_can_be_carried_along(write):
     names = [*ALL, "actor/w/ExponentialMovingAverage"]
     path, optimizer = write(counted(names)), train.GradientDescentOptimizer(0.1)

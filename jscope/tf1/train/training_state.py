@@ -73,7 +73,9 @@ def restore(
         optimizer: The optimizer of TF's program; or a mapping of several, in the order in which
             it calls ``minimize``.
         var_list: What the optimizer trains: TF's argument of ``minimize``. By default the
-            trainable variables. For several optimizers a mapping of the same keys.
+            trainable variables. For several optimizers a mapping of the same keys. Names too, such
+            as ``declared.trainable_variables("generator")``: a selector of a scope also selects
+            its moving statistics, which have no slots.
         others: Which further variables of the checkpoint to carry along in ``state``, such as
             ``"**/ExponentialMovingAverage"``.
         mesh: What the variables and slots are laid out over, as for `Declaration.init`.
@@ -95,12 +97,13 @@ def restore(
     target = structs | expected_slots(optimizers, params)
     stacks = {scope for spec in declared.values() for scope, _ in spec.stack}
     stored = list(open_named(path, None, None, verify).entries)
-    carried, beside = _compare_names(stored, target, stacks, others, optimizers)
+    every = {name for names in trained.values() for name in names}
+    untrainable = sorted(every.difference(declared.trainable))
+    carried, beside = _compare_names(stored, target, stacks, others, optimizers, untrainable)
     read, _ = tensorflow.restore(target, path, drop=beside, stacks=stacks, verify=verify)
     loaded = tensorflow.load(path, select=beside, verify=verify) if beside else VarTree()
     whole = read | loaded
     given = params if isinstance(optimizer, Mapping) else params[""]
-    every = {name for names in trained.values() for name in names}
     return TrainingState(
         params=from_flat({n: whole[n] for n in structs if n in every}),
         state=from_flat({n: whole[n] for n in (*structs, *carried) if n not in every}),
@@ -175,8 +178,17 @@ def _compare_names(
     stacks: Iterable[str],
     others: Selector | None,
     optimizers: Mapping[str, Any],
+    untrainable: list[str],
 ) -> tuple[list[str], list[str]]:
     """The checkpoint's names that are carried along; and those beside the target's, with the step.
+
+    Args:
+        stored: The checkpoint's names.
+        target: What is expected in it: variables and slots.
+        stacks: The scopes that are stacks.
+        others: As for `restore`.
+        optimizers: By key.
+        untrainable: Variables in ``var_list`` that the model declares with ``trainable=False``.
 
     Raises:
         TreeMismatchError: If names differ; with the optimizer's arguments to write.
@@ -191,18 +203,29 @@ def _compare_names(
     missing = sorted(expected.difference(stored))
     unexpected = sorted(left.keys() - set(carried))
     if missing or unexpected:
-        raise TreeMismatchError(_names_differ(stored, missing, unexpected, optimizers))
+        raise TreeMismatchError(_names_differ(stored, missing, unexpected, optimizers, untrainable))
     return carried, [*carried, *({GLOBAL_STEP}.intersection(stored) - expected)]
 
 
 def _names_differ(
-    stored: list[str], missing: list[str], unexpected: list[str], optimizers: Mapping[str, Any]
+    stored: list[str],
+    missing: list[str],
+    unexpected: list[str],
+    optimizers: Mapping[str, Any],
+    untrainable: list[str],
 ) -> str:
     lines = [
         *(f"missing: {name!r} is not in the checkpoint" for name in missing),
         *(f"unexpected: {name!r} is in the checkpoint only" for name in unexpected),
     ]
     advice = hints(optimizers, missing, stored)
+    without_slots = [n for n in untrainable if any(f"/{n}/" in f"/{m}" for m in missing)]
+    if without_slots:
+        advice.append(
+            f"var_list= selects {without_slots[0]!r}, which is not trainable: TF's optimizers have "
+            "no slots of it. Write var_list=declared.trainable_variables(), with the scope that is "
+            "trained as its argument: declared.trainable_variables(scope)."
+        )
     if unexpected and not advice:
         advice = [
             "Carry along what only the checkpoint has by others=, as in "
