@@ -199,3 +199,20 @@ def test_resnet_v1_learns_other_digits_without_its_logits(tmp_path):
     assert last > 80
     assert "new: resnet_v1/logits/biases, resnet_v1/logits/weights" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+@needs_examples
+def test_pix2pix_fills_unseen_outlines(tmp_path):
+    done = example("tf1/pix2pix.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Declaration of 56 variables, 108,746 parameters (108,314 trainable)" in done.stdout
+    averages = [float(x) for x in re.findall(r"gen_loss_L1 ([\d.]+)$", done.stdout, re.MULTILINE)]
+    assert len(averages) == 4
+    assert averages[-1] < averages[1]
+    held_out = re.search(r"L1 of the outlines ([\d.]+), of the generator ([\d.]+)", done.stdout)
+    assert held_out
+    assert float(held_out[2]) < 0.75 * float(held_out[1])
+    # 40 trainable variables with two slots each, 16 statistics, 4 powers, 3 averages, the step.
+    assert "Saved 144 variables for TensorFlow" in done.stdout
+    assert "\n  generator_loss/Mean_1/ExponentialMovingAverage\n" in done.stdout
+    assert not list(tmp_path.iterdir())
