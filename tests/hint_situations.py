@@ -1368,7 +1368,7 @@ saver.restore(target)
         """
 from unittest import mock
 saver = Saver(directory)
-with mock.patch('jscope.saver._writing.joined', lambda texts: '[3, 4]'):
+with mock.patch('jscope.saver._write.joined', lambda texts: '[3, 4]'):
     saver.save({'data': js.PerProcess(3)}, 1)
 value = 0
 # Fails:

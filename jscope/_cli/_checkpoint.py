@@ -15,7 +15,7 @@ from ..formats._own_source import OwnSource
 from ..formats._source import FileSource, Source
 
 if TYPE_CHECKING:
-    from ..saver._opening import SavedVariable
+    from ..saver._checkpoint import SavedVariable
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -103,7 +103,7 @@ def _number(digits: str) -> tuple[int, str]:
 def _variables(source: Source) -> dict[str, Variable]:
     if isinstance(source, FileSource):
         return {name: _of_file(variable) for name, variable in source.variables.items()}
-    from ..saver._opening import Checkpoint as Opened
+    from ..saver._checkpoint import Checkpoint as Opened
 
     return {name: _of_saved(saved) for name, saved in Opened(source).items()}
 

@@ -76,7 +76,7 @@ def _uploaded(
 @contextmanager
 def _new_step(path: str, variables: Mapping[str, Variable]) -> Iterator[Writer]:
     """A new step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
-    from ..saver._streaming import check_values, streaming
+    from ..saver._stream import check_values, streaming
 
     place = located(path)
     if not _is_step(place.name):

@@ -19,9 +19,9 @@ from .._tree.differences import signature, transposing
 from .._tree.text import table
 from .._tree.vartree import VarTree, from_flat
 from ..formats._source import FileSource
-from ..saver._account import Policy
-from ..saver._placing import CallerError
-from ..saver._reading import Progress, can_be_stacked, prepare, read
+from ..saver._comparison import Policy
+from ..saver._placement import CallerError
+from ..saver._read import Progress, can_be_stacked, prepare, read
 from ..saver._target import Place
 from ..tf_checkpoint import Entry
 from ._named import SLOTS, Named

@@ -26,7 +26,7 @@ from .._random.keys import check_key
 from .._tree.differences import signature
 from .._tree.selection import select as select_from
 from .._tree.vartree import VarTree, from_flat
-from ..saver._account import Policy
+from ..saver._comparison import Policy
 from ..sharding import AnyMesh, Rules, mesh_for_init
 from ..tf_checkpoint._dtypes import NUMBERS
 from ._export import Names, add_by_rules, value_of, why_not_here

@@ -30,7 +30,7 @@ from . import _processes
 from ._on_disk import no_part
 from ._protocol import Claim, clean, evict
 from ._snapshot import Part, Snapshot
-from ._writing import Save
+from ._write import Save
 
 # A claim is renewed so many times in a lease.
 _RENEWALS = 4

@@ -5,44 +5,61 @@ On disk::
     directory/
       checkpoint       the state file: see `formats._own_state`
       12/              a checkpoint: see `formats._own_index`
-      .tmp-3f9a.../    a staging directory, of a save under way or a crashed one: see `_staging`
+      .tmp-3f9a.../    a staging directory, of a save under way or a crashed one: see `_commit`
 
-`_committing` describes how a checkpoint becomes complete, and what is removed after it.
+`_commit` describes how a checkpoint becomes complete, and what is removed after it.
 
 **Async.** `Saver.save_async` returns once the arrays are snapshot; a thread does the rest. One is
 in flight per directory, and its failure is raised once, by the next call. A program that ends waits
 for its saves, and prints the failures that were not retrieved.
 """
 
+import contextlib
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import numpy as np
 
-from .._errors import CheckpointValueError
+from .._errors import CheckpointError, CheckpointValueError
 from .._names.selectors import Selector
+from .._stores.paths import located
+from .._stores.remote import AnyPath, RemotePath
+from ..formats import _own_packed
+from ..formats._containers import describe
 from ..formats._open import all_steps, latest_step
-from ..formats._own_directory import checkpoints
+from ..formats._own_directory import checkpoints, committed_steps
 from ..formats._own_state import read_state
 from ..sharding import AnyMesh, Rules
-from ._account import Policy
-from ._opening import Checkpoint
-from ._planning import Request
-from ._reading import IN_FLIGHT
-from ._restoring import Report, restore
+from ._async_save import PendingSave, wait_for_directory
+from ._checkpoint import Checkpoint, verify
+from ._commit import sweep
+from ._comparison import Policy
+from ._disk import failing_as
+from ._encoding import Layout
+from ._in_store import InStore
+from ._metadata import check_metadata
+from ._on_disk import OnDisk
+from ._plan import Request
+from ._preemption import Termination, terminating
+from ._read import IN_FLIGHT
+from ._restore import Report, restore
 from ._retention import Retention
-from ._saving import Saving
 from ._steps import check_flags, checked_step, checked_step_or_path, open_checkpoint
-from ._target import Rename
-from ._verifying import verify
-from ._writing import LEASE
+from ._target import Rename, as_pytree, check_var_list, chosen_leaves, flatten
+from ._write import LEASE, Save, begin
+
+# With compression, only small arrays are packed, which are not compressed.
+_PACKS_BESIDE_COMPRESSED = 1 << 16
 
 
-class Saver(Saving):
+class Saver:
     """Saves trees of variables to a directory, step by step, and restores any part of them.
 
     >>> with Saver("runs/digits") as saver:                           # doctest: +SKIP
@@ -119,37 +136,137 @@ class Saver(Saving):
         lease: float = LEASE,
     ):
         is_selector = isinstance(reshape, str | re.Pattern | Collection) or callable(reshape)
-        for name, value in (("reshape", is_selector or reshape), ("sharded", sharded)):
-            # They are positional, as in TF: a 5 may be meant for another argument.
-            if not isinstance(value, bool | np.bool_):
-                raise CheckpointValueError(
-                    f"Saver({str(directory)!r}): {name} is True or False, got {value!r}. After the "
-                    "directory come var_list, reshape, sharded, max_to_keep and "
-                    "keep_checkpoint_every_n_hours, as in TF1; or write them by name, such as "
-                    "max_to_keep=5."
-                )
+        _check_positional(directory, reshape=is_selector or reshape, sharded=sharded)
         check_flags(restore_sequentially=restore_sequentially, verify=verify)
-        if compression not in (None, "zstd"):
-            raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
-        if compression and not sharded:
-            raise CheckpointValueError(
-                "compression is of arrays that are written sharded; the one file of sharded=False "
-                "is never compressed. Leave one of the two out."
-            )
-        retention = Retention.of(max_to_keep, keep_checkpoint_every_n_hours, best)
-        super().__init__(
-            directory,
-            var_list,
-            retention,
-            sharded=sharded,
-            compresses=compression is not None,
-            clock=clock,
-            lease=lease,
-        )
+        self._retention = Retention.of(max_to_keep, keep_checkpoint_every_n_hours, best)
+        self._directory = located(directory)
+        self._is_remote = isinstance(self._directory, RemotePath)
+        _check_compression(compression, sharded, self._directory)
+        if isinstance(lease, bool) or not isinstance(lease, int | float) or not lease > 0:
+            raise CheckpointValueError(f"lease is a number of seconds above 0, got {lease!r}.")
+        self._lease = float(lease)
+        self._var_list = check_var_list(var_list)
         self._reshape = reshape if is_selector else bool(reshape)
+        self._sharded = sharded
+        self._compresses = compression is not None
         self._restore_sequentially = restore_sequentially
         self._verify = verify
+        self._clock = clock
+        self._made_at = clock()
         self._report: Report | None = None
+        self._lock = threading.RLock()
+        self._pending: PendingSave | None = None
+        self._is_closed = False
+        if isinstance(self._directory, Path):
+            with failing_as(f"Stale files in {self._directory} can't be removed"):
+                sweep(self._directory)
+
+    @property
+    def directory(self) -> AnyPath:
+        """The directory of the checkpoints, as an absolute path or what a store calls it."""
+        return self._directory
+
+    def save(
+        self,
+        tree: object,
+        step: int,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        metadata: object = None,
+        overwrite: bool = False,
+        portable: bool = False,
+    ) -> AnyPath:
+        """Save a tree; return when the checkpoint is complete and on disk.
+
+        Args:
+            tree: A `VarTree`, or any other pytree: a training state with Optax's state and a
+                counter, nested dicts, NamedTuples, dataclasses. Its leaves are arrays of JAX or
+                NumPy, PRNG keys, or Python's None, numbers, strings and bytes; nothing is cast.
+                Values that each process has its own of are leaves of the class `PerProcess`.
+                A leaf's saved name is the path to it, as in ``"opt/0/mu/enc/w"``.
+            step: A whole number, in any order.
+            metrics: Numbers by name, for ``best``.
+            metadata: Facts to store beside the values, as JSON: the model's configuration.
+                Numbers of NumPy and JAX come back as Python's.
+            overwrite: Whether a checkpoint of this step may be replaced. The old one is there
+                until the new one is complete and on disk.
+            portable: Whether stock Orbax is to read the checkpoint, as nested dicts. It takes
+                longer, and values that Orbax does not hold are an error.
+
+        Returns:
+            The directory of the checkpoint.
+
+        Raises:
+            CheckpointExistsError: If the step is saved already; nothing is written.
+            CheckpointValueError: If a value can't be stored (all such are listed), or the
+                step is not a whole number of at least 0; nothing is written.
+            CheckpointError: If writing fails, or an earlier `save_async` did.
+        """
+        with self._lock:
+            options = metrics, metadata, overwrite, portable
+            return self._begin(tree, step, *options, is_lasting=False)()
+
+    def save_async(
+        self,
+        tree: object,
+        step: int,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        metadata: object = None,
+        overwrite: bool = False,
+        portable: bool = False,
+    ) -> PendingSave:
+        """Start to save a tree; return when its arrays may be donated, deleted or changed.
+
+        One save is in flight at a time: this and every other call of the Saver first wait
+        for an earlier one, and raise its failure, if it failed, without doing anything else. A
+        save waits for one of another Saver in the same directory too. So does the end of the
+        program.
+
+        Args:
+            tree: As for `save`.
+            step: As for `save`.
+            metrics: As for `save`.
+            metadata: As for `save`.
+            overwrite: As for `save`.
+            portable: As for `save`.
+
+        Returns:
+            The save, to wait for; it need not be kept.
+
+        Raises:
+            CheckpointExistsError: As `save`, at once.
+            CheckpointValueError: As `save`, at once.
+            CheckpointError: If writing can't begin, or an earlier `save_async` failed.
+        """
+        with self._lock:
+            options = metrics, metadata, overwrite, portable
+            finish = self._begin(tree, step, *options, is_lasting=True)
+            self._pending = PendingSave(self._directory / str(checked_step(step)), finish)
+            return self._pending
+
+    def saving_on_termination(
+        self, signals: Collection[signal.Signals] = (signal.SIGTERM,)
+    ) -> contextlib.AbstractContextManager[Termination]:
+        """Save and end the program when the system asks it to end, as it does before a preemption.
+
+        >>> with saver.saving_on_termination() as leave_if_asked:      # doctest: +SKIP
+        ...     for step in range(first, last):
+        ...         state = train_step(state, batches[step])
+        ...         leave_if_asked(state, step)
+
+        The result takes the arguments of `save`. It does nothing until a signal has come; then it
+        saves, unless the step is saved already, and raises ``SystemExit``, with 128 and the
+        signal's number. A second signal has its earlier handler. In a `jax.distributed` program
+        JAX's own service handles SIGTERM, in any process, and all end after the same step.
+
+        Args:
+            signals: The signals.
+
+        Raises:
+            CheckpointError: In a thread that is not the main one.
+        """
+        return terminating(self._save_at_last, tuple(signals))
 
     def restore(
         self,
@@ -353,3 +470,152 @@ class Saver(Saving):
             self._get_ready()
             source = open_checkpoint(self._directory, None if step is None else checked_step(step))
             return verify(source)
+
+    def wait(self) -> None:
+        """Wait until no save is in flight.
+
+        Raises:
+            CheckpointError: If it failed.
+        """
+        with self._lock:
+            self._get_ready()
+
+    def close(self) -> None:
+        """Wait for the save in flight. All calls after it but ``close`` itself are errors.
+
+        Leaving ``with`` closes; there, a failed save does not hide an error of the body, but
+        is added to its notes.
+
+        Raises:
+            CheckpointError: If the save failed.
+        """
+        with self._lock:
+            self._is_closed = True
+            self._settle()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except CheckpointError as failure:
+            if error is None:
+                raise
+            # The body's error comes first; this one must not hide it.
+            error.add_note(f"Moreover, an asynchronous save failed. {failure}")
+
+    def __repr__(self) -> str:
+        return f"Saver({str(self._directory)!r})"
+
+    def _begin(
+        self,
+        tree: object,
+        step: int,
+        metrics: Mapping[str, float] | None,
+        metadata: object,
+        overwrite: bool,
+        portable: bool,
+        *,
+        is_lasting: bool,
+    ) -> Callable[[], AnyPath]:
+        """Check everything, snapshot the arrays, and return what finishes the save."""
+        check_flags(overwrite=overwrite, portable=portable)
+        self._get_ready()
+        wait_for_directory(self._directory)
+
+        def requested() -> Save:
+            if portable and self._is_remote:
+                raise CheckpointValueError(
+                    f"portable=True writes local directories only, and not {self._directory}: "
+                    "Orbax renames what it has written. Leave it out, or write "
+                    f"Saver('runs/portable').save(tree, {step}, portable=True) and copy that."
+                )
+            pytree = as_pytree(tree)
+            leaves, _ = flatten(pytree, "The tree")
+            packs_up_to = _PACKS_BESIDE_COMPRESSED if self._compresses else _own_packed.LIMIT
+            return Save(
+                directory=self._directory,
+                step=checked_step(step),
+                leaves=chosen_leaves(dict(leaves), self._var_list),
+                containers=describe(pytree) if self._var_list is None else None,
+                metadata=check_metadata(metadata),
+                metrics=self._retention.check(metrics),
+                overwrite=overwrite,
+                layout=Layout(packs_up_to if self._sharded else None, portable, self._is_remote),
+                compresses=self._compresses,
+                retention=self._retention,
+                kept_since=self._made_at,
+                clock=self._clock,
+                is_lasting=is_lasting,
+                place=InStore if self._is_remote else OnDisk,
+                lease=self._lease,
+            )
+
+        return begin(requested)
+
+    def _save_at_last(self, tree: object, step: int, **options: Any) -> None:
+        """Save unless that is done, also if an earlier save failed."""
+        with self._lock:
+            failure = None
+            try:
+                self._get_ready()
+            except CheckpointError as error:
+                failure = error
+            if checked_step(step) not in self._steps():
+                self.save(tree, step, **options)
+            if failure is not None:
+                raise failure
+
+    def _get_ready(self) -> None:
+        """The start of every call."""
+        if self._is_closed:
+            raise CheckpointError(f"{self!r} is closed. Make another one.")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait for the save in flight, and raise its failure if it was not retrieved."""
+        pending = self._pending
+        if pending is not None:
+            error = pending.unseen_error()
+            self._pending = None
+            if error is not None:
+                error.add_note(
+                    "This is the failure of an earlier save_async, raised by the first call after "
+                    "it, which did nothing else."
+                )
+                raise error
+
+    def _steps(self) -> tuple[int, ...]:
+        with self._listing():
+            return committed_steps(self._directory)
+
+    def _listing(self) -> contextlib.AbstractContextManager[None]:
+        return failing_as(f"The checkpoints in {self._directory} can't be listed")
+
+
+def _check_positional(directory: object, **flags: object) -> None:
+    """Refuse what isn't a flag: these are positional, as in TF, and a 5 may be for another."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise CheckpointValueError(
+                f"Saver({str(directory)!r}): {name} is True or False, got {value!r}. After the "
+                "directory come var_list, reshape, sharded, max_to_keep and "
+                "keep_checkpoint_every_n_hours, as in TF1; or write them by name, such as "
+                "max_to_keep=5."
+            )
+
+
+def _check_compression(compression: str | None, sharded: bool, directory: AnyPath) -> None:
+    if compression not in (None, "zstd"):
+        raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
+    if compression and not sharded:
+        raise CheckpointValueError(
+            "compression is of arrays that are written sharded; the one file of sharded=False "
+            "is never compressed. Leave one of the two out."
+        )
+    if compression and isinstance(directory, RemotePath):
+        raise CheckpointValueError(
+            f"compression is for local directories: in {directory} arrays are objects of "
+            "their raw bytes. Leave it out."
+        )

@@ -80,7 +80,7 @@ from ..formats._per_process import PerProcess
 from ..formats._python_values import PER_PROCESS, PythonValue, is_python, python_dtype, python_value
 from ..formats._source import Source
 from ..sharding import AnyMesh, Rules
-from ._values import key_dtype, left_out
+from ._encoding import key_dtype, left_out
 
 # Leaves.
 

@@ -16,7 +16,7 @@ from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, numpy_dtype, raw
 import jscope as js
 from jscope._tree.vartree import from_values, structure_of
 from jscope.formats import _own_packed
-from jscope.saver import _restoring
+from jscope.saver import _restore
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def test_all_differences_are_listed_in_one_error_and_nothing_is_read(saver, tree
         "head/v": jnp.zeros(4, jnp.int32),
         "x": jnp.zeros(3, jnp.float16),
     }
-    monkeypatch.setattr(_restoring, "read", None)
+    monkeypatch.setattr(_restore, "read", None)
     with pytest.raises(js.TreeMismatchError) as caught:
         saver.restore(target)
     assert str(caught.value) == (

@@ -38,7 +38,7 @@ def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
     if route == "orbax" or route == "async":
         monkeypatch.setattr(_own_packed, "LIMIT", 0)
     if route == "zstd":
-        monkeypatch.setattr("jscope.saver._saving._PACKS_BESIDE_COMPRESSED", 0)
+        monkeypatch.setattr("jscope.saver._saver._PACKS_BESIDE_COMPRESSED", 0)
     saver = Saver(
         tmp_path, sharded=route != "gathered", compression="zstd" if route == "zstd" else None
     )

@@ -10,16 +10,16 @@ import pytest
 import jscope as js
 from jscope._stores import disk
 from jscope.formats import _own_packed
-from jscope.saver import Saver, _committing, _on_disk, _orbax, _writing
+from jscope.saver import Saver, _commit, _on_disk, _orbax, _write
 
 # Failures of writing.
 
 
 STAGES = {
     "make_directory": _on_disk,
-    "merge": _writing,
-    "write_index": _committing,
-    "flush_all": _committing,
+    "merge": _write,
+    "write_index": _commit,
+    "flush_all": _commit,
 }
 
 
@@ -80,7 +80,7 @@ def test_an_interrupted_save_leaves_nothing(saver, tree, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jscope.saver._committing.flush_all", interrupt)
+    monkeypatch.setattr("jscope.saver._commit.flush_all", interrupt)
     with pytest.raises(KeyboardInterrupt):
         saver.save(tree, 1)
     assert os.listdir(saver.directory) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jscope.saver._reading import IN_FLIGHT
+from jscope.saver._read import IN_FLIGHT
 
 # Of more than 32 MiB: memory of such blocks goes back to the system as soon as it is free.
 COUNT, SIZE = 5, 40 << 20

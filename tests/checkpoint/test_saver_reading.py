@@ -25,7 +25,7 @@ from jscope._stores.files import LocalFile
 from jscope.formats import _boxes, _own_directory, _own_packed
 from jscope.formats._own_source import OwnSource
 from jscope.formats._sealed_json import sealed
-from jscope.saver import _functions, _restoring
+from jscope.saver import _restore, _tf1_functions
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ def test_a_relative_path_and_the_home_directory(saver, tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(_functions, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(_tf1_functions, "_POLL_SECONDS", 0.01)
 
 
 def test_new_checkpoints_are_yielded_as_they_come(saver, quick):
@@ -488,7 +488,7 @@ def test_a_flipped_bit_is_found_wherever_the_array_goes(saver, orbax):
 
 def test_a_step_that_is_removed_while_it_is_read_gives_way_to_the_next(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
-    prepare = _restoring.prepare
+    prepare = _restore.prepare
 
     def interrupted(source, *arguments, **options):
         if source.index.step < 4:
@@ -496,7 +496,7 @@ def test_a_step_that_is_removed_while_it_is_read_gives_way_to_the_next(saver, mo
             js.Saver(saver.directory, max_to_keep=1).save({"w": jnp.full(1, float(step))}, step)
         return prepare(source, *arguments, **options)
 
-    monkeypatch.setattr(_restoring, "prepare", interrupted)
+    monkeypatch.setattr(_restore, "prepare", interrupted)
     assert saver.restore({"w": jnp.zeros(1)})["w"] == 4
     with pytest.raises(js.CheckpointNotFoundError, match=r"no step 1 in .*; it has steps 4"):
         saver.restore({"w": jnp.zeros(1)}, 1)
@@ -504,14 +504,14 @@ def test_a_step_that_is_removed_while_it_is_read_gives_way_to_the_next(saver, mo
 
 def test_a_step_that_is_overwritten_while_it_is_read_is_read_anew(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
-    prepare = _restoring.prepare
+    prepare = _restore.prepare
 
     def interrupted(source, *arguments, **options):
-        monkeypatch.setattr(_restoring, "prepare", prepare)
+        monkeypatch.setattr(_restore, "prepare", prepare)
         saver.save({"w": jnp.full(1, 2.0)}, 1, overwrite=True)
         return prepare(source, *arguments, **options)
 
-    monkeypatch.setattr(_restoring, "prepare", interrupted)
+    monkeypatch.setattr(_restore, "prepare", interrupted)
     assert saver.restore({"w": jnp.zeros(1)}, 1)["w"] == 2
 
 
@@ -527,7 +527,7 @@ def test_steps_that_vanish_forever_are_an_error(saver, monkeypatch):
 def test_what_fails_twenty_times_is_told(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
     monkeypatch.setattr(OwnSource, "has_changed", lambda source: True)
-    monkeypatch.setattr(_restoring, "read", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr(_restore, "read", lambda *arguments, **options: 1 / 0)
     with pytest.raises(js.CheckpointError, match="ZeroDivisionError"):
         saver.restore({"w": jnp.zeros(1)})
 
@@ -597,7 +597,7 @@ def test_a_bar_is_told_what_there_is_to_read_and_what_has_been(saver, monkeypatc
         yield
         seen.append(done())
 
-    monkeypatch.setattr(_restoring, "watching", watching)
+    monkeypatch.setattr(_restore, "watching", watching)
     saver.save({"w": jnp.ones(100), "step": 3}, 7)
     saver.restore({"w": jnp.ones(100), "step": 3})
     assert seen == [("restoring 7", 400, 0), 400]

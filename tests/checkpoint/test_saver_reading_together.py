@@ -11,7 +11,7 @@ from saver_faults import reading
 
 import jscope as js
 from jscope.formats._boxes import slices
-from jscope.saver import _exchanging
+from jscope.saver import _exchange
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,11 @@ def test_slabs_cover_a_box_once_each(sizes, itemsize, most):
     shape = tuple(sizes)
     seen = np.zeros(shape, int)
     most = max(most, itemsize)
-    before, _exchanging._SLAB = _exchanging._SLAB, most
+    before, _exchange._SLAB = _exchange._SLAB, most
     try:
-        for box in _exchanging.slabs(tuple((0, n) for n in shape), itemsize):
+        for box in _exchange.slabs(tuple((0, n) for n in shape), itemsize):
             assert seen[slices(box)].size * itemsize <= most
             seen[slices(box)] += 1
     finally:
-        _exchanging._SLAB = before
+        _exchange._SLAB = before
     assert (seen == 1).all()

@@ -17,8 +17,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 import jscope as js
 from jscope import initializers as init
 from jscope.formats._entry import Entry
-from jscope.saver import _restoring
-from jscope.saver._account import Policy, Spelling, account
+from jscope.saver import _restore
+from jscope.saver._comparison import Policy, Spelling, account
 from jscope.saver._target import asked_for, rename_saved
 
 
@@ -111,7 +111,7 @@ def test_an_argument_that_cannot_be_is_an_error_before_a_checkpoint_is_opened(
     saver, tree, arguments, monkeypatch
 ):
     saver.save(tree, 1)
-    monkeypatch.setattr(_restoring, "open_checkpoint", None)
+    monkeypatch.setattr(_restore, "open_checkpoint", None)
     (name,) = arguments
     with pytest.raises((js.CheckpointValueError, js.SelectorError)) as error:
         saver.restore(tree, **arguments)
@@ -122,7 +122,7 @@ def test_an_argument_that_cannot_be_is_an_error_before_a_checkpoint_is_opened(
 def test_a_key_and_a_mesh_that_cannot_be_are_errors_before_a_checkpoint_is_opened(
     saver, monkeypatch
 ):
-    monkeypatch.setattr(_restoring, "open_checkpoint", None)
+    monkeypatch.setattr(_restore, "open_checkpoint", None)
     declared = js.declare(lambda scope: scope.get_variable("w", (2,)))()
     with pytest.raises(js.KeyArgumentError, match=r"Write jax\.random\.key"):
         saver.restore(declared, missing="init", key=5)
@@ -184,7 +184,7 @@ def test_what_a_callable_of_the_user_raises_leaves_restore_and_save_as_it_is(tmp
 def test_a_sharding_that_does_not_divide_is_an_error_before_a_checkpoint_is_opened(
     saver, monkeypatch
 ):
-    monkeypatch.setattr(_restoring, "open_checkpoint", None)
+    monkeypatch.setattr(_restore, "open_checkpoint", None)
     mesh = jax.make_mesh((2, 4), ("x", "y"))
     target = {
         name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
@@ -670,8 +670,8 @@ def test_the_processes_of_a_program_restore_the_step_that_the_first_one_finds(
         agreed.append(work())
         return [str(saver.directory / "1") if agreed[-1] else ""]
 
-    monkeypatch.setattr(_restoring, "are_several", lambda: True)
-    monkeypatch.setattr(_restoring, "together", together)
+    monkeypatch.setattr(_restore, "are_several", lambda: True)
+    monkeypatch.setattr(_restore, "together", together)
     assert saver.restore(zeros_like(tree)) == tree
     assert agreed == ["", str(saver.directory / "2"), "", ""]
 

@@ -15,7 +15,7 @@ import pytest
 
 import jscope as js
 from jscope.formats._entry import Entry
-from jscope.saver import Saver, _committing, _host, _on_disk, _orbax, _processes, _snapshot
+from jscope.saver import Saver, _commit, _on_disk, _orbax, _processes, _snapshot
 
 
 class Together:
@@ -332,7 +332,7 @@ def test_an_array_of_which_nobody_has_a_part_is_never_committed():
 @pytest.mark.parametrize("stage", ["write_index", "flush_all"])
 def test_if_the_commit_fails_all_are_texts(tmp_path, together, monkeypatch, stage):
     with monkeypatch.context() as patch:
-        patch.setattr(_committing, stage, fail)
+        patch.setattr(_commit, stage, fail)
         outcomes = together.run(saves(tmp_path))
     assert "No space left on device" in str(outcomes[0])
     assert "The first process did not commit it" in str(outcomes[1])
@@ -397,7 +397,7 @@ def test_an_array_that_lies_in_several_processes_is_gathered(monkeypatch):
     monkeypatch.setattr(
         multihost_utils, "process_allgather", lambda array, tiled: np.ones(3) if tiled else None
     )
-    np.testing.assert_array_equal(_host.whole(Elsewhere()), np.ones(3))
+    np.testing.assert_array_equal(_snapshot.whole(Elsewhere()), np.ones(3))
 
 
 def test_in_several_processes_jax_takes_note_of_signals(tmp_path, monkeypatch):
@@ -429,7 +429,7 @@ def test_in_several_processes_jax_takes_note_of_signals(tmp_path, monkeypatch):
 
 def test_host_copies_die_with_the_save(tmp_path, monkeypatch):
     """On an accelerator; here a CPU says it is none."""
-    monkeypatch.setattr(_host, "_is_on_cpu", lambda array: False)
+    monkeypatch.setattr(_snapshot, "_is_on_cpu", lambda array: False)
     arrays = {"small": jnp.ones(3), "large": jnp.ones((3000, 1000))}
     saver = Saver(tmp_path)
     saver.save(arrays, 1)
@@ -437,6 +437,6 @@ def test_host_copies_die_with_the_save(tmp_path, monkeypatch):
     for step in (1, 2):
         restored = saver.restore(arrays, step)
         assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), restored, arrays))
-    detached = _host.detached(arrays["small"])
+    detached = _snapshot.detached(arrays["small"])
     assert detached is not arrays["small"]
     assert detached.unsafe_buffer_pointer() == arrays["small"].unsafe_buffer_pointer()

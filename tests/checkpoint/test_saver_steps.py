@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _committing
+from jscope.saver import Saver, _commit
 
 # Steps.
 
@@ -116,9 +116,9 @@ def test_whatever_is_in_the_way_of_a_step_is_left_alone(saver, tree, kind):
 
 def test_two_savers_that_save_one_step_leave_one_whole_checkpoint(tmp_path, tree, monkeypatch):
     # As two processes may; in one, a save waits for another in the same directory.
-    monkeypatch.setattr("jscope.saver._saving.wait_for_directory", lambda directory: None)
+    monkeypatch.setattr("jscope.saver._saver.wait_for_directory", lambda directory: None)
     first, second = Saver(tmp_path), Saver(tmp_path)
-    commit, turn = _committing.commit, threading.Event()
+    commit, turn = _commit.commit, threading.Event()
 
     def late(*arguments, **options):
         if threading.current_thread().name == "jscope-save-1":

@@ -93,22 +93,24 @@ ENTRY_POINTS = {
             (layers.multi_head_attention,),
         ),
     },
-    "saver/_account.py": dict.fromkeys(
+    "saver/_comparison.py": dict.fromkeys(
         ("rename", "unexpected", "missing", "key", "select", "convert", "names"), _restore
     ),
-    "saver/_saving.py": {"portable": (js.Saver.save, js.Saver.save_async)},
-    "saver/_resuming.py": {"select": _restore},
-    "saver/_planning.py": dict.fromkeys(
+    "saver/_restore.py": {"select": _restore},
+    "saver/_plan.py": dict.fromkeys(
         ("missing", "unexpected", "convert", "key", "mesh", "rules"), _restore
     ),
     "saver/_retention.py": {"best": (js.Saver,), "metrics": (js.Saver.save,)},
-    "saver/_saver.py": dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
+    "saver/_saver.py": {
+        "portable": (js.Saver.save, js.Saver.save_async),
+        **dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
+    },
     "saver/_target.py": {
         **dict.fromkeys(("select", "rename", "unexpected", "names"), _restore),
         "stacks": (*_restore, tensorflow.restore, tensorflow.export),
         "var_list": (js.Saver,),
     },
-    "saver/_values.py": {"portable": (js.Saver.save, js.Saver.save_async)},
+    "saver/_encoding.py": {"portable": (js.Saver.save, js.Saver.save_async)},
     "tf1/_warm_start.py": {"key": (tf1.warm_start,)},
     "sharding.py": {
         "partitioner": (*_get, *_open),
@@ -362,7 +364,7 @@ NO_OFFERS = {
     "tf1/layers.py": {"axis=HOLE"},
     "tf1/rnn.py": {"state_is_tuple=False"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
-    "saver/_values.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
+    "saver/_encoding.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     "saver/_processes.py": {"js.PerProcess(value)"},
     # Several processes save to a store: `tests/checkpoint/test_saver_stores.py`.
     "saver/_protocol.py": {"Saver(..., lease=seconds)"},

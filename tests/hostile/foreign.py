@@ -27,7 +27,7 @@ from numpy.lib import format as npy
 
 import jscope as js
 from jscope import formats
-from jscope.saver._opening import Checkpoint
+from jscope.saver._checkpoint import Checkpoint
 
 from . import own
 

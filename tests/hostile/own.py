@@ -31,7 +31,7 @@ from jscope._cli import _app
 from jscope.formats._checksums import crc32c_of
 from jscope.formats._own_directory import checkpoints
 from jscope.formats._own_state import read_state, write_state
-from jscope.saver import Saver, _saving
+from jscope.saver import Saver, _saver
 from jscope.saver._retention import Retention
 
 DEEP = 100_000
@@ -84,8 +84,8 @@ def tree(layout: str) -> dict[str, Any]:
 def save(directory: Path, layout: str, step: int = 1) -> Path:
     """Save the tree; return the checkpoint's directory."""
     how = LAYOUTS[layout]
-    beside = _saving._PACKS_BESIDE_COMPRESSED
-    _saving._PACKS_BESIDE_COMPRESSED = how.limit
+    beside = _saver._PACKS_BESIDE_COMPRESSED
+    _saver._PACKS_BESIDE_COMPRESSED = how.limit
     try:
         with packing_up_to(how.limit), Saver(directory, best="min:loss", **how.saver) as saver:
             metadata = {"model": ["x", {"width": 8}]}
@@ -93,7 +93,7 @@ def save(directory: Path, layout: str, step: int = 1) -> Path:
                 tree(layout), step, metrics={"loss": 0.5}, metadata=metadata, **how.save
             )
     finally:
-        _saving._PACKS_BESIDE_COMPRESSED = beside
+        _saver._PACKS_BESIDE_COMPRESSED = beside
 
 
 # Files with other members.

@@ -14,22 +14,23 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from .._errors import CheckpointError, JscopeError
+from .._errors import CheckpointError, JscopeError, TreeMismatchError, listed
 from .._model.declaration import Declaration
 from .._stores.remote import AnyPath
 from .._tree.text import bytes_text, table
 from ..formats._own_directory import cannot_be_read
 from ..formats._own_source import OwnSource
+from ..formats._per_process import PerProcess
 from ..formats._source import Source
 from ..sharding import AnyMesh, mesh_for_init
-from ._account import signature, signature_text
-from ._exchanging import ElsewhereError
-from ._placing import CallerError, sharding_of
-from ._planning import Plan, Request, Values, Wanted, check_request, plan_of, saved_names, wanted_of
+from . import _processes
+from ._comparison import signature, signature_text
+from ._exchange import ElsewhereError
+from ._placement import CallerError, sharding_of
+from ._plan import Plan, Request, Values, Wanted, check_request, plan_of, saved_names, wanted_of
 from ._processes import are_several, check_same_plans, together
 from ._progress import watching
-from ._reading import Prepared, Progress, entry_of, prepare, read
-from ._resuming import resumed
+from ._read import Prepared, Progress, entry_of, prepare, read
 from ._steps import StepOrPath, open_checkpoint
 from ._target import (
     Renamed,
@@ -360,3 +361,76 @@ def _cannot_be_read(source: Source, directory: AnyPath, error: Exception) -> Che
     if isinstance(source, OwnSource):
         return cannot_be_read(source.path, directory, source.index.step, error)
     return CheckpointError(f"The checkpoint {source.path} can't be read: {error}")
+
+
+def resumed(
+    leaves: Mapping[str, Any], values: Mapping[str, Any], path: AnyPath
+) -> dict[str, PerProcess]:
+    """The results of a restore for the leaves that are a `PerProcess`; sets their objects' states.
+
+    Args:
+        leaves: The target's leaves, by name.
+        values: What was read for some; for a `PerProcess` the values of all processes.
+        path: The checkpoint's.
+
+    Raises:
+        TreeMismatchError: If another number of processes saved them, and that is an error.
+        Exception: What a function of the caller raises, or an object that is given its state.
+    """
+    found = {
+        name: leaf
+        for name, leaf in leaves.items()
+        if isinstance(leaf, PerProcess) and name in values
+    }
+    if not found:
+        return {}
+    chosen: dict[str, Any] = {}
+    result: dict[str, PerProcess] = {}
+
+    def choose() -> str:
+        _check_counts(found, values, path)
+        chosen.update({name: _own(name, leaf, values[name]) for name, leaf in found.items()})
+        return ""
+
+    def give() -> str:
+        result.update({name: leaf.with_state(chosen[name]) for name, leaf in found.items()})
+        return ""
+
+    _processes.together(choose)
+    _processes.together(give)
+    return result
+
+
+def _check_counts(
+    leaves: Mapping[str, PerProcess], values: Mapping[str, tuple[Any, ...]], path: AnyPath
+) -> None:
+    others = {
+        name: len(values[name])
+        for name, leaf in leaves.items()
+        if leaf.on_other_count == "error" and len(values[name]) != _processes.count()
+    }
+    if others:
+        first, saved = next(iter(others.items()))
+        raise TreeMismatchError(
+            f"{_number(saved)} saved {listed(others)}, each its own value, in {path}, and this "
+            f"program has {_number(_processes.count())}: which of the values a process gets is "
+            f"unknown. Run it with {_number(saved)}, or leave these out by select=.",
+            "Or choose: a target that has js.PerProcess(value, on_other_count=lambda values, "
+            "process, count: ...) gets what the function returns, and "
+            f"saver.open({str(path)!r})[{first!r}].read() is all of them.",
+        )
+
+
+def _number(number: int) -> str:
+    return "1 process" if number == 1 else f"{number} processes"
+
+
+def _own(name: str, leaf: PerProcess, values: tuple[Any, ...]) -> Any:
+    """The value for this process."""
+    if leaf.on_other_count == "error" or len(values) == _processes.count():
+        return values[_processes.index()]
+    try:
+        return leaf.on_other_count(values, _processes.index(), _processes.count())
+    except Exception as error:
+        error.add_note(f"This is `on_other_count` of {name!r}, given {len(values)} values.")
+        raise

@@ -14,7 +14,7 @@ from .._stores.paths import located
 from .._stores.remote import AnyPath
 from ..formats._open import exists, newest_path
 from ..formats._own_index import read_save_id
-from ._opening import Checkpoint
+from ._checkpoint import Checkpoint
 
 Anywhere: TypeAlias = str | os.PathLike[str]
 

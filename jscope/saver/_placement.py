@@ -25,9 +25,9 @@ from ..formats._boxes import Array, Box, of_slices, whole
 from ..formats._entry import Entry, dtype_name
 from ..formats._per_process import PerProcess
 from ..formats._python_values import is_python, python_value
-from ._account import signature_text, stands_for_python
+from ._comparison import signature_text, stands_for_python
+from ._encoding import key_dtype
 from ._processes import count
-from ._values import key_dtype
 
 # The bytes, and the number, of arrays that go to devices together. A call takes 30 us on the host;
 # on a CPU its arrays are not copied, elsewhere they are freed after it.

@@ -28,12 +28,12 @@ from ..formats._per_process import joined
 from ..formats._python_values import PER_PROCESS
 from . import _processes
 from ._disk import failing_as
+from ._encoding import Layout, store
 from ._orbax import Array
 from ._processes import Agreement
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Part, Snapshot, merge
-from ._values import Layout, store
 
 # A day, in seconds.
 LEASE = 86_400.0

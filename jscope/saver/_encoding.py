@@ -7,7 +7,7 @@ Most arrays are stored as they are. The other rules:
 * a dtype of `AS_BYTES` is stored as ``uint8``, one element per byte, the same bits;
 * a typed **PRNG key** is stored as its key data, and its implementation is in the index.
 
-So every value is stored to the last bit, NaNs and negative zeros too; `_placing` reads them.
+So every value is stored to the last bit, NaNs and negative zeros too; `_placement` reads them.
 """
 
 import dataclasses
