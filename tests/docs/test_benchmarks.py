@@ -152,7 +152,7 @@ def test_who_saves_and_restores_is_measured(tmp_path):
         assert {("save", contender), ("restore", contender)} <= measured
     for benchmark in ("begin", "list", "read one"):
         assert (benchmark, "jscope") in measured
-    assert len(part["targets"]) == 11
+    assert len(part["targets"]) == 13
     assert "jscope's index" in shown.stdout
     # What is written is removed again.
     assert not list(tmp_path.glob("saving-*"))

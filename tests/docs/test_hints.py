@@ -25,7 +25,7 @@ from jscope.interop import safetensors, tensorflow
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 CLI_FILES = [file for file in FILES if "_cli" in file.parts]  # what they say is for a shell
-TABLES = [PACKAGE / "_names" / "tf1.py"]  # tests/tf1/test_names.py resolves each name in it
+TABLES = [PACKAGE / "_names" / "tf1.py"]  # tests/tf1/test_tf1_names.py resolves each name in it
 LIBRARY = [file for file in FILES if file not in (*CLI_FILES, *TABLES)]
 
 _get = (js.Scope.get_variable,)

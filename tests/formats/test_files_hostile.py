@@ -36,7 +36,10 @@ def test_a_file_with_any_member_replaced_gives_correct_data_or_one_error(kind, t
     assert own.look(victim, {}, foreign.READS) == (intact, [])
     texts = victim.texts(("../../outside/secret", str(secret), "../outside"))
     total, problems = Counter(), []
-    tracemalloc.start()
+    if "Orbax" not in kind:
+        # TensorStore's threads hold Python's objects, and tracemalloc ends the process where a new
+        # thread of another library allocates (CPython issue 128679).
+        tracemalloc.start()
     try:
         with own.little_memory():
             for text in itertools.islice(texts, 0, None, STRIDES.get(kind, 1)):
@@ -53,7 +56,9 @@ def test_a_file_with_any_member_replaced_gives_correct_data_or_one_error(kind, t
 
 def _looked(victim, text, secret):
     victim.put(text)
-    tracemalloc.reset_peak()
+    is_traced = tracemalloc.is_tracing()
+    if is_traced:
+        tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
     with own.watching_files() as seen:
         outcomes, wrong = own.look(victim, {}, foreign.READS)

@@ -300,8 +300,9 @@ READS = {
 
 # How much memory there is.
 
-# What a checkpoint of some hundred bytes may take: JAX's and TensorStore's threads, once.
-_MEMORY = 1 << 30
+# What a checkpoint of some hundred bytes may take: the threads of JAX and TensorStore, once, each
+# with a stack and an arena of 64 MB of addresses. Where malloc fails in one, the process ends.
+_MEMORY = 4 << 30
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ def test_a_decay_gives_tensorflow_s_rates(case, theirs):
 
 
 def test_a_step_in_tf_s_place_is_an_error_that_says_who_gets_it():
-    with pytest.raises(TypeError, match=r"passed the step 3.*with None for the step"):
+    with pytest.raises(TypeError, match=r"passed the step 3.*Pass None for the step"):
         train.exponential_decay(0.1, 3, 30, 0.9)
 
 
