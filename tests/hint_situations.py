@@ -2819,13 +2819,13 @@ assert $(js.VarTree())[1]['activity_loss'] == 1
         "an LSTM's weights are in shards",
         """
 # Fails:
-tf1.rnn.LSTMCell(4, num_unit_shards=2)
+tf1.layers.LSTMCell(4, num_unit_shards=2)
 """,
         {
             "scope.variable_scope(name, partitioner=...)": """FILL None
 def model(scope, name='a'):
     with $ as scope:
-        cell = tf1.rnn.LSTMCell(4)
+        cell = tf1.layers.LSTMCell(4)
         return cell(scope, jnp.ones((2, 3)), cell.zero_state(2, jnp.float32))
 assert 'a/lstm_cell/kernel' in js.declare(model)()
 """

@@ -72,9 +72,9 @@ _OF_TF = {
     "arg_scope": "js.tf1.arg_scope(scope, [functions], **defaults)",
     "add_arg_scope": "@js.tf1.add_arg_scope",
     "train": "js.tf1.train for optimizers; js.Saver for checkpoints",
-    "nn": "jax.nn and jax.lax; for RNNs js.tf1.rnn; for dropout js.layers.dropout",
+    "nn": "jax.nn and jax.lax; for RNNs js.tf1.layers; for dropout js.layers.dropout",
     "summary": "scope.record(name, value), which js.with_records collects for any writer",
-    "dynamic_rnn": "js.tf1.rnn.dynamic_rnn(scope, cell, x, dtype=x.dtype)",
+    "dynamic_rnn": "js.tf1.layers.dynamic_rnn(scope, cell, x, dtype=x.dtype)",
     "get_or_create_global_step": "a counter of yours: step = step + 1; in TF1's checkpoints it "
     "is 'global_step', int64",
     "get_global_step": "a counter of yours: step = step + 1",
@@ -137,11 +137,26 @@ _CLASSES = {
 
 _CELLS = ("RNNCell", "BasicRNNCell", "BasicLSTMCell", "LSTMCell", "GRUCell", "MultiRNNCell")
 _LOOPS = ("dynamic_rnn", "static_rnn", "bidirectional_dynamic_rnn", "DropoutWrapper")
-_OF_RNNS = {name: f"js.tf1.rnn.{name}" for name in (*_CELLS, *_LOOPS)}
+_OF_RNNS = {name: f"js.tf1.layers.{name}" for name in (*_CELLS, *_LOOPS)}
+_RNN = (
+    "js.tf1.layers, which has the cells and the loops: js.tf1.layers.BasicLSTMCell, "
+    "js.tf1.layers.dynamic_rnn, ..."
+)
+_NO_CELLS = {
+    "rnn": _RNN,
+    "rnn_cell": _RNN,
+    "raw_rnn": "jax.lax.while_loop",
+    **dict.fromkeys(("LSTMBlockCell", "CudnnCompatibleLSTMCell"), "js.tf1.layers.BasicLSTMCell"),
+    "LayerNormBasicLSTMCell": "a subclass of js.tf1.layers.RNNCell, with js.layers.layer_norm",
+    "ResidualWrapper": "a subclass of js.tf1.layers.RNNCell, which adds its input",
+}
 
 _TABLES: dict[str, dict[str, str]] = {
     "jscope": _OF_TF,
-    "jscope.tf1": {name: text for name, text in _OF_TF.items() if name not in _IN_TF1},
+    "jscope.tf1": {
+        **{name: text for name, text in _OF_TF.items() if name not in _IN_TF1},
+        "rnn": _RNN,
+    },
     "jscope.layers": {
         **{
             name: f"layers.{ours}(scope / name, x, ...), which chooses no name; with TF1's "
@@ -153,6 +168,7 @@ _TABLES: dict[str, dict[str, str]] = {
             for name, function in _CLASSES.items()
         },
         **_OF_RNNS,
+        **_NO_CELLS,
         "flatten": "x.reshape(x.shape[0], -1)",
         "arg_scope": "js.tf1.arg_scope, for js.tf1.layers and js.tf1.contrib",
     },
@@ -162,12 +178,14 @@ _TABLES: dict[str, dict[str, str]] = {
             "call it again"
             for name, function in _CLASSES.items()
         },
-        **_OF_RNNS,
+        **_NO_CELLS,
         "arg_scope": "js.tf1.arg_scope",
         "fully_connected": "js.tf1.contrib.fully_connected",
         "layer_norm": "js.tf1.contrib.layer_norm, or js.layers.layer_norm",
     },
     "jscope.tf1.contrib": {
+        **_OF_RNNS,
+        **_NO_CELLS,
         "model_variable": "scope.get_variable(name, ..., collections=contrib.model_variables())",
         "variable": "scope.get_variable(name, ...)",
         "optimize_loss": "js.tf1.train, and jax.grad",
@@ -183,13 +201,6 @@ _TABLES: dict[str, dict[str, str]] = {
         "instance_norm": "js.layers.layer_norm(scope, x, axis=(1, 2))",
         "group_norm": "a reshape, and js.layers.layer_norm over the axes of a group",
         "embedding_lookup_unique": _OF_TF["embedding_lookup"],
-    },
-    "jscope.tf1.rnn": {
-        "rnn_cell": "this module: rnn.BasicLSTMCell",
-        "raw_rnn": "jax.lax.while_loop",
-        **dict.fromkeys(("LSTMBlockCell", "CudnnCompatibleLSTMCell"), "rnn.BasicLSTMCell"),
-        "LayerNormBasicLSTMCell": "a subclass of rnn.RNNCell, with js.layers.layer_norm",
-        "ResidualWrapper": "a subclass of rnn.RNNCell, which adds its input",
     },
     "jscope.initializers": {
         "xavier_initializer": "init.glorot_uniform()",

@@ -12,7 +12,6 @@ from .._names.tf1 import no_attribute
 if TYPE_CHECKING:
     from . import contrib as contrib
     from . import layers as layers
-    from . import rnn as rnn
     from . import train as train
     from ._arg_scope import add_arg_scope as add_arg_scope
     from ._arg_scope import arg_scope as arg_scope
@@ -27,7 +26,7 @@ _HOME: dict[str, str] = {
     "_initializer": "initializer",
     "_warm_start": "VocabInfo assign_from_checkpoint_fn warm_start",
 }
-_MODULES = ("contrib", "layers", "rnn", "train")
+_MODULES = ("contrib", "layers", "train")
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

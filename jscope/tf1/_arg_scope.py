@@ -1,8 +1,8 @@
 """slim's ``arg_scope``: default arguments of functions, as part of a scope.
 
-A function takes them if `add_arg_scope` decorates it, as all of `tf1.layers` and `tf1.contrib` are.
-They are a part of the scope, so they reach all that is called with it or with scopes below
-it, across transforms too, and nothing else.
+A function takes them if `add_arg_scope` decorates it, as the layers of `tf1.layers` and
+`tf1.contrib` are. They are a part of the scope, so they reach all that is called with it or with
+scopes below it, across transforms too, and nothing else.
 """
 
 import functools

@@ -52,16 +52,15 @@ from ..regularizers import Regularizer
 from ._arg_scope import add_arg_scope as add_arg_scope
 from ._arg_scope import arg_scope as arg_scope
 from ._arg_scope import has_arg_scope as has_arg_scope
-from .layers import (
-    batch_normalized,
+from .layers._convolution import separable_shapes, separably_convolved
+from .layers._layer import (
     channels_as_given,
     channels_last,
     check_rank,
     is_channels_first,
     refuse,
-    separable_kernels,
-    separably_convolved,
 )
+from .layers._normalization import batch_normalized
 
 Normalizer: TypeAlias = Callable[..., Array]
 Collections: TypeAlias = Sequence[str] | Mapping[str, Sequence[str]] | None
@@ -106,10 +105,17 @@ def model_variables(keys: Sequence[str] | None = None) -> tuple[str, ...]:
     return (*standard, *(key for key in keys or () if key not in standard))
 
 
-def _finished(
-    weights: _Weights,
-    y: Array,
+def _layer(
+    weighted: Callable[[_Weights, Array], Array],
+    within: Scope,
+    default: str,
+    inputs: Array,
     data_format: str | None,
+    *,
+    scope: str | Scope | None,
+    reuse: bool | None,
+    collections: Collections,
+    trainable: bool,
     biases_initializer: Initial,
     biases_regularizer: Regularizer | None,
     normalizer_fn: Normalizer | None,
@@ -117,14 +123,24 @@ def _finished(
     activation_fn: Activation | None,
     outputs_collections: Outputs,
 ) -> Array:
-    """Biases or a normalizer, then the activation, of a layer whose channels are last."""
-    if normalizer_fn is None and biases_initializer is not None:
-        biases = weights.get("biases", y.shape[-1:], biases_initializer, biases_regularizer)
-        y = y + along(biases.astype(y.dtype), (y.ndim - 1,), y.ndim)
-    y = channels_as_given(y, data_format)
-    if normalizer_fn is not None:
-        y = normalizer_fn(weights.scope, y, **(normalizer_params or {}))
-    return _activated(weights.scope, y, activation_fn, outputs_collections)
+    """A layer: its weights, then biases or a normalizer, and the activation, in its own scope.
+
+    Args:
+        weighted: ``f(weights, x)``, with the channels last in ``x`` and in the result.
+        default: The layer's default name.
+        collections: ``variables_collections``.
+        others: As for `fully_connected` and `conv2d`.
+    """
+    with within.variable_scope(scope, default, reuse=reuse) as inner:
+        weights = _Weights(inner, collections, trainable)
+        y = weighted(weights, channels_last(floating(inputs), data_format))
+        if normalizer_fn is None and biases_initializer is not None:
+            biases = weights.get("biases", y.shape[-1:], biases_initializer, biases_regularizer)
+            y = y + along(biases.astype(y.dtype), (y.ndim - 1,), y.ndim)
+        y = channels_as_given(y, data_format)
+        if normalizer_fn is not None:
+            y = normalizer_fn(inner, y, **(normalizer_params or {}))
+        return _activated(inner, y, activation_fn, outputs_collections)
 
 
 def _activated(
@@ -192,22 +208,29 @@ def fully_connected(
     Source: ``tf.contrib.layers.fully_connected``.
     """
     check_static(num_outputs=num_outputs)
-    with within.variable_scope(scope, "fully_connected", reuse=reuse) as inner:
-        variables = _Weights(inner, variables_collections, trainable)
-        x = floating(inputs)
+
+    def product(weights: _Weights, x: Array) -> Array:
         shape = (x.shape[-1], num_outputs)
-        weights = variables.get("weights", shape, weights_initializer, weights_regularizer)
-        return _finished(
-            variables,
-            x @ weights.astype(x.dtype),
-            None,
-            biases_initializer,
-            biases_regularizer,
-            normalizer_fn,
-            normalizer_params,
-            activation_fn,
-            outputs_collections,
-        )
+        kernel = weights.get("weights", shape, weights_initializer, weights_regularizer)
+        return x @ kernel.astype(x.dtype)
+
+    return _layer(
+        product,
+        within,
+        "fully_connected",
+        inputs,
+        None,
+        scope=scope,
+        reuse=reuse,
+        collections=variables_collections,
+        trainable=trainable,
+        biases_initializer=biases_initializer,
+        biases_regularizer=biases_regularizer,
+        normalizer_fn=normalizer_fn,
+        normalizer_params=normalizer_params,
+        activation_fn=activation_fn,
+        outputs_collections=outputs_collections,
+    )
 
 
 relu = fully_connected
@@ -258,22 +281,29 @@ class _Convolution:
         """
         check_static(num_outputs=num_outputs, kernel_size=kernel_size)
         check_rank(self.__name__, inputs, inputs.ndim - 2 if self._axes is None else self._axes)
-        with within.variable_scope(scope, "Conv", reuse=reuse) as inner:
-            variables = _Weights(inner, variables_collections, trainable)
-            x = channels_last(floating(inputs), data_format)
+
+        def convolved(weights: _Weights, x: Array) -> Array:
             shape = (*sizes_of(kernel_size, x.ndim - 2), x.shape[-1], num_outputs)
-            weights = variables.get("weights", shape, weights_initializer, weights_regularizer)
-            return _finished(
-                variables,
-                convolve(x, weights, stride, padding, rate),
-                data_format,
-                biases_initializer,
-                biases_regularizer,
-                normalizer_fn,
-                normalizer_params,
-                activation_fn,
-                outputs_collections,
-            )
+            kernel = weights.get("weights", shape, weights_initializer, weights_regularizer)
+            return convolve(x, kernel, stride, padding, rate)
+
+        return _layer(
+            convolved,
+            within,
+            "Conv",
+            inputs,
+            data_format,
+            scope=scope,
+            reuse=reuse,
+            collections=variables_collections,
+            trainable=trainable,
+            biases_initializer=biases_initializer,
+            biases_regularizer=biases_regularizer,
+            normalizer_fn=normalizer_fn,
+            normalizer_params=normalizer_params,
+            activation_fn=activation_fn,
+            outputs_collections=outputs_collections,
+        )
 
 
 convolution = add_arg_scope(_Convolution(None))
@@ -316,22 +346,29 @@ def conv2d_transpose(
     """
     check_static(num_outputs=num_outputs, kernel_size=kernel_size)
     check_rank("conv2d_transpose", inputs, 2)
-    with within.variable_scope(scope, "Conv2d_transpose", reuse=reuse) as inner:
-        variables = _Weights(inner, variables_collections, trainable)
-        x = channels_last(floating(inputs), data_format)
+
+    def convolved(weights: _Weights, x: Array) -> Array:
         shape = (*sizes_of(kernel_size, 2), num_outputs, x.shape[-1])
-        weights = variables.get("weights", shape, weights_initializer, weights_regularizer)
-        return _finished(
-            variables,
-            convolve_transposed(x, weights, stride, padding),
-            data_format,
-            biases_initializer,
-            biases_regularizer,
-            normalizer_fn,
-            normalizer_params,
-            activation_fn,
-            outputs_collections,
-        )
+        kernel = weights.get("weights", shape, weights_initializer, weights_regularizer)
+        return convolve_transposed(x, kernel, stride, padding)
+
+    return _layer(
+        convolved,
+        within,
+        "Conv2d_transpose",
+        inputs,
+        data_format,
+        scope=scope,
+        reuse=reuse,
+        collections=variables_collections,
+        trainable=trainable,
+        biases_initializer=biases_initializer,
+        biases_regularizer=biases_regularizer,
+        normalizer_fn=normalizer_fn,
+        normalizer_params=normalizer_params,
+        activation_fn=activation_fn,
+        outputs_collections=outputs_collections,
+    )
 
 
 convolution2d_transpose = conv2d_transpose
@@ -376,37 +413,34 @@ def separable_conv2d(
     """
     check_static(num_outputs=num_outputs, kernel_size=kernel_size)
     check_rank("separable_conv2d", inputs, 2)
-    with within.variable_scope(scope, "SeparableConv2d", reuse=reuse) as inner:
-        variables = _Weights(inner, variables_collections, trainable)
-        x = channels_last(floating(inputs), data_format)
-        pointwise = weights_initializer if pointwise_initializer is None else pointwise_initializer
-        keys = variables_collections
-        keys = keys.get("weights") if isinstance(keys, Mapping) else keys
-        arguments = {"regularizer": weights_regularizer, "collections": model_variables(keys)}
-        kernels = separable_kernels(
-            inner,
-            x,
-            num_outputs,
-            kernel_size,
-            depth_multiplier,
-            {
-                "depthwise_weights": {"initializer": weights_initializer, **arguments},
-                "pointwise_weights": {"initializer": pointwise, **arguments},
-            },
-            trainable,
-        )
-        over_all = kernels[1] if len(kernels) > 1 else None
-        return _finished(
-            variables,
-            separably_convolved(x, kernels[0], over_all, stride, padding, rate),
-            data_format,
-            biases_initializer,
-            biases_regularizer,
-            normalizer_fn,
-            normalizer_params,
-            activation_fn,
-            outputs_collections,
-        )
+    pointwise = weights_initializer if pointwise_initializer is None else pointwise_initializer
+    initial = {"depthwise_weights": weights_initializer, "pointwise_weights": pointwise}
+
+    def convolved(weights: _Weights, x: Array) -> Array:
+        shapes = separable_shapes(x, num_outputs, kernel_size, depth_multiplier)
+        kernels = [
+            weights.get(name, shape, initializer, weights_regularizer, collections_of="weights")
+            for shape, (name, initializer) in zip(shapes, initial.items(), strict=False)
+        ]
+        return separably_convolved(x, kernels, stride, padding, rate)
+
+    return _layer(
+        convolved,
+        within,
+        "SeparableConv2d",
+        inputs,
+        data_format,
+        scope=scope,
+        reuse=reuse,
+        collections=variables_collections,
+        trainable=trainable,
+        biases_initializer=biases_initializer,
+        biases_regularizer=biases_regularizer,
+        normalizer_fn=normalizer_fn,
+        normalizer_params=normalizer_params,
+        activation_fn=activation_fn,
+        outputs_collections=outputs_collections,
+    )
 
 
 separable_convolution2d = separable_conv2d
@@ -431,18 +465,23 @@ def bias_add(
 
     Source: ``tf.contrib.layers.bias_add``.
     """
-    with within.variable_scope(scope, "BiasAdd", reuse=reuse) as inner:
-        return _finished(
-            _Weights(inner, variables_collections, trainable),
-            channels_last(floating(inputs), data_format),
-            data_format,
-            initializer,
-            regularizer,
-            None,
-            None,
-            activation_fn,
-            outputs_collections,
-        )
+    return _layer(
+        lambda weights, x: x,
+        within,
+        "BiasAdd",
+        inputs,
+        data_format,
+        scope=scope,
+        reuse=reuse,
+        collections=variables_collections,
+        trainable=trainable,
+        biases_initializer=initializer,
+        biases_regularizer=regularizer,
+        normalizer_fn=None,
+        normalizer_params=None,
+        activation_fn=activation_fn,
+        outputs_collections=outputs_collections,
+    )
 
 
 @add_arg_scope

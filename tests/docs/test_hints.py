@@ -79,8 +79,8 @@ ENTRY_POINTS = {
         "missing": _tensorflow,
         "key": _tensorflow,
     },
-    "tf1/layers.py": {"axis": (tf1.layers.batch_normalization,)},
-    "tf1/rnn.py": {"state_is_tuple": (tf1.rnn.MultiRNNCell,)},
+    "tf1/layers/_normalization.py": {"axis": (tf1.layers.batch_normalization,)},
+    "tf1/layers/_rnn_cells.py": {"state_is_tuple": (tf1.layers.MultiRNNCell,)},
     "tf1/train/slots.py": {"name": (tf1.train.AdamOptimizer, tf1.train.MomentumOptimizer)},
     "tf1/train/training_state.py": dict.fromkeys(("others", "var_list"), (tf1.train.restore,)),
     "tf_checkpoint/_writer.py": {
@@ -361,8 +361,8 @@ def test_the_line_that_an_error_offers_runs_in_its_place(situation, code, tmp_pa
 # Of the messages, what is no offer, or what no program of one process prints.
 NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
-    "tf1/layers.py": {"axis=HOLE"},
-    "tf1/rnn.py": {"state_is_tuple=False"},
+    "tf1/layers/_normalization.py": {"axis=HOLE"},
+    "tf1/layers/_rnn_cells.py": {"state_is_tuple=False"},
     "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_encoding.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     "saver/_processes.py": {"js.PerProcess(value)"},

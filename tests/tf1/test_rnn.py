@@ -1,4 +1,4 @@
-"""`tf1.rnn`: what TensorFlow can't show; names and values are in test_layers."""
+"""The RNNs of `tf1.layers`: what TensorFlow can't show; names and values are in test_tf1_layers."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.tf1 import rnn
+from jscope.tf1 import layers
 
 X = jax.random.normal(jax.random.key(0), (2, 4, 3))
 
 
 def test_the_loop_is_that_of_calls_step_by_step():
-    cell = rnn.LSTMCell(4, use_peepholes=True)
+    cell = layers.LSTMCell(4, use_peepholes=True)
 
     def by_hand(scope, x):
         inner = scope.variable_scope("rnn")
@@ -24,7 +24,7 @@ def test_the_loop_is_that_of_calls_step_by_step():
         return jnp.stack(outputs, 1), state
 
     def loop(scope, x):
-        return rnn.dynamic_rnn(scope, cell, x, dtype=x.dtype)
+        return layers.dynamic_rnn(scope, cell, x, dtype=x.dtype)
 
     assert list(js.declare(by_hand)(X)) == list(js.declare(loop)(X))
     tree = js.init(loop)(jax.random.key(1), X)
@@ -34,7 +34,7 @@ def test_the_loop_is_that_of_calls_step_by_step():
 
 
 def test_one_object_shares_its_variables_and_another_has_its_own():
-    one, other = rnn.GRUCell(3), rnn.GRUCell(3)
+    one, other = layers.GRUCell(3), layers.GRUCell(3)
 
     def model(scope, x):
         h = one.zero_state(2)
@@ -48,10 +48,10 @@ def test_one_object_shares_its_variables_and_another_has_its_own():
 
 
 def test_a_second_run_of_the_model_has_the_same_names():
-    cell = rnn.GRUCell(3)
+    cell = layers.GRUCell(3)
 
     def model(scope, x):
-        return rnn.dynamic_rnn(scope, cell, x, dtype=x.dtype)
+        return layers.dynamic_rnn(scope, cell, x, dtype=x.dtype)
 
     assert list(js.declare(model)(X)) == list(js.declare(model)(X))
     tree = js.init(model)(jax.random.key(0), X)
@@ -61,11 +61,11 @@ def test_a_second_run_of_the_model_has_the_same_names():
 
 def test_reuse_shares_what_exists():
     def model(scope, x):
-        y, _ = rnn.dynamic_rnn(scope, rnn.GRUCell(3), x, dtype=x.dtype)
+        y, _ = layers.dynamic_rnn(scope, layers.GRUCell(3), x, dtype=x.dtype)
         again = scope.variable_scope(scope, reuse=True)
-        z, _ = rnn.dynamic_rnn(again, rnn.GRUCell(3), x, dtype=x.dtype)
+        z, _ = layers.dynamic_rnn(again, layers.GRUCell(3), x, dtype=x.dtype)
         with scope.variable_scope("rnn") as inner:
-            w, _ = rnn.GRUCell(3, reuse=True)(inner, x[:, 0], jnp.zeros((2, 3)))
+            w, _ = layers.GRUCell(3, reuse=True)(inner, x[:, 0], jnp.zeros((2, 3)))
         return y, z, w
 
     assert len(js.declare(model)(X)) == 4
@@ -76,7 +76,7 @@ def test_reuse_shares_what_exists():
 
 
 def test_a_cell_of_ones_own():
-    class Accumulator(rnn.RNNCell):
+    class Accumulator(layers.RNNCell):
         state_size = output_size = 3
 
         def call(self, scope, inputs, state):
@@ -85,7 +85,7 @@ def test_a_cell_of_ones_own():
             return state, state
 
     def model(scope, x):
-        return rnn.dynamic_rnn(scope, Accumulator(), x, dtype=x.dtype)[0]
+        return layers.dynamic_rnn(scope, Accumulator(), x, dtype=x.dtype)[0]
 
     assert list(js.declare(model)(X)) == ["rnn/accumulator/w"]
     y = model(js.Scope({"rnn/accumulator/w": jnp.ones(3)}), X)
@@ -93,10 +93,10 @@ def test_a_cell_of_ones_own():
 
 
 def test_dropout_draws_another_mask_in_each_step():
-    cell = rnn.DropoutWrapper(rnn.BasicLSTMCell(50), 1.0, 0.5, state_keep_prob=0.9)
+    cell = layers.DropoutWrapper(layers.BasicLSTMCell(50), 1.0, 0.5, state_keep_prob=0.9)
 
     def model(scope, x):
-        return rnn.dynamic_rnn(scope, cell, x, dtype=x.dtype)[0]
+        return layers.dynamic_rnn(scope, cell, x, dtype=x.dtype)[0]
 
     assert list(js.declare(model)(X)) == ["rnn/basic_lstm_cell/kernel", "rnn/basic_lstm_cell/bias"]
     tree = js.init(model)(jax.random.key(0), X)
@@ -109,13 +109,21 @@ def test_dropout_draws_another_mask_in_each_step():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda s: rnn.dynamic_rnn(s, rnn.GRUCell(3), X), ValueError, "`dtype` must be specified"),
-        (lambda s: rnn.static_rnn(s, rnn.GRUCell(3), []), ValueError, "must not be empty"),
-        (lambda s: rnn.MultiRNNCell([]), ValueError, "at least one cell"),
-        (lambda s: rnn.MultiRNNCell([rnn.GRUCell(1)], False), TypeError, "the state is a tuple"),
-        (lambda s: rnn.LSTMCell(3, num_unit_shards=2), TypeError, "partitioner"),
         (
-            lambda s: rnn.DropoutWrapper(rnn.GRUCell(3), variational_recurrent=True),
+            lambda s: layers.dynamic_rnn(s, layers.GRUCell(3), X),
+            ValueError,
+            "`dtype` must be specified",
+        ),
+        (lambda s: layers.static_rnn(s, layers.GRUCell(3), []), ValueError, "must not be empty"),
+        (lambda s: layers.MultiRNNCell([]), ValueError, "at least one cell"),
+        (
+            lambda s: layers.MultiRNNCell([layers.GRUCell(1)], False),
+            TypeError,
+            "the state is a tuple",
+        ),
+        (lambda s: layers.LSTMCell(3, num_unit_shards=2), TypeError, "partitioner"),
+        (
+            lambda s: layers.DropoutWrapper(layers.GRUCell(3), variational_recurrent=True),
             TypeError,
             "one mask",
         ),

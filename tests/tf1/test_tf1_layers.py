@@ -13,7 +13,7 @@ from layer_cases import CASES
 import jscope as js
 from jscope import initializers as init
 from jscope import regularizers, tf1
-from jscope.tf1 import contrib, layers, rnn
+from jscope.tf1 import contrib, layers
 
 GOLDEN = np.load(Path(__file__).resolve().parent.parent / "golden" / "tf1_layers.npz")
 
@@ -30,11 +30,11 @@ class Namespace:
     def function(self, name):
         if name.startswith("contrib_"):
             return getattr(contrib, name.removeprefix("contrib_"))
-        homes = (layers, contrib, rnn)
+        homes = (layers, contrib)
         return next(getattr(home, name) for home in homes if hasattr(home, name))
 
     def cell(self, kind, /, *args, **kwargs):
-        return getattr(rnn, kind)(*args, **kwargs)
+        return getattr(layers, kind)(*args, **kwargs)
 
     def called(self, cell, *args):
         return cell(self.here, *args)

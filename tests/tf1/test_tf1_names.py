@@ -25,7 +25,6 @@ ROOTS = {
     "regularizers": regularizers,
     "sharding": sharding,
     "tf1": tf1,
-    "rnn": tf1.rnn,
     "contrib": tf1.contrib,
     "tensorflow": tensorflow,
     "tf_checkpoint": tf_checkpoint,
@@ -66,6 +65,10 @@ def test_a_name_of_tf1_is_an_error_that_names_what_exists(module, name):
         (js.layers, "conv2d", "js.tf1.layers.conv2d"),
         (tensorflow, "init_from_checkpoint", "tensorflow.restore(declared, path"),
         (tf1, "variable_scope", "scope.variable_scope(name, ...)"),
+        (tf1, "rnn", "js.tf1.layers.BasicLSTMCell, js.tf1.layers.dynamic_rnn"),
+        (tf1.contrib, "rnn", "js.tf1.layers.BasicLSTMCell, js.tf1.layers.dynamic_rnn"),
+        (tf1.layers, "rnn_cell", "js.tf1.layers.BasicLSTMCell"),
+        (js.layers, "LSTMCell", "js.tf1.layers.LSTMCell"),
         (tf1.layers, "Dense", "tf1.layers.dense(scope, x, ..., name=name)"),
     ],
 )

@@ -1,30 +1,28 @@
-"""``tf.nn.rnn_cell`` and ``tf.nn.dynamic_rnn``: cells, and loops over time.
+"""``tf.nn.rnn_cell``: cells, each one step over time.
 
-A cell is made as in TF1, ``cell = rnn.BasicLSTMCell(128)``, and called with the scope in front,
+A cell is made as in TF1, ``cell = layers.BasicLSTMCell(128)``, and called with the scope in front,
 ``output, state = cell(scope, x, state)``. As there, it has its variables where it is first called,
 in a scope of its own, ``basic_lstm_cell``, made unique; later calls of the same object in one run
 of the model share them. It is a template (`js.make_template`), so it holds no state.
 
-The loop is `jax.lax.scan`. Variables are ``rnn/basic_lstm_cell/kernel``, ``rnn/multi_rnn_cell/
-cell_0/basic_lstm_cell/kernel``, ..., as in TF1, and gates are in its order: i, j, f, o.
+Gates are in TF1's order: i, j, f, o.
 """
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
-from .. import layers
-from .._arithmetic import floating
-from .._model.template import Template, make_template
-from .._names.tf1 import no_attribute
-from .._scope.scope import Scope
-from ..layers import Activation, Initial
-from .layers import refuse
+from ... import layers
+from ..._arithmetic import floating
+from ..._model.template import Template, make_template
+from ..._scope.scope import Scope
+from ...layers import Activation, Initial
+from ._layer import refuse
 
 State: TypeAlias = Any  # a pytree of arrays, (batch, size) each
 Sizes: TypeAlias = Any  # a pytree of ints, in the structure of a state
@@ -101,19 +99,17 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-class BasicRNNCell(RNNCell):
-    r"""$h' = \tanh([x, h]\, \mathrm{kernel} + \mathrm{bias})$.
-
-    Source: ``tf.nn.rnn_cell.BasicRNNCell``.
-    """
+class _OfUnits(RNNCell):
+    """A cell whose state is its output, one array of ``num_units``."""
 
     def __init__(
         self,
         num_units: int,
-        activation: Activation | None = None,
-        reuse: bool | None = None,
-        name: str | None = None,
-        dtype: DTypeLike | None = None,
+        activation: Activation | None,
+        *,
+        reuse: bool | None,
+        name: str | None,
+        dtype: DTypeLike | None,
     ):
         super().__init__(name=name, reuse=reuse, dtype=dtype)
         self._units = num_units
@@ -127,18 +123,68 @@ class BasicRNNCell(RNNCell):
     def output_size(self) -> int:
         return self._units
 
+
+class BasicRNNCell(_OfUnits):
+    r"""$h' = \tanh([x, h]\, \mathrm{kernel} + \mathrm{bias})$.
+
+    Source: ``tf.nn.rnn_cell.BasicRNNCell``.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: Activation | None = None,
+        reuse: bool | None = None,
+        name: str | None = None,
+        dtype: DTypeLike | None = None,
+    ):
+        super().__init__(num_units, activation, reuse=reuse, name=name, dtype=dtype)
+
     def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
         both = jnp.concatenate([floating(inputs), state], axis=1)
         h = self._activation(layers.dense(scope, both, units=self._units))
         return h, h
 
 
-class BasicLSTMCell(RNNCell):
+class _LSTM(_OfUnits):
+    """A cell whose state is ``c`` and the output, as a tuple or side by side in one array."""
+
+    def __init__(
+        self,
+        num_units: int,
+        activation: Activation | None,
+        forget_bias: float,
+        state_is_tuple: bool,
+        *,
+        reuse: bool | None,
+        name: str | None,
+        dtype: DTypeLike | None,
+    ):
+        super().__init__(num_units, activation, reuse=reuse, name=name, dtype=dtype)
+        self._forget_bias = forget_bias
+        self._is_tuple = state_is_tuple
+
+    @property
+    def state_size(self) -> Sizes:
+        sizes = (self._units, self.output_size)
+        return LSTMStateTuple(*sizes) if self._is_tuple else sum(sizes)  # type: ignore[arg-type]
+
+    def _split(self, state: State) -> tuple[Array, Array]:
+        if self._is_tuple:
+            c, h = state
+            return c, h
+        return state[:, : self._units], state[:, self._units :]
+
+    def _joined(self, c: Array, h: Array) -> State:
+        return LSTMStateTuple(c, h) if self._is_tuple else jnp.concatenate([c, h], axis=1)
+
+
+class BasicLSTMCell(_LSTM):
     """A long short-term memory: `jscope.layers.lstm_cell` with a name.
 
-    >>> cell = js.tf1.rnn.BasicLSTMCell(8)
+    >>> cell = js.tf1.layers.BasicLSTMCell(8)
     >>> def model(scope, x):
-    ...     return js.tf1.rnn.dynamic_rnn(scope, cell, x, dtype=jnp.float32)
+    ...     return js.tf1.layers.dynamic_rnn(scope, cell, x, dtype=jnp.float32)
     >>> list(js.declare(model)(jnp.ones((2, 5, 3))))
     ['rnn/basic_lstm_cell/kernel', 'rnn/basic_lstm_cell/bias']
 
@@ -162,30 +208,25 @@ class BasicLSTMCell(RNNCell):
         name: str | None = None,
         dtype: DTypeLike | None = None,
     ):
-        super().__init__(name=name, reuse=reuse, dtype=dtype)
-        self._units = num_units
-        self._forget_bias = forget_bias
-        self._is_tuple = state_is_tuple
-        self._activation = activation or jnp.tanh
-
-    @property
-    def state_size(self) -> Sizes:
-        sizes = (self._units, self._units)
-        return LSTMStateTuple(*sizes) if self._is_tuple else sum(sizes)  # type: ignore[arg-type]
-
-    @property
-    def output_size(self) -> int:
-        return self._units
+        super().__init__(
+            num_units,
+            activation,
+            forget_bias,
+            state_is_tuple,
+            reuse=reuse,
+            name=name,
+            dtype=dtype,
+        )
 
     def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
-        c, h = state if self._is_tuple else (state[:, : self._units], state[:, self._units :])
+        c, h = self._split(state)
         h, (c, _) = layers.lstm_cell(
             scope, inputs, (c, h), activation=self._activation, forget_bias=self._forget_bias
         )
-        return h, _joined(c, h, self._is_tuple)
+        return h, self._joined(c, h)
 
 
-class LSTMCell(RNNCell):
+class LSTMCell(_LSTM):
     r"""A long short-term memory with peepholes, clipping and a projection, each if wanted.
 
     With $(i, j, f, o) = [x, m]\, \mathrm{kernel} + \mathrm{bias}$,
@@ -223,34 +264,33 @@ class LSTMCell(RNNCell):
         name: str | None = None,
         dtype: DTypeLike | None = None,
     ):
-        super().__init__(name=name, reuse=reuse, dtype=dtype)
+        super().__init__(
+            num_units,
+            activation,
+            forget_bias,
+            state_is_tuple,
+            reuse=reuse,
+            name=name,
+            dtype=dtype,
+        )
         refuse(
             "LSTMCell",
             "write scope.variable_scope(name, partitioner=...) around it",
             num_unit_shards=num_unit_shards,
             num_proj_shards=num_proj_shards,
         )
-        self._units = num_units
         self._peepholes = use_peepholes
         self._cell_clip = cell_clip
         self._initializer = initializer
         self._projected = num_proj
         self._proj_clip = proj_clip
-        self._forget_bias = forget_bias
-        self._is_tuple = state_is_tuple
-        self._activation = activation or jnp.tanh
-
-    @property
-    def state_size(self) -> Sizes:
-        sizes = (self._units, self.output_size)
-        return LSTMStateTuple(*sizes) if self._is_tuple else sum(sizes)  # type: ignore[arg-type]
 
     @property
     def output_size(self) -> int:
         return self._units if self._projected is None else self._projected
 
     def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
-        c, m = state if self._is_tuple else (state[:, : self._units], state[:, self._units :])
+        c, m = self._split(state)
         gates = layers.dense(
             scope,
             jnp.concatenate([floating(inputs), m], axis=1),
@@ -267,7 +307,7 @@ class LSTMCell(RNNCell):
             c = jnp.clip(c, -self._cell_clip, self._cell_clip)
         o = o + of_o * c if self._peepholes else o
         m = self._through_projection(scope, jax.nn.sigmoid(o) * self._activation(c))
-        return m, _joined(c, m, self._is_tuple)
+        return m, self._joined(c, m)
 
     def _diagonal(self, scope: Scope, gate: str, c: Array) -> Array:
         """The weights of a peephole, one for each unit."""
@@ -288,11 +328,7 @@ class LSTMCell(RNNCell):
         return m if self._proj_clip is None else jnp.clip(m, -self._proj_clip, self._proj_clip)
 
 
-def _joined(c: Array, h: Array, is_tuple: bool) -> State:
-    return LSTMStateTuple(c, h) if is_tuple else jnp.concatenate([c, h], axis=1)
-
-
-class GRUCell(RNNCell):
+class GRUCell(_OfUnits):
     """A gated recurrent unit: `jscope.layers.gru_cell` with a name.
 
     Args:
@@ -313,19 +349,9 @@ class GRUCell(RNNCell):
         name: str | None = None,
         dtype: DTypeLike | None = None,
     ):
-        super().__init__(name=name, reuse=reuse, dtype=dtype)
-        self._units = num_units
-        self._activation = activation or jnp.tanh
+        super().__init__(num_units, activation, reuse=reuse, name=name, dtype=dtype)
         self._kernel_initializer = kernel_initializer
         self._bias_initializer = bias_initializer
-
-    @property
-    def state_size(self) -> Sizes:
-        return self._units
-
-    @property
-    def output_size(self) -> int:
-        return self._units
 
     def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
         h = layers.gru_cell(
@@ -454,170 +480,3 @@ class DropoutWrapper(RNNCell):
             return x
         scope = scope if self._seed is None else scope.fold(self._seed)
         return layers.dropout(scope, x, rate=1 - keep, training=True, name=name)
-
-
-def dynamic_rnn(
-    within: Scope,
-    /,
-    cell: RNNCell,
-    inputs: Array,
-    sequence_length: Array | Sequence[int] | None = None,
-    initial_state: State = None,
-    dtype: DTypeLike | None = None,
-    parallel_iterations: int | None = None,
-    swap_memory: bool = False,
-    time_major: bool = False,
-    scope: str | Scope | None = None,
-) -> tuple[Array, State]:
-    """A cell over all steps of time, by `jax.lax.scan`.
-
-    Args:
-        within: Where the loop's scope is opened, ``"rnn"`` by default: it holds the cell's.
-        cell: An `RNNCell`. In each step its scope has random keys of its own (`Scope.fold`).
-        inputs: (batch, time, features), or (time, batch, features) if ``time_major``.
-        sequence_length: (batch,), integers: after so many steps outputs are zero, and the
-            state stays.
-        initial_state: Default: zeros of ``dtype``, which is required then.
-        parallel_iterations: With ``swap_memory``: no effect. `jax.checkpoint` saves memory.
-        scope: The loop's scope, relative to ``within``, or a scope.
-
-    Returns:
-        The outputs, as ``inputs``; and the last state.
-
-    Raises:
-        ValueError: If there is neither an initial state nor a dtype.
-
-    Source: ``tf.nn.dynamic_rnn``.
-    """
-    del parallel_iterations, swap_memory
-    with within.variable_scope(scope or "rnn") as inner:
-        steps = inputs if time_major else jnp.swapaxes(inputs, 0, 1)
-        start = _first_state(cell, steps.shape[1], initial_state, dtype)
-        cell.enter(inner)
-
-        def body(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
-            time, x = now
-            output, new = cell(inner.fold(time), x, state)
-            return _kept(time, sequence_length, output, new, state)
-
-        times = jnp.arange(len(steps), dtype=jnp.int32)
-        last, outputs = lax.scan(body, start, (times, steps))
-    return outputs if time_major else jnp.swapaxes(outputs, 0, 1), last
-
-
-def static_rnn(
-    within: Scope,
-    /,
-    cell: RNNCell,
-    inputs: Sequence[Array],
-    initial_state: State = None,
-    dtype: DTypeLike | None = None,
-    sequence_length: Array | Sequence[int] | None = None,
-    scope: str | Scope | None = None,
-) -> tuple[list[Array], State]:
-    """A cell over a list of steps, one after the other in the program.
-
-    Args:
-        inputs: One (batch, features) for each step.
-        others: As for `dynamic_rnn`.
-
-    Returns:
-        A list of outputs, and the last state.
-
-    Source: ``tf.nn.static_rnn``.
-    """
-    if not inputs:
-        raise ValueError("Argument `inputs` must not be empty.")
-    with within.variable_scope(scope or "rnn") as inner:
-        state = _first_state(cell, inputs[0].shape[0], initial_state, dtype)
-        outputs = []
-        for time, x in enumerate(inputs):
-            output, new = cell(inner.fold(time), x, state)
-            state, output = _kept(time, sequence_length, output, new, state)
-            outputs.append(output)
-    return outputs, state
-
-
-def bidirectional_dynamic_rnn(
-    within: Scope,
-    /,
-    cell_fw: RNNCell,
-    cell_bw: RNNCell,
-    inputs: Array,
-    sequence_length: Array | Sequence[int] | None = None,
-    initial_state_fw: State = None,
-    initial_state_bw: State = None,
-    dtype: DTypeLike | None = None,
-    parallel_iterations: int | None = None,
-    swap_memory: bool = False,
-    time_major: bool = False,
-    scope: str | Scope | None = None,
-) -> tuple[tuple[Array, Array], tuple[State, State]]:
-    """`dynamic_rnn` forwards and backwards, in ``bidirectional_rnn/fw`` and ``.../bw``.
-
-    Returns:
-        The outputs of both, in the order of the inputs; and their last states.
-
-    Source: ``tf.nn.bidirectional_dynamic_rnn``.
-    """
-    del parallel_iterations, swap_memory
-
-    def run(inner: Scope, cell: RNNCell, x: Array, state: State) -> tuple[Array, State]:
-        return dynamic_rnn(
-            inner, cell, x, sequence_length, state, dtype, time_major=time_major, scope=inner
-        )
-
-    def backwards(x: Array) -> Array:
-        return _reversed(x, sequence_length, time_major)
-
-    with within.variable_scope(scope or "bidirectional_rnn") as both:
-        forward, last = run(both.variable_scope("fw"), cell_fw, inputs, initial_state_fw)
-        reverse = both.variable_scope("bw")
-        backward, first = run(reverse, cell_bw, backwards(inputs), initial_state_bw)
-    return (forward, backwards(backward)), (last, first)
-
-
-def _first_state(cell: RNNCell, batch: int, initial_state: State, dtype: DTypeLike | None) -> State:
-    if initial_state is not None:
-        return initial_state
-    if dtype is None:
-        raise ValueError("If no initial_state is provided, argument `dtype` must be specified")
-    return cell.zero_state(batch, dtype)
-
-
-def _kept(
-    time: Array | int,
-    lengths: Array | Sequence[int] | None,
-    output: Array,
-    new: State,
-    old: State,
-) -> tuple[State, Array]:
-    """State and output of a step, in the structure of the old state, unless it is over."""
-    new = jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))
-    if lengths is None:
-        return new, output
-    goes_on = time < jnp.asarray(lengths)
-
-    def chosen(value: Array, otherwise: Array) -> Array:
-        mask = goes_on.reshape(-1, *(1,) * (value.ndim - 1))
-        return jnp.where(mask, value, otherwise)
-
-    return jax.tree.map(chosen, new, old), chosen(output, jnp.zeros_like(output))
-
-
-def _reversed(x: Array, lengths: Array | Sequence[int] | None, time_major: bool) -> Array:
-    """Each sequence of the batch backwards, as far as it goes."""
-    axis = 0 if time_major else 1
-    if lengths is None:
-        return jnp.flip(x, axis)
-    time = jnp.arange(x.shape[axis])[:, None]
-    ends = jnp.asarray(lengths)[None]
-    where = jnp.where(time < ends, ends - 1 - time, time)  # (time, batch)
-    where = where if time_major else where.T
-    return jnp.take_along_axis(x, where[:, :, None], axis=axis)
-
-
-if not TYPE_CHECKING:  # else any misspelled name would have a type
-
-    def __getattr__(name: str) -> object:
-        raise no_attribute(__name__, name, globals())
