@@ -7,7 +7,6 @@ TensorFlow let it read the results.
 import numpy as np
 
 from jscope.tf_checkpoint import _dtypes, _table
-from jscope.tf_checkpoint._bundle import Bundle
 from jscope.tf_checkpoint._bytes import (
     FIXED32,
     VARINT,
@@ -19,6 +18,7 @@ from jscope.tf_checkpoint._bytes import (
 )
 from jscope.tf_checkpoint._files import map_file
 from jscope.tf_checkpoint._table import FOOTER, TRAILER, Table, table_bytes
+from jscope.tf_checkpoint._v2_bundle import Bundle
 
 
 def rows_of(path):

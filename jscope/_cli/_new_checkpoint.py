@@ -13,7 +13,7 @@ from .._stores.paths import absolute, located
 from .._stores.remote import RemotePath
 from .._stores.upload import new_files
 from ..formats import npz, safetensors
-from ..formats._shards import ShardWriter
+from ..formats._sharded_safetensors import ShardWriter
 from ._checkpoint import Array, Variable
 from ._command import CommandError
 

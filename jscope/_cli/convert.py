@@ -12,7 +12,7 @@ import numpy as np
 from .._dtypes import converted, lost_text
 from .._errors import CheckpointExistsError, CheckpointValueError, listed
 from .._tree.text import bytes_text
-from ..formats._shards import size_of
+from ..formats._sharded_safetensors import size_of
 from . import _command
 from ._checkpoint import Array, Variable, open_checkpoint
 from ._command import CommandError

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._entry import Chunk
+from ._own_entry import Chunk
 
 Array: TypeAlias = np.ndarray[Any, Any]
 # The start and stop along each axis; slices can't be hashed before Python 3.12.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._entry import Chunk
+from ._own_entry import Chunk
 
 # The library holds Python's global lock while it computes: half a millisecond for this size.
 _AT_ONCE = 8 << 20

@@ -6,7 +6,7 @@ from typing import Any
 from .._errors import CheckpointError
 from .._stores.files import first_bytes
 from .._stores.remote import AnyPath
-from ._entry import KNOWN, dtype_name
+from ._own_entry import KNOWN, dtype_name
 from ._python_values import python_dtype
 from ._source import FileSource
 

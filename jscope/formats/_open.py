@@ -29,7 +29,7 @@ from .._stores.paths import located
 from .._stores.remote import AnyPath, RemotePath, children, fresh
 from ..tf_checkpoint._location import exists as exists_in_tensorflow
 from ..tf_checkpoint._location import prefixes
-from . import _own_directory, npz, safetensors
+from . import _own_steps, npz, safetensors
 from ._flax import is_flax, open_flax
 from ._orbax import METADATA, OrbaxSource, items
 from ._source import FileSource, Source
@@ -82,7 +82,7 @@ def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a checkpoint, intact or not, and not a directory of them."""
     place = located(path)
-    return _own_directory.has_index(place) or (
+    return _own_steps.has_index(place) or (
         _single(place) is not None and not _is_of_tensorflow(place, _listed(place))
     )
 
@@ -120,7 +120,7 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
     others = {step for steps in _others(directory, there).values() for step in steps}
     whole = {int(step) for step in others if step == int(step)}
     return tuple(
-        sorted({*_own_directory.checkpoints(directory), *whole, *_of_tensorflow(directory, there)})
+        sorted({*_own_steps.checkpoints(directory), *whole, *_of_tensorflow(directory, there)})
     )
 
 
@@ -128,7 +128,7 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
 
 
 def _find(path: AnyPath) -> _Found | None:
-    own = _own_directory.open_own(path, path.parent, None)
+    own = _own_steps.open_own(path, path.parent, None)
     if own is not None:
         return _Found(path, own.index.step, lambda: own)
     if not path.is_dir():
@@ -140,11 +140,11 @@ def _find(path: AnyPath) -> _Found | None:
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {_own_directory.text_of(error)}") from error
+        raise CheckpointError(f"{path} can't be read: {_own_steps.text_of(error)}") from error
 
 
 def _newest(directory: AnyPath) -> _Found | None:
-    own = _own_directory.newest_own(directory)
+    own = _own_steps.newest_own(directory)
     candidates = [] if own is None else [_Found(own.path, own.index.step, lambda: own)]
     there = _listed(directory)
     others = _others(directory, there)
@@ -165,8 +165,8 @@ def _newest(directory: AnyPath) -> _Found | None:
 
 
 def _find_step(directory: AnyPath, step: int) -> _Found:
-    path = _own_directory.path_of(directory, step) if directory.is_dir() else None
-    own = None if path is None else _own_directory.open_own(path, directory, step)
+    path = _own_steps.path_of(directory, step) if directory.is_dir() else None
+    own = None if path is None else _own_steps.open_own(path, directory, step)
     if own is not None:
         return _Found(own.path, step, lambda: own)
     there = _listed(directory)
@@ -224,7 +224,7 @@ def _others(directory: AnyPath, there: Sequence[AnyPath]) -> _Steps:
     """The steps in a directory that Orbax and Flax wrote, by prefix."""
     found: _Steps = {}
     for path in there:
-        if not _STEP.fullmatch(path.name) or _own_directory.has_index(path):
+        if not _STEP.fullmatch(path.name) or _own_steps.has_index(path):
             continue  # before its contents are listed
         is_tree = path.is_dir() and bool(items(path))
         match = (_ORBAX_STEP if is_tree else _STEP).fullmatch(path.name)
@@ -290,7 +290,7 @@ def _opened(path: AnyPath, opener: Callable[[AnyPath], Source]) -> Source:
     except CheckpointError:
         raise
     except (OSError, ValueError) as error:
-        text = _own_directory.text_of(error)
+        text = _own_steps.text_of(error)
         raise CheckpointError(f"The checkpoint {path} can't be read: {text}") from error
 
 

@@ -23,8 +23,8 @@ from .._errors import CheckpointError, listed
 from .._stores.files import contents
 from .._stores.remote import AnyPath, RemotePath, children
 from ._boxes import Array, Box, slices
-from ._entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._json_members import mapping, member, sequence, short, text
+from ._own_entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._python_values import python_dtype, python_text
 from ._tensorstore import MOST_COMPRESSED, Tensors
 

@@ -35,7 +35,7 @@ The index is one JSON object, in the format of `_sealed_json`::
 * ``files`` are all other files of the checkpoint but raw arrays, each with its size and, up to
   `SMALL_FILE` bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all
   such have one and the same); the larger ones hold arrays, which have their own.
-* The members of a value are those of `_entry.Entry`; ``stored_shape`` and ``stored_dtype`` are
+* The members of a value are those of `_own_entry.Entry`; ``stored_shape`` and ``stored_dtype`` are
   left out where they are ``shape`` and ``dtype``. A value in the ``index`` has no bytes elsewhere:
   an array without elements, or a value that is not an array.
 * A value of which each process has its own is one, of the dtype ``python PerProcess``, with the
@@ -49,7 +49,7 @@ with ``"place": "raw"`` and the ``key`` ``"0"`` each chunk is an object ``0/0.51
 C order and little-endian, whose name ends with where the chunk starts.
 
 A reader refuses a ``version`` that it does not know. An index and its checksum may come from an
-untrusted source; its members are checked here and in `_entry`, once, and compared with the
+untrusted source; its members are checked here and in `_own_entry`, once, and compared with the
 directory by `check_files` and `_source`, before anything is allocated or opened.
 """
 
@@ -65,8 +65,8 @@ from .._stores.errors import StoreError
 from .._stores.files import Contents, contents, first_bytes, not_regular, read_file
 from .._stores.remote import AnyPath, RemotePath, fresh
 from . import _json_members
-from ._entry import ORBAX, RAW, Entry
 from ._json_members import member, short
+from ._own_entry import ORBAX, RAW, Entry
 from ._own_names import FILE_NAME as FILE_NAME
 from ._own_names import FIRST, newest_index
 from ._sealed_json import sealed, unsealed

@@ -7,7 +7,7 @@ A store has no directories to rename. So there each save has names of its own::
     12/jscope.3.9f6c....json      its index, written last; or a void one
 
 The checkpoint is the highest index that is not void, by its number and then its save's id. A void
-index says that its save can't commit any more: see `saver._protocol`. A directory with
+index says that its save can't commit any more: see `saver._claims`. A directory with
 ``jscope.json`` has been copied from a disk; that index has the number 0, and its data are those of
 `_own_index`. All other names are of the user's.
 """

@@ -17,7 +17,7 @@ import numpy as np
 
 from .._stores.files import File
 from ._checksums import chunk_of
-from ._entry import Chunk
+from ._own_entry import Chunk
 
 FILE_NAME = "packed.bin"
 LIMIT = 4 << 20

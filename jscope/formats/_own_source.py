@@ -14,7 +14,7 @@ from .._stores.files import Contents, File, RemoteFile, open_file
 from .._stores.remote import AnyPath, RemotePath
 from . import _own_packed
 from ._boxes import Array, Box, contiguous, slices
-from ._entry import ORBAX, PACKED, RAW, Chunk, Entry, raw_name
+from ._own_entry import ORBAX, PACKED, RAW, Chunk, Entry, raw_name
 from ._own_index import FILE_NAME, Index, check_files, contents_of, read_index, read_save_id
 from ._source import Extent, nothing_left
 from ._tensorstore import Tensors

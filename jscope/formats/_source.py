@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._stores.remote import AnyPath
 from ._boxes import Array, Box, slices
-from ._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
+from ._own_entry import INDEX, ORBAX, Chunk, Entry, dtype_name
 from ._python_values import python_dtype, python_text
 
 if TYPE_CHECKING:

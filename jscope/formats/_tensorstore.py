@@ -21,7 +21,7 @@ from .._stores.errors import is_of_store, store_error
 from .._stores.files import Contents
 from .._stores.remote import AnyPath, RemotePath
 from .._stores.settings import context, spec_of
-from ._entry import Entry
+from ._own_entry import Entry
 from ._plain_paths import FOR_READING, Plain
 
 if TYPE_CHECKING:

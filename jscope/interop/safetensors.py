@@ -38,7 +38,7 @@ from .._stores.remote import RemotePath
 from .._stores.upload import new_files
 from .._tree.differences import signature
 from .._tree.vartree import as_tree
-from ..formats._shards import ShardWriter, size_of
+from ..formats._sharded_safetensors import ShardWriter, size_of
 from ..formats.safetensors import has_dtype
 from ._export import Names, Written, add_by_rules, check, parts, value_of, why_not_here
 from ._target import Target, take_apart

@@ -14,7 +14,7 @@ from .._tree.text import bytes_text, table
 from .._tree.vartree import VarTree, from_flat
 from ..formats._boxes import Box, of_slices, whole
 from ..formats._checksums import crc32c
-from ..formats._entry import INDEX, Entry
+from ..formats._own_entry import INDEX, Entry
 from ..formats._own_index import Entries, check_files
 from ..formats._own_source import OwnSource
 from ..formats._python_values import PER_PROCESS, is_python, python_value

@@ -23,7 +23,7 @@ import numpy as np
 
 from .._errors import CheckpointValueError, listed
 from ..formats import _own_packed
-from ..formats._entry import AS_BYTES, INDEX, KNOWN, ORBAX, PACKED, RAW, Entry, dtype_name
+from ..formats._own_entry import AS_BYTES, INDEX, KNOWN, ORBAX, PACKED, RAW, Entry, dtype_name
 from ..formats._python_values import python_dtype, python_text
 from . import _processes
 from ._orbax import Array

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..formats._boxes import Array, Box, lengths, meeting
-from ..formats._entry import Chunk
+from ..formats._own_entry import Chunk
 from . import _processes
 
 Group: TypeAlias = tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Where a save is written in an object store: below its own id, by the protocol of `_protocol`.
+"""Where a save is written in an object store: below its own id, by the protocol of `_claims`.
 
 Small arrays are one object, ``packed.bin``; each shard of a larger array is one of its raw bytes,
 which the process writes that has it. The index is created last.
@@ -21,14 +21,14 @@ from .._stores.errors import StoreError
 from .._stores.remote import fresh
 from .._stores.store import store_of
 from ..formats import _own_packed
-from ..formats._own_directory import checkpoints
 from ..formats._own_index import SMALL_FILE, Index, index_bytes, read_save_id
 from ..formats._own_names import by_step
 from ..formats._own_state import FILE_NAME as STATE_FILE
 from ..formats._own_state import Record, read_state, remembered_saves, state_bytes
+from ..formats._own_steps import checkpoints
 from . import _processes
+from ._claims import Claim, clean, evict
 from ._on_disk import no_part
-from ._protocol import Claim, clean, evict
 from ._snapshot import Part, Snapshot
 from ._write import Save
 

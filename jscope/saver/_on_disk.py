@@ -1,4 +1,4 @@
-"""Where a save is written on a disk: a staging directory, which `_commit` puts in place."""
+"""Where a save is written on a disk: a staging directory, which `_staging` puts in place."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from ..formats._own_index import Index, read_save_id
 from ..formats._own_state import remembered
 from ..formats._plain_paths import FOR_WRITING, Plain
 from . import _orbax, _processes
-from ._commit import Staging, check_free, commit, staging_path, sweep
 from ._disk import flush_all, make_directory, size_of
 from ._snapshot import Part, Snapshot
+from ._staging import Staging, check_free, commit, staging_path, sweep
 from ._write import Save
 
 

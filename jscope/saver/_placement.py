@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 from .._dtypes import Lost, converted, lost_text
 from .._errors import TreeMismatchError
 from ..formats._boxes import Array, Box, of_slices, whole
-from ..formats._entry import Entry, dtype_name
+from ..formats._own_entry import Entry, dtype_name
 from ..formats._per_process import PerProcess
 from ..formats._python_values import is_python, python_value
 from ._comparison import signature_text, stands_for_python

@@ -19,13 +19,13 @@ from .._names.selectors import Selector
 from .._random.keys import check_key
 from ..formats._boxes import Array
 from ..formats._boxes import whole as whole_box
-from ..formats._entry import Entry
+from ..formats._own_entry import Entry
 from ..formats._source import Source
 from ..sharding import AnyMesh, Rules
+from ._arguments import check_flags
 from ._comparison import Policy, Spelling, account, signature, signature_text, stands_for_python
 from ._placement import CallerError
 from ._read import IN_FLIGHT, Progress, can_be_stacked, entry_of, read_box
-from ._steps import check_flags
 from ._target import (
     ALL_IN_TARGET,
     ALL_IN_VAR_LIST,

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import _errors
 from .._errors import CheckpointError, CheckpointValueError, listed
-from ..formats._entry import Entry
+from ..formats._own_entry import Entry
 from ..formats._python_values import PER_PROCESS
 from . import _orbax
 

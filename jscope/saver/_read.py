@@ -35,7 +35,7 @@ from ..formats._boxes import (
     whole,
 )
 from ..formats._checksums import crc32c
-from ..formats._entry import INDEX, ORBAX, Chunk, Entry, dtype_name
+from ..formats._own_entry import INDEX, ORBAX, Chunk, Entry, dtype_name
 from ..formats._own_source import OwnSource
 from ..formats._python_values import PythonValue, is_python, python_value
 from ..formats._source import Extent, Source, nothing_left

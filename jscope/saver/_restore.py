@@ -18,12 +18,13 @@ from .._errors import CheckpointError, JscopeError, TreeMismatchError, listed
 from .._model.declaration import Declaration
 from .._stores.remote import AnyPath
 from .._tree.text import bytes_text, table
-from ..formats._own_directory import cannot_be_read
 from ..formats._own_source import OwnSource
+from ..formats._own_steps import cannot_be_read
 from ..formats._per_process import PerProcess
 from ..formats._source import Source
 from ..sharding import AnyMesh, mesh_for_init
 from . import _processes
+from ._arguments import StepOrPath, open_checkpoint
 from ._comparison import signature, signature_text
 from ._exchange import ElsewhereError
 from ._placement import CallerError, sharding_of
@@ -31,7 +32,6 @@ from ._plan import Plan, Request, Values, Wanted, check_request, plan_of, saved_
 from ._processes import are_several, check_same_plans, together
 from ._progress import watching
 from ._read import Prepared, Progress, entry_of, prepare, read
-from ._steps import StepOrPath, open_checkpoint
 from ._target import (
     Renamed,
     Target,

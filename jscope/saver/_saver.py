@@ -5,9 +5,9 @@ On disk::
     directory/
       checkpoint       the state file: see `formats._own_state`
       12/              a checkpoint: see `formats._own_index`
-      .tmp-3f9a.../    a staging directory, of a save under way or a crashed one: see `_commit`
+      .tmp-3f9a.../    a staging directory, of a save under way or a crashed one: see `_staging`
 
-`_commit` describes how a checkpoint becomes complete, and what is removed after it.
+`_staging` describes how a checkpoint becomes complete, and what is removed after it.
 
 **Async.** `Saver.save_async` returns once the arrays are snapshot; a thread does the rest. One is
 in flight per directory, and its failure is raised once, by the next call. A program that ends waits
@@ -34,12 +34,12 @@ from .._stores.remote import AnyPath, RemotePath
 from ..formats import _own_packed
 from ..formats._containers import describe
 from ..formats._open import all_steps, latest_step
-from ..formats._own_directory import checkpoints, committed_steps
 from ..formats._own_state import read_state
+from ..formats._own_steps import checkpoints, committed_steps
 from ..sharding import AnyMesh, Rules
+from ._arguments import check_flags, checked_step, checked_step_or_path, open_checkpoint
 from ._async_save import PendingSave, wait_for_directory
 from ._checkpoint import Checkpoint, verify
-from ._commit import sweep
 from ._comparison import Policy
 from ._disk import failing_as
 from ._encoding import Layout
@@ -51,7 +51,7 @@ from ._preemption import Termination, terminating
 from ._read import IN_FLIGHT
 from ._restore import Report, restore
 from ._retention import Retention
-from ._steps import check_flags, checked_step, checked_step_or_path, open_checkpoint
+from ._staging import sweep
 from ._target import Rename, as_pytree, check_var_list, chosen_leaves, flatten
 from ._write import LEASE, Save, begin
 

@@ -23,7 +23,7 @@ import numpy as np
 from .._errors import CheckpointError, listed
 from ..formats import _own_packed
 from ..formats._checksums import chunk_of
-from ..formats._entry import INDEX, ORBAX, PACKED, RAW, Chunk, Entry, raw_name
+from ..formats._own_entry import INDEX, ORBAX, PACKED, RAW, Chunk, Entry, raw_name
 from ..formats._python_values import is_python, python_value
 from . import _orbax, _processes
 from ._orbax import Array

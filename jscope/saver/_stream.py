@@ -18,14 +18,14 @@ import numpy as np
 
 from .._stores.remote import AnyPath, RemotePath
 from ..formats._checksums import chunk_of
-from ..formats._entry import PACKED, Entry, raw_name
+from ..formats._own_entry import PACKED, Entry, raw_name
 from ..formats._own_index import Index
 from ..formats._own_packed import FILE_NAME, Packer
-from ._commit import Staging, check_free, commit, sweep
 from ._disk import failing_as, make_directory
 from ._encoding import Layout, store
 from ._in_store import InStore
 from ._retention import Retention
+from ._staging import Staging, check_free, commit, sweep
 from ._write import Save
 
 _ALL_PACKED = Layout(packs_up_to=None)

@@ -75,7 +75,7 @@ from .._names.names import DEBIASING, check
 from .._names.selectors import Selector, matching, mentioned, not_there, with_near_names
 from .._stores.remote import AnyPath
 from .._tree.vartree import VarTree, from_flat, leaf_name
-from ..formats._entry import Entry, dtype_name
+from ..formats._own_entry import Entry, dtype_name
 from ..formats._per_process import PerProcess
 from ..formats._python_values import PER_PROCESS, PythonValue, is_python, python_dtype, python_value
 from ..formats._source import Source

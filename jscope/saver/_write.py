@@ -21,8 +21,8 @@ from typing import Any, NoReturn, Protocol
 
 from .._errors import CheckpointError
 from .._stores.remote import AnyPath
-from ..formats._entry import Entry
 from ..formats._json_members import numbers_to_json
+from ..formats._own_entry import Entry
 from ..formats._own_index import Index
 from ..formats._per_process import joined
 from ..formats._python_values import PER_PROCESS

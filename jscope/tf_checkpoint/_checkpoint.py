@@ -19,12 +19,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .._errors import CheckpointError, MissingVariableError, near
-from ._bundle import Bundle
 from ._bytes import BYTES, Span, message, pieces
 from ._entry import Entry
 from ._files import map_file
 from ._location import locate
-from ._slices import Slices
+from ._v1_slices import Slices
+from ._v2_bundle import Bundle
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 

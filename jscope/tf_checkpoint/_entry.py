@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .._errors import CheckpointError
 from . import _dtypes
-from ._boxes import Box, bounds
+from ._partitions import Box, bounds
 
 
 class Where(NamedTuple):

@@ -1,4 +1,4 @@
-"""Writing bundles, byte for byte as TensorFlow does; `_bundle` describes the format.
+"""Writing bundles, byte for byte as TensorFlow does; `_v2_bundle` describes the format.
 
 A checkpoint appears at once or not at all: data files first, then the index, each under a
 temporary name, forced to disk, and renamed. Without the index there is no checkpoint. A stale
@@ -23,13 +23,13 @@ from .._stores.paths import local, located
 from .._stores.remote import RemotePath
 from .._stores.upload import new_files
 from . import _dtypes
-from ._boxes import Box, Extent, bounds, is_whole, lengths, part_key
-from ._bundle import VERSION, Row, string_bytes
 from ._bytes import BYTES, VARINT, extend, field, masked
 from ._files import sync_directory, writing
 from ._location import data_files
+from ._partitions import Box, Extent, bounds, is_whole, lengths, part_key
 from ._state_file import append_state, check_state
 from ._table import table_bytes
+from ._v2_bundle import VERSION, Row, string_bytes
 
 # Summed while it is in the processor's cache, and then written.
 _PIECE = 1 << 20

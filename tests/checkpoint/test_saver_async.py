@@ -59,7 +59,7 @@ def test_every_call_waits_for_the_save_in_flight(saver, tree, monkeypatch):
         assert turn.wait(60)
         flush(*paths)
 
-    monkeypatch.setattr("jscope.saver._commit.flush_all", slow)
+    monkeypatch.setattr("jscope.saver._staging.flush_all", slow)
     calls = [
         lambda: saver.save(tree, 100),
         lambda: saver.save_async(tree, 200).result(),
@@ -95,7 +95,7 @@ CALLS = {
 def test_a_failed_async_save_is_raised_once_by_the_next_call(tmp_path, tree, monkeypatch, call):
     saver = Saver(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("jscope.saver._commit.flush_all", failing)
+        patch.setattr("jscope.saver._staging.flush_all", failing)
         handle = saver.save_async(tree, 1)
         with pytest.raises(js.CheckpointError) as caught:
             CALLS[call](saver, tree)
@@ -119,7 +119,7 @@ def test_a_failure_seen_on_the_handle_is_not_raised_again_by_the_saver(
     saver, tree, monkeypatch, ask
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("jscope.saver._commit.flush_all", failing)
+        patch.setattr("jscope.saver._staging.flush_all", failing)
         handle = saver.save_async(tree, 1)
         with pytest.raises(js.CheckpointError, match="Step 1 was not saved"):
             operator.methodcaller(ask)(handle)
@@ -128,13 +128,13 @@ def test_a_failure_seen_on_the_handle_is_not_raised_again_by_the_saver(
 
 
 def test_with_closes_and_raises_the_failure(tmp_path, tree, monkeypatch):
-    monkeypatch.setattr("jscope.saver._commit.flush_all", failing)
+    monkeypatch.setattr("jscope.saver._staging.flush_all", failing)
     with pytest.raises(js.CheckpointError, match="Step 1 was not saved"), Saver(tmp_path) as saver:
         saver.save_async(tree, 1)
 
 
 def test_with_does_not_hide_the_error_of_its_body(tmp_path, tree, monkeypatch):
-    monkeypatch.setattr("jscope.saver._commit.flush_all", failing)
+    monkeypatch.setattr("jscope.saver._staging.flush_all", failing)
     error = ZeroDivisionError()
 
     def body(saver):
@@ -197,7 +197,7 @@ def test_a_saver_that_is_gone_still_completes_its_save(tmp_path, tree):
 
 def test_failures_that_nobody_saw_are_printed_at_the_end(tmp_path, tree, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr("jscope.saver._commit.flush_all", failing)
+        patch.setattr("jscope.saver._staging.flush_all", failing)
         Saver(tmp_path / "a").save_async(tree, 1)._is_over.wait()
     Saver(tmp_path / "b").save_async(tree, 1)
     _async_save._see_all()

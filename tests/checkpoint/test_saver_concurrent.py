@@ -8,7 +8,7 @@ import pytest
 from saver_faults import concurrency, training, trees
 
 import jscope as js
-from jscope.formats import _own_directory
+from jscope.formats import _own_steps
 
 
 @pytest.mark.parametrize("overwrites", [False, True])
@@ -25,7 +25,7 @@ def test_what_is_saved_while_one_looks_is_not_taken_for_damage(
     tmp_path, monkeypatch, moment, overwrites
 ):
     versions = iter(range(2, 5))
-    original = getattr(_own_directory, moment)
+    original = getattr(_own_steps, moment)
 
     def save_first(*arguments):
         version = next(versions, None)
@@ -36,7 +36,7 @@ def test_what_is_saved_while_one_looks_is_not_taken_for_damage(
         return original(*arguments)
 
     js.Saver(tmp_path).save(trees.tree(1), 1)
-    monkeypatch.setattr(_own_directory, moment, save_first)
+    monkeypatch.setattr(_own_steps, moment, save_first)
     # A warning would be an error.
     restored = js.Saver(tmp_path).restore(trees.target())
     assert trees.version_of(restored, range(1, 5)) is not None
@@ -70,7 +70,7 @@ def test_a_directory_whose_steps_were_removed_by_hand_has_none(tmp_path):
 def test_who_replaces_faster_than_one_can_read_is_told_of(tmp_path, monkeypatch):
     saver = js.Saver(tmp_path)
     (saver.save(trees.tree(1), 1) / "packed.bin").unlink()
-    monkeypatch.setattr(_own_directory, "read_save_id", lambda path: "another")
+    monkeypatch.setattr(_own_steps, "read_save_id", lambda path: "another")
     with pytest.raises(js.CheckpointError, match="it is replaced faster than it can be read"):
         saver.latest_step()
 

@@ -10,7 +10,7 @@ import pytest
 import jscope as js
 from jscope._stores import disk
 from jscope.formats import _own_packed
-from jscope.saver import Saver, _commit, _on_disk, _orbax, _write
+from jscope.saver import Saver, _on_disk, _orbax, _staging, _write
 
 # Failures of writing.
 
@@ -18,8 +18,8 @@ from jscope.saver import Saver, _commit, _on_disk, _orbax, _write
 STAGES = {
     "make_directory": _on_disk,
     "merge": _write,
-    "write_index": _commit,
-    "flush_all": _commit,
+    "write_index": _staging,
+    "flush_all": _staging,
 }
 
 
@@ -80,7 +80,7 @@ def test_an_interrupted_save_leaves_nothing(saver, tree, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jscope.saver._commit.flush_all", interrupt)
+    monkeypatch.setattr("jscope.saver._staging.flush_all", interrupt)
     with pytest.raises(KeyboardInterrupt):
         saver.save(tree, 1)
     assert os.listdir(saver.directory) == []

@@ -25,7 +25,7 @@ from test_saver_index import edit
 
 import jscope as js
 from jscope._stores import files
-from jscope.formats import _entry, _json_members, _own_source
+from jscope.formats import _json_members, _own_entry, _own_source
 from jscope.saver import Saver
 
 SECRET = "a secret".ljust(4321)
@@ -103,8 +103,8 @@ def test_a_state_file_with_any_member_replaced_never_decides_which_checkpoints_t
 
 
 PLANTED = {
-    "what an entry says of itself": (_entry.Entry, "_check", lambda entry: None),
-    "the chunks": (_entry, "_is_tiling", lambda chunks, shape: True),
+    "what an entry says of itself": (_own_entry.Entry, "_check", lambda entry: None),
+    "the chunks": (_own_entry, "_is_tiling", lambda chunks, shape: True),
     "the bytes": (_own_source.OwnSource, "stored", lambda source, name: source.entries[name]),
     "the files": (
         files.Contents,

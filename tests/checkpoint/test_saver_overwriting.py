@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
-from jscope.formats import _own_directory
-from jscope.saver import Saver, _commit, _disk
-from jscope.saver._commit import Staging
+from jscope.formats import _own_steps
+from jscope.saver import Saver, _disk, _staging
+from jscope.saver._staging import Staging
 
 OLD, NEW = {"x": jnp.float32(1)}, {"x": jnp.float32(2), "y": jnp.ones(3)}
 
@@ -33,7 +33,7 @@ def no_exchange(first, second):
 def way(request, monkeypatch):
     """Both ways of replacing a directory: what the system can, and what any system can."""
     if request.param == "renames":
-        monkeypatch.setattr(_commit, "exchange", no_exchange)
+        monkeypatch.setattr(_staging, "exchange", no_exchange)
     return request.param
 
 
@@ -57,10 +57,10 @@ class Death(BaseException):
 OPERATIONS = {
     "rename": os,
     "replace": os,
-    "exchange": _commit,
-    "flush": _commit,
-    "flush_all": _commit,
-    "write_state": _commit,
+    "exchange": _staging,
+    "flush": _staging,
+    "flush_all": _staging,
+    "write_state": _staging,
 }
 
 
@@ -83,8 +83,8 @@ def dies(saver, monkeypatch, home, operation, nth):
 
     with monkeypatch.context() as patch:
         patch.setattr(home, operation, dying)
-        patch.setattr(_commit.contextlib, "ExitStack", NothingIsUndone)
-        patch.setattr(_commit, "remove", lambda path: None)
+        patch.setattr(_staging.contextlib, "ExitStack", NothingIsUndone)
+        patch.setattr(_staging, "remove", lambda path: None)
         try:
             saver.save(NEW, 1, overwrite=True)
         except Death:
@@ -103,8 +103,8 @@ def test_whenever_a_process_dies_the_old_or_the_new_is_there(tmp_path, monkeypat
             assert nth % 2 == 0
             break
         # Before anyone tidies up:
-        assert _own_directory.committed_steps(directory) == (1,)
-        assert (_own_directory.path_of(directory, 1) / "jscope.json").is_file()
+        assert _own_steps.committed_steps(directory) == (1,)
+        assert (_own_steps.path_of(directory, 1) / "jscope.json").is_file()
         again = Saver(directory)
         assert again.all_steps() == (1,)
         assert value(again) in (1, 2)
@@ -128,7 +128,7 @@ def test_what_fails_is_undone(tmp_path, monkeypatch):
         flush(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_commit, "flush", fail)
+        patch.setattr(_staging, "flush", fail)
         for step in (1, 2):
             with pytest.raises(js.CheckpointError, match=f"Step {step} was not saved .*Input/outp"):
                 saver.save(NEW, step, overwrite=True)
@@ -184,13 +184,13 @@ def test_a_checkpoint_that_cannot_be_evicted_is_a_warning(tmp_path, monkeypatch)
 def test_one_that_somebody_else_removed_meanwhile_needs_no_eviction(tmp_path, monkeypatch):
     saver = Saver(tmp_path, max_to_keep=1)
     saver.save(OLD, 1)
-    write_state = _commit.write_state
+    write_state = _staging.write_state
 
     def and_remove(*arguments):
         write_state(*arguments)
         shutil.rmtree(tmp_path / "1", ignore_errors=True)
 
-    monkeypatch.setattr(_commit, "write_state", and_remove)
+    monkeypatch.setattr(_staging, "write_state", and_remove)
     saver.save(NEW, 2)
     assert saver.all_steps() == (2,)
 
@@ -330,13 +330,13 @@ def test_where_nothing_can_be_locked_nothing_is_swept_and_all_is_saved(tmp_path,
 
 
 def test_a_reader_beside_a_saving_thread_removes_nothing_of_it(tmp_path, monkeypatch):
-    turn, flush_all = threading.Event(), _commit.flush_all
+    turn, flush_all = threading.Event(), _staging.flush_all
 
     def late(*paths):
         assert turn.wait(60)
         flush_all(*paths)
 
-    monkeypatch.setattr(_commit, "flush_all", late)
+    monkeypatch.setattr(_staging, "flush_all", late)
     saver = Saver(tmp_path)
     handle = saver.save_async(NEW, 1)
     for _ in range(3):
@@ -347,14 +347,14 @@ def test_a_reader_beside_a_saving_thread_removes_nothing_of_it(tmp_path, monkeyp
 
 
 def test_a_save_waits_for_one_of_another_saver_in_the_same_directory(tmp_path, monkeypatch):
-    turn, flush_all = threading.Event(), _commit.flush_all
+    turn, flush_all = threading.Event(), _staging.flush_all
 
     def late(*paths):
         if paths[0].name == "1":
             assert turn.wait(60)
         flush_all(*paths)
 
-    monkeypatch.setattr(_commit, "flush_all", late)
+    monkeypatch.setattr(_staging, "flush_all", late)
     handle = Saver(tmp_path).save_async(OLD, 1)
     threading.Timer(0.2, turn.set).start()
     Saver(tmp_path).save(NEW, 2)

@@ -199,9 +199,9 @@ def test_nothing_is_evicted_or_replaced_by_what_cannot_be_read_back(
 def test_what_is_written_is_compared_with_its_index_before_it_is_committed(
     tmp_path, monkeypatch, kind
 ):
-    from jscope.saver import _commit
+    from jscope.saver import _staging
 
-    write_index = _commit.write_index
+    write_index = _staging.write_index
 
     def write(directory: Path, index):
         write_index(directory, index)
@@ -216,7 +216,7 @@ def test_what_is_written_is_compared_with_its_index_before_it_is_committed(
     with packing_up_to(64), Saver(tmp_path, max_to_keep=1) as saver:
         tree = {"s": ARRAY[:3], "v": ARRAY, "w": ARRAY}
         saver.save(tree, 1)
-        monkeypatch.setattr(_commit, "write_index", write)
+        monkeypatch.setattr(_staging, "write_index", write)
         with pytest.raises(js.CheckpointError, match="the written files can't be read back"):
             saver.save(tree, 2)
         assert saver.all_steps() == (1,)

@@ -14,7 +14,7 @@ from saver_faults.interleavings import (
 )
 
 from jscope._errors import CheckpointError
-from jscope.saver import _protocol
+from jscope.saver import _claims
 
 
 class NoProcess(set):
@@ -26,7 +26,7 @@ class NoProcess(set):
 
 @pytest.fixture(autouse=True)
 def other_processes(monkeypatch):
-    monkeypatch.setattr(_protocol, "_claimed", NoProcess())
+    monkeypatch.setattr(_claims, "_claimed", NoProcess())
 
 
 def scene(*processes, crashing=(), most=1, before=()):
@@ -78,24 +78,24 @@ def test_in_random_orders_what_is_listed_loads_and_what_was_reported_stays(name)
 
 def test_a_cleaner_that_looks_and_does_not_make_sure_is_found_out(monkeypatch):
     def look(names, step, number, save_id):
-        found = _protocol._listed(names, step)
+        found = _claims._listed(names, step)
         if not any(index.save_id == save_id for index in found.indices):
             names.remove(f"{step}/{name}" for name in found.data.get(save_id, ()))
 
-    monkeypatch.setattr(_protocol, "_stop", look)
+    monkeypatch.setattr(_claims, "_stop", look)
     _, wrong = explore(scene(save("a"), clean))
     assert "listed, but does not load" in wrong
 
 
 def test_a_writer_that_does_not_look_again_is_found_out(monkeypatch):
-    monkeypatch.setattr(_protocol.Claim, "_look_again", lambda claim, overwrite, where: None)
+    monkeypatch.setattr(_claims.Claim, "_look_again", lambda claim, overwrite, where: None)
     _, wrong = explore(scene(save("a"), save("b")))
     assert "too many succeeded" in wrong
 
 
 def test_a_writer_that_commits_before_its_data_is_found_out():
     def hasty(store: Store) -> None:
-        claim = _protocol.Claim.take(store, STEP, "a" * 32, overwrite=False, where="", now=0.0)
+        claim = _claims.Claim.take(store, STEP, "a" * 32, overwrite=False, where="", now=0.0)
         claim.commit(b"a")
         for part in PARTS:
             store.write(claim.data + part, b"data")
@@ -110,28 +110,28 @@ def test_data_that_are_removed_before_their_index_are_found_out(monkeypatch):
             names.remove(f"{step}/{name}" for name in found.data.get(index.save_id, ()))
             names.remove([f"{step}/{index.file}"])
 
-    monkeypatch.setattr(_protocol, "_remove", wrong_way)
+    monkeypatch.setattr(_claims, "_remove", wrong_way)
     assert "listed, but does not load" in explore(scene(save("a"), evict))[1]
 
 
 def test_a_cleaner_that_lists_the_data_last_is_found_out(monkeypatch):
-    sweep = _protocol._sweep
+    sweep = _claims._sweep
 
     def late(names, step, before, found):
-        sweep(names, step, _protocol._listed(names, step), found)
+        sweep(names, step, _claims._listed(names, step), found)
 
-    monkeypatch.setattr(_protocol, "_sweep", late)
+    monkeypatch.setattr(_claims, "_sweep", late)
     assert "listed, but does not load" in explore(scene(save("a"), clean, before=(STALE,)))[1]
 
 
 def test_a_replaced_checkpoint_that_goes_first_is_found_out(monkeypatch):
-    commit = _protocol.Claim.commit
+    commit = _claims.Claim.commit
 
     def replaced_first(claim, index):
         claim.remove_replaced()
         commit(claim, index)
 
-    monkeypatch.setattr(_protocol.Claim, "commit", replaced_first)
+    monkeypatch.setattr(_claims.Claim, "commit", replaced_first)
     both = scene(save("a"), save("b", overwrite=True), crashing={1}, most=2)
     assert "reported, but lost" in explore(both)[1]
 
@@ -166,18 +166,18 @@ class Memory:
 
 def take(names, letter="a", now=0.0, **options):
     options = {"overwrite": False, "where": "run/12", **options}
-    return _protocol.Claim.take(names, STEP, letter * 32, now=now, **options)
+    return _claims.Claim.take(names, STEP, letter * 32, now=now, **options)
 
 
 def test_a_claim_of_a_process_that_lives_counts_until_its_lease_ends(monkeypatch):
-    monkeypatch.setattr(_protocol, "_is_alive", lambda process: True)
+    monkeypatch.setattr(_claims, "_is_alive", lambda process: True)
     names = Memory()
     claim = take(names)
     names.write(claim.data + "x", b"")
     with pytest.raises(CheckpointError, match=r"Step 12 is being saved to run/12, by process \d+"):
         take(names, "b")
     for now, is_there in ((99.0, True), (101.0, False)):
-        _protocol.clean(names, names.names(), lease=100.0, now=now)
+        _claims.clean(names, names.names(), lease=100.0, now=now)
         assert ("12/claim.1" in names.contents) == is_there
         assert (claim.data + "x" in names.contents) == is_there
     with pytest.raises(CheckpointError, match="took this save for one that has crashed"):
@@ -186,11 +186,11 @@ def test_a_claim_of_a_process_that_lives_counts_until_its_lease_ends(monkeypatch
 
 
 def test_a_renewed_claim_counts_longer(monkeypatch):
-    monkeypatch.setattr(_protocol, "_is_alive", lambda process: True)
+    monkeypatch.setattr(_claims, "_is_alive", lambda process: True)
     names = Memory()
     claim = take(names)
     claim.renew(50.0)
-    _protocol.clean(names, names.names(), lease=100.0, now=149.0)
+    _claims.clean(names, names.names(), lease=100.0, now=149.0)
     claim.commit(b"index")
     claim.leave(has_committed=True)
     assert list(names.contents) == [f"12/jscope.1.{'a' * 32}.json"]
@@ -199,26 +199,26 @@ def test_a_renewed_claim_counts_longer(monkeypatch):
 def test_a_claim_of_a_crashed_process_of_this_machine_ends_at_once():
     names = Memory()
     take(names)
-    _protocol.clean(names, names.names(), lease=1e9, now=0.0)
+    _claims.clean(names, names.names(), lease=1e9, now=0.0)
     assert list(names.contents) == [f"12/jscope.1.{'a' * 32}.json"]
-    assert _protocol.is_void(names.contents[f"12/jscope.1.{'a' * 32}.json"])
+    assert _claims.is_void(names.contents[f"12/jscope.1.{'a' * 32}.json"])
 
 
 def test_the_claims_of_this_process_are_not_its_own_to_clean(monkeypatch):
-    monkeypatch.setattr(_protocol, "_claimed", set())
+    monkeypatch.setattr(_claims, "_claimed", set())
     names = Memory()
     claim = take(names)
-    _protocol.clean(names, names.names(), lease=-1.0, now=0.0)
+    _claims.clean(names, names.names(), lease=-1.0, now=0.0)
     claim.commit(b"index")
     claim.leave(has_committed=True)
-    assert not _protocol._claimed
+    assert not _claims._claimed
 
 
 def test_a_claim_that_cannot_be_read_is_left_alone():
     names = Memory()
     names.write("12/claim.1", b"damaged")
     names.write(f"12/{'b' * 32}/x", b"")
-    _protocol.clean(names, names.names(), lease=-1.0, now=0.0)
+    _claims.clean(names, names.names(), lease=-1.0, now=0.0)
     assert len(names.contents) == 2
 
 
@@ -236,5 +236,5 @@ def test_names_of_others_stay_and_a_checkpoint_copied_from_a_disk_is_replaced_wh
     claim.leave(has_committed=True)
     kept = {f"12/jscope.1.{'a' * 32}.json", claim.data + "0", "12/notes.txt", "12/claim.x"}
     assert names.contents.keys() == kept | {"checkpoint"}
-    _protocol.evict(names, STEP)
+    _claims.evict(names, STEP)
     assert names.contents.keys() == {"12/notes.txt", "12/claim.x", "checkpoint"}

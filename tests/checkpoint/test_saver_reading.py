@@ -22,7 +22,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope._stores.files import LocalFile
-from jscope.formats import _boxes, _own_directory, _own_packed
+from jscope.formats import _boxes, _own_packed, _own_steps
 from jscope.formats._own_source import OwnSource
 from jscope.formats._sealed_json import sealed
 from jscope.saver import _restore, _tf1_functions
@@ -519,7 +519,7 @@ def test_steps_that_vanish_forever_are_an_error(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
     shutil.rmtree(saver.directory / "1")
     found = {1: saver.directory / "1"}
-    monkeypatch.setattr(_own_directory, "checkpoints", lambda directory: found)
+    monkeypatch.setattr(_own_steps, "checkpoints", lambda directory: found)
     with pytest.raises(js.CheckpointError, match="removed faster than they can be read"):
         saver.restore({"w": jnp.zeros(1)})
 
@@ -540,7 +540,7 @@ def test_what_cannot_be_listed_is_an_error_of_ours(saver, tmp_path, monkeypatch)
     def refuse(directory):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_own_directory, "checkpoints", refuse)
+    monkeypatch.setattr(_own_steps, "checkpoints", refuse)
     with pytest.raises(js.CheckpointError, match="can't be read: PermissionError"):
         saver.restore({"w": jnp.zeros(1)})
 

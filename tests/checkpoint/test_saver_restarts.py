@@ -66,13 +66,13 @@ del saver
 """
 
 FAILING = """
-from jscope.saver import _commit
-flush_all = _commit.flush_all
+from jscope.saver import _staging
+flush_all = _staging.flush_all
 def fail_for_some(*paths):
     if paths[0].name == "8":
         raise OSError(28, "No space left on device")
     flush_all(*paths)
-_commit.flush_all = fail_for_some
+_staging.flush_all = fail_for_some
 js.Saver(directory).save_async({"w": jnp.ones(3)}, 8)
 sys.exit(3)
 """

@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope import initializers as init
-from jscope.formats._entry import Entry
+from jscope.formats._own_entry import Entry
 from jscope.saver import _restore
 from jscope.saver._comparison import Policy, Spelling, account
 from jscope.saver._target import asked_for, rename_saved

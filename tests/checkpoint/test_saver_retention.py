@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import jscope as js
 from jscope.formats import _own_state
 from jscope.formats._own_state import Record, State
-from jscope.saver import Saver, _commit
+from jscope.saver import Saver, _staging
 from jscope.saver._retention import Retention
 
 TREE = {"x": jnp.ones(1)}
@@ -181,7 +181,7 @@ def test_what_was_evicted_by_one_who_died_before_he_could_remove_it_goes_next(
     for step in (1, 2):
         saver.save(TREE, step)
     with monkeypatch.context() as patch:
-        patch.setattr(_commit, "_evict", dying)
+        patch.setattr(_staging, "_evict", dying)
         with pytest.raises(Death):
             saver.save(TREE, 3)
     assert saver.all_steps() == (1, 2, 3)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.formats._entry import Entry
-from jscope.saver import Saver, _commit, _on_disk, _orbax, _processes, _snapshot
+from jscope.formats._own_entry import Entry
+from jscope.saver import Saver, _on_disk, _orbax, _processes, _snapshot, _staging
 
 
 class Together:
@@ -332,7 +332,7 @@ def test_an_array_of_which_nobody_has_a_part_is_never_committed():
 @pytest.mark.parametrize("stage", ["write_index", "flush_all"])
 def test_if_the_commit_fails_all_are_texts(tmp_path, together, monkeypatch, stage):
     with monkeypatch.context() as patch:
-        patch.setattr(_commit, stage, fail)
+        patch.setattr(_staging, stage, fail)
         outcomes = together.run(saves(tmp_path))
     assert "No space left on device" in str(outcomes[0])
     assert "The first process did not commit it" in str(outcomes[1])

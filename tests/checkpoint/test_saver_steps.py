@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _commit
+from jscope.saver import Saver, _staging
 
 # Steps.
 
@@ -118,7 +118,7 @@ def test_two_savers_that_save_one_step_leave_one_whole_checkpoint(tmp_path, tree
     # As two processes may; in one, a save waits for another in the same directory.
     monkeypatch.setattr("jscope.saver._saver.wait_for_directory", lambda directory: None)
     first, second = Saver(tmp_path), Saver(tmp_path)
-    commit, turn = _commit.commit, threading.Event()
+    commit, turn = _staging.commit, threading.Event()
 
     def late(*arguments, **options):
         if threading.current_thread().name == "jscope-save-1":

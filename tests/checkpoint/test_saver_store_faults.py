@@ -6,7 +6,7 @@
 import pytest
 from saver_faults.stores import MODES, SCENARIOS, debris, tried
 
-from jscope.saver import Saver, _protocol
+from jscope.saver import Saver, _claims
 
 # Of a save's requests some: those that list, claim, write data, create the index, write the state.
 POINTS = (2, 5, 7, 10, 14)
@@ -33,19 +33,19 @@ def test_a_request_that_fails_once_is_repeated(s3, proxy, scenario, mode):
 
 
 def test_an_overwriting_save_that_removes_first_is_found_out(s3, proxy, monkeypatch):
-    commit = _protocol.Claim.commit
+    commit = _claims.Claim.commit
 
     def removed_first(claim, index):
         claim.remove_replaced()
         commit(claim, index)
 
-    monkeypatch.setattr(_protocol.Claim, "commit", removed_first)
+    monkeypatch.setattr(_claims.Claim, "commit", removed_first)
     tally = tried(s3, proxy, "an overwriting save", "killed before", range(5, 9))
     assert tally.count("lost")
 
 
 def test_a_save_that_leaves_its_claim_is_found_out(s3, monkeypatch):
-    monkeypatch.setattr(_protocol.Claim, "leave", lambda claim, has_committed: None)
+    monkeypatch.setattr(_claims.Claim, "leave", lambda claim, has_committed: None)
     saver = Saver(s3.url("run"))
     saver.save({"x": 1}, 1)
     assert debris(saver) == ["1/claim.1"]

@@ -17,7 +17,7 @@ from jscope._cli import _app
 from jscope._stores.paths import located
 from jscope._stores.store import store_of
 from jscope.formats._own_names import StepNames
-from jscope.saver import Saver, _in_store, _protocol
+from jscope.saver import Saver, _claims, _in_store
 
 ROWS = 1 << 11
 LARGE = np.arange(ROWS * 1024, dtype=np.float32).reshape(ROWS, 1024)  # 8 MiB
@@ -291,7 +291,7 @@ def test_a_damaged_newest_step_is_skipped_with_a_warning(saver):
 def paused(saver, tree, step, at, **options):
     """A save that waits before its commit; how to go on, which gives what it raised."""
     reached, go_on = threading.Event(), threading.Event()
-    commit, outcome = _protocol.Claim.commit, []
+    commit, outcome = _claims.Claim.commit, []
 
     def wait(claim, index):
         if not reached.is_set():
@@ -306,7 +306,7 @@ def paused(saver, tree, step, at, **options):
         except js.JscopeError as error:
             outcome.append(error)
 
-    at.setattr(_protocol.Claim, "commit", wait)
+    at.setattr(_claims.Claim, "commit", wait)
     thread = threading.Thread(target=run)
     thread.start()
     assert reached.wait(60)
@@ -340,11 +340,11 @@ def test_of_two_overwriting_savers_the_later_claim_is_the_checkpoint(s3, saver, 
 
 
 def test_a_writer_paused_past_its_lease_saves_nothing_and_spoils_nothing(s3, monkeypatch):
-    monkeypatch.setattr(_protocol, "_is_alive", lambda process: True)
+    monkeypatch.setattr(_claims, "_is_alive", lambda process: True)
     monkeypatch.setattr(_in_store, "_RENEWALS", 1e-9)  # and it isn't renewed
     slow = Saver(s3.url("run"), lease=0.05)
     finish = paused(slow, version(1), 1, monkeypatch)
-    monkeypatch.setattr(_protocol, "_claimed", set())
+    monkeypatch.setattr(_claims, "_claimed", set())
     threading.Event().wait(0.1)
     other = Saver(s3.url("run"), lease=0.05)
     other.save(version(2), 1)
@@ -359,10 +359,10 @@ def test_a_writer_paused_past_its_lease_saves_nothing_and_spoils_nothing(s3, mon
 
 
 def test_a_claim_is_renewed_while_its_process_lives(s3, monkeypatch):
-    monkeypatch.setattr(_protocol, "_is_alive", lambda process: True)
+    monkeypatch.setattr(_claims, "_is_alive", lambda process: True)
     slow = Saver(s3.url("run"), lease=1.0)
     finish = paused(slow, version(1), 1, monkeypatch)
-    monkeypatch.setattr(_protocol, "_claimed", set())
+    monkeypatch.setattr(_claims, "_claimed", set())
     threading.Event().wait(1.5)
     Saver(s3.url("run"), lease=1.0).save(version(2), 2)
     assert finish() is None

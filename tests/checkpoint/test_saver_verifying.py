@@ -188,7 +188,7 @@ def test_an_earlier_failure_does_not_prevent_the_last_save(tmp_path, monkeypatch
         with saver.saving_on_termination() as leave_if_asked:
             os.kill(os.getpid(), signal.SIGTERM)
             with monkeypatch.context() as patch:
-                patch.setattr("jscope.saver._commit.flush_all", fail)
+                patch.setattr("jscope.saver._staging.flush_all", fail)
                 saver.save_async(TREE, 1)._is_over.wait()
             leave_if_asked(TREE, 2)
 

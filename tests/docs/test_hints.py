@@ -72,7 +72,7 @@ ENTRY_POINTS = {
     "interop/safetensors.py": dict.fromkeys(
         ("max_shard_size", "names", "metadata"), (safetensors.export,)
     ),
-    "formats/_shards.py": {"overwrite": (safetensors.export,)},
+    "formats/_sharded_safetensors.py": {"overwrite": (safetensors.export,)},
     "interop/tensorflow.py": {
         "rename": (tensorflow.load,),
         "drop": (tensorflow.load,),
@@ -367,9 +367,9 @@ NO_OFFERS = {
     "saver/_encoding.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     "saver/_processes.py": {"js.PerProcess(value)"},
     # Several processes save to a store: `tests/checkpoint/test_saver_stores.py`.
-    "saver/_protocol.py": {"Saver(..., lease=seconds)"},
+    "saver/_claims.py": {"Saver(..., lease=seconds)"},
     # Steps that go while they are read.
-    "formats/_own_directory.py": {"Saver(directory, max_to_keep=...)"},
+    "formats/_own_steps.py": {"Saver(directory, max_to_keep=...)"},
 }
 
 

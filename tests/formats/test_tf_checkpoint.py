@@ -19,8 +19,6 @@ from tf_values import PARTITIONS, golden_p, golden_v1, golden_v2, same, values_o
 
 from jscope import CheckpointError, CheckpointNotFoundError, MissingVariableError, tf_checkpoint
 from jscope.tf_checkpoint import _dtypes
-from jscope.tf_checkpoint._boxes import shape_bytes
-from jscope.tf_checkpoint._bundle import _as_summed
 from jscope.tf_checkpoint._bytes import (
     Span,
     checksum_of,
@@ -31,7 +29,9 @@ from jscope.tf_checkpoint._bytes import (
     signed,
     varint_bytes,
 )
+from jscope.tf_checkpoint._partitions import shape_bytes
 from jscope.tf_checkpoint._table import Table, decompress, table_bytes
+from jscope.tf_checkpoint._v2_bundle import _as_summed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tf"
 

@@ -4,8 +4,8 @@
 tested is the check behind it. Files are as in `pieces`.
 """
 
-from jscope.tf_checkpoint._boxes import part_key
 from jscope.tf_checkpoint._bytes import BYTES, FIXED64, VARINT, checksum_of, field, varint_bytes
+from jscope.tf_checkpoint._partitions import part_key
 
 from .pieces import (
     HEADER,

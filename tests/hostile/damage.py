@@ -6,8 +6,8 @@ import numpy as np
 from tf_values import PARTITIONS
 
 from jscope import tf_checkpoint
-from jscope.tf_checkpoint._boxes import part_key
 from jscope.tf_checkpoint._bytes import BYTES, Span, field
+from jscope.tf_checkpoint._partitions import part_key
 from jscope.tf_checkpoint._table import Table
 
 from .pieces import signed, v1, v1_meta

@@ -36,12 +36,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 with atheris.instrument_imports(include=["jscope.tf_checkpoint", "jscope.saver", "jscope.formats"]):
     from hostile import foreign, own
-    from jscope.tf_checkpoint._bundle import Bundle
     from jscope.tf_checkpoint._bytes import Span
     from jscope.tf_checkpoint._checkpoint import full_names
-    from jscope.tf_checkpoint._slices import Slices, proto_values
     from jscope.tf_checkpoint._state_file import parse, text_of
     from jscope.tf_checkpoint._table import Table, decompress, table_bytes
+    from jscope.tf_checkpoint._v1_slices import Slices, proto_values
+    from jscope.tf_checkpoint._v2_bundle import Bundle
 
 from hostile.attacks import ATTACKS
 from jscope import CheckpointError

@@ -29,8 +29,8 @@ from saver_faults.trees import packing_up_to
 import jscope as js
 from jscope._cli import _app
 from jscope.formats._checksums import crc32c_of
-from jscope.formats._own_directory import checkpoints
 from jscope.formats._own_state import read_state, write_state
+from jscope.formats._own_steps import checkpoints
 from jscope.saver import Saver, _saver
 from jscope.saver._retention import Retention
 

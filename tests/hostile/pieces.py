@@ -3,7 +3,6 @@
 A checkpoint here is a dictionary from a file's name, such as ``"m.index"``, to its bytes.
 """
 
-from jscope.tf_checkpoint._boxes import box_bytes, shape_bytes
 from jscope.tf_checkpoint._bytes import (
     BYTES,
     FIXED32,
@@ -12,6 +11,7 @@ from jscope.tf_checkpoint._bytes import (
     field,
     varint_bytes,
 )
+from jscope.tf_checkpoint._partitions import box_bytes, shape_bytes
 from jscope.tf_checkpoint._table import FOOTER, MAGIC, table_bytes
 
 HEADER = field(1, VARINT, 1) + field(3, BYTES, field(1, VARINT, 1))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jscope as js
-from jscope.formats import _shards
+from jscope.formats import _sharded_safetensors
 from jscope.interop import safetensors, tensorflow
 
 INDEX = "model.safetensors.index.json"
@@ -122,13 +122,13 @@ def test_a_scopes_tree_is_exported(tmp_path):
 )
 def test_shards_are_split_as_huggingface_hub_splits_them(sizes, expected):
     named = {f"t{number}": size for number, size in enumerate(sizes)}
-    assert _shards.split(named, 10) == [[f"t{i}" for i in shard] for shard in expected]
+    assert _sharded_safetensors.split(named, 10) == [[f"t{i}" for i in shard] for shard in expected]
 
 
 @given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 30))
 def test_each_tensor_is_in_one_shard_within_the_limit(sizes, limit):
     named = {f"{number:02d}": size for number, size in enumerate(sizes)}
-    shards = _shards.split(named, limit)
+    shards = _sharded_safetensors.split(named, limit)
     assert sorted(itertools.chain(*shards)) == list(named)
     for shard in shards:
         assert sum(named[name] for name in shard) <= limit or len(shard) == 1
@@ -156,7 +156,7 @@ def test_shards_and_their_index_are_named_as_hugging_faces_libraries_name_them(t
     [("5GB", 5 * 10**9), ("1.5 KB", 1500), ("500mb", 5 * 10**8), ("2TB", 2 * 10**12), ("64", 64)],
 )
 def test_sizes_are_powers_of_ten(size, expected):
-    assert _shards.size_of(size) == expected
+    assert _sharded_safetensors.size_of(size) == expected
 
 
 @pytest.mark.parametrize("size", ["5GiB", "GB", "-1GB", "0.1", "", 0, -5, 1.5, True, None, "nanGB"])

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from jscope._errors import CheckpointError
 from jscope.formats._own_names import StepNames
-from jscope.saver import _protocol
+from jscope.saver import _claims
 
 STEP, PARTS = 12, ("0", "1")
 Operation: TypeAlias = tuple[Any, ...]
@@ -88,7 +88,7 @@ def save(letter: str, *, overwrite: bool = False) -> Process:
 
     def process(store: Store) -> None:
         try:
-            claim = _protocol.Claim.take(
+            claim = _claims.Claim.take(
                 store, STEP, letter * 32, overwrite=overwrite, where="run/12", now=0.0
             )
         except CheckpointError:
@@ -111,13 +111,13 @@ def save(letter: str, *, overwrite: bool = False) -> Process:
 
 def clean(store: Store) -> None:
     """A process that takes every claim for a crashed process's."""
-    _protocol.clean(store, store.names(), lease=-1.0, now=0.0)
+    _claims.clean(store, store.names(), lease=-1.0, now=0.0)
 
 
 def evict(store: Store) -> None:
     """A process that removes the step."""
     store.report(0, "evicted")
-    _protocol.evict(store, STEP)
+    _claims.evict(store, STEP)
 
 
 # All together.

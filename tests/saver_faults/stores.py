@@ -16,7 +16,7 @@ from jscope._stores.paths import located
 from jscope._stores.store import store_of
 from jscope.formats import _own_packed
 from jscope.formats._own_names import by_step
-from jscope.saver import Saver, _protocol
+from jscope.saver import Saver, _claims
 
 from .tally import Tally
 
@@ -129,7 +129,7 @@ def debris(saver) -> list[str]:
     store = store_of(located(str(saver.directory)))
     left = []
     for step, names in by_step(store.names()).items():
-        valid = _protocol._valid_of(store, step, names)
+        valid = _claims._valid_of(store, step, names)
         left += [f"{step}/claim.{number}" for number in names.claims]
         left += [f"{step}/{save}" for save in names.data.keys() - {i.save_id for i in valid}]
         left += [f"{step}/{index.file}" for index in valid[:-1]]

@@ -27,7 +27,7 @@ from ._own_names import newest_index
 from ._own_source import OwnSource
 from ._own_state import remembered
 
-# What the names of staging directories begin with; see `saver._commit`.
+# What the names of staging directories begin with; see `saver._staging`.
 STAGING = ".tmp-"
 _REPLACED = "replaced-"
 # How often a directory is listed again because listed steps are gone. A writer would have to remove

@@ -2,7 +2,7 @@
 
 A checkpoint is one file, or several called ``NAME-00000-of-00002``; each is a table, see
 `_table`. The row of the empty key lists the contents of its file, the others hold values,
-each under the key of a part of a variable (see `_boxes`)::
+each under the key of a part of a variable (see `_partitions`)::
 
     ""     SavedTensorSlices { 1 meta: SavedTensorSliceMeta { 1 tensor*: SavedSliceMeta;
                                                               2 versions } }
@@ -34,9 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dtypes
-from ._boxes import Box, is_whole, lengths, part_key, read_box, read_shape
 from ._bytes import BYTES, FIXED32, FIXED64, VARINT, Span, message, pieces
 from ._entry import Entry, Where
+from ._partitions import Box, is_whole, lengths, part_key, read_box, read_shape
 from ._table import Table
 
 # TensorFlow's name of a dtype -> field, wire.

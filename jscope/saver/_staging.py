@@ -16,7 +16,7 @@ removed from the state file first, then moved as a whole, before the first of it
 **Staging directories.** A staging directory is a directory ``.tmp-<id>`` beside the checkpoints. A
 save writes all files in its staging directory first, and moves there what it removes: the old
 checkpoint of an overwritten step, an evicted one. Nothing in it is ever listed, with one exception:
-see `formats._own_directory`.
+see `formats._own_steps`.
 
 Its owner holds a lock (``flock``) on the file ``lock`` in it. The system drops the lock when the
 process ends, also by a crash, so a staging directory whose lock can be taken is stale. A process
@@ -32,11 +32,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
-from ..formats._own_directory import STAGING, all_replaced, checkpoints, has_index, replaced
 from ..formats._own_index import Index, read_save_id, write_index
 from ..formats._own_source import check_readable
 from ..formats._own_state import FILE_NAME as STATE_FILE
 from ..formats._own_state import Record, read_state, write_state
+from ..formats._own_steps import STAGING, all_replaced, checkpoints, has_index, replaced
 from ._disk import exchange, flush, flush_all, locked, remove
 from ._retention import Retention
 

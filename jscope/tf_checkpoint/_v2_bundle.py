@@ -6,14 +6,14 @@
     PREFIX.data-00000-of-00002     values, one after the other, without gaps; a file per shard
 
 The row of the empty key, the first, is the header; the others are entries. Their key is a
-variable's name, or that of a part (see `_boxes`)::
+variable's name, or that of a part (see `_partitions`)::
 
     BundleHeaderProto { 1 num_shards: int32; 2 endianness: 0 little, 1 big;
                         3 version { 1 producer: int32; 2 min_consumer: int32;
                                     3 bad_consumers*: int32 } }
-    BundleEntryProto  { 1 dtype: see `_dtypes`; 2 shape: see `_boxes`; 3 shard_id: int32;
+    BundleEntryProto  { 1 dtype: see `_dtypes`; 2 shape: see `_partitions`; 3 shard_id: int32;
                         4 offset: int64; 5 size: int64; 6 crc32c: fixed32, masked;
-                        7 slices*: see `_boxes` }
+                        7 slices*: see `_partitions` }
 
 Fields that are zero are left out, as in protobuf 3; the shape is there even if it is empty. This
 is version 1 of the format: a file that requires newer consumers is refused.
@@ -44,7 +44,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dtypes
-from ._boxes import Box, box_bytes, lengths, part_key, read_box, read_shape, shape_bytes
 from ._bytes import (
     BYTES,
     FIXED32,
@@ -61,6 +60,7 @@ from ._bytes import (
 )
 from ._entry import Entry, Where
 from ._files import Part, open_parts
+from ._partitions import Box, box_bytes, lengths, part_key, read_box, read_shape, shape_bytes
 from ._table import Table
 
 VERSION = 1
