@@ -13,8 +13,8 @@ import numpy as np
 
 from .._errors import CheckpointValueError, listed
 from .._names.assignment import Function, Rule
+from ..saver._leaves import Place
 from ..saver._snapshot import part
-from ..saver._target import Place
 from ._restore import Array
 from ._target import Leaf, Target, has_value
 

@@ -20,9 +20,9 @@ from .._tree.text import table
 from .._tree.vartree import VarTree, from_flat
 from ..formats._source import FileSource
 from ..saver._comparison import Policy
+from ..saver._leaves import Place
 from ..saver._placement import CallerError
 from ..saver._read import Progress, can_be_stacked, prepare, read
-from ..saver._target import Place
 from ..tf_checkpoint import Entry
 from ._named import SLOTS, Named
 from ._target import Assignment, Leaf, Piece, Target, has_value

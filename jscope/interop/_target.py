@@ -17,7 +17,8 @@ from .._model.declaration import Declaration
 from .._names.assignment import AssignmentMap, Rule, Through, read_rules
 from .._names.selectors import Selector, matching
 from .._tree.vartree import as_tree
-from ..saver._target import Place, asked_for, check_shardings, slices_of
+from ..saver._leaves import Place, slices_of
+from ..saver._target import asked_for, check_shardings
 from ..sharding import AnyMesh, Rules
 from ._named import Named
 

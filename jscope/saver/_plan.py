@@ -24,24 +24,12 @@ from ..formats._source import Source
 from ..sharding import AnyMesh, Rules
 from ._arguments import check_flags
 from ._comparison import Policy, Spelling, account, signature, signature_text, stands_for_python
+from ._leaves import Place
 from ._placement import CallerError
 from ._read import IN_FLIGHT, Progress, can_be_stacked, entry_of, read_box
-from ._target import (
-    ALL_IN_TARGET,
-    ALL_IN_VAR_LIST,
-    Place,
-    Rename,
-    Renamed,
-    Target,
-    VarList,
-    asked_for,
-    check_rename,
-    check_separator,
-    kept_for_averages,
-    selected,
-    take_apart,
-    without_value,
-)
+from ._renaming import Rename, Renamed, check_rename, check_separator, kept_for_averages
+from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
+from ._var_list import ALL_IN_VAR_LIST, VarList
 
 # The arguments.
 

@@ -41,8 +41,8 @@ from ..formats._python_values import PythonValue, is_python, python_value
 from ..formats._source import Extent, Source, nothing_left
 from . import _processes
 from ._exchange import Exchanges, Group, Readers, Slab, group_of, slabs
+from ._leaves import Place
 from ._placement import Placing, as_weak_as, needed_by, on_host, regions
-from ._target import Place
 
 # The pieces of a leaf.
 

@@ -32,12 +32,8 @@ from ._plan import Plan, Request, Values, Wanted, check_request, plan_of, saved_
 from ._processes import are_several, check_same_plans, together
 from ._progress import watching
 from ._read import Prepared, Progress, entry_of, prepare, read
-from ._target import (
-    Renamed,
-    Target,
-    rename_saved,
-    whole,
-)
+from ._renaming import Renamed, rename_saved
+from ._target import Target, whole
 
 # The report.
 

@@ -44,15 +44,17 @@ from ._comparison import Policy
 from ._disk import failing_as
 from ._encoding import Layout
 from ._in_store import InStore
+from ._leaves import as_pytree, flatten
 from ._metadata import check_metadata
 from ._on_disk import OnDisk
 from ._plan import Request
 from ._preemption import Termination, terminating
 from ._read import IN_FLIGHT
+from ._renaming import Rename
 from ._restore import Report, restore
 from ._retention import Retention
 from ._staging import sweep
-from ._target import Rename, as_pytree, check_var_list, chosen_leaves, flatten
+from ._var_list import check_var_list, chosen_leaves
 from ._write import LEASE, Save, begin
 
 # With compression, only small arrays are packed, which are not compressed.

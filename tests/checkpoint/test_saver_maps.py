@@ -15,7 +15,7 @@ import jscope as js
 from jscope import tf_checkpoint
 from jscope.formats import safetensors
 from jscope.interop import tensorflow
-from jscope.saver._target import rename_saved
+from jscope.saver._renaming import rename_saved
 
 SAVED = {
     "bert/emb/w": np.arange(6, dtype=np.float32).reshape(2, 3),

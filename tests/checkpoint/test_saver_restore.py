@@ -19,7 +19,8 @@ from jscope import initializers as init
 from jscope.formats._own_entry import Entry
 from jscope.saver import _restore
 from jscope.saver._comparison import Policy, Spelling, account
-from jscope.saver._target import asked_for, rename_saved
+from jscope.saver._renaming import rename_saved
+from jscope.saver._target import asked_for
 
 
 def zeros_like(tree):

@@ -13,7 +13,7 @@ import jscope as js
 from jscope import tf_checkpoint
 from jscope._names.assignment import read_rules
 from jscope.interop import tensorflow
-from jscope.saver._target import slice_names
+from jscope.saver._leaves import slice_names
 
 
 def arrays(*names, shape=(2, 3)):

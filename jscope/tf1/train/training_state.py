@@ -19,7 +19,7 @@ from ..._tree.selection import select
 from ..._tree.vartree import VarTree, as_tree, from_flat
 from ...interop import tensorflow
 from ...interop._named import open_named
-from ...saver._target import slices_of
+from ...saver._leaves import slices_of
 from ...sharding import AnyMesh, Rules
 from .slots import (
     GLOBAL_STEP,

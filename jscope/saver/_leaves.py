@@ -1,0 +1,168 @@
+"""The names of the leaves of a pytree that is saved or restored, and of the slices of stacks.
+
+**Leaves.** Any pytree may be a target, or saved: a `VarTree`, a declaration, or a training state
+of tuples, dataclasses and dictionaries. A leaf's name is the path to it, its parts joined with
+``/``: the keys of mappings, the indices in lists and tuples, the attributes of dataclasses and
+NamedTuples. So a `VarTree`'s variables have their own names, ``{"params": tree}`` has
+``params/enc/w``, and Optax's state below ``opt`` has names such as ``opt/0/mu/enc/w``. A nested
+dict and the flat one of the same names are saved alike. No two leaves have one name, and a name is
+not empty, does not end with ``/`` (which Orbax drops) and can be spelled in UTF-8. None is a leaf,
+and so are numbers and strings.
+
+**Stacks.** What `Scope.stacked` declares is one variable with a leading axis in the target; a
+model whose layers are in a loop, and other libraries, save one for each slice: ``layers/w`` has
+the slices ``layers/0/w``, ``layers/1/w``, ..., which are the names that `jscope.unstack` gives.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+
+from .._errors import CheckpointValueError, listed
+from .._model.declaration import Declaration
+from .._tree.vartree import VarTree, leaf_name
+
+
+def as_pytree(tree: object) -> object:
+    """A pytree as it is; a mapping that JAX doesn't know as a `VarTree`."""
+    if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
+        return VarTree(tree)
+    return tree
+
+
+def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
+    """The leaves of a pytree by name, and the structure that `jax.tree.unflatten` takes.
+
+    Args:
+        tree: Any pytree; another mapping is taken as a `VarTree`.
+        what: What to call it in errors: ``"The tree"``, ``"The target"``.
+
+    Raises:
+        CheckpointValueError: If two leaves have one name, or one can't be a name.
+    """
+    tree = as_pytree(tree)
+    try:
+        named, structure = _named(tree)
+    except ValueError as error:
+        # A dict whose keys can't be sorted.
+        raise CheckpointValueError(f"{what} can't be flattened by JAX: {error}") from error
+    counts = Counter(name for name, _ in named)
+    duplicates = sorted(name for name, count in counts.items() if count > 1)
+    if duplicates:
+        raise CheckpointValueError(
+            f"{what} has two leaves of one name: {listed(duplicates)}. A leaf's name is the path "
+            "to it, joined with '/'; rename a key on one of the paths."
+        )
+    if "" in counts:
+        raise CheckpointValueError(
+            f"{what} has a leaf without a name; it is of type {type(tree).__name__}, and leaves "
+            "are named by the path to them. Give it a name, as in {'x': value}."
+        )
+    check_names(counts, what)
+    return named, structure
+
+
+def _named(tree: object) -> tuple[list[tuple[str, Any]], Any]:
+    if isinstance(tree, VarTree):
+        leaves, structure = jax.tree.flatten(tree, is_leaf=lambda x: x is None)
+        values = list(tree.values())
+        # Without values that are pytrees the names are the variables'.
+        if list(map(id, leaves)) == list(map(id, values)):
+            return list(zip(tree, leaves, strict=True)), structure
+    found, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+    return [(leaf_name(path), leaf) for path, leaf in found], structure
+
+
+def check_names(names: Iterable[str], what: str) -> None:
+    """Refuse what can't be a saved name.
+
+    Raises:
+        CheckpointValueError: If there is one; all are listed.
+    """
+    nameless = [name for name in names if name.endswith("/") or not _is_text(name)]
+    if nameless:
+        raise CheckpointValueError(
+            f"{what} has names that can't be saved, as they end with '/' or are not UTF-8: "
+            f"{listed(nameless)}. Rename them."
+        )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# Stacks.
+
+
+Place: TypeAlias = tuple[int, ...]  # of a slice in its stack; () is the whole
+
+
+def slices_of(
+    leaves: Mapping[str, Any], stacks: Iterable[str], declared: Declaration | None
+) -> dict[str, dict[Place, str]]:
+    """The names of the slices of each leaf that is in a stack.
+
+    Args:
+        leaves: The target's leaves by name.
+        stacks: The scopes of the stacks.
+        declared: The declaration that the leaves are of, which knows its own stacks; or None.
+
+    Raises:
+        CheckpointValueError: If ``stacks`` are not scopes, or a leaf has fewer axes than stacks
+            around it.
+    """
+    if isinstance(stacks, str):  # a string is iterable, by letters
+        raise CheckpointValueError(f"`stacks` are several names: write stacks=[{stacks!r}].")
+    stacks = tuple(stacks)
+    wrong = [scope for scope in stacks if not isinstance(scope, str)]
+    if wrong:
+        raise CheckpointValueError(
+            f"`stacks` are names of scopes, got {listed(map(repr, wrong))}. Write "
+            "stacks=['encoder/layers']."
+        )
+    found: dict[str, dict[Place, str]] = {}
+    for name, leaf in leaves.items():
+        if declared is None:
+            around = sorted((scope for scope in stacks if name.startswith(scope + "/")), key=len)
+        else:
+            around = [scope for scope, _ in declared[name].stack]
+        if not around:
+            continue
+        shape = tuple(getattr(leaf, "shape", ()))
+        if len(around) > len(shape):
+            raise CheckpointValueError(
+                f"{name!r} of shape {shape} can't be in the stacks {listed(around)}, "
+                "each of which is an axis of it. Take one out of stacks=."
+            )
+        lengths = shape[: len(around)]
+        found[name] = {place: part for part, place in slice_names(name, around, lengths)}
+    return found
+
+
+def slice_names(
+    name: str, stacks: Sequence[str], lengths: Sequence[int]
+) -> Iterator[tuple[str, Place]]:
+    """The names of a stacked variable's slices, as `jscope.unstack` gives them, and their places.
+
+    >>> list(slice_names("layers/w", ["layers"], [2]))
+    [('layers/0/w', (0,)), ('layers/1/w', (1,))]
+
+    Args:
+        name: The variable's name.
+        stacks: The scopes of the stacks that it is in, the outermost first; each begins with
+            the one before.
+        lengths: Their lengths, which are the variable's first axes.
+    """
+    for place in itertools.product(*map(range, lengths)):
+        whole = name
+        # From the inside, so that the outer scopes are still where they were.
+        for scope, index in zip(reversed(stacks), reversed(place), strict=True):
+            whole = f"{scope}/{index}{whole[len(scope) :]}"
+        yield whole, place
