@@ -7,16 +7,9 @@ TensorFlow let it read the results.
 import numpy as np
 
 from jscope.tf_checkpoint import _dtypes, _table
-from jscope.tf_checkpoint._bytes import (
-    FIXED32,
-    VARINT,
-    checksum_of,
-    extend,
-    field,
-    masked,
-    varint_bytes,
-)
-from jscope.tf_checkpoint._files import map_file
+from jscope.tf_checkpoint._bytes import FIXED32, VARINT, field, varint_bytes
+from jscope.tf_checkpoint._crc32c import extend_crc32c, masked_crc32c, masked_crc32c_of
+from jscope.tf_checkpoint._mapped_files import map_file
 from jscope.tf_checkpoint._table import FOOTER, TRAILER, Table, table_bytes
 from jscope.tf_checkpoint._v2_bundle import Bundle
 
@@ -88,7 +81,7 @@ def compressed_table(rows):
 
 def _append(out, contents):
     handle = varint_bytes(len(out)) + varint_bytes(len(contents))
-    checksum = checksum_of(contents + b"\x01")
+    checksum = masked_crc32c_of(contents + b"\x01")
     out += contents + b"\x01" + checksum.to_bytes(4, "little")
     return handle
 
@@ -126,7 +119,7 @@ def big_endian(source, target):
                 dtype = _dtypes.NUMPY[row.dtype]
                 width = dtype.itemsize // (2 if dtype.kind == "c" else 1)
                 swapped = np.frombuffer(stored, f"u{width}").byteswap().tobytes()
-                checksum = checksum_of(swapped)
+                checksum = masked_crc32c_of(swapped)
             data[row.offset : row.offset + row.size] = swapped
             value = value.replace(field(6, FIXED32, row.checksum), field(6, FIXED32, checksum))
         rows.append((key, value))
@@ -139,6 +132,6 @@ def _swapped_strings(stored, count):
     numbers = [length for pair in _handles(stored + b"\0", (count + 1) // 2) for length in pair]
     lengths = numbers[:count]
     at = sum(len(varint_bytes(length)) for length in lengths)
-    crc = extend(0, b"".join(length.to_bytes(4, "big") for length in lengths))
-    tail = masked(crc).to_bytes(4, "big") + stored[at + 4 :]
-    return stored[:at] + tail, masked(extend(crc, tail))
+    crc = extend_crc32c(0, b"".join(length.to_bytes(4, "big") for length in lengths))
+    tail = masked_crc32c(crc).to_bytes(4, "big") + stored[at + 4 :]
+    return stored[:at] + tail, masked_crc32c(extend_crc32c(crc, tail))

@@ -5,9 +5,11 @@ with its headers, a session token among them; so only the first line of an error
 what the server answered, and the error itself is not kept as the cause.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 
-from .._errors import CheckpointError, CheckpointNotFoundError
+from .._errors import CheckpointError, CheckpointNotFoundError, JscopeError
 
 ADVICE = {
     "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
@@ -24,11 +26,11 @@ _SIGNED = re.compile(r"(?i)(?:authorization|x-amz-security-token|bearer|signatur
 
 
 class StoreError(CheckpointError):
-    """A store that can't be reached, or that refuses: of no checkpoint does it say anything."""
+    """An error of an object store that can't be reached or refuses; it tells of no checkpoint."""
 
 
 class NoBucketError(StoreError, CheckpointNotFoundError):
-    """There is no such bucket."""
+    """An error of an object store: there is no such bucket."""
 
 
 def is_of_store(error: Exception) -> bool:
@@ -82,3 +84,16 @@ def cause_of(text: str) -> str:
     """The first line of an error, without its code and what the server answered."""
     line = _CODE.sub("", text, count=1).partition("\n")[0].partition(" [")[0]
     return _SIGNED.sub("", line)[:200].rstrip(".: ") or "no cause is given"
+
+
+@contextlib.contextmanager
+def failing_writes(what: str) -> Iterator[None]:
+    """Raise what the file system refuses in the body as a `CheckpointError`."""
+    try:
+        yield
+    except JscopeError:
+        raise
+    except OSError as error:
+        raise CheckpointError(
+            f"{what} can't be written: {error.strerror} ({error.filename or what})."
+        ) from error

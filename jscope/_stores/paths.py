@@ -14,13 +14,16 @@ before anything else, so that all of them treat the same strings as URLs.
 ===========================================  ===================================================
 """
 
+import fnmatch
+import glob
 import os
 import re
 from pathlib import Path
 
 from .._errors import CheckpointValueError
 from .bucket import Bucket
-from .remote import AnyPath, RemotePath
+from .errors import StoreError
+from .remote import AnyPath, RemotePath, children
 from .settings import DRIVERS
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//?)(?=(.*))", re.DOTALL)
@@ -98,6 +101,43 @@ def absolute(path: str | os.PathLike[str]) -> Path:
         CheckpointValueError: As `local`.
     """
     return Path(os.path.abspath(os.path.expanduser(local(path))))
+
+
+def is_file(path: str) -> bool:
+    """Whether the path that a caller gives is a file, or an object of a store."""
+    return located(path).is_file() if is_url(path) else os.path.isfile(path)
+
+
+def is_directory(path: str) -> bool:
+    """Whether the path that a caller gives is a directory, or has an object of a store below it."""
+    return located(path).is_dir() if is_url(path) else os.path.isdir(path)
+
+
+def names_in(directory: str) -> list[str]:
+    """The names below the path of a directory, local or in a store; none if it can't be listed."""
+    try:
+        if is_url(directory):
+            return [path.name for path in children(located(directory))]
+        return os.listdir(directory)
+    except StoreError:
+        raise
+    except OSError:
+        return []
+
+
+def glob_paths(pattern: str) -> list[str]:
+    """The paths that a glob matches; in a store only its last component is a pattern."""
+    if not is_url(pattern):
+        return glob.glob(pattern)
+    directory, _, last = pattern.rpartition("/")
+    start = _MAGIC.split(last)[0]
+    remote = located(f"{directory}/{start}" if start else directory)
+    assert isinstance(remote, RemotePath)
+    names = remote.beginning_with() if start else [path.name for path in remote.iterdir()]
+    return [f"{directory}/{name}" for name in names if fnmatch.fnmatchcase(name, last)]
+
+
+_MAGIC = re.compile(r"[*?\[]")
 
 
 _KNOWN = " and ".join(f"{scheme}://" for scheme in DRIVERS)

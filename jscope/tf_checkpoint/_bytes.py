@@ -17,29 +17,17 @@ int64 is its two's complement, in ten bytes.
     5 FIXED32   4 bytes, little-endian
 
 Numbers that a reader doesn't know are skipped. The groups of old, wire 3 and 4, are refused.
-
-**checksum**: CRC-32C (Castagnoli), stored masked,
-``masked(c) = (c >> 15 | c << 17) + 0xA282EAD8  (mod 2^32)``. A checksum is stored beside bytes
-that may contain checksums themselves; the mask keeps the checksum of such bytes from being a
-constant. That of ``b"123456789"`` is ``0xE3069283``, which is stored as ``0xC78AB0E5``.
 """
 
 from collections.abc import Iterator, Mapping
-
-import google_crc32c
-import numpy as np
 
 from .._errors import CheckpointError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# The library holds the interpreter's lock while it sums, 11 GB a second here, so long runs of
-# bytes go to it in pieces.
-_PIECE = 1 << 22
-
 
 class Span:
-    """A piece of a file.
+    """Bytes of a TensorFlow checkpoint's file, with their offset in it for errors.
 
     Attributes:
         data: Its bytes.
@@ -101,7 +89,7 @@ class Span:
 
 
 def signed(value: int) -> int:
-    """The int64 whose two's complement is a 64-bit number."""
+    """The int64 whose two's complement is the 64-bit number of a varint."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -155,7 +143,7 @@ def message(
 
 
 def pieces(span: Span, number: int) -> Iterator[Span]:
-    """The messages or strings in one field of a message."""
+    """The bytes of each message or string in one field of a protobuf message."""
     for _, _, begin, end in message(span, {number: (BYTES,)}):
         yield span.cut(begin, end)
 
@@ -164,7 +152,7 @@ def pieces(span: Span, number: int) -> Iterator[Span]:
 
 
 def varint_bytes(value: int) -> bytes:
-    """A varint; negative numbers as their 64-bit two's complement."""
+    """The bytes of a varint; negative numbers as their 64-bit two's complement."""
     value &= (1 << 64) - 1
     out = bytearray()
     while value >= 0x80:
@@ -175,7 +163,7 @@ def varint_bytes(value: int) -> bytes:
 
 
 def field(number: int, wire: int, value: int | bytes) -> bytes:
-    """A protobuf field."""
+    """The bytes of a protobuf field."""
     tag = varint_bytes(number << 3 | wire)
     if isinstance(value, bytes):
         return tag + varint_bytes(len(value)) + value
@@ -184,28 +172,6 @@ def field(number: int, wire: int, value: int | bytes) -> bytes:
     return tag + varint_bytes(value)
 
 
-def present(number: int, value: int) -> bytes:
-    """A number, left out if it is 0, as protobuf 3 does."""
+def number_field(number: int, value: int) -> bytes:
+    """The bytes of a protobuf field of a number; none if it is 0, as protobuf 3 does."""
     return field(number, VARINT, value) if value else b""
-
-
-# Checksums.
-
-
-def extend(crc: int, data: bytes | memoryview) -> int:
-    """The checksum of the bytes summed so far, followed by these."""
-    # The library takes no memoryview, but an array over one.
-    array = np.frombuffer(data, np.uint8)
-    for begin in range(0, array.size, _PIECE):
-        crc = google_crc32c.extend(crc, array[begin : begin + _PIECE])
-    return crc
-
-
-def masked(crc: int) -> int:
-    """A checksum as it is stored."""
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def checksum_of(data: bytes | memoryview) -> int:
-    """The checksum of bytes, as it is stored."""
-    return masked(extend(0, data))

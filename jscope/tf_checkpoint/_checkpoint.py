@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from .._errors import CheckpointError, MissingVariableError, near
 from ._bytes import BYTES, Span, message, pieces
 from ._entry import Entry
-from ._files import map_file
 from ._location import locate
+from ._mapped_files import map_file
 from ._v1_slices import Slices
 from ._v2_bundle import Bundle
 
@@ -30,7 +30,7 @@ GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 class Checkpoint(Mapping[str, Entry]):
-    """What `open` returns: an immutable mapping from name to `Entry`, in the order of names.
+    """An opened TensorFlow checkpoint: an immutable mapping from each name to its `Entry`.
 
     Of an object-based checkpoint the names are the keys that TensorFlow lists, such as
     ``"model/dense/kernel/.ATTRIBUTES/VARIABLE_VALUE"``; an entry is found under its variable's
@@ -137,7 +137,7 @@ def open(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:
 
 
 def list_variables(ckpt_dir_or_file: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of all variables, sorted by name.
+    """Name and shape of all variables of a TensorFlow checkpoint, sorted by name.
 
     Source:
         ``tf.train.list_variables``; the shapes are tuples, not lists.
@@ -146,7 +146,7 @@ def list_variables(ckpt_dir_or_file: str | os.PathLike[str]) -> list[tuple[str, 
 
 
 def load_variable(ckpt_dir_or_file: str | os.PathLike[str], name: str) -> NDArray[Any]:
-    """The values of one variable; ``":0"`` behind its name is ignored.
+    """Load one variable of a TensorFlow checkpoint; ``":0"`` behind its name is ignored.
 
     Source:
         ``tf.train.load_variable``.
@@ -157,7 +157,7 @@ def load_variable(ckpt_dir_or_file: str | os.PathLike[str], name: str) -> NDArra
 
 
 def full_names(graph: Entry, keys: Container[str]) -> dict[str, str]:
-    """The key of each full name that belongs to exactly one of the keys."""
+    """The key of each variable's full name in the object graph of a TensorFlow checkpoint."""
     where = graph.where[0]
     span = Span(graph.read().item(), f"{where.file}, inside the string {GRAPH!r}")
     found: dict[str, str | None] = {}

@@ -27,7 +27,8 @@ NAMES = dict(enumerate(_IN_ORDER.split(), start=1))
 _STORED_AS = {"float": "float32", "double": "float64", "half": "float16", "string": "object"}
 
 
-def _numpy(name: str) -> np.dtype[Any] | None:
+def _numpy_dtype(name: str) -> np.dtype[Any] | None:
+    """The dtype of NumPy or ml_dtypes for TensorFlow's name of one; None if there is none."""
     name = _STORED_AS.get(name, name)
     if name in ("variant", "resource"):
         return None
@@ -37,7 +38,9 @@ def _numpy(name: str) -> np.dtype[Any] | None:
 
 
 # What each number is read as, if it can be read.
-NUMPY = {number: dtype for number, name in NAMES.items() if (dtype := _numpy(name)) is not None}
+NUMPY = {
+    number: dtype for number, name in NAMES.items() if (dtype := _numpy_dtype(name)) is not None
+}
 
 # What a dtype is written as.
 NUMBERS = {dtype: number for number, dtype in NUMPY.items() if not NAMES[number].startswith("q")}

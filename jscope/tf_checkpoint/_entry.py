@@ -9,11 +9,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from .._errors import CheckpointError
 from . import _dtypes
-from ._partitions import Box, bounds
+from ._partitions import Box, part_slices
 
 
 class Where(NamedTuple):
-    """Where bytes lie.
+    """Where the bytes of an entry of a TensorFlow checkpoint are.
 
     Attributes:
         file: The file's path.
@@ -26,8 +26,8 @@ class Where(NamedTuple):
     nbytes: int
 
 
-class Source(Protocol):
-    """Where an entry gets its values from: one of the two formats."""
+class EntrySource(Protocol):
+    """Where the entries of a TensorFlow checkpoint get their values: from a V1 or a V2 file."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 class Entry:
-    """One variable of a checkpoint. Nothing of its values is read before it is requested.
+    """One variable of a TensorFlow checkpoint. Its values are read when they are requested.
 
     ``entry.read()`` is the whole, ``entry[10:20]`` a piece of it: of a partitioned variable
     only the parts that it needs are read. ``np.asarray(entry)`` works as well.
@@ -67,7 +67,7 @@ class Entry:
         number: int,
         nbytes: int,
         boxes: Sequence[Box],
-        source: Source,
+        source: EntrySource,
         verify: bool,
     ) -> None:
         self.name = name
@@ -92,7 +92,7 @@ class Entry:
     @property
     def parts(self) -> tuple[tuple[slice, ...], ...]:
         """The slices of each stored part, or ``()`` if the variable is stored in one piece."""
-        return tuple(bounds(box, self.shape) for box in self._boxes)
+        return tuple(part_slices(box, self.shape) for box in self._boxes)
 
     @property
     def where(self) -> tuple[Where, ...]:
@@ -120,7 +120,7 @@ class Entry:
         if not self._boxes:
             return np.asarray(self.read()[index])
         self._check_numpy()
-        wanted, then = _enclosing(index, self.shape)
+        wanted, then = _enclosing_box(index, self.shape)
         return np.asarray(self._assembled(wanted, self._verify)[then])
 
     # Python would iterate by index, and each step would read and verify everything.
@@ -142,7 +142,7 @@ class Entry:
     def _read(self, verify: bool) -> NDArray[Any]:
         self._check_numpy()
         if self._boxes:
-            return self._assembled(bounds((None,) * self.ndim, self.shape), verify)
+            return self._assembled(part_slices((None,) * self.ndim, self.shape), verify)
         (box,) = self._stored()
         values = self._source.load(self.name, box, verify)
         return values if values.flags.aligned else values.copy()
@@ -154,14 +154,14 @@ class Entry:
         """The values inside a box, put together from the parts that overlap it."""
         pieces = []
         for box in self._boxes:
-            held = bounds(box, self.shape)
+            held = part_slices(box, self.shape)
             common = [
                 slice(max(a.start, b.start), min(a.stop, b.stop))
                 for a, b in zip(held, wanted, strict=True)
             ]
             if all(c.start < c.stop for c in common):
                 values = self._source.load(self.name, box, verify)
-                pieces.append((_within(common, wanted), values[_within(common, held)]))
+                pieces.append((_within_outer(common, wanted), values[_within_outer(common, held)]))
         shape = tuple(max(0, s.stop - s.start) for s in wanted)
         # Elements are counted before the result is allocated. If there are as many as
         # requested and none is missing, no element was stored twice.
@@ -183,16 +183,16 @@ class Entry:
         )
 
 
-def _within(box: Sequence[slice], outer: Sequence[slice]) -> tuple[slice, ...]:
-    """A box as seen from the corner of another one."""
+def _within_outer(box: Sequence[slice], outer: Sequence[slice]) -> tuple[slice, ...]:
+    """The slices of one box of an entry, counted from the corner of another."""
     return tuple(
         slice(inner.start - o.start, inner.stop - o.start)
         for inner, o in zip(box, outer, strict=True)
     )
 
 
-def _enclosing(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Any]:
-    """A box that has all elements of an index, and the index to apply to it.
+def _enclosing_box(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Any]:
+    """The box of an entry that an index reads from, and the index to apply to what was read.
 
     Integers, slices and an ellipsis are narrowed; for any other index the box is all.
     """
@@ -221,4 +221,5 @@ def _enclosing(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, ...]
 
 
 def _is_integer(item: object) -> bool:
+    """Whether an item of the index of an entry is an integer."""
     return isinstance(item, (int, np.integer)) and not isinstance(item, bool)

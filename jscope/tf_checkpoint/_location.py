@@ -23,8 +23,8 @@ import re
 from typing import NamedTuple
 
 from .._errors import CheckpointNotFoundError, listed, near
-from .._stores.paths import is_url, readable
-from ._files import is_directory, is_file, last_bytes, matching, names_in
+from .._stores.paths import glob_paths, is_directory, is_file, is_url, names_in, readable
+from ._mapped_files import last_bytes
 from ._state_file import read_state
 from ._table import MAGIC
 
@@ -32,8 +32,8 @@ _DATA = re.compile(r"\.data-\d{5,}-of-\d{5,}$")
 _SHARD = re.compile(r"-(?:\d{5}|\?{5})-of-(\d{5})$")
 
 
-class Found(NamedTuple):
-    """A checkpoint's location.
+class Located(NamedTuple):
+    """Where a TensorFlow checkpoint is: its format, its prefix, and its files.
 
     Attributes:
         version: 1 or 2.
@@ -46,8 +46,8 @@ class Found(NamedTuple):
     files: tuple[str, ...]
 
 
-def locate(path: str | os.PathLike[str]) -> Found:
-    """Find the checkpoint that a path means.
+def locate(path: str | os.PathLike[str]) -> Located:
+    """Locate the TensorFlow checkpoint that a path means.
 
     Raises:
         CheckpointNotFoundError: If there is none, or more than one.
@@ -58,10 +58,10 @@ def locate(path: str | os.PathLike[str]) -> Found:
         raise CheckpointNotFoundError(f"No file can be called {path!r}.")
     if is_directory(path):
         return _in_directory(path)
-    found = _exactly(path) or _stripped(path) or _matched(path)
+    found = _at_prefix(path) or _of_file(path) or _by_glob(path)
     if found:
         return found
-    there = _prefixes(os.path.dirname(path) or ".")
+    there = _v2_prefixes(os.path.dirname(path) or ".")
     raise CheckpointNotFoundError(
         f"No checkpoint at {path!r}: neither {path}.index nor {path} is a file "
         f"({near(path, there) if there else 'and there is no checkpoint beside it'})."
@@ -69,7 +69,7 @@ def locate(path: str | os.PathLike[str]) -> Found:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether a path means one checkpoint that is there, whole or damaged.
+    """Whether a path means one TensorFlow checkpoint that is there, whole or damaged.
 
     Raises:
         CheckpointError: If it is one of which some files are missing.
@@ -77,22 +77,22 @@ def exists(path: str | os.PathLike[str]) -> bool:
     path = readable(path)
     if "\0" in path or is_directory(path):
         return False
-    found = _exactly(path) or _stripped(path)
+    found = _at_prefix(path) or _of_file(path)
     return found is not None and (found.version == 2 or _is_table(found.files[0]))
 
 
 def prefixes(directory: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The checkpoints of a directory: of V2 all, of V1 those in the state file that are there."""
+    """Locate the checkpoints of a directory: of V2 all, of V1 those that its state file names."""
     state = read_state(directory)
     named = () if state is None else state.all_model_checkpoint_paths
-    older = [path for path in named if (found := _exactly(path)) and found.version == 1]
-    return (*sorted(_prefixes(readable(directory))), *older)
+    older = [path for path in named if (found := _at_prefix(path)) and found.version == 1]
+    return (*sorted(_v2_prefixes(readable(directory))), *older)
 
 
 def latest_checkpoint(
     checkpoint_dir: str | os.PathLike[str], latest_filename: str | None = None
 ) -> str | None:
-    """The latest checkpoint that the state file of a directory names.
+    """Locate the latest TensorFlow checkpoint of a directory, by its state file.
 
     Args:
         checkpoint_dir: The directory.
@@ -113,37 +113,37 @@ def latest_checkpoint(
     if state is None:
         return None
     path = state.model_checkpoint_path
-    return path if _is_there(readable(checkpoint_dir), path) else None
+    return path if _named_in_state(readable(checkpoint_dir), path) else None
 
 
 def data_files(prefix: str) -> list[str]:
-    """The data files of a V2 checkpoint, whichever number of them it has."""
+    """Locate the data files of a V2 checkpoint by its prefix, whichever number of them there is."""
     files = glob.glob(glob.escape(prefix) + ".data-*")
     return [file for file in files if _DATA.fullmatch(file, len(prefix))]
 
 
-def _exactly(path: str) -> Found | None:
-    """The checkpoint of exactly this prefix, file or shards."""
+def _at_prefix(path: str) -> Located | None:
+    """Locate the TensorFlow checkpoint of exactly this prefix, file or shards."""
     if is_file(path + ".index"):
-        return Found(2, path, (path + ".index",))
+        return Located(2, path, (path + ".index",))
     shard = _SHARD.search(path)
     if shard and not _DATA.search(path):
-        return _shards(path[: shard.start()], shard[1])
-    if is_file(path) and not _suffix(path):
-        return Found(1, path, (path,))
-    first = matching(glob.escape(path) + "-00000-of-?????")
+        return _v1_shards(path[: shard.start()], shard[1])
+    if is_file(path) and not _file_suffix(path):
+        return Located(1, path, (path,))
+    first = glob_paths(glob.escape(path) + "-00000-of-?????")
     if len(first) == 1 and (shard := _SHARD.search(first[0])):
-        return _shards(path, shard[1])
+        return _v1_shards(path, shard[1])
     return None
 
 
-def _is_there(directory: str, path: str) -> Found | None:
-    """The checkpoint that a state file names; one in a store names none of this machine."""
-    return None if is_url(directory) and not is_url(path) else _exactly(path)
+def _named_in_state(directory: str, path: str) -> Located | None:
+    """Locate the checkpoint that a state file names; one in a store names none of this machine."""
+    return None if is_url(directory) and not is_url(path) else _at_prefix(path)
 
 
-def _shards(prefix: str, count: str) -> Found | None:
-    """All shards of a V1 checkpoint, if any is there."""
+def _v1_shards(prefix: str, count: str) -> Located | None:
+    """Locate all shards of a V1 checkpoint by their prefix; None if there is none."""
     files = [f"{prefix}-{shard:05d}-of-{count}" for shard in range(int(count))]
     missing = [file for file in files if not is_file(file)]
     if len(missing) == len(files):
@@ -153,22 +153,22 @@ def _shards(prefix: str, count: str) -> Found | None:
             f"{len(missing)} of the {len(files)} files of {prefix!r} are missing: "
             f"{listed(missing, most=3)}. Copy them beside the others."
         )
-    return Found(1, f"{prefix}-?????-of-{count}", tuple(files))
+    return Located(1, f"{prefix}-?????-of-{count}", tuple(files))
 
 
-def _suffix(path: str) -> str:
-    """The suffix of one of the files of a checkpoint."""
+def _file_suffix(path: str) -> str:
+    """What follows the prefix in the path of one of a checkpoint's files, such as ``.index``."""
     data = _DATA.search(path)
     return data[0] if data else next((s for s in (".index", ".meta") if path.endswith(s)), "")
 
 
-def _stripped(path: str) -> Found | None:
-    """The checkpoint that one of its files belongs to."""
-    suffix = _suffix(path)
+def _of_file(path: str) -> Located | None:
+    """Locate the TensorFlow checkpoint to which the file at a path belongs."""
+    suffix = _file_suffix(path)
     prefix = path.removesuffix(suffix)
     if not suffix:
         return None
-    found = _exactly(prefix)
+    found = _at_prefix(prefix)
     if not found and is_file(path):
         raise CheckpointNotFoundError(
             f"{path} is there, but {prefix}.index is not. Copy it beside the other files; "
@@ -177,13 +177,13 @@ def _stripped(path: str) -> Found | None:
     return found
 
 
-def _matched(path: str) -> Found | None:
-    """The one checkpoint that a glob matches."""
+def _by_glob(path: str) -> Located | None:
+    """Locate the one TensorFlow checkpoint that a path with a glob matches."""
     if not glob.has_magic(path):
         return None
     places = {}
-    for file in matching(path):
-        found = _exactly(file) or _stripped(file)
+    for file in glob_paths(path):
+        found = _at_prefix(file) or _of_file(file)
         if found and (found.version == 2 or _is_table(found.files[0])):
             places[found.prefix] = found
     if len(places) > 1:
@@ -194,17 +194,18 @@ def _matched(path: str) -> Found | None:
 
 
 def _is_table(path: str) -> bool:
-    """Whether a file ends as a table does; a glob matches others as well."""
+    """Whether the file at a path ends as a table does; a glob matches others as well."""
     return last_bytes(path, len(MAGIC)) == MAGIC
 
 
-def _in_directory(path: str) -> Found:
+def _in_directory(path: str) -> Located:
+    """Locate the TensorFlow checkpoint that the path of a directory means."""
     state = read_state(path)
-    there = _prefixes(path)
+    there = _v2_prefixes(path)
     if state:
         # Not as a glob: a directory from elsewhere might name one that takes forever.
         latest = state.model_checkpoint_path
-        found = _is_there(path, latest)
+        found = _named_in_state(path, latest)
         if found:
             return found
         beside = f"It has {listed(sorted(there))}: name one." if there else "It has none at all."
@@ -213,7 +214,7 @@ def _in_directory(path: str) -> Found:
             f"perhaps the directory was moved. {beside}"
         )
     variables = os.path.join(path, "variables", "variables")
-    found = _exactly(variables)
+    found = _at_prefix(variables)
     if found:
         return found
     if len(there) != 1:
@@ -222,11 +223,11 @@ def _in_directory(path: str) -> Found:
             f"The directory {path!r} has no file named checkpoint, and {what}. Name one, such as "
             f"{os.path.join(path, 'model.ckpt-1000')!r}."
         )
-    return Found(2, there[0], (there[0] + ".index",))
+    return Located(2, there[0], (there[0] + ".index",))
 
 
-def _prefixes(directory: str) -> list[str]:
-    """The V2 checkpoints of a directory."""
+def _v2_prefixes(directory: str) -> list[str]:
+    """Locate the V2 checkpoints of a directory by the names of its index files."""
     folder = "" if directory == "." else directory
     return [
         os.path.join(folder, name.removesuffix(".index"))

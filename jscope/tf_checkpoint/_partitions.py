@@ -25,7 +25,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ._bytes import BYTES, VARINT, Span, field, message, present, signed
+from ._bytes import BYTES, VARINT, Span, field, message, number_field, signed
 
 MOST_AXES = 254
 _SHAPE = {2: (BYTES,), 3: (VARINT,)}
@@ -39,7 +39,7 @@ Box: TypeAlias = tuple[Extent, ...]
 
 
 def read_shape(span: Span) -> tuple[int, ...]:
-    """A TensorShapeProto."""
+    """Read the shape of a variable from a TensorShapeProto."""
     shape: list[int] = []
     for number, integer, begin, end in message(span, _SHAPE):
         if number == 3:
@@ -61,12 +61,12 @@ def read_shape(span: Span) -> tuple[int, ...]:
 
 
 def shape_bytes(shape: Sequence[int]) -> bytes:
-    """A TensorShapeProto."""
-    return b"".join(field(2, BYTES, present(1, size)) for size in shape)
+    """The bytes of a TensorShapeProto."""
+    return b"".join(field(2, BYTES, number_field(1, size)) for size in shape)
 
 
 def read_box(span: Span, shape: Sequence[int]) -> Box:
-    """A TensorSliceProto that cuts a shape."""
+    """Read the box of a part from a TensorSliceProto; it must be inside the whole's shape."""
     box: list[Extent] = []
     for _, _, begin, end in message(span, _SLICE):
         start, length = 0, -1
@@ -90,32 +90,32 @@ def read_box(span: Span, shape: Sequence[int]) -> Box:
 
 
 def box_bytes(box: Box) -> bytes:
-    """A TensorSliceProto."""
+    """The bytes of the TensorSliceProto for the box of a part."""
     out = b""
     for extent in box:
         # The length is in a oneof, so it is written even if it is 0.
-        inside = b"" if extent is None else present(1, extent[0]) + field(2, VARINT, extent[1])
+        inside = b"" if extent is None else number_field(1, extent[0]) + field(2, VARINT, extent[1])
         out += field(1, BYTES, inside)
     return out
 
 
-def bounds(box: Box, shape: Sequence[int]) -> tuple[slice, ...]:
-    """A box as NumPy writes it."""
+def part_slices(box: Box, shape: Sequence[int]) -> tuple[slice, ...]:
+    """The slices that cut a part out of a partitioned variable, from the part's box."""
     return tuple(
         slice(0, size) if extent is None else slice(extent[0], sum(extent))
         for extent, size in zip(box, shape, strict=True)
     )
 
 
-def lengths(box: Box, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of what is in a box."""
+def part_shape(box: Box, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a part of a partitioned variable, from the part's box."""
     return tuple(
         size if extent is None else extent[1] for extent, size in zip(box, shape, strict=True)
     )
 
 
 def is_whole(box: Box, shape: Sequence[int]) -> bool:
-    """Whether a box is all of a shape, so that TensorFlow stores no parts."""
+    """Whether a part's box is all of the variable, so that TensorFlow stores no parts."""
     return all(extent in (None, (0, size)) for extent, size in zip(box, shape, strict=True))
 
 
@@ -123,18 +123,21 @@ def is_whole(box: Box, shape: Sequence[int]) -> bool:
 
 
 def part_key(name: str, box: Box) -> bytes:
-    """The key under which a part is stored."""
+    """The key, in ordered code, under which TensorFlow stores a part of a partitioned variable."""
     string = name.encode().replace(b"\x00", b"\x00\xff")
     numbers = (n for extent in box for n in ((0, -1) if extent is None else extent))
-    return b"\x00" + string + b"\x00\x01" + _number(len(box)) + b"".join(map(_signed, numbers))
+    box_key = _ordered_number(len(box)) + b"".join(map(_ordered_signed, numbers))
+    return b"\x00" + string + b"\x00\x01" + box_key
 
 
-def _number(value: int) -> bytes:
+def _ordered_number(value: int) -> bytes:
+    """A number in ordered code, for the key of a part."""
     size = (value.bit_length() + 7) // 8
     return bytes([size]) + value.to_bytes(size, "big")
 
 
-def _signed(value: int) -> bytes:
+def _ordered_signed(value: int) -> bytes:
+    """A signed number in ordered code, for the key of a part."""
     size = (value if value >= 0 else ~value).bit_length() // 7 + 1
     inverted = ((1 << size) - 1) << 7 * size
     return (value % (1 << 8 * size) ^ inverted).to_bytes(size, "big")

@@ -14,10 +14,13 @@ are in double or single quotes, with C's escapes (bytes in octal or hexadecimal)
 by side are one; ``#`` begins a comment.
 """
 
+import contextlib
 import os
 import re
+import secrets
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .._errors import (
     CheckpointError,
@@ -25,8 +28,10 @@ from .._errors import (
     CheckpointValueError,
     listed,
 )
+from .._stores.disk import flush
+from .._stores.errors import failing_writes
 from .._stores.paths import is_url, local, readable
-from ._files import appear, map_file, writing
+from ._mapped_files import map_file
 
 _FIELD = re.compile(
     r"(?P<key>[A-Za-z_]\w*) *: *"
@@ -42,7 +47,7 @@ _SHOWN |= {ord(c): f"\\{e}" for c, e in zip("\n\r\t\"'\\", "nrt\"'\\", strict=Tr
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """The contents of the file ``checkpoint`` of a directory.
+    """The contents of TensorFlow's state file of a directory, ``checkpoint``.
 
     Attributes:
         model_checkpoint_path: The latest checkpoint.
@@ -79,18 +84,18 @@ def parse(text: str, name: str) -> CheckpointState:
             at = field.end()
     times = found.get("last_preserved_timestamp", [])
     return CheckpointState(
-        _unquoted(found.get("model_checkpoint_path", ['""'])[-1], name),
-        tuple(_unquoted(path, name) for path in found.get("all_model_checkpoint_paths", ())),
-        tuple(_time(stamp, name) for stamp in found.get("all_model_checkpoint_timestamps", ())),
-        _time(times[-1], name) if times else None,
+        _unquoted_path(found.get("model_checkpoint_path", ['""'])[-1], name),
+        tuple(_unquoted_path(path, name) for path in found.get("all_model_checkpoint_paths", ())),
+        tuple(_time_of(stamp, name) for stamp in found.get("all_model_checkpoint_timestamps", ())),
+        _time_of(times[-1], name) if times else None,
     )
 
 
 def text_of(state: CheckpointState) -> str:
     """The text of a state file, as TensorFlow writes it."""
-    lines = [f"model_checkpoint_path: {_quoted(state.model_checkpoint_path)}"]
+    lines = [f"model_checkpoint_path: {_quoted_path(state.model_checkpoint_path)}"]
     for path in state.all_model_checkpoint_paths:
-        lines.append(f"all_model_checkpoint_paths: {_quoted(path)}")
+        lines.append(f"all_model_checkpoint_paths: {_quoted_path(path)}")
     for stamp in state.all_model_checkpoint_timestamps:
         lines.append(f"all_model_checkpoint_timestamps: {stamp!r}")
     if state.last_preserved_timestamp is not None:
@@ -113,19 +118,20 @@ def read_state(
         ``tf.train.get_checkpoint_state``, which takes a file that it can't read for none.
     """
     directory = readable(directory)
-    state = _stored(os.path.join(directory, name))
+    state = _read_unchanged(os.path.join(directory, name))
     if state is None:
         return None
     return replace(
         state,
-        model_checkpoint_path=_joined(directory, state.model_checkpoint_path),
+        model_checkpoint_path=_joined_path(directory, state.model_checkpoint_path),
         all_model_checkpoint_paths=tuple(
-            _joined(directory, path) for path in state.all_model_checkpoint_paths
+            _joined_path(directory, path) for path in state.all_model_checkpoint_paths
         ),
     )
 
 
-def _joined(directory: str, path: str) -> str:
+def _joined_path(directory: str, path: str) -> str:
+    """A path of a state file, joined to its directory unless it is absolute or a URL."""
     return path if is_url(path) else os.path.join(directory, path)
 
 
@@ -164,11 +170,11 @@ def write_state(
             "Give the state file another name: tf_checkpoint.write_state(directory, state, "
             "'another')."
         )
-    _write(file, _seen_from(directory, _with_latest(state)))
+    _write_file(file, _seen_from(directory, _with_latest(state)))
 
 
 def _with_latest(state: CheckpointState) -> CheckpointState:
-    """With the latest checkpoint as the last of all."""
+    """The contents of a state file, with the latest checkpoint as the last of all."""
     paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
     if paths[-1:] != (state.model_checkpoint_path,):
         paths = (*paths, state.model_checkpoint_path)
@@ -181,7 +187,7 @@ def _with_latest(state: CheckpointState) -> CheckpointState:
 
 
 def _seen_from(directory: str, state: CheckpointState) -> CheckpointState:
-    """With relative paths from the directory instead of the working directory, as TF has it."""
+    """The contents of a state file, with paths relative to its directory, as TF has it."""
     if os.path.isabs(directory):
         return state
 
@@ -195,14 +201,31 @@ def _seen_from(directory: str, state: CheckpointState) -> CheckpointState:
     )
 
 
-def _write(file: str, state: CheckpointState) -> None:
-    with writing(file):
-        appear(file, text_of(state).encode())
+def _write_file(file: str, state: CheckpointState) -> None:
+    """Write a state file; what the system refuses is a `CheckpointError`."""
+    with failing_writes(file):
+        _replace_file(file, text_of(state).encode())
+
+
+def _replace_file(path: str, data: bytes) -> None:
+    """Write a state file so that readers never see it incomplete."""
+    temporary = f"{path}.tempstate{secrets.token_hex(8)}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    flush(Path(path).parent)
 
 
 def check_state(prefix: str) -> None:
     """Raise now if `append_state` would find a state file that it can't read."""
-    _stored(os.path.join(os.path.dirname(prefix), "checkpoint"))
+    _read_unchanged(os.path.join(os.path.dirname(prefix), "checkpoint"))
 
 
 def append_state(prefix: str) -> None:
@@ -212,12 +235,12 @@ def append_state(prefix: str) -> None:
     times, it gets the present one.
     """
     directory, path = os.path.split(prefix)
-    state = _stored(os.path.join(directory, "checkpoint")) or CheckpointState("")
+    state = _read_unchanged(os.path.join(directory, "checkpoint")) or CheckpointState("")
     paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
     timed = len(times) == len(paths) > 0
     same = (path, os.path.abspath(prefix))
     kept = [place for place, other in enumerate(paths) if other not in same]
-    _write(
+    _write_file(
         os.path.join(directory, "checkpoint"),
         CheckpointState(
             path,
@@ -228,8 +251,8 @@ def append_state(prefix: str) -> None:
     )
 
 
-def _stored(file: str) -> CheckpointState | None:
-    """The contents of a state file, unchanged."""
+def _read_unchanged(file: str) -> CheckpointState | None:
+    """The contents of a state file, with the paths that it has; None if there is none."""
     try:
         data = map_file(file).data.tobytes()
     except CheckpointNotFoundError:
@@ -245,30 +268,34 @@ def _stored(file: str) -> CheckpointState | None:
     return state
 
 
-def _quoted(path: str) -> str:
+def _quoted_path(path: str) -> str:
+    """A path in quotes, with the escapes of a state file."""
     shown = path.translate(_SHOWN)
     # Bytes of a file's name that are not UTF-8 were decoded to lone surrogates.
     return '"' + re.sub("[\udc80-\udcff]", lambda lone: f"\\{ord(lone[0]) & 0xFF:03o}", shown) + '"'
 
 
-def _unquoted(value: str, name: str) -> str:
+def _unquoted_path(value: str, name: str) -> str:
+    """The path that a state file has in quotes, without their escapes."""
     pieces = [double or single for double, single in _QUOTED.findall(value)]
     if value[0] not in "\"'":
         raise CheckpointError(f"{name}: expected a path in quotes, found {value!r}.")
-    raw = _ESCAPE.sub(_unescaped, "".join(pieces).encode())
+    raw = _ESCAPE.sub(_unescaped_byte, "".join(pieces).encode())
     if b"\0" in raw:
         raise CheckpointError(f"{name}: expected a path, found one with a NUL: {value!r}.")
     return os.fsdecode(raw)
 
 
-def _unescaped(escape: re.Match[bytes]) -> bytes:
+def _unescaped_byte(escape: re.Match[bytes]) -> bytes:
+    """The byte that an escape in a state file stands for."""
     octal, hexadecimal, letter = escape.groups()
     if letter:
         return bytes([_LETTERS.get(letter[0], letter[0])])
     return bytes([int(octal, 8) & 0xFF if octal else int(hexadecimal, 16)])
 
 
-def _time(value: str, name: str) -> float:
+def _time_of(value: str, name: str) -> float:
+    """A time in a state file, in seconds."""
     try:
         return float(value)
     except ValueError:

@@ -51,7 +51,8 @@ shortest that is at least its last.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-from ._bytes import Span, checksum_of, varint_bytes
+from ._bytes import Span, varint_bytes
+from ._crc32c import masked_crc32c_of
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
@@ -63,7 +64,7 @@ _RESTART = 16
 
 
 class Table:
-    """The rows of a table.
+    """The sorted rows of key and value in a table of TensorFlow, LevelDB's format.
 
     Args:
         file: The file.
@@ -146,7 +147,7 @@ class Table:
         whole = self._file.part(offset, size + TRAILER, "a block")
         if verify:
             stored = int.from_bytes(whole.data[size + 1 :], "little")
-            found = checksum_of(whole.data[: size + 1])
+            found = masked_crc32c_of(whole.data[: size + 1])
             if found != stored:
                 expected = f"a block of {size} bytes with checksum {stored:08x}"
                 raise whole.error(0, expected, f"{found:08x}")
@@ -208,7 +209,7 @@ class Table:
 
 
 def decompress(span: Span) -> bytearray:
-    """The decompressed bytes of a block."""
+    """The decompressed bytes of a table's block that Snappy has compressed."""
     data, end = span.data, len(span)
     length, at = span.varint(0)
     if length > _SNAPPY * end:
@@ -219,7 +220,7 @@ def decompress(span: Span) -> bytearray:
         tag = data[at]
         at += 1
         if not tag & 3:
-            size, at = _literal(span, tag >> 2, at)
+            size, at = _snappy_literal(span, tag >> 2, at)
             if size > min(end - at, length - len(out)):
                 raise span.error(begin, "a literal that fits", f"one of {size} bytes")
             out += data[at : at + size]
@@ -244,8 +245,8 @@ def decompress(span: Span) -> bytearray:
     return out
 
 
-def _literal(span: Span, size: int, at: int) -> tuple[int, int]:
-    """The length of a literal, and the offset of its first byte."""
+def _snappy_literal(span: Span, size: int, at: int) -> tuple[int, int]:
+    """The length of a literal in a block of Snappy's, and the offset of its first byte."""
     if size < 60:
         return size + 1, at
     width = size - 59
@@ -258,7 +259,7 @@ def _literal(span: Span, size: int, at: int) -> tuple[int, int]:
 
 
 class _Block:
-    """The contents of a block that is being written."""
+    """The contents of a table's block that is being written."""
 
     def __init__(self, interval: int) -> None:
         self._interval = interval
@@ -272,7 +273,7 @@ class _Block:
         if self._count and self._count % self._interval == 0:
             self._restarts.append(len(self._bytes))
         elif self._count:
-            shared = _common(self.last, key)
+            shared = _common_front(self.last, key)
         lengths = (shared, len(key) - shared, len(value))
         self._bytes += b"".join([*map(varint_bytes, lengths), key[shared:], value])
         self._count += 1
@@ -291,7 +292,7 @@ class _Block:
 
 
 def table_bytes(rows: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The bytes of a table.
+    """The bytes of a table of these rows.
 
     Args:
         rows: Keys and values; the keys must increase.
@@ -300,26 +301,26 @@ def table_bytes(rows: Iterable[tuple[bytes, bytes]]) -> bytes:
     index, block = _Block(1), _Block(_RESTART)
     for key, value in rows:
         if block and (block.size >= _BLOCK or len(key) + len(value) >= 2 * _BLOCK):
-            index.add(_separator(block.last, key), _append(out, block))
+            index.add(_separator(block.last, key), _append_block(out, block))
             block = _Block(_RESTART)
         block.add(key, value)
     if block:
-        index.add(_successor(block.last), _append(out, block))
-    footer = _append(out, _Block(_RESTART)) + _append(out, index)
+        index.add(_successor(block.last), _append_block(out, block))
+    footer = _append_block(out, _Block(_RESTART)) + _append_block(out, index)
     return bytes(out) + footer.ljust(FOOTER - len(MAGIC), b"\0") + MAGIC
 
 
-def _append(out: bytearray, block: _Block) -> bytes:
-    """Append a block with its trailer; its handle."""
+def _append_block(out: bytearray, block: _Block) -> bytes:
+    """Append a block with its trailer to a table; its handle."""
     contents = block.contents()
     handle = varint_bytes(len(out)) + varint_bytes(len(contents))
     contents += b"\0"  # no compression
-    out += contents + checksum_of(contents).to_bytes(4, "little")
+    out += contents + masked_crc32c_of(contents).to_bytes(4, "little")
     return handle
 
 
-def _common(a: bytes, b: bytes) -> int:
-    """How many bytes two keys share at the front."""
+def _common_front(a: bytes, b: bytes) -> int:
+    """How many bytes two keys of a table share at the front."""
     shared = min(len(a), len(b))
     if a[:shared] == b[:shared]:
         return shared
@@ -327,15 +328,15 @@ def _common(a: bytes, b: bytes) -> int:
 
 
 def _separator(last: bytes, limit: bytes) -> bytes:
-    """A short key from ``last`` on and below ``limit``."""
-    common = _common(last, limit)
+    """A short key for a table's index, from a block's ``last`` on and below ``limit``."""
+    common = _common_front(last, limit)
     if common < min(len(last), len(limit)) and last[common] + 1 < limit[common]:
         return last[:common] + bytes([last[common] + 1])
     return last
 
 
 def _successor(last: bytes) -> bytes:
-    """A short key from ``last`` on."""
+    """A short key for a table's index, from its ``last`` on."""
     for position, byte in enumerate(last):
         if byte < 0xFF:
             return last[:position] + bytes([byte + 1])

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from . import _dtypes
 from ._bytes import BYTES, FIXED32, FIXED64, VARINT, Span, message, pieces
 from ._entry import Entry, Where
-from ._partitions import Box, is_whole, lengths, part_key, read_box, read_shape
+from ._partitions import Box, is_whole, part_key, part_shape, read_box, read_shape
 from ._table import Table
 
 # TensorFlow's name of a dtype -> field, wire.
@@ -55,8 +55,8 @@ _FIELDS = {
 _CHUNK = 1 << 16
 
 
-class _Saved:
-    """A variable: its facts by its first file, and where its parts are."""
+class _SavedSlices:
+    """The slices of one variable in a V1 checkpoint: its dtype and shape, and the table of each."""
 
     def __init__(self, dtype: int, shape: tuple[int, ...]) -> None:
         self.dtype = dtype
@@ -65,7 +65,7 @@ class _Saved:
 
 
 class Slices:
-    """A V1 checkpoint whose contents were read.
+    """A TensorFlow V1 checkpoint, saved tensor slices, whose contents were read.
 
     Args:
         prefix: Its file, or the pattern of its files.
@@ -78,7 +78,7 @@ class Slices:
 
     def __init__(self, prefix: str, files: Iterable[Span], verify: bool) -> None:
         self.name = prefix
-        self._saved: dict[str, _Saved] = {}
+        self._saved: dict[str, _SavedSlices] = {}
         for file in files:
             table = Table(file, verify)
             meta = table.find(b"", verify)
@@ -109,7 +109,7 @@ class Slices:
         value = table.find(part_key(name, box), verify)
         if value is None:
             raise Span(b"", table.name).error(0, f"the values of {name!r}", "no such row")
-        shape = lengths(box, saved.shape)
+        shape = part_shape(box, saved.shape)
         for data in pieces(value, 2):
             for proto in pieces(data, 3):
                 return proto_values(proto, saved.dtype, math.prod(shape)).reshape(shape)
@@ -120,7 +120,7 @@ class Slices:
         _, box, table = self._part(name, box)
         return Where(table.name, *table.extent(part_key(name, box)))
 
-    def _part(self, name: str, box: Box) -> tuple[_Saved, Box, Table]:
+    def _part(self, name: str, box: Box) -> tuple[_SavedSlices, Box, Table]:
         saved = self._saved[name]
         # One whole part may be stored as a box that spells its axes out.
         box = box if box in saved.tables else next(iter(saved.tables))
@@ -145,7 +145,7 @@ class Slices:
         if not name or not slices or not 0 < dtype < 1 << 31:
             expected = "a variable with a name, a dtype and a slice"
             raise tensor.error(0, expected, f"{name!r}, dtype {dtype}, {len(slices)} slices")
-        saved = self._saved.setdefault(name, _Saved(dtype, shape))
+        saved = self._saved.setdefault(name, _SavedSlices(dtype, shape))
         if (saved.dtype, saved.shape) != (dtype, shape):
             expected = f"{_dtypes.name_of(saved.dtype)} {saved.shape} as another part of {name!r}"
             raise tensor.error(0, expected, f"{_dtypes.name_of(dtype)} {shape}")
@@ -160,7 +160,7 @@ class Slices:
 
 
 def proto_values(proto: Span, number: int, count: int) -> NDArray[Any]:
-    """The elements of a TensorProto, one axis.
+    """The elements of a V1 checkpoint's TensorProto, as one axis.
 
     Args:
         proto: The message.
@@ -185,14 +185,14 @@ def proto_values(proto: Span, number: int, count: int) -> NDArray[Any]:
     else:
         packed = Span(b"".join(part.data for part in parts), proto.name, proto.base)
     if wire == VARINT:
-        return _varints(packed, dtype, count)
+        return _varint_values(packed, dtype, count)
     if len(packed) != count * dtype.itemsize:
         raise packed.error(0, f"{count * dtype.itemsize} bytes of numbers", len(packed))
     return np.frombuffer(packed.data, np.uint8).view(dtype)
 
 
-def _varints(packed: Span, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    """Varints as numbers of a dtype; none is out of its range."""
+def _varint_values(packed: Span, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    """The varints of a V1 checkpoint's TensorProto as numbers of its dtype, all in its range."""
     raw = np.frombuffer(packed.data, np.uint8)
     ends = np.flatnonzero(raw < 0x80) if raw.size <= _CHUNK else None
     found = int(np.count_nonzero(raw < 0x80)) if ends is None else ends.size
@@ -204,7 +204,7 @@ def _varints(packed: Span, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     done = at = 0
     while at < raw.size:
         # Some at a time, so that what is needed on the way is small beside the result.
-        numbers, size = _some_varints(raw[at : at + _CHUNK], packed, at)
+        numbers, size = _some_varint_values(raw[at : at + _CHUNK], packed, at)
         if numbers.min() < low or numbers.max() > high:
             found = int(numbers.min() if numbers.min() < low else numbers.max())
             raise packed.error(at, f"numbers from {low} to {high}", found)
@@ -213,8 +213,10 @@ def _varints(packed: Span, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     return result.view(dtype)
 
 
-def _some_varints(raw: NDArray[np.uint8], packed: Span, at: int) -> tuple[NDArray[np.int64], int]:
-    """The varints that end in a piece, and how many bytes they take."""
+def _some_varint_values(
+    raw: NDArray[np.uint8], packed: Span, at: int
+) -> tuple[NDArray[np.int64], int]:
+    """The varints of a V1 TensorProto that end in a piece of it, and how many bytes they take."""
     ends = np.flatnonzero(raw < 0x80)
     if not ends.size:
         raise packed.error(at, "a varint of at most ten bytes", "a longer one")

@@ -44,23 +44,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _dtypes
-from ._bytes import (
-    BYTES,
-    FIXED32,
-    VARINT,
-    Span,
-    checksum_of,
-    extend,
-    field,
-    masked,
-    message,
-    present,
-    signed,
-    varint_bytes,
-)
+from ._bytes import BYTES, FIXED32, VARINT, Span, field, message, number_field, signed, varint_bytes
+from ._crc32c import extend_crc32c, masked_crc32c, masked_crc32c_of
 from ._entry import Entry, Where
-from ._files import Part, open_parts
-from ._partitions import Box, box_bytes, lengths, part_key, read_box, read_shape, shape_bytes
+from ._mapped_files import PartialFile, open_parts
+from ._partitions import Box, box_bytes, part_key, part_shape, read_box, read_shape, shape_bytes
 from ._table import Table
 
 VERSION = 1
@@ -69,8 +57,8 @@ _VERSIONS = {1: (VARINT,), 2: (VARINT,), 3: (VARINT, BYTES)}
 _ENTRY = dict.fromkeys((1, 3, 4, 5), (VARINT,)) | {2: (BYTES,), 6: (FIXED32,), 7: (BYTES,)}
 
 
-class Row(NamedTuple):
-    """A BundleEntryProto; one that is read was checked by itself, but not against the data files.
+class BundleRow(NamedTuple):
+    """A row of a bundle's index, a BundleEntryProto; not yet compared with the data files.
 
     Attributes:
         at: Its offset in the index, for messages.
@@ -91,7 +79,7 @@ class Row(NamedTuple):
             [
                 field(1, VARINT, self.dtype),
                 field(2, BYTES, shape_bytes(self.shape)),
-                *(present(number, value) for number, value in numbers),
+                *(number_field(number, value) for number, value in numbers),
                 field(6, FIXED32, self.checksum) if self.checksum else b"",
                 *(field(7, BYTES, box_bytes(box)) for box in self.boxes),
             ]
@@ -99,7 +87,7 @@ class Row(NamedTuple):
 
 
 class Bundle:
-    """A bundle whose index was read.
+    """A TensorFlow V2 checkpoint, a tensor bundle, whose index was read.
 
     Args:
         prefix: The path of its files, without ``.index``.
@@ -113,15 +101,15 @@ class Bundle:
     def __init__(self, prefix: str, index: Span, verify: bool) -> None:
         self.prefix = prefix
         self.name = index.name
-        self._files: dict[int, Part] = {}
-        self._rows: dict[bytes, Row] = {}
+        self._files: dict[int, PartialFile] = {}
+        self._rows: dict[bytes, BundleRow] = {}
         rows = Table(index, verify).rows(verify)
         key, value = next(rows, (None, Span(b"", index.name)))
         if key != b"":
             raise value.error(0, "a bundle's header under the empty key", f"{key!r}")
-        self.shards, self._big = _header(value)
+        self.shards, self._big = _read_header(value)
         for key, value in rows:
-            self._rows[key] = _row(value, self.shards)
+            self._rows[key] = _read_row(value, self.shards)
         self._check_overlap()
 
     def entries(self, verify: bool) -> dict[str, Entry]:
@@ -141,25 +129,27 @@ class Bundle:
         span = self._shard(row.shard).part(row.offset, row.size, f"{name!r}")
         if row.dtype == _dtypes.STRING:
             checksum = row.checksum if verify else None
-            return _strings(span, math.prod(row.shape), checksum, self._big).reshape(row.shape)
+            return _bundle_strings(span, math.prod(row.shape), checksum, self._big).reshape(
+                row.shape
+            )
         if verify:
-            found = checksum_of(span.data)
+            found = masked_crc32c_of(span.data)
             if found != row.checksum:
                 what = f"{row.size} bytes of {name!r} with checksum {row.checksum:08x}"
                 raise span.error(0, what, f"{found:08x}")
-        return _numbers(span, _dtypes.NUMPY[row.dtype], self._big).reshape(row.shape)
+        return _bundle_numbers(span, _dtypes.NUMPY[row.dtype], self._big).reshape(row.shape)
 
     def where(self, name: str, box: Box) -> Where:
         """Where the bytes of a part lie."""
         row = self._part(name, box)
         return Where(self._path(row.shard), row.offset, row.size)
 
-    def _part(self, name: str, box: Box) -> Row:
+    def _part(self, name: str, box: Box) -> BundleRow:
         """The row that has the values of a part."""
         whole = self._rows[name.encode()]
         if not whole.boxes:
             return whole
-        shape = lengths(box, whole.shape)
+        shape = part_shape(box, whole.shape)
         part = self._rows.get(part_key(name, box))
         found = "none" if part is None else (_dtypes.name_of(part.dtype), part.shape)
         if part is None or part.boxes or (part.dtype, part.shape) != (whole.dtype, shape):
@@ -167,14 +157,14 @@ class Bundle:
             raise Span(b"", self.name, whole.at).error(0, wanted, found)
         return part
 
-    def _partitioned_size(self, name: str, row: Row) -> int:
+    def _partitioned_size(self, name: str, row: BundleRow) -> int:
         parts = (self._rows.get(part_key(name, box)) for box in row.boxes)
         return sum(part.size for part in parts if part)
 
     def _path(self, shard: int) -> str:
         return f"{self.prefix}.data-{shard:05d}-of-{self.shards:05d}"
 
-    def _shard(self, shard: int) -> Part:
+    def _shard(self, shard: int) -> PartialFile:
         if shard not in self._files:
             ends = [row.offset + row.size for row in self._rows.values() if row.shard == shard]
             self._files[shard] = open_parts(self._path(shard), max(ends, default=0))
@@ -190,8 +180,8 @@ class Bundle:
                 raise Span(b"", self.name, after[3]).error(0, expected, after[1])
 
 
-def _numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
-    """Bytes as numbers, one axis; swapped if they are big-endian."""
+def _bundle_numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
+    """The numbers in a bundle's data file, as one axis; swapped if the bundle is big-endian."""
     array = np.frombuffer(span.data, np.uint8)
     if dtype == np.bool_ and array.size and array.max() > 1:
         raise span.error(int(array.argmax()), "a bool, 0 or 1", int(array.max()))
@@ -202,8 +192,8 @@ def _numbers(span: Span, dtype: np.dtype[Any], big: bool) -> NDArray[Any]:
     return array.view(dtype)
 
 
-def _header(span: Span) -> tuple[int, bool]:
-    """The number of shards, and whether the bundle is big-endian."""
+def _read_header(span: Span) -> tuple[int, bool]:
+    """The number of shards of a bundle and whether it is big-endian: its BundleHeaderProto."""
     fields, versions, bad = {1: 0, 2: 0}, {1: 0, 2: 0}, list[int]()
     for number, integer, begin, end in message(span, _HEADER):
         if number < 3:
@@ -231,8 +221,8 @@ def _header(span: Span) -> tuple[int, bool]:
     return shards, bool(endianness)
 
 
-def _row(span: Span, shards: int) -> Row:
-    """A BundleEntryProto, checked."""
+def _read_row(span: Span, shards: int) -> BundleRow:
+    """Read a row of a bundle's index, a BundleEntryProto, and check its members."""
     numbers = [0] * 7
     shape: tuple[int, ...] | None = None
     slices = []
@@ -261,14 +251,14 @@ def _row(span: Span, shards: int) -> Row:
         if size != expected:
             what = f"{expected} bytes of {_dtypes.name_of(dtype)} {shape}"
             raise span.error(0, what, f"a size of {size}")
-    return Row(dtype, shape, shard, offset, 0 if boxes else size, checksum, boxes, span.base)
+    return BundleRow(dtype, shape, shard, offset, 0 if boxes else size, checksum, boxes, span.base)
 
 
 # Strings.
 
 
-def _strings(span: Span, count: int, checksum: int | None, big: bool) -> NDArray[Any]:
-    """The strings, as an array of ``bytes``.
+def _bundle_strings(span: Span, count: int, checksum: int | None, big: bool) -> NDArray[Any]:
+    """The strings of a tensor in a bundle's data file, as an array of ``bytes``.
 
     Args:
         span: What is stored.
@@ -288,11 +278,11 @@ def _strings(span: Span, count: int, checksum: int | None, big: bool) -> NDArray
     if len(span) - at != 4 + sum(lengths):
         raise span.error(at, f"{4 + sum(lengths)} bytes of strings", len(span) - at)
     if checksum is not None:
-        crc = extend(0, _as_summed(lengths, big))
+        crc = extend_crc32c(0, _summed_lengths(lengths, big))
         stored = int.from_bytes(span.data[at : at + 4], "big" if big else "little")
-        if masked(crc) != stored:
-            raise span.error(at, f"lengths with checksum {stored:08x}", f"{masked(crc):08x}")
-        found = masked(extend(crc, span.data[at:]))
+        if masked_crc32c(crc) != stored:
+            raise span.error(at, f"lengths with checksum {stored:08x}", f"{masked_crc32c(crc):08x}")
+        found = masked_crc32c(extend_crc32c(crc, span.data[at:]))
         if found != checksum:
             raise span.error(0, f"strings with checksum {checksum:08x}", f"{found:08x}")
     at += 4
@@ -303,16 +293,17 @@ def _strings(span: Span, count: int, checksum: int | None, big: bool) -> NDArray
 
 
 def string_bytes(strings: Iterable[bytes]) -> tuple[bytes, int]:
-    """What is stored of strings, and the entry's checksum, masked."""
+    """What a V2 bundle stores of a tensor of strings, and the entry's masked checksum."""
     strings = list(strings)
     lengths = [len(string) for string in strings]
-    crc = extend(0, _as_summed(lengths, big=False))
-    tail = b"".join([masked(crc).to_bytes(4, "little"), *strings])
+    crc = extend_crc32c(0, _summed_lengths(lengths, big=False))
+    tail = b"".join([masked_crc32c(crc).to_bytes(4, "little"), *strings])
     head = b"".join(map(varint_bytes, lengths))
-    return head + tail, masked(extend(crc, tail))
+    return head + tail, masked_crc32c(extend_crc32c(crc, tail))
 
 
-def _as_summed(lengths: list[int], big: bool) -> bytes:
+def _summed_lengths(lengths: list[int], big: bool) -> bytes:
+    """The lengths of strings as a bundle's checksum sees them, which is not as they are stored."""
     order = ">" if big else "<"
     if max(lengths, default=0) < 1 << 32:
         return np.array(lengths, order + "u4").tobytes()

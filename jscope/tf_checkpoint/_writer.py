@@ -13,23 +13,26 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import CheckpointExistsError, CheckpointValueError
+from .._stores.disk import flush
+from .._stores.errors import failing_writes
 from .._stores.paths import local, located
 from .._stores.remote import RemotePath
 from .._stores.upload import new_files
 from . import _dtypes
-from ._bytes import BYTES, VARINT, extend, field, masked
-from ._files import sync_directory, writing
+from ._bytes import BYTES, VARINT, field
+from ._crc32c import extend_crc32c, masked_crc32c
 from ._location import data_files
-from ._partitions import Box, Extent, bounds, is_whole, lengths, part_key
+from ._partitions import Box, Extent, is_whole, part_key, part_shape, part_slices
 from ._state_file import append_state, check_state
 from ._table import table_bytes
-from ._v2_bundle import VERSION, Row, string_bytes
+from ._v2_bundle import VERSION, BundleRow, string_bytes
 
 # Summed while it is in the processor's cache, and then written.
 _PIECE = 1 << 20
@@ -38,7 +41,7 @@ _UNFORCED = 1 << 23
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a partitioned variable.
+    """A part of a partitioned variable that a `Writer` writes.
 
     Attributes:
         value: The values of this part.
@@ -71,7 +74,7 @@ class Part:
                 f"A part of {name!r} can't be {self.index!r} of shape {tuple(self.shape)}: write "
                 "one slice per axis, without step, not empty and inside, such as np.s_[0:2, :]."
             )
-        expected = lengths(tuple(box), self.shape)
+        expected = part_shape(tuple(box), self.shape)
         if np.shape(self.value) != expected:
             raise CheckpointValueError(
                 f"The part {self.index!r} of {name!r} has shape {np.shape(self.value)}, not "
@@ -81,7 +84,7 @@ class Part:
 
 
 class _Shard:
-    """A data file, or the index, that is being written.
+    """A data file, or the index, that a `Writer` is writing.
 
     Args:
         path: Its name in the end.
@@ -107,9 +110,9 @@ class _Shard:
         raw, crc = array.reshape(-1).view(np.uint8), 0
         for begin in range(0, raw.size, _PIECE):
             piece = raw[begin : begin + _PIECE]
-            crc = extend(crc, piece.data)
+            crc = extend_crc32c(crc, piece.data)
             self.write(piece)
-        return raw.size, masked(crc)
+        return raw.size, masked_crc32c(crc)
 
     def finish(self) -> None:
         """Wait until everything is on disk."""
@@ -140,7 +143,7 @@ class _Shard:
 
 
 class Writer:
-    """Write a V2 checkpoint, one tensor at a time.
+    """Write a TensorFlow V2 checkpoint, one tensor at a time.
 
     >>> from jscope import tf_checkpoint
     >>> with tf_checkpoint.Writer("runs/model.ckpt-1000", shards=2) as writer:
@@ -196,7 +199,7 @@ class Writer:
         self._paths = [f"{self.prefix}.data-{s:05d}-of-{shards:05d}" for s in range(shards)]
         self._mark = f".tempstate{secrets.token_hex(8)}"
         self._shards: list[_Shard] = []
-        self._rows: dict[bytes, Row] = {}
+        self._rows: dict[bytes, BundleRow] = {}
         self._parts: dict[str, list[tuple[int, Box]]] = {}  # each after its shard
 
     def __enter__(self) -> "Writer":
@@ -204,7 +207,7 @@ class Writer:
         if self._write_state:
             check_state(self.prefix)
         try:
-            with writing(self.prefix):
+            with failing_writes(self.prefix):
                 os.makedirs(os.path.dirname(self.prefix) or ".", exist_ok=True)
                 for path in self._paths:
                     self._shards.append(_Shard(path, self._mark))
@@ -216,7 +219,7 @@ class Writer:
     def __exit__(self, kind: object, *exception: object) -> None:
         try:
             if kind is None:
-                with writing(self.prefix):
+                with failing_writes(self.prefix):
                     self._finish()
         finally:
             self._close()
@@ -240,25 +243,25 @@ class Writer:
             )
         if not 0 <= shard < len(self._shards):
             raise CheckpointValueError(f"There is no shard {shard}, only {len(self._shards)}.")
-        key = _key(name)
+        key = _checked_key(name)
         if isinstance(value, Part):
             box, shape = value.box(name), tuple(value.shape)
-            array, dtype = _as_array(name, value.value)
+            array, dtype = _array_to_write(name, value.value)
             if not is_whole(box, shape):
                 self._add_box(name, dtype, shape, shard, box)
                 key = part_key(name, box)
         else:
-            array, dtype = _as_array(name, value)
+            array, dtype = _array_to_write(name, value)
         if key in self._rows:
             raise CheckpointValueError(f"{name!r} is written twice: give each variable its name.")
         offset = self._shards[shard].size
-        with writing(self._paths[shard]):
+        with failing_writes(self._paths[shard]):
             size, checksum = self._shards[shard].append(array)
-        self._rows[key] = Row(dtype, array.shape, shard, offset, size, checksum)
+        self._rows[key] = BundleRow(dtype, array.shape, shard, offset, size, checksum)
 
     def _add_box(self, name: str, dtype: int, shape: tuple[int, ...], shard: int, box: Box) -> None:
         """Record a part in the entry of its whole."""
-        whole = self._rows.setdefault(name.encode(), Row(dtype, shape, shard))
+        whole = self._rows.setdefault(name.encode(), BundleRow(dtype, shape, shard))
         parts = self._parts.setdefault(name, [])
         if (whole.dtype, whole.shape) != (dtype, shape) or (whole.size and not parts):
             raise CheckpointValueError(
@@ -277,10 +280,10 @@ class Writer:
         if self._overwrite:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.prefix + ".index")
-            sync_directory(self.prefix)
+            flush(Path(self.prefix).parent)
         for file in self._shards:
             file.appear()
-        sync_directory(self.prefix)
+        flush(Path(self.prefix).parent)
         if self._write_state:
             append_state(self.prefix)
         for path in data_files(self.prefix) if self._overwrite else ():
@@ -304,7 +307,7 @@ class Writer:
             self._rows[key] = self._rows[key]._replace(shard=parts[0][0], boxes=boxes)
             filled = np.zeros(shape, np.uint8)
             for box in boxes:
-                filled[bounds(box, shape)] += 1
+                filled[part_slices(box, shape)] += 1
             if (filled != 1).any():
                 raise CheckpointValueError(
                     f"The parts of {name!r} don't cover {shape} once each, but "
@@ -369,8 +372,8 @@ def write(
     return writer.prefix
 
 
-def _key(name: str) -> bytes:
-    """A name as it is stored."""
+def _checked_key(name: str) -> bytes:
+    """The key under which a `Writer` stores a variable; a name that can't be one is refused."""
     try:
         key = name.encode()
     except UnicodeEncodeError:
@@ -380,8 +383,8 @@ def _key(name: str) -> bytes:
     return key
 
 
-def _as_array(name: str, value: object) -> tuple[NDArray[Any], int]:
-    """A value as a contiguous array of this machine's byte order, and the number of its dtype.
+def _array_to_write(name: str, value: object) -> tuple[NDArray[Any], int]:
+    """A value to write as a contiguous array, and the number of its dtype in TensorFlow.
 
     Strings become ``bytes``.
     """
@@ -394,7 +397,7 @@ def _as_array(name: str, value: object) -> tuple[NDArray[Any], int]:
         )
     array = np.asarray(value, order="C")
     if array.dtype.kind in "SUO":
-        return _strings(name, array), _dtypes.STRING
+        return _strings_to_write(name, array), _dtypes.STRING
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     number = _dtypes.NUMBERS.get(array.dtype)
     if number is None:
@@ -406,7 +409,8 @@ def _as_array(name: str, value: object) -> tuple[NDArray[Any], int]:
     return array, number
 
 
-def _strings(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def _strings_to_write(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """An array of strings to write, as ``bytes``; other objects are refused."""
     strings = np.empty(array.shape, object)
     for place, item in np.ndenumerate(array):
         if not isinstance(item, (str, bytes)):

@@ -19,19 +19,11 @@ from tf_values import PARTITIONS, golden_p, golden_v1, golden_v2, same, values_o
 
 from jscope import CheckpointError, CheckpointNotFoundError, MissingVariableError, tf_checkpoint
 from jscope.tf_checkpoint import _dtypes
-from jscope.tf_checkpoint._bytes import (
-    Span,
-    checksum_of,
-    extend,
-    field,
-    masked,
-    message,
-    signed,
-    varint_bytes,
-)
+from jscope.tf_checkpoint._bytes import Span, field, message, signed, varint_bytes
+from jscope.tf_checkpoint._crc32c import extend_crc32c, masked_crc32c, masked_crc32c_of
 from jscope.tf_checkpoint._partitions import shape_bytes
 from jscope.tf_checkpoint._table import Table, decompress, table_bytes
-from jscope.tf_checkpoint._v2_bundle import _as_summed
+from jscope.tf_checkpoint._v2_bundle import _summed_lengths
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tf"
 
@@ -299,10 +291,10 @@ def test_a_data_file_that_goes_missing_is_named(tmp_path):
 
 
 def test_checksums_are_crc32c_masked():
-    assert extend(0, b"123456789") == 0xE3069283
-    assert extend(extend(0, b"1234"), b"56789") == 0xE3069283
-    assert masked(0xE3069283) == 0xC78AB0E5
-    assert checksum_of(b"") == 0xA282EAD8
+    assert extend_crc32c(0, b"123456789") == 0xE3069283
+    assert extend_crc32c(extend_crc32c(0, b"1234"), b"56789") == 0xE3069283
+    assert masked_crc32c(0xE3069283) == 0xC78AB0E5
+    assert masked_crc32c_of(b"") == 0xA282EAD8
 
 
 def test_every_dtype_has_tensorflows_number():
@@ -370,5 +362,5 @@ def test_tables_of_several_blocks_are_read_as_they_were_written():
 
 def test_strings_of_four_gigabytes_are_summed_as_longer_numbers():
     lengths = [1, 1 << 32]
-    assert _as_summed(lengths, False) == b"\1\0\0\0" + b"\0\0\0\0\1\0\0\0"
-    assert _as_summed(lengths, True) == b"\0\0\0\1" + b"\0\0\0\1\0\0\0\0"
+    assert _summed_lengths(lengths, False) == b"\1\0\0\0" + b"\0\0\0\0\1\0\0\0"
+    assert _summed_lengths(lengths, True) == b"\0\0\0\1" + b"\0\0\0\1\0\0\0\0"

@@ -4,7 +4,8 @@
 tested is the check behind it. Files are as in `pieces`.
 """
 
-from jscope.tf_checkpoint._bytes import BYTES, FIXED64, VARINT, checksum_of, field, varint_bytes
+from jscope.tf_checkpoint._bytes import BYTES, FIXED64, VARINT, field, varint_bytes
+from jscope.tf_checkpoint._crc32c import masked_crc32c_of
 from jscope.tf_checkpoint._partitions import part_key
 
 from .pieces import (
@@ -34,7 +35,9 @@ def _versioned(*fields):
 def _strings(data, count, checksum=None):
     row = entry(7, (count,), 0, len(data), data)
     if checksum is not None:
-        row = row.replace(checksum_of(data).to_bytes(4, "little"), checksum.to_bytes(4, "little"))
+        row = row.replace(
+            masked_crc32c_of(data).to_bytes(4, "little"), checksum.to_bytes(4, "little")
+        )
     return bundle([("s", row)], data)
 
 
@@ -163,7 +166,7 @@ STRINGS = {
         "expected lengths with checksum 00000000",
     ),
     "strings with a wrong checksum": (
-        _strings(b"\1" + checksum_of(b"\1\0\0\0").to_bytes(4, "little") + b"x", 1, 0xDEADBEEF),
+        _strings(b"\1" + masked_crc32c_of(b"\1\0\0\0").to_bytes(4, "little") + b"x", 1, 0xDEADBEEF),
         "expected strings with checksum deadbeef",
     ),
     "a length that never ends": (

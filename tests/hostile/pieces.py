@@ -3,14 +3,8 @@
 A checkpoint here is a dictionary from a file's name, such as ``"m.index"``, to its bytes.
 """
 
-from jscope.tf_checkpoint._bytes import (
-    BYTES,
-    FIXED32,
-    VARINT,
-    checksum_of,
-    field,
-    varint_bytes,
-)
+from jscope.tf_checkpoint._bytes import BYTES, FIXED32, VARINT, field, varint_bytes
+from jscope.tf_checkpoint._crc32c import masked_crc32c_of
 from jscope.tf_checkpoint._partitions import box_bytes, shape_bytes
 from jscope.tf_checkpoint._table import FOOTER, MAGIC, table_bytes
 
@@ -24,7 +18,7 @@ def entry(dtype=1, shape=(2,), offset=0, size=8, data=None, *, shard=0, boxes=()
     if shape is not None:
         out += field(2, BYTES, shape if isinstance(shape, bytes) else shape_bytes(shape))
     out += field(3, VARINT, shard) + field(4, VARINT, offset) + field(5, VARINT, size)
-    out += field(6, FIXED32, checksum_of(bytes(8) if data is None else data))
+    out += field(6, FIXED32, masked_crc32c_of(bytes(8) if data is None else data))
     return out + b"".join(field(7, BYTES, box_bytes(box)) for box in boxes) + more
 
 
@@ -45,7 +39,7 @@ def contents(entries, restarts=(0,)):
 def signed(block, compression=0):
     """A block with its trailer."""
     whole = block + bytes([compression])
-    return whole + checksum_of(whole).to_bytes(4, "little")
+    return whole + masked_crc32c_of(whole).to_bytes(4, "little")
 
 
 def table(blocks, index=None, compression=0):
