@@ -5,7 +5,6 @@ format, a stored array that follows from the value's shape and dtype, and chunks
 `_source` checks that the bytes are there as well, before it allocates anything.
 """
 
-import dataclasses
 import functools
 import math
 import re
@@ -83,8 +82,7 @@ class Chunk(NamedTuple):
         return tuple([(at, at + n) for at, n in zip(self.start, self.shape, strict=True)])
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One saved value.
 
     Attributes:
@@ -186,14 +184,12 @@ class Entry:
             stored_shape,
             text(members["stored_dtype"]) if "stored_dtype" in members else dtype,
             location,
-            offset=whole_number(members.get("offset")) if location == PACKED else 0,
-            key=text(members.get("key")) if location in (ORBAX, RAW) else None,
-            chunks=() if location == INDEX else _chunks(members, stored_shape),
-            key_impl=text(members["key_impl"]) if "key_impl" in members else None,
-            value=text(members["value"]) if "value" in members else None,
+            whole_number(members.get("offset")) if location == PACKED else 0,
+            text(members.get("key")) if location in (ORBAX, RAW) else None,
+            () if location == INDEX else _chunks(members, stored_shape),
+            text(members["key_impl"]) if "key_impl" in members else None,
+            text(members["value"]) if "value" in members else None,
         )
-        if location != INDEX and not _is_tiling(entry.chunks, stored_shape):
-            raise ValueError(f"its chunks don't cover {stored_shape} once each")
         entry._check()
         return entry
 
@@ -256,6 +252,8 @@ def _chunks(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chu
         if not len(box[0]) == len(box[1]) == len(stored_shape):
             raise ValueError(f"{short(chunk)} is not a box of {len(stored_shape)} axes")
         chunks.append(Chunk(*box, whole_number(crc, _CRC_END)))
+    if not _is_tiling(chunks, stored_shape):
+        raise ValueError(f"its chunks don't cover {stored_shape} once each")
     return tuple(chunks)
 
 

@@ -79,7 +79,7 @@ class OwnSource:
 
     def extent(self, name: str) -> Extent | None:
         """As `Source.extent`."""
-        entry = self.stored(name)
+        entry = self.entries[name]
         if entry.location != PACKED:
             return None
         extent = Extent(_own_packed.FILE_NAME, entry.offset, self._packed_file().read_into)

@@ -82,8 +82,7 @@ class Source(Protocol):
     def extent(self, name: str) -> Extent | None:
         """Where the bytes of an array are, if it can be read together with its neighbours.
 
-        Raises:
-            ValueError, OSError: As `stored`.
+        To be called after `stored`.
         """
 
     def reads_parts(self, name: str) -> bool:

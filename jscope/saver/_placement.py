@@ -9,19 +9,18 @@ as weakly typed as the leaf, so that a function which was traced for the leaf is
 
 import contextlib
 import functools
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from .._dtypes import Lost, converted, lost_text
 from .._errors import TreeMismatchError
-from ..formats._boxes import Array, Box, of_slices, whole
+from ..formats._boxes import Array, Box, of_slices, view, whole
 from ..formats._own_entry import Entry, dtype_name
 from ..formats._per_process import PerProcess
 from ..formats._python_values import is_python, python_value
@@ -29,8 +28,8 @@ from ._comparison import signature_text, stands_for_python
 from ._encoding import key_dtype
 from ._processes import count
 
-# The bytes, and the number, of arrays that go to devices together. A call takes 30 us on the host;
-# on a CPU its arrays are not copied, elsewhere they are freed after it.
+# The bytes, and the number, of arrays that go to devices together: in a loop that does nothing else
+# JAX takes half of the time. On a CPU they are not copied, elsewhere they are freed after it.
 _TOGETHER = 8 << 20
 _MOST_TOGETHER = 200
 
@@ -52,6 +51,8 @@ def regions(leaf: object, entry: Entry) -> tuple[Box, ...]:
     sharding = sharding_of(leaf)
     as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
     if sharding is None or not as_saved:
+        return _all(entry.stored_shape)
+    if sharding.is_fully_replicated and sharding.is_fully_addressable:
         return _all(entry.stored_shape)
     indices = sharding.addressable_devices_indices_map(entry.shape).values()
     return tuple(dict.fromkeys(of_slices(index or (), entry.shape) for index in indices))
@@ -83,24 +84,8 @@ def _all(shape: tuple[int, ...]) -> tuple[Box, ...]:
     return (whole(shape),)
 
 
-class _Waiting(NamedTuple):
-    """A value whose parts are to go to devices.
-
-    Attributes:
-        name: The leaf's name.
-        leaf: The leaf.
-        parts: Its parts on the host, and their shardings; those are None where the leaf has none.
-    """
-
-    name: str
-    leaf: Any
-    parts: Sequence[tuple[Array, Sharding | None]]
-
-
 class Placing:
-    """Values as a target's leaves have them; several go to devices by one call of JAX.
-
-    One call for each array takes half of the time of restoring small ones.
+    """Values as a target's leaves have them.
 
     Attributes:
         values: Those that are done, by name; after `flush` that is all of them.
@@ -108,8 +93,9 @@ class Placing:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        # By the device for new arrays that are not committed, and whether parts have shardings.
-        self._waiting: dict[tuple[Any, bool], list[_Waiting]] = {}
+        # By name shape, sharding and parts; of those that are not to be committed, by device.
+        self._committed: dict[str, tuple[tuple[int, ...], Sharding, Mapping[Box, Array]]] = {}
+        self._uncommitted: dict[jax.Device | None, dict[str, Array]] = {}
         self._nbytes = self._count = 0
 
     def add(self, name: str, leaf: Any, entry: Entry, boxes: Mapping[Box, Array]) -> None:
@@ -135,9 +121,11 @@ class Placing:
             self.values[name] = array[()] if isinstance(leaf, np.generic) else array
             return
         sharding = sharding_of(leaf)
-        device = _device_of(leaf) if sharding is None else None
-        waiting = _Waiting(name, leaf, _parts(shape, sharding, arrays))
-        self._waiting.setdefault((device, sharding is None), []).append(waiting)
+        if sharding is not None:
+            self._committed[name] = shape, sharding, arrays
+        else:
+            (array,) = arrays.values()
+            self._uncommitted.setdefault(_device_of(leaf), {})[name] = array.reshape(shape)
         self._nbytes += sum([array.nbytes for array in arrays.values()])
         self._count += 1
         if self._nbytes >= _TOGETHER or self._count == _MOST_TOGETHER:
@@ -149,51 +137,62 @@ class Placing:
         Raises:
             CallerError: If JAX refuses it, with the name of a variable.
         """
-        waiting, self._waiting = self._waiting, {}
+        committed, self._committed = self._committed, {}
+        uncommitted, self._uncommitted = self._uncommitted, {}
         self._nbytes = self._count = 0
-        for (device, _), several in waiting.items():
+        for name, (shape, sharding, arrays) in committed.items():
             try:
-                self._place(several, device)
-            except Exception:
-                # Which of them is the cause?
-                for one in several:
-                    self._place_alone(one, device)
+                self.values[name] = _committed(shape, sharding, arrays)
+            except Exception as error:
+                dtype = dtype_name(next(iter(arrays.values())).dtype)
+                raise _refused(name, shape, dtype, f" with {sharding}", error) from error
+        for device, several in uncommitted.items():
+            with _default_device(device):
+                try:
+                    placed = jax.device_put([*several.values()])
+                except Exception:
+                    placed = [_alone(name, array) for name, array in several.items()]
+            self.values.update(zip(several, placed, strict=True))
 
-    def _place(self, several: Sequence[_Waiting], device: Any) -> None:
-        arrays = [array for one in several for array, _ in one.parts]
-        shardings: Any = [sharding for one in several for _, sharding in one.parts]
-        if shardings[0] is None or shardings.count(shardings[0]) == len(shardings):
-            shardings = shardings[0]
-        with _default_device(device):
-            placed = iter(jax.device_put(arrays, shardings))
-        for one in several:
-            parts = list(itertools.islice(placed, len(one.parts)))
-            value = parts[0]
-            sharding = sharding_of(one.leaf)
-            if sharding is not None and len(sharding.device_set) > 1:
-                shape = tuple(one.leaf.shape)
-                value = jax.make_array_from_single_device_arrays(shape, sharding, parts)
-            self.values[one.name] = value
 
-    def _place_alone(self, one: _Waiting, device: Any) -> None:
-        try:
-            self._place([one], device)
-        except Exception as error:
-            sharding = getattr(one.leaf, "sharding", None)
-            where = f" with {sharding}" if sharding is not None else ""
-            text = signature_text(tuple(one.leaf.shape), dtype_name(one.leaf.dtype))
-            error.add_note(f"{one.name!r} was read, and can't be made a jax.Array {text}{where}.")
-            raise CallerError(error) from error
+def _alone(name: str, array: Array) -> jax.Array:
+    """One of several arrays that JAX has refused together: is it the cause?"""
+    try:
+        placed: jax.Array = jax.device_put(array)
+        return placed
+    except Exception as error:
+        raise _refused(name, array.shape, dtype_name(array.dtype), "", error) from error
+
+
+def _refused(
+    name: str, shape: tuple[int, ...], dtype: str, where: str, error: Exception
+) -> CallerError:
+    text = signature_text(shape, dtype)
+    error.add_note(f"{name!r} was read, and can't be made a jax.Array {text}{where}.")
+    return CallerError(error)
+
+
+def _committed(
+    shape: tuple[int, ...], sharding: Sharding, arrays: Mapping[Box, Array]
+) -> jax.Array:
+    """An array of a sharding, from its parts for the devices of this process."""
+    array = next(iter(arrays.values()))
+    if array.size == math.prod(shape):  # all of it, perhaps of another shape
+        array = array.reshape(shape)
+        return jax.make_array_from_callback(shape, sharding, lambda index: view(array, index or ()))
+    return jax.make_array_from_callback(
+        shape, sharding, lambda index: arrays[of_slices(index or (), shape)]
+    )
 
 
 def _converted(
     name: str, entry: Entry, boxes: Mapping[Box, Array], dtype: str
 ) -> Mapping[Box, Array]:
     """The value in its boxes, in another dtype."""
-    if is_python(entry.dtype):
-        boxes = {(): np.asarray(python_value(entry.dtype, entry.value))}
     if entry.dtype == entry.stored_dtype == dtype:
         return boxes
+    if is_python(entry.dtype):
+        boxes = {(): np.asarray(python_value(entry.dtype, entry.value))}
     arrays, lost = {}, Lost()
     for box, data in boxes.items():
         arrays[box], not_held = converted(_elements(entry, data), dtype)
@@ -202,26 +201,6 @@ def _converted(
         size = sum(array.size for array in arrays.values())
         raise TreeMismatchError(lost_text(name, entry.dtype, size, dtype, lost))
     return arrays
-
-
-def _parts(
-    shape: tuple[int, ...], sharding: Sharding | None, arrays: Mapping[Box, Array]
-) -> list[tuple[Array, Sharding | None]]:
-    """A value's parts for the devices of this process."""
-    array = next(iter(arrays.values()))
-    if sharding is None or len(sharding.device_set) == 1:
-        return [(array if array.shape == shape else array.reshape(shape), sharding)]
-    is_whole = array.size == math.prod(shape)
-    if is_whole:  # perhaps of another shape
-        array = array.reshape(shape)
-    kind = sharding.memory_kind
-    return [
-        (
-            array[index or ()] if is_whole else arrays[of_slices(index or (), shape)],
-            SingleDeviceSharding(device, memory_kind=kind),
-        )
-        for device, index in sharding.addressable_devices_indices_map(shape).items()
-    ]
 
 
 def on_host(entry: Entry, data: Array) -> Array | jax.Array:

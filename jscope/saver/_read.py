@@ -13,7 +13,7 @@ import functools
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -253,34 +253,29 @@ class Runs:
 
     Args:
         source: The checkpoint.
-        names: The arrays that are requested as a whole.
+        entries: The arrays that are requested as a whole, by saved name.
 
     Raises:
         ValueError, OSError: If the bytes of one are not there.
     """
 
-    def __init__(self, source: Source, names: Iterable[str | None]):
-        found = []
-        for name in dict.fromkeys(filter(None, names)):
-            size = source.entries[name].stored_nbytes
-            if 0 < size <= _SMALL:
-                extent = source.extent(name)
-                if extent is not None:
-                    found.append((extent.file, extent.offset, size, name))
+    def __init__(self, source: Source, entries: Mapping[str, Entry]):
+        found: list[tuple[str, int, int, str, Extent]] = []
+        for name, entry in entries.items():
+            size = entry.stored_nbytes
+            extent = source.extent(name) if 0 < size <= _SMALL else None
+            if extent is not None:
+                found.append((extent.file, extent.offset, size, name, extent))
         found.sort()
-        self._runs: dict[str, _Run] = {}
-        self._begins: dict[str, int] = {}
+        self._runs: dict[str, tuple[_Run, int]] = {}
         run: _Run | None = None
-        for file, begin, size, name in found:
+        for file, begin, size, name, extent in found:
             end = begin + size
             if run is None or not run.goes_on(file, begin, end):
-                first = source.extent(name)
-                assert first is not None  # as above
-                run = _Run(first, end)
+                run = _Run(extent, end)
             run.end = end
             run.left += 1
-            self._runs[name] = run
-            self._begins[name] = begin
+            self._runs[name] = run, begin
 
     def take(self, name: str | None, entry: Entry) -> Array | None:
         """An array, as it is stored; None if it is not read in a run, or has been taken.
@@ -288,15 +283,14 @@ class Runs:
         Raises:
             ValueError, OSError: If it can't be read.
         """
-        if name is None or name not in self._runs:
+        if name not in self._runs:
             return None
-        run = self._runs.pop(name)
+        run, begin = self._runs.pop(name)
         first = run.first.offset
         if run.memory is None:
             run.memory = aligned((run.end - first,), np.uint8)
             run.first.read(first, run.memory.data)
-        begin = self._begins[name] - first
-        array: Array = np.ndarray(entry.stored_shape, entry.stored_dtype, run.memory, begin)
+        array: Array = np.ndarray(entry.stored_shape, entry.stored_dtype, run.memory, begin - first)
         run.left -= 1
         if not run.left:
             run.memory = None
@@ -409,8 +403,9 @@ def read(
     """
     source, pieces, leaves = prepared
     are_alone = not (together and _processes.are_several())
-    names = [pieces.only(job.name) for job in leaves if _is_whole(job)] if are_alone else []
-    reading = _Reading(pieces, Runs(source, names), verify, in_flight, progress)
+    alone = [job for job in leaves if are_alone and _is_whole(job)]
+    entries = {name: job.entry for job in alone if (name := pieces.only(job.name)) is not None}
+    reading = _Reading(pieces, Runs(source, entries), verify, in_flight, progress)
     # Also where 64-bit dtypes are off: they would be truncated without an error.
     with jax.enable_x64(True):
         todo = [(job, None) for job in leaves] if are_alone else reading.exchange(leaves)
@@ -514,12 +509,12 @@ class _Reading:
             chunks: What this process reads of it; None for all that it needs.
         """
         name, entry = job.name, job.entry
-        is_in_memory = self._pieces.is_in_memory(name)
         ready = self._runs.take(self._pieces.only(name), entry) if _is_whole(job) else None
         if ready is not None:
-            job.boxes = {job.regions[0]: ready}
+            self._take(job, ready)
+            return
         boxes = self._boxes(job)
-        if entry.location == INDEX or is_in_memory:
+        if entry.location == INDEX or self._pieces.is_in_memory(name):
             self._finish(job)
             return
         if chunks is None:
@@ -528,9 +523,6 @@ class _Reading:
             while self._under_way and self._nbytes + part.into.nbytes > self._in_flight:
                 self._finish_one()
             job.units_left += 1
-            if ready is not None:
-                self._complete(job, part)
-                continue
             wait = self._pieces.start(name, part.box, part.into)
             if wait is nothing_left:
                 self._complete(job, part)
@@ -540,6 +532,16 @@ class _Reading:
         job.units_left -= 1
         if not job.units_left:
             self._finish(job)
+
+    def _take(self, job: _Leaf, array: Array) -> None:
+        """Verify an array that has been read with its neighbours."""
+        for chunk in _chunks(job.entry, self._verify):
+            part = array if chunk.shape == array.shape else view(array, slices(chunk.box))
+            if not _is_intact(part, chunk.crc32c):
+                raise _damaged(chunk.box, *self._pieces.located(job.name, chunk.box))
+        self._progress.nbytes += array.nbytes
+        job.boxes = {job.regions[0]: array}
+        self._finish(job)
 
     def finished(self) -> dict[str, Any]:
         """All values, when the reads under way are done."""
@@ -567,8 +569,8 @@ class _Reading:
             unit: The part.
             nbytes: How many bytes of it this process has read, if not all.
         """
-        if not _is_intact(unit):
-            raise _damaged(unit, *self._pieces.located(job.name, unit.box))
+        if not _is_intact(unit.into, unit.crc32c):
+            raise _damaged(unit.box, *self._pieces.located(job.name, unit.box))
         for part, region in unit.copies:
             region[...] = part
         self._progress.nbytes += unit.into.nbytes if nbytes is None else nbytes
@@ -644,8 +646,8 @@ def read_box(
     if data.size:
         for unit in units({box: data}, _chunks(entry, verify)):
             source.start(name, unit.box, unit.into)()
-            if not _is_intact(unit):
-                raise _damaged(unit, name, _file_of(source, name))
+            if not _is_intact(unit.into, unit.crc32c):
+                raise _damaged(unit.box, name, _file_of(source, name))
             for part, region in unit.copies:
                 region[...] = part
     return on_host(entry, data)
@@ -664,22 +666,22 @@ def _chunks(entry: Entry, verify: bool) -> Sequence[Chunk]:
     return entry.chunks if is_needed else ()
 
 
-def _is_intact(unit: Unit) -> bool:
-    return unit.crc32c is None or crc32c(unit.into) == unit.crc32c
+def _is_intact(array: Array, checksum: int | None) -> bool:
+    return checksum is None or crc32c(array) == checksum
 
 
-def _damaged(unit: Unit, name: str, file: str) -> ValueError:
+def _damaged(box: Box, name: str, file: str) -> ValueError:
     """Compose the error.
 
     Args:
-        unit: What has been read.
+        box: What has been read.
         name: The saved name that it is of.
         file: Its file.
     """
-    starts = tuple(start for start, _ in unit.box)
+    starts = tuple(start for start, _ in box)
     return ValueError(
         f"{name!r} is damaged in {file}: the checksum of its part at {starts} "
-        f"of shape {lengths(unit.box)} differs"
+        f"of shape {lengths(box)} differs"
     )
 
 

@@ -10,7 +10,6 @@ copied if they are packed, and by Orbax if not.
 The first process makes the entries, from each process's facts of its shards: see `merge`.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
@@ -176,9 +175,7 @@ def merge(
             differing.append(name)
             continue
         offset = parts[0][name][2]
-        complete[name] = dataclasses.replace(
-            entry, key=keys.get(name), chunks=chunks, offset=offset
-        )
+        complete[name] = entry._replace(key=keys.get(name), chunks=chunks, offset=offset)
     if differing:
         raise different_values(differing)
     uncovered = [name for name, entry in complete.items() if not entry.is_covered]

@@ -5,7 +5,6 @@ their own. Index, checksums and commit are a save's.
 """
 
 import contextlib
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -76,11 +75,11 @@ def _to_store(directory: RemotePath, step: int) -> Iterator[Callable[[str, Any],
             with save.failing:
                 if entry[name].location == PACKED:
                     offset, chunk = packer.add(array)
-                    entries[name] = dataclasses.replace(entry[name], offset=offset, chunks=(chunk,))
+                    entries[name] = entry[name]._replace(offset=offset, chunks=(chunk,))
                 else:
                     key, chunk = str(len(entries)), chunk_of((0,) * array.ndim, array)
                     place.put([(raw_name(key, chunk.start), array.tobytes())])
-                    entries[name] = dataclasses.replace(entry[name], key=key, chunks=(chunk,))
+                    entries[name] = entry[name]._replace(key=key, chunks=(chunk,))
 
         yield write
         with save.failing:
@@ -112,7 +111,7 @@ def _to_disk(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]]
             if name in arrays:
                 with failing():
                     offset, chunk = packer.add(np.asarray(arrays[name]))
-                entries[name] = dataclasses.replace(entry[name], offset=offset, chunks=(chunk,))
+                entries[name] = entry[name]._replace(offset=offset, chunks=(chunk,))
 
         with packer:
             yield write

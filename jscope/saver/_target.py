@@ -160,7 +160,9 @@ def check_shardings(named: Sequence[tuple[str, Any]]) -> None:
     uncut = []
     for name, leaf in named:
         sharding = getattr(leaf, "sharding", None)
-        if isinstance(sharding, jax.sharding.Sharding) and not isinstance(leaf, jax.Array):
+        if not isinstance(sharding, jax.sharding.Sharding) or isinstance(leaf, jax.Array):
+            continue
+        if not sharding.is_fully_replicated:
             try:
                 sharding.shard_shape(tuple(leaf.shape))
             except ValueError:

@@ -243,7 +243,7 @@ class _Saving:
         """Make one value of those that each process has its own of; their names agree."""
         for name in own[0]:
             text = joined([of[name] for of in own])
-            self._entries[name] = dataclasses.replace(self._entries[name], value=text)
+            self._entries[name] = self._entries[name]._replace(value=text)
 
     def finish(self) -> AnyPath:
         save = self._save

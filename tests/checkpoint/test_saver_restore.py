@@ -12,7 +12,7 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import jscope as js
 from jscope import initializers as init
@@ -203,16 +203,26 @@ def test_a_sharding_that_does_not_divide_is_an_error_before_a_checkpoint_is_open
     assert "'c'" not in text
 
 
-def test_what_jax_refuses_is_no_damage_of_the_checkpoint(saver, monkeypatch):
+@pytest.mark.parametrize(
+    ("function", "sharding", "where"),
+    [
+        ("device_put", None, "."),
+        ("make_array_from_callback", SingleDeviceSharding(jax.devices()[0]), " with SingleDevice"),
+    ],
+)
+def test_what_jax_refuses_is_no_damage_of_the_checkpoint(
+    saver, monkeypatch, function, sharding, where
+):
     saver.save({"w": jnp.ones(2)}, 1)
 
     def put(*arguments, **options):
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(jax, "device_put", put)
+    monkeypatch.setattr(jax, function, put)
     with pytest.raises(RuntimeError, match="out of memory") as error:
-        saver.restore({"w": jnp.zeros(2)})
-    assert "'w' was read, and can't be made a jax.Array float32[2]" in error.value.__notes__[0]
+        saver.restore({"w": jax.ShapeDtypeStruct((2,), jnp.float32, sharding=sharding)})
+    (note,) = error.value.__notes__
+    assert note.startswith(f"'w' was read, and can't be made a jax.Array float32[2]{where}")
 
 
 # One saved variable, several of the target.
