@@ -79,7 +79,6 @@ if TYPE_CHECKING:
     from ._tree.selection import Selector as Selector
     from ._tree.selection import drop as drop
     from ._tree.selection import labels as labels
-    from ._tree.selection import map_named as map_named
     from ._tree.selection import mask as mask
     from ._tree.selection import partition as partition
     from ._tree.selection import rename as rename
@@ -87,6 +86,7 @@ if TYPE_CHECKING:
     from ._tree.stacking import stack as stack
     from ._tree.stacking import unstack as unstack
     from ._tree.vartree import VarTree as VarTree
+    from ._tree.vartree import map_named as map_named
     from ._variables.collections import GraphKeys as GraphKeys
     from ._variables.spec import AUTO_REUSE as AUTO_REUSE
     from ._variables.spec import VariableSpec as VariableSpec
@@ -113,9 +113,9 @@ _HOME = {
     ),
     "_names.assignment": "Through",
     "formats._per_process": "PerProcess",
-    "_tree.vartree": "VarTree",
+    "_tree.vartree": "VarTree map_named",
     "_variables.collections": "GraphKeys",
-    "_tree.selection": "Selector drop labels map_named mask partition rename select",
+    "_tree.selection": "Selector drop labels mask partition rename select",
     "_tree.stacking": "stack unstack",
     "regularizers": "no_regularizer",
     "_ops.assign": "assign assign_add assign_sub count_up_to get_variable",

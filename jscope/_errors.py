@@ -1,4 +1,4 @@
-"""The exceptions of jscope, and the two sentences that many of their messages share.
+"""The exceptions of jscope, and the texts that many of their messages share.
 
 Every exception is a `JscopeError` and also the built-in that a caller would expect, so
 that ``except KeyError`` around a look-up works, and the class that TensorFlow 1 raises
@@ -6,12 +6,13 @@ where it has one (``ValueError`` for a variable that is missing or exists alread
 
 Each survives pickling. Messages name the variable, show what was requested and what was
 found, and end with the line to write instead; they are composed where they are raised,
-where the facts are known. A line of Python that the command ``jscope`` must not print, since the
-command has options of its own, is kept apart, as the ``hint``.
+where the facts are known, or here, where several files raise the same. A line of Python that the
+command ``jscope`` must not print, since the command has options of its own, is kept apart, as the
+``hint``.
 """
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 
 class JscopeError(Exception):
@@ -163,6 +164,9 @@ class CheckpointWarning(UserWarning):
     """A checkpoint is damaged or missing, and the call continued without it."""
 
 
+# Texts that many messages share.
+
+
 def near(name: object, known: Collection[str]) -> str:
     """Known names that look like ``name``, as text: ``close names: 'enc/kernel'``."""
     close = difflib.get_close_matches(str(name), known, n=3)
@@ -179,3 +183,61 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     quoted = [repr(name) for name in names]
     more = len(quoted) - most
     return ", ".join(quoted[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def with_near_names(absent: Sequence[str], tree: Collection[str]) -> str:
+    """Absent names as text, each with the names of a tree that look like it."""
+    # Near names cost a comparison with every variable, so not for hundreds of absent ones.
+    first = "; ".join(f"{name!r} ({near(name, tuple(tree))})" for name in absent[:10])
+    return first + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
+
+
+# A variable, or a scope, that is not there.
+
+
+def missing_variable(name: object, known: Collection[str], scope: str = "") -> MissingVariableError:
+    """Compose the error for a variable whose name is not among ``known``.
+
+    Args:
+        name: What was requested, relative to ``scope``.
+        known: The names there are, relative to ``scope``.
+        scope: The scope that holds them, for the message.
+    """
+    if not isinstance(name, str):
+        return MissingVariableError(f"Variables are found by name, got {name!r}.")
+    whole = f"{scope}/{name}" if scope else name
+    below = tuple(n for n in known if n.startswith(name + "/")) if name else ()
+    if below:
+        return MissingVariableError(
+            f"No variable at {whole!r}: it is a scope of {len(below)} variables "
+            f"({listed(below, most=3)}). Write tree.subtree({name!r}), or scope / {name!r}."
+        )
+    deeper = [n for n in known if n.endswith("/" + name)] if name else []
+    if deeper:
+        where = _parent(deeper[0], by=name.count("/") + 1)
+        return MissingVariableError(
+            f"No variable at {whole!r}, but {listed(deeper, most=3)} further down. Write "
+            f"scope / {where!r}, or tree.subtree({where!r}), if that is meant."
+        )
+    return MissingVariableError(f"No variable at {whole!r} ({near(name, known)}).")
+
+
+def missing_in_scope(
+    scope: str, name: str, below: Collection[str], everywhere: Collection[str]
+) -> MissingVariableError:
+    """Compose the error for a variable that a scope lacks; names below it come first as hints."""
+    if any(known.startswith(name + "/") or known.endswith("/" + name) for known in below):
+        return missing_variable(name, below, scope)
+    return missing_variable(f"{scope}/{name}" if scope else name, everywhere)
+
+
+def missing_scope(scope: str, tree: Collection[str]) -> MissingVariableError:
+    """Compose the error for a scope that a tree lacks, with the scopes that look like it."""
+    scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
+    what = "is a variable, not a scope" if scope in tree else "is not a scope"
+    known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"
+    return MissingVariableError(f"{scope!r} {what} of this tree ({known}).")
+
+
+def _parent(name: str, by: int) -> str:
+    return "/".join(name.split("/")[:-by])

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
-from .._errors import SelectorError
-from .._names.selectors import Selector, matching, not_there, renamed, with_near_names
+from .._errors import SelectorError, with_near_names
+from .._names.assignment import absent_old_names, renamed
+from .._names.selectors import Selector, matching
 from .._stores.paths import readable
 from ._checkpoint import Variable
 
@@ -75,7 +76,7 @@ def with_new_names(
     Raises:
         CommandError: If an old name is not there, or two variables would get one name.
     """
-    absent = not_there(variables, names)
+    absent = absent_old_names(variables, names)
     if absent:
         raise SelectorError(f"Nothing to rename: {with_near_names(absent, variables)}.")
     result: dict[str, Variable] = {}

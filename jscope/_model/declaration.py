@@ -29,10 +29,11 @@ from .._errors import (
     near,
 )
 from .._random.keys import check_key
-from .._tree.differences import differences, is_array
+from .._tree.differences import differences
 from .._tree.selection import Selector, matching, partition
 from .._tree.text import bytes_text, table
-from .._tree.vartree import VarTree, as_tree, from_flat, jax_value, value_bytes
+from .._tree.values import is_array, jax_value, value_bytes
+from .._tree.vartree import VarTree, as_tree, from_flat
 from .._variables.closures import signature
 from .._variables.collections import GraphKeys, in_scope
 from .._variables.initial import put

@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from .._tree.text import bytes_text, table
-from .._tree.vartree import VarTree, from_flat, value_bytes
+from .._tree.values import value_bytes
+from .._tree.vartree import VarTree, from_flat
 from .._variables.spec import VariableSpec
 from ..sharding import AnyMesh, Rules, abstract_mesh, named_shardings
 

@@ -13,6 +13,9 @@ decides:
 
 A rule *covers* the variables of the tree that its right side could name: a name, what is below
 a scope, or below the part of a template before its first group.
+
+A *rename map*, of `js.rename` for one, is simpler: it goes from old names to new ones, each of a
+variable, of a scope, with all that is below it, or ``""``, the root.
 """
 
 import re
@@ -244,3 +247,35 @@ def template_rule(left: re.Pattern[str], right: str, order: int, through: Throug
         source=right,
         covers=could_be,
     )
+
+
+# Rename maps.
+
+
+def renamed(names: Mapping[str, str], name: str) -> str:
+    """A name by a rename map: the longest old name decides, its own or that of a scope."""
+    old = deciding_name(names, name)
+    if old is None:
+        return name
+    below = name[len(old) :].removeprefix("/")
+    return "/".join(part for part in (names[old], below) if part)
+
+
+def deciding_name(names: Mapping[str, Any], name: str) -> str | None:
+    """The old name in a rename map that decides what a name becomes, or None: see `renamed`."""
+    end = len(name)
+    while end > 0:
+        if name[:end] in names:
+            return name[:end]
+        end = name.rfind("/", 0, end)
+    return "" if "" in names else None
+
+
+def absent_old_names(known: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The old names of a rename map that are neither a variable, nor a scope, nor the root."""
+    there = {""}
+    for name in known:
+        while name not in there:
+            there.add(name)
+            name = name.rpartition("/")[0]
+    return [name for name in names if name not in there]

@@ -23,10 +23,10 @@ this file needs no JAX.
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
-from .._errors import SelectorError, listed, near
+from .._errors import SelectorError, listed, near, with_near_names
 from .names import CHARACTERS
 
 Selector: TypeAlias = (
@@ -170,39 +170,3 @@ def _matches_nothing(tree: Mapping[str, Any], selector: Selector, hint: str) -> 
         f"The selector {shown!r} matches none of {len(tree)} variables: {listed(tree, most=5)}.",
         hint,
     )
-
-
-def with_near_names(absent: list[str], tree: Mapping[str, Any]) -> str:
-    """Names that a tree does not have, each with those that look like it."""
-    # Near names cost a comparison with every variable, so not for hundreds of absent ones.
-    first = "; ".join(f"{name!r} ({near(name, tuple(tree))})" for name in absent[:10])
-    return first + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
-
-
-def not_there(known: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Which of ``names`` are neither a known name, nor a scope of one, nor the root."""
-    there = {""}
-    for name in known:
-        while name not in there:
-            there.add(name)
-            name = name.rpartition("/")[0]
-    return [name for name in names if name not in there]
-
-
-def mentioned(names: Mapping[str, Any], name: str) -> str | None:
-    """The old name that decides what a name becomes, its own or the nearest scope's; or None."""
-    end = len(name)
-    while end > 0:
-        if name[:end] in names:
-            return name[:end]
-        end = name.rfind("/", 0, end)
-    return "" if "" in names else None
-
-
-def renamed(names: Mapping[str, str], name: str) -> str:
-    """A name after renaming: the longest old name, its own or a scope's, decides."""
-    old = mentioned(names, name)
-    if old is None:
-        return name
-    below = name[len(old) :].removeprefix("/")
-    return "/".join(part for part in (names[old], below) if part)

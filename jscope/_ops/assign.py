@@ -35,15 +35,15 @@ from .._errors import (
     LimitReachedError,
     MissingVariableError,
     ShapeMismatchError,
+    missing_variable,
 )
 from .._names.names import check, check_root, outward
 from .._random.keys import check_key, name_words
+from .._tree.values import jax_value
 from .._tree.vartree import (
     VarTree,
     as_tree,
     from_values,
-    jax_value,
-    missing_variable,
     structure_of,
     values_of,
 )

@@ -32,16 +32,18 @@ from .._errors import (
     ScopeError,
     ShapeMismatchError,
     listed,
+    missing_in_scope,
 )
 from .._names.names import below, check, inside, join
 from .._random.keys import ROOT_LANES, check_key, draw_lanes, fold_integer, fold_words, slices
 from .._random.keys import below as lanes_below
-from .._tree.vartree import Structure, VarTree, intern_structure, jax_value, structure_of, values_of
+from .._tree.values import jax_value
+from .._tree.vartree import Structure, VarTree, intern_structure, structure_of, values_of
 from .._variables.request import VariableRequest, is_value, shape_and_dtype
 from .._variables.spec import AUTO_REUSE, Reuse, VariableSpec
 from .arguments import NO_ARGUMENTS, Arguments
 from .call_sites import Site, in_callback
-from .context import WITH_A_TREE, Leaves, not_sliced, not_there, stack_marker, unsliced
+from .context import WITH_A_TREE, Leaves, not_sliced, stack_marker, unsliced
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, identities, path_for
 from .usage import RequestedRecords, Usage
@@ -348,7 +350,7 @@ class Bound:
         return value
 
     def _missing(self, name: str) -> MissingVariableError:
-        error = not_there(self.path, name, self.fixed.structure.names, self.root.names)
+        error = missing_in_scope(self.path, name, self.fixed.structure.names, self.root.names)
         hint = ": js.init this model, or restore a checkpoint that has the name."
         if in_callback():
             hint = (

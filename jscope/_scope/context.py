@@ -10,17 +10,16 @@ word in each. Below stacks these have one axis for each stack that is not sliced
 A scope below a stack that has no streams carries one array of zeros for this, which is not read.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, Self, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .._errors import MissingVariableError, ScopeError
-from .._names.names import join
+from .._errors import ScopeError
 from .._random.keys import Lane
-from .._tree.vartree import VarTree, missing_variable
+from .._tree.vartree import VarTree
 from .._variables.request import VariableRequest
 from .._variables.spec import Reuse, VariableSpec
 from .arguments import Arguments
@@ -178,12 +177,3 @@ def not_sliced(scope: str, what: str) -> ScopeError:
         "or jax.vmap(block, in_axes=(0, None))(scope.stacked(name, length), x). To read a whole "
         "stacked variable, write scope['name/of/variable'] in the scope around the stack."
     )
-
-
-def not_there(
-    scope: str, name: str, below: Collection[str], everywhere: Collection[str]
-) -> MissingVariableError:
-    """Compose the error for a missing variable; names below the scope come first as hints."""
-    if any(known.startswith(name + "/") or known.endswith("/" + name) for known in below):
-        return missing_variable(name, below, scope)
-    return missing_variable(join(scope, name), everywhere)

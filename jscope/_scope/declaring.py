@@ -37,6 +37,7 @@ from .._errors import (
     RegularizerError,
     ScopeError,
     ShapeMismatchError,
+    missing_in_scope,
 )
 from .._names.names import below, check_root, inside, join, outward
 from .._tree.vartree import VarTree
@@ -49,7 +50,7 @@ from ..initializers import InitializedValue
 from ..sharding import check_spec
 from .arguments import Arguments
 from .call_sites import Site, site_text
-from .context import WITH_A_TREE, Leaves, not_sliced, not_there, stack_marker, unsliced
+from .context import WITH_A_TREE, Leaves, not_sliced, stack_marker, unsliced
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, composed, path_for
 from .usage import RequestedRecords, Usage
@@ -567,7 +568,7 @@ class Declaring:
         entry = recorder.entries.get(whole)
         if entry is None:
             created = tuple(recorder.specs())
-            error = not_there(self.path, name, self.variables(), created)
+            error = missing_in_scope(self.path, name, self.variables(), created)
             raise MissingVariableError(
                 f"{error} scope[name] reads what exists; to create a variable, write "
                 "scope.get_variable(name, shape)."

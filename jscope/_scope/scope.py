@@ -42,7 +42,8 @@ from .._names.unique import Openings
 from .._ops import assign, scatter
 from .._ops.assign import Value
 from .._ops.scatter import Indices
-from .._tree.vartree import NUMPY_TYPES, VarTree, as_tree, from_flat, jax_value
+from .._tree.values import NUMPY_TYPES, jax_value
+from .._tree.vartree import VarTree, as_tree, from_flat
 from .._variables.collections import GraphKeys
 from .._variables.request import Shape, VariableRequest, refused
 from .._variables.spec import AUTO_REUSE, Constraint, Partitioner, Reuse

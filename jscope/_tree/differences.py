@@ -1,23 +1,10 @@
 """Comparing expected with found variables: names, shapes and dtypes, all at once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
 from .._errors import near
-
-
-class Shaped(Protocol):
-    """What has a shape and a dtype: an array, abstract or not."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> object: ...
-
-
-def is_array(value: object) -> TypeGuard[Shaped]:
-    """Whether a value has a shape and a dtype."""
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+from .values import is_array, value_text
 
 
 def differences(
@@ -36,7 +23,7 @@ def differences(
         if name in found:
             changed += _changes(name, expected[name], found[name], expected_is, found_is)
     unexpected = (
-        f"unexpected: {name!r} {signature(found[name])} is {found_is} but not {expected_is}"
+        f"unexpected: {name!r} {value_text(found[name])} is {found_is} but not {expected_is}"
         for name in found
         if name not in expected
     )
@@ -53,7 +40,7 @@ def _missing(expected: Mapping[str, Any], found: Mapping[str, Any], found_is: st
     for name in expected:
         if name not in found:
             hint = f" ({near(name, found)})" if len(lines) < hints else ""
-            lines.append(f"missing: {name!r} {signature(expected[name])} is not {found_is}{hint}")
+            lines.append(f"missing: {name!r} {value_text(expected[name])} is not {found_is}{hint}")
     return lines
 
 
@@ -61,7 +48,7 @@ def _changes(
     name: str, expected: object, found: object, expected_is: str, found_is: str
 ) -> list[str]:
     if not (is_array(found) and is_array(expected)):
-        sides = f"{signature(found)} {found_is}, {signature(expected)} {expected_is}"
+        sides = f"{value_text(found)} {found_is}, {value_text(expected)} {expected_is}"
         return [f"no array: {name!r} is {sides}"]
     lines = []
     if tuple(expected.shape) != tuple(found.shape):
@@ -70,13 +57,6 @@ def _changes(
     if expected.dtype != found.dtype:
         lines.append(f"dtype: {name!r} is {found.dtype} {found_is}, {expected.dtype} {expected_is}")
     return lines
-
-
-def signature(value: object) -> str:
-    """``float32[3,4]``."""
-    if not is_array(value):
-        return f"of type {type(value).__name__}"
-    return f"{value.dtype}[{','.join(map(str, value.shape))}]"
 
 
 def transposing(found: Sequence[int], wanted: Sequence[int]) -> str | None:

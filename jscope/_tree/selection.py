@@ -8,9 +8,10 @@ import itertools
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from .._errors import NameCollisionError, SelectorError, listed
+from .._errors import NameCollisionError, SelectorError, listed, with_near_names
+from .._names.assignment import absent_old_names, renamed
 from .._names.names import check
-from .._names.selectors import ALLOW, not_there, renamed, with_near_names
+from .._names.selectors import ALLOW
 from .._names.selectors import Selector as Selector
 from .._names.selectors import matching as matching
 from .vartree import (
@@ -150,16 +151,6 @@ def rename(
     return from_flat({new: tree[old] for new, (old,) in sources.items()})
 
 
-def map_named(tree: Mapping[str, Any], function: Callable[[str, Any], Any]) -> VarTree:
-    """A tree of the same names with ``function(name, value)`` for each variable.
-
-    >>> map_named(VarTree({"a/w": 2.0}), lambda name, value: f"{name} is {value}")["a/w"]
-    'a/w is 2.0'
-    """
-    tree = as_tree(tree)
-    return from_values(structure_of(tree), tuple(function(*item) for item in tree.items()))
-
-
 def _where(tree: VarTree, keep: list[bool]) -> VarTree:
     names = tuple(itertools.compress(tree, keep))
     return from_values(intern_structure(names), itertools.compress(values_of(tree), keep))
@@ -169,6 +160,6 @@ def _check_renames(tree: VarTree, names: Mapping[str, str], allow_empty: bool) -
     for name in itertools.chain(names, names.values()):
         if name != "":  # the root
             check(name)
-    absent = not_there(tree, names)
+    absent = absent_old_names(tree, names)
     if absent and not allow_empty:
         raise SelectorError(f"Nothing to rename: {with_near_names(absent, tree)}.", ALLOW)

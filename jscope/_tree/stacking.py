@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .._errors import TreeMismatchError, listed
+from .._errors import TreeMismatchError, listed, missing_scope
 from .._names.names import check
-from .differences import Shaped, is_array, signature
-from .vartree import VarTree, as_tree, from_flat, missing_scope
+from .values import Shaped, is_array, value_text
+from .vartree import VarTree, as_tree, from_flat
 
 T = TypeVar("T")
 
@@ -182,8 +182,8 @@ def _uneven(names: Sequence[str], values: Sequence[Any], axis: int) -> Iterator[
             if not is_array(one) and not is_array(other):
                 if other != one:
                     yield f"{name!r} is {other!r} and {names[0]!r} is {one!r}, which are not arrays"
-            elif signature(other) != signature(one):
-                yield f"{name!r} is {signature(other)} and {names[0]!r} is {signature(one)}"
+            elif value_text(other) != value_text(one):
+                yield f"{name!r} is {value_text(other)} and {names[0]!r} is {value_text(one)}"
             elif value is first and not -len(one.shape) - 1 <= axis <= len(one.shape):
                 yield f"{name!r} of shape {tuple(one.shape)} has no place for axis {axis}"
 

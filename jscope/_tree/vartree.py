@@ -20,21 +20,24 @@ Facts that other files rely on:
 """
 
 import bisect
-import math
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import jax
 import jax.export
-import jax.numpy as jnp
-import numpy as np
-from jax import Array
 
-from .._errors import MissingVariableError, NameCollisionError, NestingError, listed, near
+from .._errors import (
+    NameCollisionError,
+    NestingError,
+    listed,
+    missing_scope,
+    missing_variable,
+)
 from .._names.names import check, join
 from .text import bytes_text, table
+from .values import describe, elements, same_bits, value_bytes
 
 T = TypeVar("T")
 
@@ -220,7 +223,7 @@ class VarTree(Mapping[str, Any]):
     @property
     def size(self) -> int:
         """The number of elements of all arrays of known shape together."""
-        return sum(map(_elements, jax.tree.leaves(self)))
+        return sum(map(elements, jax.tree.leaves(self)))
 
     @property
     def nbytes(self) -> int:
@@ -247,7 +250,7 @@ class VarTree(Mapping[str, Any]):
             return NotImplemented
         flattened: list[Any] = [jax.tree_util.tree_flatten(tree) for tree in (self, other)]
         (ours, our_structure), (theirs, their_structure) = flattened
-        return bool(our_structure == their_structure) and all(map(_same_bits, ours, theirs))
+        return bool(our_structure == their_structure) and all(map(same_bits, ours, theirs))
 
     __hash__ = None  # type: ignore[assignment]  # equality compares values, which may be large
 
@@ -345,72 +348,19 @@ def as_tree(variables: Mapping[str, Any]) -> VarTree:
     return VarTree(variables)
 
 
-def missing_variable(name: object, known: Collection[str], scope: str = "") -> MissingVariableError:
-    """Compose the error for a name that is not among ``known``.
+def map_named(tree: Mapping[str, Any], function: Callable[[str, Any], Any]) -> VarTree:
+    """A tree of the same names with ``function(name, value)`` for each variable.
 
-    Args:
-        name: What was requested, relative to ``scope``.
-        known: The names there are, relative to ``scope``.
-        scope: The scope that holds them, for the message.
+    >>> map_named(VarTree({"a/w": 2.0}), lambda name, value: f"{name} is {value}")["a/w"]
+    'a/w is 2.0'
     """
-    if not isinstance(name, str):
-        return MissingVariableError(f"Variables are found by name, got {name!r}.")
-    whole = f"{scope}/{name}" if scope else name
-    below = tuple(n for n in known if n.startswith(name + "/")) if name else ()
-    if below:
-        return MissingVariableError(
-            f"No variable at {whole!r}: it is a scope of {len(below)} variables "
-            f"({listed(below, most=3)}). Write tree.subtree({name!r}), or scope / {name!r}."
-        )
-    deeper = [n for n in known if n.endswith("/" + name)] if name else []
-    if deeper:
-        where = _parent(deeper[0], by=name.count("/") + 1)
-        return MissingVariableError(
-            f"No variable at {whole!r}, but {listed(deeper, most=3)} further down. Write "
-            f"scope / {where!r}, or tree.subtree({where!r}), if that is meant."
-        )
-    return MissingVariableError(f"No variable at {whole!r} ({near(name, known)}).")
-
-
-NUMPY_TYPES = (np.ndarray, np.generic)
-
-
-def jax_value(value: T) -> T | Array:
-    """A value as models get it: JAX's array of a NumPy value; any other value as it is."""
-    if not isinstance(value, NUMPY_TYPES):
-        return value
-    # V: ml_dtypes' own; not strings, objects, dates, nor records, which JAX can't have.
-    is_number = value.dtype.kind in "biufcV" and value.dtype.names is None
-    return jnp.asarray(value) if is_number else value
-
-
-def describe(value: object) -> tuple[str, str, str]:
-    """The shape, dtype and bytes of a value, as texts for a table."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return str(tuple(value.shape)), str(value.dtype), bytes_text(value_bytes(value))
-    leaves = jax.tree.leaves(value)
-    if leaves and leaves[0] is not value:
-        size = sum(map(value_bytes, leaves))
-        return f"{len(leaves)} leaves", type(value).__name__, bytes_text(size)
-    text = repr(value)
-    return (text if len(text) <= 40 else text[:37] + "..."), type(value).__name__, ""
+    tree = as_tree(tree)
+    return from_values(structure_of(tree), tuple(function(*item) for item in tree.items()))
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
     """A key path as a name: the variable's, and its leaf's path if the value is a pytree."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def value_bytes(leaf: object) -> int:
-    """The bytes of an array; 0 if it is not an array, or has no known shape."""
-    return _elements(leaf) * int(leaf.dtype.itemsize) if hasattr(leaf, "dtype") else 0
-
-
-def _elements(leaf: object) -> int:
-    shape = getattr(leaf, "shape", (0,))
-    # Under jax.export a shape may have symbolic dimensions, which are not numbers.
-    known = all(isinstance(length, int | np.integer) for length in shape)
-    return int(math.prod(shape)) if known else 0
 
 
 def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]) -> None:
@@ -436,43 +386,6 @@ def _check_leaf_names(tree: VarTree) -> None:
             f"Two leaves would get one name: {listed(duplicates)}. A value that is a pytree has "
             "leaves named by their path in it, and another variable has that name."
         )
-
-
-def missing_scope(scope: str, tree: VarTree) -> MissingVariableError:
-    """Compose the error for a name that is not a scope, with near scopes."""
-    scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
-    what = "is a variable, not a scope" if scope in tree else "is not a scope"
-    known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"
-    return MissingVariableError(f"{scope!r} {what} of this tree ({known}).")
-
-
-def _parent(name: str, by: int = 1) -> str:
-    return "/".join(name.split("/")[:-by])
-
-
-def _same_bits(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if not hasattr(a, "dtype") and not hasattr(b, "dtype"):
-        if type(a) is not type(b):
-            return False
-        # In the text of a number, unlike under ==, NaN equals itself and 0.0 is not -0.0.
-        return repr(a) == repr(b) if isinstance(a, float | complex) else bool(a == b)
-    if not (hasattr(a, "dtype") and hasattr(b, "dtype")):
-        return False
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
-        return type(a) is type(b)
-    return bool(_bits(a) == _bits(b))
-
-
-def _bits(array: Array | np.ndarray[Any, Any]) -> object:
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    array = np.asarray(array)
-    # Arrays of Python objects, or of strings of any length, hold addresses.
-    return array.tolist() if array.dtype.kind in "OT" else array.tobytes()
 
 
 def _flatten(tree: VarTree) -> tuple[tuple[Any, ...], Structure]:

@@ -15,8 +15,9 @@ from .._dtypes import can_convert
 from .._errors import CheckpointValueError, TreeMismatchError, listed, near
 from .._names.assignment import problems_of
 from .._stores.paths import located
-from .._tree.differences import signature, transposing
+from .._tree.differences import transposing
 from .._tree.text import table
+from .._tree.values import value_text
 from .._tree.vartree import VarTree, from_flat
 from ..formats._source import FileSource
 from ..saver._comparison import Policy
@@ -287,7 +288,7 @@ def _unexpected(named: Named, assignment: Assignment) -> Iterator[str]:
     for source, name in assignment.lost.items():
         would_be = "" if name == source else f", and {name!r} is not in the target"
         only = "" if would_be else " only"
-        what = signature(named.entries[source])
+        what = value_text(named.entries[source])
         yield f"unexpected: {source!r} {what} is in the checkpoint{only}{would_be}"
 
 
@@ -323,6 +324,6 @@ def _missing(target: Target, named: Named, assignment: Assignment, policy: Polic
             source = assignment.source_of(example)
             hint = f" ({near(source, named.entries)})" if hints > 0 else ""
             hints -= 1
-            what = f" {signature(target.leaves[name])}" if name == variable else ", a slice,"
+            what = f" {value_text(target.leaves[name])}" if name == variable else ", a slice,"
             called = "" if source == name else f" as {source!r}"
             yield f"missing: {name!r}{what} is not in the checkpoint{called}{hint}"

@@ -36,7 +36,7 @@ from .._names.assignment import AssignmentMap, check_map, problems_of, read_rule
 from .._stores.paths import located, readable
 from .._stores.remote import RemotePath
 from .._stores.upload import new_files
-from .._tree.differences import signature
+from .._tree.values import value_text
 from .._tree.vartree import as_tree
 from ..formats._sharded_safetensors import ShardWriter, size_of
 from ..formats.safetensors import has_dtype
@@ -200,13 +200,13 @@ def _called(rename: NewName, name: str) -> tuple[str, ...]:
 def _why_unfit(leaf: Any) -> str | None:
     """Why a value can't be written, if it can't."""
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-        return f"is {signature(leaf)}, not an array"
+        return f"is {value_text(leaf)}, not an array"
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return f"is {signature(leaf)}, a PRNG key"
+        return f"is {value_text(leaf)}, a PRNG key"
     return why_not_here(leaf) or (
         None
         if has_dtype(_native(leaf.dtype))
-        else f"is {signature(leaf)}, a dtype that safetensors lacks"
+        else f"is {value_text(leaf)}, a dtype that safetensors lacks"
     )
 
 

@@ -23,8 +23,8 @@ from .._names.names import check
 from .._names.selectors import Selector
 from .._names.tf1 import no_attribute
 from .._random.keys import check_key
-from .._tree.differences import signature
 from .._tree.selection import select as select_from
+from .._tree.values import value_text
 from .._tree.vartree import VarTree, from_flat
 from ..saver._comparison import Policy
 from ..sharding import AnyMesh, Rules, mesh_for_init
@@ -298,7 +298,7 @@ def _why_unfit(leaf: Leaf) -> str | None:
     except TypeError:  # the dtype of PRNG keys
         is_known = False
     return why_not_here(leaf) or (
-        None if is_known else f"is {signature(leaf)}, a dtype that TensorFlow lacks"
+        None if is_known else f"is {value_text(leaf)}, a dtype that TensorFlow lacks"
     )
 
 

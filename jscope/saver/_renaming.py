@@ -31,17 +31,19 @@ from .._errors import (
     SelectorError,
     VariableNameError,
     listed,
+    with_near_names,
 )
 from .._names.assignment import (
     Rule,
     Through,
+    absent_old_names,
+    deciding_name,
     is_right_side,
     pattern_rule,
     template_rule,
     wrong_entries,
 )
 from .._names.names import DEBIASING
-from .._names.selectors import mentioned, not_there, with_near_names
 
 NewNames: TypeAlias = str | Through | tuple[str | Through, ...]
 Rename: TypeAlias = Mapping[str | re.Pattern[str], NewNames] | Callable[[str], NewNames]
@@ -271,7 +273,7 @@ class _Names:
         for _, rules in self.expressions:
             if rules[0].matches.fullmatch(name):
                 return _matched(rules, name)
-        scope = mentioned(self.scopes, name.rpartition("/")[0])
+        scope = deciding_name(self.scopes, name.rpartition("/")[0])
         for old, rules in self.patterns:
             if scope is not None and len(scope) > _length(old):
                 break
@@ -287,8 +289,8 @@ class _Names:
 
     def absent(self, saved: Collection[str]) -> list[str]:
         """The old names that are about nothing."""
-        found = not_there(saved, self.own)
-        found += not_there({name.rpartition("/")[0] for name in saved}, self.slashed)
+        found = absent_old_names(saved, self.own)
+        found += absent_old_names({name.rpartition("/")[0] for name in saved}, self.slashed)
         for old, rules in (*self.patterns, *self.expressions):
             if not any(map(rules[0].matches.fullmatch, saved)):
                 found.append(old)

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jscope._tree.differences import differences, signature, transposing
+from jscope._tree.differences import differences, transposing
+from jscope._tree.values import value_text
 
 names = st.sampled_from(["a/w", "a/b", "c", "d/e/f"])
 arrays = st.builds(
@@ -57,10 +58,10 @@ def test_hints_stop_where_finding_them_would_take_minutes():
 
 
 def test_a_signature_is_dtype_and_shape():
-    assert signature(np.zeros((3, 4), np.float32)) == "float32[3,4]"
-    assert signature(np.int8(3)) == "int8[]"
-    assert signature(jax.random.split(jax.random.key(0), 3)) == "key<fry>[3]"
-    assert signature("text") == "of type str"
+    assert value_text(np.zeros((3, 4), np.float32)) == "float32[3,4]"
+    assert value_text(np.int8(3)) == "int8[]"
+    assert value_text(jax.random.split(jax.random.key(0), 3)) == "key<fry>[3]"
+    assert value_text("text") == "of type str"
 
 
 shapes = st.lists(st.integers(1, 4), max_size=4)
