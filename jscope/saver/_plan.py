@@ -6,8 +6,8 @@ and dtypes are the function's.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -18,15 +18,16 @@ from .._names.assignment import Through, shown
 from .._names.selectors import Selector
 from .._random.keys import check_key
 from ..formats._boxes import Array
-from ..formats._boxes import whole as whole_box
 from ..formats._own_entry import Entry
+from ..formats._python_values import is_python, python_value
 from ..formats._source import Source
 from ..sharding import AnyMesh, Rules
 from ._arguments import check_flags
 from ._comparison import Policy, Spelling, account, signature, signature_text, stands_for_python
+from ._encoding import key_dtype
 from ._leaves import Place
 from ._placement import CallerError
-from ._read import IN_FLIGHT, Progress, can_be_stacked, entry_of, read_box
+from ._read import IN_FLIGHT, Progress, can_be_stacked, entry_of, prepare, read
 from ._renaming import Rename, Renamed, check_rename, check_separator, kept_for_averages
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
 from ._var_list import ALL_IN_VAR_LIST, VarList
@@ -115,6 +116,10 @@ def _check_without_target(request: Request) -> None:
 # The plan.
 
 
+# The functions that each of some saved values is to go through; None is no function.
+Needed: TypeAlias = Mapping[str, Collection[Through | None]]
+
+
 class Wanted(NamedTuple):
     """The target of a restore.
 
@@ -164,44 +169,109 @@ class Values:
 
     Args:
         source: The checkpoint.
-        verify: Whether to compare checksums.
+        request: The arguments.
         progress: Where to count what has been read.
     """
 
-    def __init__(self, source: Source, verify: bool, progress: Progress):
+    def __init__(self, source: Source, request: Request, progress: Progress):
         self._source = source
-        self._verify = verify
+        self._request = request
         self._progress = progress
         self._known: dict[tuple[str, int], Array] = {}
 
-    def get(self, saved: str, through: Through | None) -> Array:
-        """A value, through its function.
+    def read(self, needed: Needed) -> None:
+        """Read some values, a part by each process, and put them through their functions.
 
         Raises:
-            CallerError: If the function fails.
-            ValueError, OSError: If it can't be read, or a checksum differs.
+            CallerError: If a function fails.
+            ValueError, OSError: If one can't be read, or a checksum differs.
+            ElsewhereError: If another process failed.
         """
-        key = (saved, id(through))
-        if key not in self._known:
-            entry = self._source.entries[saved]
-            box = whole_box(entry.stored_shape)
-            value = read_box(self._source, saved, box, verify=self._verify)
-            self._progress.nbytes += entry.nbytes
-            self._known[key] = self._through(saved, through, value)
-        return self._known[key]
+        entries = {saved: self._source.entries[saved] for saved in needed}
+        arrays = {saved: entry for saved, entry in entries.items() if not is_python(entry.dtype)}
+        found: dict[str, Any] = {
+            saved: python_value(entry.dtype, entry.value)
+            for saved, entry in entries.items()
+            if saved not in arrays
+        }
+        leaves = {saved: _on_host(entry) for saved, entry in arrays.items()}
+        found |= read(
+            prepare(self._source, leaves, {saved: {(): saved} for saved in leaves}, {}),
+            verify=self._request.verify,
+            in_flight=self._request.in_flight,
+            progress=self._progress,
+            together=True,
+        )
+        for saved, functions in needed.items():
+            value = found.pop(saved)
+            for through in functions:
+                # One function is not to see what another did to it.
+                own = value.copy() if len(functions) > 1 and hasattr(value, "copy") else value
+                self._known[saved, id(through)] = _through(saved, through, own)
 
-    def forget(self) -> None:
-        """Leave the values to those who have them."""
-        self._known.clear()
+    def get(self, saved: str, through: Through | None) -> Array:
+        """A value that has been read, through its function."""
+        return self._known[saved, id(through)]
 
-    def _through(self, saved: str, through: Through | None, value: Any) -> Array:
-        if through is None:
-            return np.asarray(value)
-        try:
-            return np.asarray(through.function(value))
-        except Exception as error:
-            error.add_note(f"This is the function of {shown(through)}, given {saved!r}.")
-            raise CallerError(error) from error
+
+def _on_host(entry: Entry) -> Any:
+    """A leaf for a value of NumPy, or for keys; it takes no memory."""
+    if entry.key_impl is not None:
+        return jax.ShapeDtypeStruct(entry.shape, key_dtype(entry))
+    return np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
+
+
+def _through(saved: str, through: Through | None, value: Any) -> Array:
+    if through is None:
+        return np.asarray(value)
+    try:
+        return np.asarray(through.function(value))
+    except Exception as error:
+        error.add_note(f"This is the function of {shown(through)}, given {saved!r}.")
+        raise CallerError(error) from error
+
+
+def needed_first(
+    source: Source, into: Wanted | None, renamed: Renamed, request: Request
+) -> Iterator[Needed]:
+    """The values that must be in memory before the comparison, and before placement.
+
+    That is those that go through functions, and the slices of stacks that are not alike; in parts
+    of at most as many bytes as may be under way.
+    """
+    if into is None:
+        needed: dict[str, dict[int, Through | None]] = {}
+        for name, through in renamed.through.items():
+            needed.setdefault(renamed.saved[name], {})[id(through)] = through
+    else:
+        needed = _needed(source, into, renamed, request)
+    part: dict[str, tuple[Through | None, ...]] = {}
+    nbytes = 0
+    for saved, functions in needed.items():
+        nbytes += source.entries[saved].nbytes
+        if part and nbytes > request.in_flight:
+            yield part
+            part, nbytes = {}, source.entries[saved].nbytes
+        part[saved] = tuple(functions.values())
+    if part:
+        yield part
+
+
+def _needed(
+    source: Source, into: Wanted, renamed: Renamed, request: Request
+) -> dict[str, dict[int, Through | None]]:
+    names = _by_var_list(renamed, request.var_list)
+    found: dict[str, dict[int, Through | None]] = {}
+    for places in _pieces(into.target, into.chosen, names.saved).values():
+        saved = {part: names.saved[part] for part in places.values() if part in names.saved}
+        entries = {p: source.entries[saved[part]] for p, part in places.items() if part in saved}
+        is_array = () in places or can_be_stacked(entries)
+        if is_array and names.through.keys().isdisjoint(saved):
+            continue
+        for part, old in saved.items():
+            through = names.through.get(part)
+            found.setdefault(old, {})[id(through)] = through
+    return found
 
 
 def plan_of(
@@ -214,7 +284,7 @@ def plan_of(
         into: The target.
         renamed: The names of the checkpoint's variables.
         request: The arguments.
-        values: Reads what goes through functions.
+        values: What goes through functions, and slices of stacks that are not alike.
 
     Returns:
         The plan; and the values that are in memory already, by leaf and place.

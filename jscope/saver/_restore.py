@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from .._errors import CheckpointError, JscopeError, TreeMismatchError, listed
@@ -28,7 +28,18 @@ from ._arguments import StepOrPath, open_checkpoint
 from ._comparison import signature, signature_text
 from ._exchange import ElsewhereError
 from ._placement import CallerError, sharding_of
-from ._plan import Plan, Request, Values, Wanted, check_request, plan_of, saved_names, wanted_of
+from ._plan import (
+    Needed,
+    Plan,
+    Request,
+    Values,
+    Wanted,
+    check_request,
+    needed_first,
+    plan_of,
+    saved_names,
+    wanted_of,
+)
 from ._processes import are_several, check_same_plans, together
 from ._progress import watching
 from ._read import Prepared, Progress, entry_of, prepare, read
@@ -101,6 +112,12 @@ T = TypeVar("T")
 
 # What a process says that has to begin anew.
 _CHANGED = "changed"
+
+
+class _ChangedError(Exception):
+    """The checkpoint has been replaced or removed."""
+
+
 # How often a checkpoint that changes while it is read is read again.
 _ATTEMPTS = 20
 
@@ -149,6 +166,20 @@ def _wanted(request: Request, mesh: AnyMesh | None) -> Wanted | None:
     return found[0]
 
 
+class _Found(NamedTuple):
+    """A checkpoint that is being restored, before the target is compared with it.
+
+    Attributes:
+        source: The checkpoint.
+        renamed: The names of its variables.
+        first: The values that are read before the comparison, in parts.
+    """
+
+    source: Source
+    renamed: Renamed
+    first: Sequence[Needed]
+
+
 class _Opened(NamedTuple):
     """A checkpoint that is being restored, before arrays are read.
 
@@ -167,17 +198,6 @@ class _Opened(NamedTuple):
     prepared: Prepared
     progress: Progress
     nbytes: int
-
-    def facts(self, request: Request) -> dict[str, str]:
-        """What must be the same in all processes, beside the leaves."""
-        checkpoint = f"{self.source.format} of {len(self.source.entries)} variables"
-        if isinstance(self.source, OwnSource):
-            checkpoint += f", of save {self.source.index.save_id}"
-        return {
-            "the checkpoint": checkpoint,
-            "convert": str(request.policy.convert),
-            "verify": str(request.verify),
-        }
 
     def what_of_leaves(self) -> dict[str, str]:
         """What is done about each leaf, as text."""
@@ -243,8 +263,12 @@ class _Attempt:
         self._is_last = is_last
         self._source: Source | None = None
 
-    def together(self, work: Callable[[], T]) -> T | None:
-        """What a part of the work gives, if no process has to begin anew; all do it together."""
+    def together(self, work: Callable[[], T]) -> T:
+        """What a part of the work gives; all processes do it together.
+
+        Raises:
+            _ChangedError: If one of them has to begin anew.
+        """
         results: list[T] = []
 
         def attempted() -> str:
@@ -264,10 +288,12 @@ class _Attempt:
                 return _CHANGED
             return ""
 
-        return None if _CHANGED in together(attempted) else results[0]
+        if _CHANGED in together(attempted):
+            raise _ChangedError
+        return results[0]
 
-    def open(self, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Opened:
-        """Open it and compare the target with it."""
+    def open(self, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Found:
+        """Open it, and find what has to be read first."""
         source = self._source = open_checkpoint(self._directory, step)
         try:
             renamed = rename_saved(source.entries, request.rename, request.names)
@@ -275,7 +301,7 @@ class _Attempt:
             raise
         except Exception as error:  # of the caller's function
             raise CallerError(error) from error.__cause__
-        return _opened(source, wanted, renamed, request)
+        return _Found(source, renamed, [*needed_first(source, wanted, renamed, request)])
 
     def close(self) -> None:
         """Close it."""
@@ -286,22 +312,47 @@ class _Attempt:
 def _read(directory: AnyPath, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Read:
     for number in range(1, _ATTEMPTS + 1):
         attempt = _Attempt(directory, is_last=number == _ATTEMPTS)
-        with contextlib.closing(attempt):
-            opened = attempt.together(functools.partial(attempt.open, step, wanted, request))
-            if opened is None:
-                continue
-            if are_several():
-                check_same_plans(opened.facts(request), opened.what_of_leaves())
-            values = attempt.together(functools.partial(_values, opened, request))
-            if values is not None:
-                nbytes = opened.progress.nbytes
-                return _Read(opened.source, opened.target, opened.plan, values, nbytes)
+        with contextlib.closing(attempt), contextlib.suppress(_ChangedError):
+            return _attempted(attempt, step, wanted, request)
     raise AssertionError("the last attempt gives a result, or an error")
 
 
-def _opened(source: Source, wanted: Wanted | None, renamed: Renamed, request: Request) -> _Opened:
+def _attempted(
+    attempt: _Attempt, step: StepOrPath, wanted: Wanted | None, request: Request
+) -> _Read:
+    found = attempt.together(functools.partial(attempt.open, step, wanted, request))
+    facts = _facts(found.source, request)
+    if are_several():
+        first = dict.fromkeys([name for part in found.first for name in part], "read for functions")
+        check_same_plans(facts, first)
     progress = Progress()
-    values = Values(source, request.verify, progress)
+    values = Values(found.source, request, progress)
+    for part in found.first:
+        attempt.together(functools.partial(values.read, part))
+    opened = attempt.together(functools.partial(_opened, found, wanted, request, values, progress))
+    if are_several():
+        check_same_plans(facts, opened.what_of_leaves())
+    restored = attempt.together(functools.partial(_values, opened, request))
+    return _Read(opened.source, opened.target, opened.plan, restored, progress.nbytes)
+
+
+def _facts(source: Source, request: Request) -> dict[str, str]:
+    """What must be the same in all processes, beside the leaves."""
+    checkpoint = f"{source.format} of {len(source.entries)} variables"
+    if isinstance(source, OwnSource):
+        checkpoint += f", of save {source.index.save_id}"
+    return {
+        "the checkpoint": checkpoint,
+        "convert": str(request.policy.convert),
+        "verify": str(request.verify),
+    }
+
+
+def _opened(
+    found: _Found, wanted: Wanted | None, request: Request, values: Values, progress: Progress
+) -> _Opened:
+    """Compare the target with a checkpoint."""
+    source, renamed, _ = found
     if wanted is None:
         entries = {
             name: entry_of(values.get(old, renamed.through[name]))

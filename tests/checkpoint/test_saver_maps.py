@@ -282,6 +282,20 @@ def test_without_a_target_functions_decide_too(tmp_path):
     np.testing.assert_array_equal(restored["emb"], SAVED["bert/emb/w"].T)
 
 
+def test_a_function_does_not_see_what_another_did_to_the_value(tmp_path):
+    path, _ = write("own", tmp_path)
+
+    def doubled(value):
+        value *= 2
+        return value
+
+    rename = {"bert/layer_0/k": (js.Through("a", doubled), js.Through("b", doubled))}
+    target = dict.fromkeys("ab", np.zeros((3, 4), np.float32))
+    restored = js.Saver(tmp_path).restore(target, path, rename=rename, unexpected="ignore")
+    for value in restored.values():
+        np.testing.assert_array_equal(value, 2 * SAVED["bert/layer_0/k"])
+
+
 def test_a_function_may_keep_its_value_and_sharded_leaves_stay_sharded(tmp_path):
     kept = []
 

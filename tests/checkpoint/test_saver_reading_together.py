@@ -23,13 +23,15 @@ NBYTES = sum(np.asarray(value).nbytes for value in reading.tree().values())
 
 
 @pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("target", ["numpy", "uncommitted", "replicated", "rows", "columns"])
+@pytest.mark.parametrize(
+    "target", ["numpy", "uncommitted", "replicated", "rows", "columns", "through"]
+)
 def test_what_several_processes_need_is_read_once(server, checkpoint, count, target):
     ends = reading.run(server, count, checkpoint, target)
     assert not [end for end in ends if "error" in end]
     assert [end["wrong"] for end in ends] == [[]] * count
     assert NBYTES <= sum(end["bytes"] for end in ends) <= 1.1 * NBYTES
-    if target in ("numpy", "replicated"):
+    if target in ("numpy", "replicated", "through"):
         # A part by each, about the same.
         assert max(end["bytes"] for end in ends) < 2 * NBYTES / count
 
@@ -54,6 +56,14 @@ def test_files_and_shards_are_read_once_by_several_processes(server, tmp_path, t
         (
             "disk",
             [r"CheckpointError: Process 1 failed.*Input/output error", "CheckpointError: Step"],
+        ),
+        (
+            "function",
+            [r"CheckpointError: Process 1 failed.*ZeroDivisionError", "ZeroDivisionError: integer"],
+        ),
+        (
+            "map",
+            ["'half' is read for functions in process 0, and absent in process 1"] * 2,
         ),
         (
             "select",

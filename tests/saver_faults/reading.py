@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jscope import Through
 from jscope._stores.files import LocalFile
 from jscope.formats._tensorstore import Tensors
 from jscope.saver import Saver
@@ -53,7 +54,8 @@ def reader(
         number: Which process this is, of ``count``.
         path: What is restored: a checkpoint of `tree`.
         target: How the target's leaves are placed: see `leaves`.
-        fault: ``""``; or what is wrong in process 1: ``"disk"``, ``"select"`` or ``"shape"``.
+        fault: ``""``; or what is wrong in process 1: ``"disk"``, ``"function"``, ``"map"``,
+            ``"select"`` or ``"shape"``.
     """
     join(address, number, count, PATIENCE)
     wanted = leaves(target)
@@ -65,14 +67,16 @@ def reader(
     if number == 1 and fault == "disk":
         LocalFile.read_into = broken  # type: ignore[method-assign]
     saver = Saver(Path(path).parent)
+    rename = maps(target, fault, number)
     try:
         with counted() as sizes:
-            restored = saver.restore(wanted, path, select=select)
+            restored = saver.restore(wanted, path, select=select, rename=rename)
     except Exception as error:
         line.send({"error": f"{type(error).__name__}: {error}"})
         return
     assert saver.report is not None
-    wrong = [name for name, value in tree().items() if not are_equal(restored[name], value)]
+    right = turned() if target == "through" else tree()
+    wrong = [name for name, value in right.items() if not are_equal(restored[name], value)]
     line.send({"wrong": wrong, "bytes": sum(sizes), "reported": saver.report.bytes_read})
 
 
@@ -81,10 +85,11 @@ def leaves(target: str) -> dict[str, Any]:
 
     Args:
         target: ``"numpy"``, ``"uncommitted"``, ``"replicated"`` over all devices; or over one axis
-            of two by two devices, and replicated over the other: ``"rows"``, ``"columns"``.
+            of two by two devices, and replicated over the other: ``"rows"``, ``"columns"``; or as
+            `turned`: ``"through"``.
     """
-    values = tree()
-    if target == "numpy":
+    values = turned() if target == "through" else tree()
+    if target in ("numpy", "through"):
         return {name: np.zeros_like(value) for name, value in values.items()}
     mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("x", "y"))
     axis = {"rows": "x", "columns": "y"}.get(target)
@@ -96,6 +101,26 @@ def leaves(target: str) -> dict[str, Any]:
             sharding = NamedSharding(mesh, spec)
         found[name] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
     return found
+
+
+def turned() -> dict[str, Any]:
+    """What is restored through functions: ``large`` twice, and some of the small ones."""
+    values = tree()
+    twice = {"large": values["large"].T, "again": -values["large"]}
+    return values | twice | {f"small/1{i}": values[f"small/1{i}"] * 2 for i in range(10)}
+
+
+def maps(target: str, fault: str, number: int) -> dict[str, Any] | None:
+    """The names and functions of a restore."""
+    if fault == "function":
+        return {"half": Through("half", np.copy if number == 0 else lambda half: 1 // 0)}
+    if fault == "map" and number == 0:
+        return {"half": Through("half", np.copy)}
+    if target != "through":
+        return None
+    both = (Through("large", np.transpose), Through("again", np.negative))
+    doubled = {f"small/1{i}": Through(f"small/1{i}", lambda x: x * 2) for i in range(10)}
+    return {"large": both, **doubled}
 
 
 def are_equal(restored: Any, value: Any) -> bool:
