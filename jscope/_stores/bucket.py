@@ -4,10 +4,11 @@ An object is whole or absent. Listings give names alone, so an object's size tak
 `Bucket.size`. Requests are repeated by TensorStore for some seconds where that may help.
 """
 
+import contextlib
 import errno
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import StoreError, cause_of, is_unreachable, store_error
@@ -16,9 +17,10 @@ from .settings import opened
 if TYPE_CHECKING:
     from tensorstore import Future, KvStore
 
-# A range is read by requests of so many bytes, several at a time.
-_PART = 16 << 20
-_IN_FLIGHT = 128 << 20
+# A range is read by requests of so many bytes, several at a time. They are large since some servers
+# read the whole object for each.
+_PART = 64 << 20
+_IN_FLIGHT = 512 << 20
 _MOST_READS = 32
 # So many objects are written, or deleted, at a time.
 _WRITES = 8
@@ -192,7 +194,15 @@ class Bucket:
         Raises:
             StoreError: If one can't be written; others may be.
         """
-        self._all("written", objects, _WRITES)
+        self.begin_all(objects)()
+
+    def begin_all(self, objects: Iterable[tuple[str, bytes]]) -> Callable[[], None]:
+        """As `write_all`, and return how to wait for the last ones.
+
+        Raises:
+            StoreError: As `write_all`; so does what is returned.
+        """
+        return self._begin("written", objects, _WRITES)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are not there are none.
@@ -200,11 +210,13 @@ class Bucket:
         Raises:
             StoreError: If one can't be deleted; others may be.
         """
-        self._all("deleted", ((key, None) for key in keys), _DELETIONS)
+        self._begin("deleted", ((key, None) for key in keys), _DELETIONS)()
 
-    def _all(self, operation: str, items: Iterable[tuple[str, bytes | None]], at_once: int) -> None:
+    def _begin(
+        self, operation: str, items: Iterable[tuple[str, bytes | None]], at_once: int
+    ) -> Callable[[], None]:
         under_way: deque[tuple[str, Future[object]]] = deque()
-        errors = []
+        errors: list[Exception] = []
 
         def wait() -> None:
             key, future = under_way.popleft()
@@ -213,16 +225,26 @@ class Bucket:
             except Exception as error:
                 errors.append(self._error(key, operation, error))
 
-        for key, data in items:
-            if len(under_way) >= at_once:
+        def finish() -> None:
+            while under_way:
                 wait()
             if errors:
-                break
-            under_way.append((key, self._store(key, operation).write(key, data)))
-        while under_way:
-            wait()
+                raise errors[0]
+
+        try:
+            for key, data in items:
+                if len(under_way) >= at_once:
+                    wait()
+                if errors:
+                    break
+                under_way.append((key, self._store(key, operation).write(key, data)))
+        except BaseException:
+            with contextlib.suppress(Exception):
+                finish()
+            raise
         if errors:
-            raise errors[0]
+            finish()
+        return finish
 
     def _probe(self, key: str, start: int, stop: int) -> tuple[bool | None, int | None]:
         """Read a range that may end too late: whether it is there whole, and the size if told.

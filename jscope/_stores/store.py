@@ -20,7 +20,7 @@ is for data that nothing refers to yet.
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -207,7 +207,15 @@ class BucketStore:
 
     def write_all(self, files: Iterable[tuple[str, Data]]) -> None:
         """As `Store.write_all`."""
-        self.root.bucket.write_all((self._key(name), bytes(data)) for name, data in files)
+        self.begin_all(files)()
+
+    def begin_all(self, files: Iterable[tuple[str, Data]]) -> Callable[[], None]:
+        """As `write_all`, and return how to wait for the last ones.
+
+        Raises:
+            StoreError: As `write_all`; so does what is returned.
+        """
+        return self.root.bucket.begin_all((self._key(name), bytes(data)) for name, data in files)
 
     def read(self, name: str) -> bytes | None:
         """As `Store.read`."""

@@ -154,7 +154,8 @@ def _newest(directory: AnyPath) -> _Found | None:
         newest = _single(steps[max(steps)])
         if newest is not None:
             candidates.append(newest._replace(step=max(steps)))
-    is_of_tensorflow = _is_of_tensorflow(directory, there)
+    # The state file of a directory with jscope's steps is jscope's.
+    is_of_tensorflow = _has_tensorflow(there) or (own is None and _is_state(directory))
     latest = tf_checkpoint.latest_checkpoint(directory) if is_of_tensorflow else None
     if latest is not None:
         path = located(latest)
@@ -261,8 +262,16 @@ def _of_prefix(path: AnyPath) -> _Found | None:
 
 def _is_of_tensorflow(path: AnyPath, there: Iterable[AnyPath]) -> bool:
     """Whether a path is a directory of TensorFlow's checkpoints."""
-    if any(file.name.endswith(".index") or file.name == "saved_model.pb" for file in there):
-        return True
+    return _has_tensorflow(there) or _is_state(path)
+
+
+def _has_tensorflow(there: Iterable[AnyPath]) -> bool:
+    """Whether files are TensorFlow's, by their names."""
+    return any(file.name.endswith(".index") or file.name == "saved_model.pb" for file in there)
+
+
+def _is_state(path: AnyPath) -> bool:
+    """Whether the state file of a directory is TensorFlow's."""
     state = path / "checkpoint"
     if not state.is_file():
         return False

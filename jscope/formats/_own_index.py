@@ -68,7 +68,7 @@ from . import _json_members
 from ._json_members import member, short
 from ._own_entry import ORBAX, RAW, Entry
 from ._own_names import FILE_NAME as FILE_NAME
-from ._own_names import FIRST, newest_index
+from ._own_names import FIRST, newest_index, read_newest
 from ._sealed_json import sealed, unsealed
 
 PathT = TypeVar("PathT", Path, RemotePath, AnyPath)
@@ -153,11 +153,10 @@ def read_header(directory: AnyPath, step: int) -> Index:
 
 
 def _read(directory: AnyPath, step: int | None, *, with_entries: bool) -> Index:
-    found = newest_index(directory)
-    name, below = (found.file, found.save_id) if found else (FILE_NAME, "")
+    found, data = read_newest(directory)
+    name, below = found.file, found.save_id
     if below and (directory / below).is_symlink():
         raise ValueError(not_regular(below))
-    data = read_file(directory / name)
     members = unsealed(data, name, format="jscope", version=_VERSION)
     try:
         index = _index(members, with_entries=with_entries)
@@ -281,8 +280,16 @@ def read_save_id(directory: AnyPath) -> str | None:
     Raises:
         StoreError: If its store can't be read.
     """
+    return listed_save_id(fresh(directory))
+
+
+def listed_save_id(directory: AnyPath) -> str | None:
+    """The same, in a store of what has been listed there.
+
+    Raises:
+        StoreError: As `read_save_id`.
+    """
     try:
-        directory = fresh(directory)
         found = newest_index(directory)
         if found is not None and found.number:
             return found.save_id

@@ -12,12 +12,13 @@ index says that its save can't commit any more: see `saver._claims`. A directory
 `_own_index`. All other names are of the user's.
 """
 
+import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .._stores.files import first_bytes
+from .._stores.files import first_bytes, read_file
 from .._stores.remote import AnyPath, RemotePath
 from ._sealed_json import sealed, unsealed
 
@@ -128,19 +129,60 @@ def newest_index(directory: AnyPath) -> IndexName | None:
     Raises:
         StoreError: If the store can't be read.
     """
+    for index in _newest_first(directory):
+        if _is_valid(directory, index):
+            return index
+    return None
+
+
+def read_newest(directory: AnyPath) -> tuple[IndexName, bytes]:
+    """The index that a reader takes, and its contents: of a store by one request, if none is void.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is a link, or not a regular file.
+        OSError: If it can't be read.
+    """
+    for index in _newest_first(directory):
+        if not isinstance(directory, RemotePath):
+            if _is_valid(directory, index):
+                return index, read_file(directory / index.file)
+        elif _valid.get(str(directory / index.file), True):
+            try:
+                data = read_file(directory / index.file)
+            except FileNotFoundError:
+                continue  # it was removed meanwhile
+            if remember(directory, index, not index.number or not is_void(data)):
+                return index, data
+    raise FileNotFoundError(errno.ENOENT, "No such index", str(directory / FILE_NAME))
+
+
+def _newest_first(directory: AnyPath) -> Sequence[IndexName]:
+    """The indices in a step's directory, void ones too; of one on a disk its own alone."""
     if isinstance(directory, RemotePath):
         names = directory.names()
     elif os.path.lexists(directory / FILE_NAME):
-        return IndexName(0, "")
+        return [IndexName(0, "")]
     else:
         try:
             names = os.listdir(directory)
         except (FileNotFoundError, NotADirectoryError):
-            return None
-    for index in reversed(StepNames.of(names).indices):
-        if _is_valid(directory, index):
-            return index
-    return None
+            return []
+    return StepNames.of(names).indices[::-1]
+
+
+def remember(directory: AnyPath, index: IndexName, is_valid: bool) -> bool:
+    """Know from now on whether an index in a store is void, which never changes; that again."""
+    if isinstance(directory, RemotePath) and index.number:
+        if len(_valid) > _MOST_KNOWN:
+            _valid.clear()
+        _valid[str(directory / index.file)] = is_valid
+    return is_valid
+
+
+def is_known(directory: AnyPath, index: IndexName) -> bool:
+    """Whether an index in a store is known not to be void, without a request."""
+    return _valid.get(str(directory / index.file), False)
 
 
 def _is_valid(directory: AnyPath, index: IndexName) -> bool:
@@ -157,12 +199,7 @@ def _is_valid(directory: AnyPath, index: IndexName) -> bool:
         return False
     except ValueError:
         return True  # a link, which is an error for who reads it
-    if not isinstance(directory, RemotePath):
-        return found
-    if len(_valid) > _MOST_KNOWN:
-        _valid.clear()
-    _valid[str(file)] = found
-    return found
+    return remember(directory, index, found)
 
 
 _valid: dict[str, bool] = {}

@@ -27,7 +27,7 @@ from .._stores.files import read_file
 from .._stores.remote import AnyPath
 from . import _json_members
 from ._json_members import member
-from ._own_index import read_header, read_save_id
+from ._own_index import listed_save_id, read_header
 from ._sealed_json import sealed, unsealed
 
 FILE_NAME = "checkpoint"
@@ -79,7 +79,7 @@ def read_state(
     for step, path in steps.items():
         if newest is not None and step == newest.step:
             continue
-        if step not in found or found[step].save_id != read_save_id(path):
+        if step not in found or found[step].save_id != listed_save_id(path):
             # Saved by a process that crashed before it could record it.
             record = _record(step, path)
         else:

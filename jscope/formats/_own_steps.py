@@ -23,7 +23,7 @@ from .._errors import CheckpointError, CheckpointWarning
 from .._stores.errors import StoreError
 from .._stores.remote import AnyPath, RemotePath, fresh
 from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
-from ._own_names import newest_index
+from ._own_names import by_step, newest_index
 from ._own_source import OwnSource
 from ._own_state import remembered
 
@@ -63,6 +63,8 @@ def checkpoints(directory: AnyPath) -> Mapping[int, AnyPath]:
     Raises:
         OSError: If the directory can't be listed; one that is absent has no checkpoints.
     """
+    if isinstance(directory, RemotePath):
+        return {step: path for step, path in _indexed(directory.fresh()).items() if has_index(path)}
     found, is_all = _listed(directory)
     for _ in range(_ATTEMPTS):
         if is_all:
@@ -71,21 +73,22 @@ def checkpoints(directory: AnyPath) -> Mapping[int, AnyPath]:
     return dict(sorted(found.items()))
 
 
-def _listed(directory: AnyPath) -> tuple[dict[int, AnyPath], bool]:
+def _indexed(directory: RemotePath) -> dict[int, AnyPath]:
+    """The steps in a store that have indices, which may be void, as they were listed."""
+    names = by_step(directory.names())
+    return {step: directory / str(step) for step, found in names.items() if found.indices}
+
+
+def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
     """The checkpoints, and whether none was removed during the listing.
 
     If one was, its replacement may have come too late to be listed.
     """
-    if isinstance(directory, RemotePath):
-        directory = directory.fresh()  # all in one listing
-        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-        there = [name for name in names if _is_step(name) and has_index(directory / name)]
-        return {int(name): directory / name for name in there}, True
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
         return {}, True
-    found: dict[int, AnyPath] = {}
+    found: dict[int, Path] = {}
     for name in names:
         if name.startswith(STAGING):
             found |= all_replaced(directory / name)
@@ -147,17 +150,20 @@ def newest_own(directory: AnyPath) -> OwnSource | None:
         CheckpointError: If steps are saved, and none of them is intact.
         OSError: If the directory can't be listed.
     """
-    for _ in range(_ATTEMPTS):
-        # In this order, or a step that is committed between the two would be in the state file and
-        # not found.
-        known = _remembered(directory)
-        found = checkpoints(directory)
-        damaged: dict[int, Exception] = {
-            step: ValueError(f"{FILE_NAME} is gone")
-            for step in known - found.keys()
-            # A store's directory may have other names than a checkpoint's.
-            if isinstance(directory, Path) and (directory / str(step)).is_dir()
-        }
+    for attempt in range(_ATTEMPTS):
+        damaged: dict[int, Exception] = {}
+        if isinstance(directory, Path):
+            # In this order, or a step that is committed between the two would be in the state file
+            # and not found.
+            known = _remembered(directory)
+            found: Mapping[int, AnyPath] = checkpoints(directory)
+            for step in known - found.keys():
+                if (directory / str(step)).is_dir():
+                    damaged[step] = ValueError(f"{FILE_NAME} is gone")
+        else:
+            # In a store a directory may have other names than a checkpoint's, and is none then.
+            # Void indices are known once they were read.
+            known, found = frozenset(), checkpoints(directory) if attempt else _indexed(directory)
         intact = _newest_intact(found, damaged)
         if intact is not None:
             step = intact.index.step
@@ -187,9 +193,9 @@ def newest_own(directory: AnyPath) -> OwnSource | None:
     )
 
 
-def _newest_intact(found: dict[int, AnyPath], damaged: dict[int, Exception]) -> OwnSource | None:
+def _newest_intact(found: Mapping[int, AnyPath], damaged: dict[int, Exception]) -> OwnSource | None:
     """The newest intact one; those above it that are there are added to ``damaged``."""
-    for step, path in reversed(found.items()):
+    for step, path in sorted(found.items(), reverse=True):
         try:
             return OwnSource(path, _intact_index(path, step))
         except StoreError:

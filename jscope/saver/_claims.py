@@ -4,11 +4,11 @@ It needs one operation that a store does for one caller only: *create this name 
 The names are those of `formats._own_names`.
 
 **Saving.** 1. List the step; its number is one above the highest index or claim. Create the claim
-of that number; if it exists, another save of the step is under way. List again: a save that was
-completed in between is seen now. 2. Write the data, below the save's own id. 3. Create the index
-of that number and id: now the step is saved. If a void one is there, the claim was taken for that
-of a crashed process: remove the data, and raise. 4. Remove what was replaced, the indices first, by
-their exact names; then the claim.
+of that number; if it exists, another save of the step is under way. 2. Write the data, below the
+save's own id. Before, meanwhile or after that, list again: a save that was completed before the
+claim was there is seen now. 3. Create the index of that number and id: now the step is saved. If a
+void one is there, the claim was taken for that of a crashed process: remove the data, and raise. 4.
+Remove what was replaced, the indices first, by their exact names; then the claim.
 
 **Evicting.** Remove the indices, the lowest first, then their data.
 
@@ -47,7 +47,7 @@ _FORMAT = "jscope-claim"
 
 
 class Claim:
-    """The right to save a step as one of its indices, from `take` on.
+    """The right to save a step as one of its indices, from `take` on, unless `look_again` objects.
 
     Attributes:
         save_id: The save's id.
@@ -66,9 +66,17 @@ class Claim:
 
     @classmethod
     def take(
-        cls, store: Store, step: int, save_id: str, *, overwrite: bool, where: str, now: float
+        cls,
+        store: Store,
+        step: int,
+        save_id: str,
+        *,
+        overwrite: bool,
+        where: str,
+        now: float,
+        found: StepNames | None = None,
     ) -> "Claim":
-        """Claim a step.
+        """Claim a step; `look_again` is to be called before `commit`.
 
         Args:
             store: The directory of the steps.
@@ -77,11 +85,13 @@ class Claim:
             overwrite: Whether a checkpoint of the step may be replaced.
             where: The step's path, for errors.
             now: The time.
+            found: The names of the step, if they were listed before.
 
         Raises:
             CheckpointExistsError: If the step is saved or being saved, and is not to be replaced.
         """
-        found = _listed(store, step)
+        if found is None:
+            found = _listed(store, step)
         if not overwrite and _valid_of(store, step, found):
             raise already_saved(step, where)
         number = max([0, *found.claims, *(index.number for index in found.indices)]) + 1
@@ -90,26 +100,30 @@ class Claim:
         try:
             if not store.create(claim._name, _claim_text(save_id, now)):
                 raise _under_way(store, step, number, where)
-            claim._look_again(overwrite, where)
         except BaseException:
             _claimed.discard(save_id)
             raise
         return claim
 
-    def _look_again(self, overwrite: bool, where: str) -> None:
+    def look_again(self, *, overwrite: bool, where: str) -> None:
+        """See who was faster; the data may be written meanwhile.
+
+        Args:
+            overwrite: As for `take`.
+            where: As for `take`.
+
+        Raises:
+            CheckpointExistsError: If the step is saved or being saved, and is not to be replaced.
+        """
         # A claim is removed after its index is there: whoever was faster is seen now.
         found = _listed(self._store, self._step)
         self._replaced = _valid_of(self._store, self._step, found)
         rivals = [number for number in found.claims if number != self.number]
-        error: CheckpointError | None = None
         is_late = any(index.number >= self.number for index in self._replaced)
         if is_late or (self._replaced and not overwrite):
-            error = already_saved(self._step, where)
-        elif not overwrite and rivals:
-            error = _under_way(self._store, self._step, rivals[0], where)
-        if error is not None:
-            self._store.remove([self._name])
-            raise error
+            raise already_saved(self._step, where)
+        if not overwrite and rivals:
+            raise _under_way(self._store, self._step, rivals[0], where)
 
     @property
     def _name(self) -> str:

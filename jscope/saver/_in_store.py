@@ -13,18 +13,19 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .._errors import CheckpointExistsError, CheckpointWarning
+from .._stores.background import begin
 from .._stores.errors import StoreError
-from .._stores.remote import fresh
-from .._stores.store import store_of
+from .._stores.remote import RemotePath, fresh
+from .._stores.store import BucketStore
 from ..formats import _own_packed
 from ..formats._own_index import SMALL_FILE, Index, index_bytes, read_save_id
-from ..formats._own_names import by_step
+from ..formats._own_names import IndexName, StepNames, by_step, is_known, remember
 from ..formats._own_state import FILE_NAME as STATE_FILE
-from ..formats._own_state import Record, read_state, remembered_saves, state_bytes
+from ..formats._own_state import Record, State, read_state, remembered_saves, state_bytes
 from ..formats._own_steps import checkpoints
 from . import _processes
 from ._claims import Claim, clean, evict
@@ -35,6 +36,8 @@ from ._write import Save
 # A claim is renewed so many times in a lease.
 _RENEWALS = 4
 _LONGEST_RENEWAL = 60.0
+# The directories whose state file this process has seen to be jscope's.
+_has_our_state: set[str] = set()
 
 
 class InStore:
@@ -42,41 +45,71 @@ class InStore:
 
     def __init__(self, save: Save):
         self.save_id = ""
+        assert isinstance(save.directory, RemotePath)
         self._save = save
-        self._store = store_of(save.directory)
+        self._store = BucketStore(save.directory)
         self._claim: Claim | None = None
         self._is_over = threading.Event()
+        # How to wait for what is under way: the claim, and the look at who was faster; the data.
+        self._claimed: Callable[[], object] = _nothing
+        self._looked: Callable[[], object] = _nothing
+        self._data: Callable[[], object] = _nothing
         self._is_committed = False
         self._written = 0
         self._files: dict[str, tuple[int, int | None]] = {}
 
     def make(self) -> None:
         """As `Place.make`."""
+        self.save_id = uuid.uuid4().hex
+        # The values are packed meanwhile.
+        self._claimed = begin(self._take)
+        self._looked = begin(self._look_again)
+        if self._save.is_lasting or _processes.are_several():
+            # The caller, or the other processes, are told at once that the step exists.
+            self._looked()
+
+    def _take(self) -> None:
         save, now = self._save, time.time()
         with save.failing:
-            known = remembered_saves(save.directory)
             names = self._store.names()
-            self._check_names(names)
+            steps = by_step(names)
+            found = steps.get(save.step, StepNames((), (), {}))
+            if save.step in steps and not any(found):
+                raise CheckpointExistsError(
+                    f"{save.path} is in the way of step {save.step}, and is not a "
+                    "checkpoint of jscope. Remove it, or give Saver another directory."
+                )
+            known = self._known(steps, STATE_FILE in names)
             clean(self._store, names, lease=save.lease, now=now, known=known)
             self._claim = Claim.take(
                 self._store,
                 save.step,
-                uuid.uuid4().hex,
+                self.save_id,
                 overwrite=save.overwrite,
                 where=str(save.path),
                 now=now,
+                found=found,
             )
-            self.save_id = self._claim.save_id
             self._renewing = threading.Thread(target=self._renew, args=(self._claim,), daemon=True)
             self._renewing.start()
 
-    def _check_names(self, names: list[str]) -> None:
-        found = by_step(names).get(self._save.step)
-        if found is not None and not any(found):
-            raise CheckpointExistsError(
-                f"{self._save.path} is in the way of step {self._save.step}, and is not a "
-                "checkpoint of jscope. Remove it, or give Saver another directory."
-            )
+    def _known(self, steps: Mapping[int, StepNames], has_state: bool) -> set[str]:
+        """The ids of saves that are known not to be void, by the state file if need be."""
+        directory = self._save.directory
+        indices = [(directory / str(step), i) for step in steps for i in steps[step].indices]
+        known = {index.save_id for path, index in indices if is_known(path, index)}
+        # Before the first save it is read also to see that it is jscope's.
+        if has_state and (len(known) < len(indices) or str(directory) not in _has_our_state):
+            known |= remembered_saves(directory)
+            _has_our_state.add(str(directory))
+        return known
+
+    def _look_again(self) -> None:
+        self._claimed()
+        save = self._save
+        if self._claim is not None:
+            with save.failing:
+                self._claim.look_again(overwrite=save.overwrite, where=str(save.path))
 
     def _renew(self, claim: Claim) -> None:
         while not self._is_over.wait(self._save.lease / _RENEWALS):
@@ -93,7 +126,8 @@ class InStore:
 
     def _write(self, snapshot: Snapshot) -> Part:
         part: dict[str, Any] = {}
-        self.put(snapshot.objects(part))
+        # The index is made while the last objects are under way.
+        self._data = self._store.begin_all(self._recorded(snapshot.objects(part)))
         return part
 
     def put(self, objects: Iterable[tuple[str, bytes]]) -> None:
@@ -101,11 +135,14 @@ class InStore:
         self._store.write_all(self._recorded(objects))
 
     def _recorded(self, objects: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+        wait = self._claimed  # before it data are stale
         for name, data in objects:
             if name == _own_packed.FILE_NAME:
                 crc = zlib.crc32(data) if len(data) <= SMALL_FILE else None
                 self._files[name] = len(data), crc
+            wait()
             yield self._name(name), data
+            wait = self._looked  # no more are written if they would be in vain
             self._written += len(data)
 
     def _name(self, name: str) -> str:
@@ -117,6 +154,7 @@ class InStore:
 
     def send(self, part: Part) -> None:
         """As `Place.send`."""
+        self._data()
         name = self._part_name(_processes.index())
         self._store.write(name, json.dumps(part).encode())
 
@@ -135,22 +173,23 @@ class InStore:
 
     def commit(self, index: Index) -> None:
         """As `Place.commit`."""
-        claim, save = self._claim, self._save
+        save = self._save
+        data = index_bytes(dataclasses.replace(index, files=self._files))
+        self._data()
+        self._looked()
+        claim = self._claim
         assert claim is not None  # this is the first process
-        index = dataclasses.replace(index, files=self._files)
+        state = begin(functools.partial(self._state, index))
         try:
-            claim.commit(index_bytes(index))
+            claim.commit(data)
         except StoreError:
             # The answer may be lost, and the index there.
             if not claim.has_committed():
                 raise
         self._is_committed = True
+        remember(save.path, IndexName(claim.number, claim.save_id), is_valid=True)
         try:
-            state, going = self._state(index)
-            self._store.write(STATE_FILE, state_bytes(state))
-            claim.remove_replaced()
-            for record in going:
-                evict(self._store, record.step)
+            self._follow(claim, *state())
         except StoreError as error:
             # The next save removes it.
             warnings.warn(
@@ -160,11 +199,25 @@ class InStore:
                 stacklevel=2,
             )
 
-    def _state(self, index: Index) -> Any:
+    def _state(self, index: Index) -> tuple[State, Sequence[Record]]:
+        """The new state of the directory, and which steps are evicted."""
         save = self._save
         newest = Record(index.step, index.save_id, index.saved_at, index.metrics)
         state = read_state(save.directory, checkpoints(save.directory), newest)
         return save.retention.apply(state, save.kept_since)
+
+    def _follow(self, claim: Claim, state: State, going: Sequence[Record]) -> None:
+        """Record the step, and remove what goes with it: nothing waits for the other but must."""
+        written = begin(functools.partial(self._store.write, STATE_FILE, state_bytes(state)))
+        try:
+            claim.remove_replaced()
+            if not going:
+                self._release()
+        finally:
+            written()
+        _has_our_state.add(str(self._save.directory))
+        for record in going:
+            evict(self._store, record.step)
 
     def has_committed(self) -> bool:
         """As `Place.has_committed`."""
@@ -172,9 +225,19 @@ class InStore:
 
     def leave(self) -> None:
         """As `Place.leave`."""
+        for wait in (self._looked, self._data):
+            with contextlib.suppress(Exception):
+                wait()
+        self._release()
+
+    def _release(self) -> None:
         claim, self._claim = self._claim, None
         self._is_over.set()
         if claim is not None:
             self._renewing.join(_LONGEST_RENEWAL)
             with contextlib.suppress(StoreError):
                 claim.leave(has_committed=self._is_committed)
+
+
+def _nothing() -> None:
+    """What there is to wait for when nothing has begun."""

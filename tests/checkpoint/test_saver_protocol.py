@@ -37,6 +37,12 @@ STALE = f"{STEP}/{'f' * 32}/0"
 
 
 IN_ALL_ORDERS = {
+    "a save that looks again after its data, beside a cleaner": scene(
+        save("a", looks=2), clean, crashing={0, 1}
+    ),
+    "two saves that look again at different times": scene(
+        save("a", looks=1), save("b", looks=2), crashing={0}
+    ),
     "a save beside a cleaner": scene(save("a"), clean, crashing={0, 1}),
     "two saves that may not overwrite": scene(save("a"), save("b"), crashing={0, 1}),
     "a save beside a cleaner of stale data": scene(save("a"), clean, before=(STALE,)),
@@ -58,6 +64,16 @@ IN_RANDOM_ORDERS = {
         save("a"), save("b", overwrite=True), evict, clean, crashing={0, 1, 2}, most=2
     ),
     "a save beside two cleaners": scene(save("a"), clean, clean, crashing={0}),
+    "all at once, looking again late": scene(
+        *(save("a", looks=2), save("b", overwrite=True, looks=1), evict, clean),
+        crashing={0, 1, 2},
+        most=2,
+    ),
+    "two overwriting saves that look again late": scene(
+        *(save("a", overwrite=True, looks=2), save("b", overwrite=True, looks=2), clean),
+        crashing={0, 1},
+        most=2,
+    ),
 }
 
 
@@ -88,7 +104,7 @@ def test_a_cleaner_that_looks_and_does_not_make_sure_is_found_out(monkeypatch):
 
 
 def test_a_writer_that_does_not_look_again_is_found_out(monkeypatch):
-    monkeypatch.setattr(_claims.Claim, "_look_again", lambda claim, overwrite, where: None)
+    monkeypatch.setattr(_claims.Claim, "look_again", lambda claim, overwrite, where: None)
     _, wrong = explore(scene(save("a"), save("b")))
     assert "too many succeeded" in wrong
 
@@ -96,6 +112,7 @@ def test_a_writer_that_does_not_look_again_is_found_out(monkeypatch):
 def test_a_writer_that_commits_before_its_data_is_found_out():
     def hasty(store: Store) -> None:
         claim = _claims.Claim.take(store, STEP, "a" * 32, overwrite=False, where="", now=0.0)
+        claim.look_again(overwrite=False, where="")
         claim.commit(b"a")
         for part in PARTS:
             store.write(claim.data + part, b"data")
@@ -166,7 +183,13 @@ class Memory:
 
 def take(names, letter="a", now=0.0, **options):
     options = {"overwrite": False, "where": "run/12", **options}
-    return _claims.Claim.take(names, STEP, letter * 32, now=now, **options)
+    claim = _claims.Claim.take(names, STEP, letter * 32, now=now, **options)
+    try:
+        claim.look_again(overwrite=options["overwrite"], where="run/12")
+    except CheckpointError:
+        claim.leave(has_committed=False)
+        raise
+    return claim
 
 
 def test_a_claim_of_a_process_that_lives_counts_until_its_lease_ends(monkeypatch):

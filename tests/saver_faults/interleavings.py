@@ -83,20 +83,31 @@ def apply(operation: Operation, contents: dict[str, bytes]) -> Any:
 # What the processes do.
 
 
-def save(letter: str, *, overwrite: bool = False) -> Process:
-    """A process that saves the step."""
+def save(letter: str, *, overwrite: bool = False, looks: int = 0) -> Process:
+    """A process that saves the step.
+
+    Args:
+        letter: Of which its id is made.
+        overwrite: Whether it may replace a checkpoint.
+        looks: After how many parts of the data it looks again.
+    """
 
     def process(store: Store) -> None:
         try:
+            # The listing is of before any crashed processes were cleaned up after, as the Saver's.
+            found = StepNames.of(name.partition("/")[2] for name in store.names(str(STEP)))
             claim = _claims.Claim.take(
-                store, STEP, letter * 32, overwrite=overwrite, where="run/12", now=0.0
+                store, STEP, letter * 32, overwrite=overwrite, where="run/12", now=0.0, found=found
             )
         except CheckpointError:
             return
         has_committed = False
         try:
-            for part in PARTS:
-                store.write(claim.data + part, b"data")
+            for i, part in enumerate((*PARTS, "")):
+                if i == looks:
+                    claim.look_again(overwrite=overwrite, where="run/12")
+                if part:
+                    store.write(claim.data + part, b"data")
             claim.renew(0.0)
             claim.commit(letter.encode())
             has_committed = True
