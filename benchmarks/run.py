@@ -21,6 +21,7 @@ PARTS = (
     "matrix",
     "starting",
     "saving",
+    "stores",
     "tf_checkpoint",
 )
 PEERS = ("haiku", "flax", "equinox")

@@ -196,3 +196,23 @@ def test_a_first_init_is_measured_in_a_process_of_its_own(way):
     measured = json.loads(done.stdout)
     assert set(measured) == {"cpu", "wall"}
     assert min(measured.values()) > 0
+
+
+def test_saving_to_s3_is_measured_beside_its_requests(tmp_path):
+    pytest.importorskip("moto", reason="no moto: install the dependency group test")
+    path = tmp_path / "results.json"
+    command = [sys.executable, RUN, "--smoke", "--only", "stores", "--json", path]
+    settings = {**FAST, "TMPDIR": str(tmp_path)}
+    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=settings)
+    part = json.loads(path.read_text())["parts"]["stores"]
+    measured = _found(part["rows"])
+    for benchmark, contenders in (
+        ("save", ("PUT", "jscope")),
+        ("restore", ("GET", "GET, to jax.Arrays", "jscope")),
+    ):
+        for contender in contenders:
+            for kind in (benchmark, f"{benchmark}, CPU"):
+                assert (kind, "2 x 4 KB", contender) in measured
+    assert all(target["value"] is not None for target in part["targets"])
+    assert "Requests for 2 x 4 KB: 11 of a save, 3 of a restore" in shown.stdout
+    assert not list(tmp_path.glob("stores-*"))
