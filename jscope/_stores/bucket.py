@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import StoreError, cause_of, is_unreachable, store_error
-from .settings import opened
+from .settings import opened_by_settings
 
 if TYPE_CHECKING:
     from tensorstore import Future, KvStore
@@ -40,7 +40,7 @@ _MISSING = b"\x02"  # the generation of what is not there
 
 
 class Bucket:
-    """A bucket.
+    """A bucket of an object store: its objects are read by ranges, listed, written and deleted.
 
     Args:
         scheme: ``"s3"`` or ``"gs"``.
@@ -96,7 +96,7 @@ class Bucket:
             nbytes -= len(into)
             generations.add(found.stamp.generation)
 
-        for start, into in _cut(parts):
+        for start, into in _cut_ranges(parts):
             while under_way and (nbytes + len(into) > _IN_FLIGHT or len(under_way) >= _MOST_READS):
                 wait()
             chosen = slice(start, start + len(into))
@@ -255,7 +255,7 @@ class Bucket:
             store = self._store(key, "read")
             found = store.read(key, byte_range=slice(start, stop)).result(timeout=_PATIENCE)
         except ValueError as error:
-            size = _size_in(error)
+            size = _size_in_error(error)
             if size is None and not _is_out_of_range(error):
                 raise self._error(key, "read", error) from None
             return None, size
@@ -280,7 +280,7 @@ class Bucket:
                     future.result(timeout=_PATIENCE)
                     low = max(low, at + 1)
                 except Exception as error:
-                    if _size_in(error) is None and not _is_out_of_range(error):
+                    if _size_in_error(error) is None and not _is_out_of_range(error):
                         raise self._error(key, "read", error) from None
                     high = min(high, at)
             step = max(1, (high - low) // _PROBES)
@@ -289,7 +289,7 @@ class Bucket:
 
     def _store(self, key: str, operation: str) -> "KvStore":
         try:
-            found = opened(self.scheme, self.name)
+            found = opened_by_settings(self.scheme, self.name)
             if not found.has_answered:
                 _wait_for_an_answer(found.store, key)
                 found.has_answered = True
@@ -307,7 +307,7 @@ class Bucket:
 
 
 def _wait_for_an_answer(store: "KvStore", key: str) -> None:
-    """Raise if none comes; one that refuses is an answer, and the request itself will show it."""
+    """Raise if no answer comes from the store; one that refuses is an answer too."""
     try:
         store.read(key or "-", byte_range=slice(0, 0)).result(timeout=_FIRST_ANSWER)
     except ValueError as error:
@@ -315,18 +315,20 @@ def _wait_for_an_answer(store: "KvStore", key: str) -> None:
             raise
 
 
-def _size_in(error: Exception) -> int | None:
+def _size_in_error(error: Exception) -> int | None:
+    """The size of an object, if the error of a request for too many of its bytes has it."""
     found = _SIZE.search(str(error))
     return None if found is None else int(next(filter(None, found.groups())))
 
 
 def _is_out_of_range(error: Exception) -> bool:
+    """Whether the error of a request says that the object ends too soon."""
     text = str(error)
     return text.startswith("OUT_OF_RANGE") or "Unexpected Content-Range" in text
 
 
-def _cut(parts: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, memoryview]]:
-    """The same in pieces of `_PART` bytes, without empty ones."""
+def _cut_ranges(parts: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, memoryview]]:
+    """Cut what is read of a bucket's object into ranges of at most `_PART` bytes, one a request."""
     for start, into in parts:
         for at in range(0, len(into), _PART):
             yield start + at, into[at : at + _PART]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def flush(path: Path) -> None:
-    """Flush one file to disk, or the names in one directory."""
+    """Flush one file of a file system, or the names in one directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -35,7 +35,7 @@ def flush_all(*roots: Path) -> None:
 
 
 def in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
-    """Do the same to many paths, eight at a time; the first error is raised."""
+    """Flush many paths, eight at a time, or do something else to them; raise the first error."""
     # A file system writes its journal once for all that wait for it at a time.
     errors: list[BaseException] = []
     parts = [paths[i::8] for i in range(max(1, min(8, len(paths))))]

@@ -34,7 +34,7 @@ _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """The files in a directory, at any depth.
+    """The names and sizes of the files below a directory, as they were listed.
 
     Attributes:
         directory: The directory.
@@ -84,7 +84,7 @@ class Contents:
 
 
 def contents(directory: AnyPath, known: Mapping[str, int] | None = None) -> Contents:
-    """List the regular files in the directory of a checkpoint, with their sizes.
+    """List the regular files below a directory, with their sizes.
 
     Args:
         directory: The directory.
@@ -224,7 +224,7 @@ class LocalFile:
 
 
 class RemoteFile:
-    """An object of a store, as a `File`; opening it makes no request.
+    """An object of a store, opened for reading as a `File`; opening it makes no request.
 
     Each reading is a request. Of small ones that follow each other more is read at each, if the
     object's size is known: up to `_AHEAD` bytes.
@@ -317,6 +317,7 @@ def open_file(path: AnyPath, *, follow: bool = False) -> File:
 
 
 def _descriptor(path: Path, follow: bool) -> int:
+    """Open a regular file of a file system; a link only if links are followed."""
     try:
         descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     except OSError:

@@ -16,7 +16,7 @@ from .disk import flush
 
 
 class NewFile:
-    """A file under way: write to `descriptor`, then `commit` or `discard`.
+    """A new file under way: write to its `descriptor`, then `commit` or `discard`.
 
     Args:
         path: Its name in the end.
@@ -32,7 +32,7 @@ class NewFile:
         self._overwrite = overwrite
         self._temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
         if not overwrite and os.path.lexists(path):
-            raise _exists(path)
+            raise _new_file_exists(path)
         try:
             self.descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
@@ -50,7 +50,7 @@ class NewFile:
         try:
             (os.replace if self._overwrite else os.link)(self._temporary, self.path)
         except FileExistsError:
-            raise _exists(self.path) from None
+            raise _new_file_exists(self.path) from None
         self.discard()
 
     def commit(self) -> None:
@@ -77,7 +77,8 @@ class NewFile:
         self.discard()
 
 
-def _exists(path: Path) -> CheckpointExistsError:
+def _new_file_exists(path: Path) -> CheckpointExistsError:
+    """Compose the error: a new file would overwrite one that exists."""
     return CheckpointExistsError(
         f"{path} exists, and a checkpoint is never overwritten. Write to another name, or remove "
         "it first."

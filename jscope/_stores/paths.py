@@ -47,19 +47,19 @@ def located(path: str | os.PathLike[str]) -> AnyPath:
     """
     if isinstance(path, RemotePath):
         return path.fresh()
-    remote = _remote(_text(path))
+    remote = _remote_path(_path_text(path))
     return absolute(path) if remote is None else remote
 
 
 def readable(path: str | os.PathLike[str]) -> str:
-    """The same as text, and a path of this machine as it is: relative if it is."""
-    remote = path if isinstance(path, RemotePath) else _remote(_text(path))
+    """A path for reading as text, from what a caller gives; a local one stays relative if it is."""
+    remote = path if isinstance(path, RemotePath) else _remote_path(_path_text(path))
     return local(path) if remote is None else str(remote)
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
     """Whether a path is in a store, by its spelling alone."""
-    match = _URL.match(_text(path))
+    match = _URL.match(_path_text(path))
     return match is not None and match[1].lower() in DRIVERS
 
 
@@ -72,7 +72,7 @@ def local(path: str | os.PathLike[str]) -> str:
     Raises:
         CheckpointValueError: If it is a URL of another machine or store, or not a path.
     """
-    text = _text(path)
+    text = _path_text(path)
     match = _URL.match(text)
     if match is None:
         return text
@@ -95,7 +95,7 @@ def local(path: str | os.PathLike[str]) -> str:
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """The same, absolute: ``~`` is expanded, a relative path begins in the working directory.
+    """A path of this machine, made absolute; ``~`` is expanded.
 
     Raises:
         CheckpointValueError: As `local`.
@@ -143,7 +143,8 @@ _MAGIC = re.compile(r"[*?\[]")
 _KNOWN = " and ".join(f"{scheme}://" for scheme in DRIVERS)
 
 
-def _text(path: str | os.PathLike[str]) -> str:
+def _path_text(path: str | os.PathLike[str]) -> str:
+    """The text of a path that a caller gives; what isn't one is refused."""
     text = path if isinstance(path, str) else getattr(path, "__fspath__", lambda: None)()
     if not isinstance(text, str):
         raise CheckpointValueError(
@@ -152,7 +153,8 @@ def _text(path: str | os.PathLike[str]) -> str:
     return text
 
 
-def _remote(text: str) -> RemotePath | None:
+def _remote_path(text: str) -> RemotePath | None:
+    """The path in a store that a URL means; None if it is a path of this machine."""
     match = _URL.match(text)
     if match is None or match[1].lower() not in DRIVERS:
         return None
@@ -168,6 +170,7 @@ def _remote(text: str) -> RemotePath | None:
 
 
 def _of_file_url(url: str, path: str) -> str:
+    """The path of this machine that a ``file:`` URL means."""
     if path.startswith("/") and not _ESCAPE.search(path):
         return path
     problem = "has escapes, which some programs decode and others don't"

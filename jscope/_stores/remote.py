@@ -21,7 +21,7 @@ _FIRST = 1 << 10
 
 
 class RemotePath:
-    """A path such as ``s3://bucket/run/12``; immutable.
+    """A path in an object store, such as ``s3://bucket/run/12``; immutable.
 
     Args:
         bucket: Its bucket.
@@ -151,12 +151,12 @@ AnyPath: TypeAlias = Path | RemotePath
 
 
 def fresh(path: AnyPath) -> AnyPath:
-    """The same path, of which nothing is known yet."""
+    """The same path without what was listed of a remote one, so that it looks anew."""
     return path if isinstance(path, Path) else path.fresh()
 
 
 def children(directory: AnyPath, pattern: str = "") -> list[AnyPath]:
-    """What is directly in a directory, or what a pattern matches in it, sorted by name.
+    """What is directly below a path, local or remote, or matches a pattern there, sorted by name.
 
     Raises:
         OSError: If it can't be listed.
@@ -166,11 +166,12 @@ def children(directory: AnyPath, pattern: str = "") -> list[AnyPath]:
 
 
 def _made(scheme: str, bucket: str, key: str) -> RemotePath:
+    """A remote path of these parts, for `RemotePath.__reduce__`."""
     return RemotePath(Bucket(scheme, bucket), key)
 
 
 class _Listings:
-    """What has been listed of a bucket."""
+    """What remote paths that are made of one another have listed of their bucket."""
 
     def __init__(self, bucket: Bucket):
         self._bucket = bucket

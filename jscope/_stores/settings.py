@@ -41,12 +41,12 @@ _EC2 = Path("/sys/devices/virtual/dmi/id/sys_vendor")
 
 def spec_of(scheme: str, bucket: str) -> dict[str, Any]:
     """TensorStore's specification of a bucket, without any secret."""
-    _prepare()
+    _set_environment()
     spec: dict[str, Any] = {"driver": DRIVERS[scheme], "bucket": bucket}
     if scheme == "gs":
         return spec
-    endpoint = _first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    region = _first("AWS_REGION", "AWS_DEFAULT_REGION")
+    endpoint = _first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    region = _first_set("AWS_REGION", "AWS_DEFAULT_REGION")
     if endpoint:
         spec["endpoint"] = endpoint.rstrip("/")
         region = region or "us-east-1"
@@ -56,13 +56,13 @@ def spec_of(scheme: str, bucket: str) -> dict[str, Any]:
 
 
 def context() -> "Context":
-    """What requests have in common: retries, and S3's credentials as they are now."""
-    return _context(_fingerprint())
+    """TensorStore's settings of requests: retries, and S3's credentials as they are now."""
+    return _context_of(_fingerprint())
 
 
 @dataclasses.dataclass
-class Opened:
-    """An opened bucket.
+class OpenedBucket:
+    """A bucket opened by the settings in the environment.
 
     Attributes:
         store: TensorStore's handle; opening it makes no request.
@@ -73,30 +73,31 @@ class Opened:
     has_answered: bool = False
 
 
-def opened(scheme: str, bucket: str) -> Opened:
-    """A bucket, by the settings as they are now; the same object while these are the same.
+def opened_by_settings(scheme: str, bucket: str) -> OpenedBucket:
+    """Open a bucket by the settings as they are now; the same object while these are the same.
 
     Raises:
         ValueError: If a setting or the name is invalid.
     """
     spec = spec_of(scheme, bucket)
-    return _opened(json.dumps(spec), _fingerprint())
+    return _opened_by_spec(json.dumps(spec), _fingerprint())
 
 
 @functools.lru_cache(maxsize=32)
-def _opened(spec: str, fingerprint: int) -> Opened:
+def _opened_by_spec(spec: str, fingerprint: int) -> OpenedBucket:
+    """Open a bucket by its specification and credentials, once for both."""
     del fingerprint
     import tensorstore
 
     members = json.loads(spec)
-    with _with_files(members):
-        return Opened(tensorstore.KvStore.open(members, context=context()).result())
+    with _with_settings_files(members):
+        return OpenedBucket(tensorstore.KvStore.open(members, context=context()).result())
 
 
 @contextlib.contextmanager
-def _with_files(spec: Mapping[str, Any]) -> Iterator[None]:
+def _with_settings_files(spec: Mapping[str, Any]) -> Iterator[None]:
     """Let the default chain of credentials find its files, while it is made: it prints if not."""
-    missing = [name for name, path in _files().items() if not os.path.isfile(path)]
+    missing = [name for name, path in _settings_files().items() if not os.path.isfile(path)]
     if spec.get("aws_credentials", {}).get("type") != "default" or not missing:
         yield
         return
@@ -117,15 +118,16 @@ def _with_files(spec: Mapping[str, Any]) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=8)
-def _context(fingerprint: int) -> "Context":
+def _context_of(fingerprint: int) -> "Context":
+    """TensorStore's settings of requests for credentials, made once for these."""
     del fingerprint
     import tensorstore
 
     return tensorstore.Context({"s3_request_retries": _RETRIES, "gcs_request_retries": _RETRIES})
 
 
-def _prepare() -> None:
-    """Set what TensorStore reads from the environment alone, at its first request."""
+def _set_environment() -> None:
+    """Set the environment variables that are TensorStore's only settings, before it reads them."""
     os.environ.setdefault("TENSORSTORE_S3_USE_CONDITIONAL_WRITE", "true")
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if emulator:
@@ -157,29 +159,29 @@ def _credentials() -> dict[str, Any]:
     """
     if os.environ.get(_KEYS[0]):
         return {"type": "environment"}
-    profile = _profile(_files())
+    profile = _profile(_settings_files())
     if profile is not None:
         return profile
-    if _first(*_CONTAINER):
+    if _first_set(*_CONTAINER):
         return {"type": "ecs"}
     if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
         return {"type": "default", "profile": "default"}
     return {"type": "imds" if _is_ec2() else "anonymous"}
 
 
-def _files() -> dict[str, str]:
+def _settings_files() -> dict[str, str]:
     """Where the files of settings are, if they are there."""
     return {name: os.environ.get(name) or os.path.expanduser(at) for name, at in _FILES.items()}
 
 
 def _profile(files: Mapping[str, str]) -> dict[str, Any] | None:
-    """The profile in the files: by these alone if the keys are in them, else by the default chain.
+    """The profile in the settings files: with their keys, or by the default chain of credentials.
 
     None if no profile is set, and the files have no credentials of a default one.
     """
     import configparser
 
-    name = _first("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+    name = _first_set("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
     parser = configparser.RawConfigParser(strict=False)
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):
         parser.read(files.values())
@@ -195,11 +197,13 @@ def _profile(files: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _is_ec2() -> bool:
+    """Whether this machine is an EC2 instance, whose role may have credentials."""
     try:
         return _EC2.read_text().startswith("Amazon EC2")
     except OSError:
         return False
 
 
-def _first(*names: str) -> str | None:
+def _first_set(*names: str) -> str | None:
+    """The first of these environment variables that is set."""
     return next(filter(None, map(os.environ.get, names)), None)

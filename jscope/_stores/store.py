@@ -36,7 +36,7 @@ HEAD = 256
 
 
 class Store(Protocol):
-    """The files below a directory.
+    """What a store does: create, write, read, list and remove files below a directory.
 
     Attributes:
         root: The directory.
@@ -102,7 +102,7 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A directory of a file system, as a `Store`; the first file makes it."""
+    """A `Store` on a file system: a directory, which its first file makes."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -192,7 +192,7 @@ class LocalStore:
 
 
 class BucketStore:
-    """What keys of a bucket begin with, as a `Store`."""
+    """A `Store` in a bucket: the keys that begin with a prefix."""
 
     def __init__(self, root: RemotePath):
         self.root = root

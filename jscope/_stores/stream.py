@@ -32,7 +32,7 @@ def opened_stream(path: AnyPath) -> Iterator[BinaryIO]:
 
 
 class _Stream(io.RawIOBase):
-    """The bytes of a file, from a position on."""
+    """The stream of a file's or an object's bytes, from a position on."""
 
     def __init__(self, file: File):
         self._file = file

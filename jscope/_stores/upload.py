@@ -12,7 +12,7 @@ from .store import store_of
 
 @contextlib.contextmanager
 def new_files(target: RemotePath, *, overwrite: bool = False) -> Iterator[Path]:
-    """A local path to write a new checkpoint to: a file, a directory, or a prefix of files' names.
+    """A local path to write new files to, which are uploaded to a store when the body ends.
 
     When the body ends, all files are uploaded, each as one object, those that tell of the others
     last. TensorFlow's state file, which is of several checkpoints, is there for the body, and is
@@ -29,32 +29,34 @@ def new_files(target: RemotePath, *, overwrite: bool = False) -> Iterator[Path]:
     there = target.fresh()
     is_taken = there.exists() or (there.parent / f"{there.name}.index").is_file()
     if is_taken and not overwrite:
-        raise _exists(str(there))
+        raise _upload_exists(str(there))
     store = store_of(target.parent)
     with tempfile.TemporaryDirectory(prefix="jscope-") as scratch:
         state = store.read(_STATE)
         if state is not None:
             Path(scratch, _STATE).write_bytes(state)
         yield Path(scratch) / target.name
-        for path in sorted(filter(Path.is_file, Path(scratch).rglob("*")), key=_last):
+        for path in sorted(filter(Path.is_file, Path(scratch).rglob("*")), key=_upload_order):
             name, data = path.relative_to(scratch).as_posix(), path.read_bytes()
             if name == _STATE and data == state:
                 continue
             if overwrite or name == _STATE:
                 store.write(name, data)
             elif not store.create(name, data):
-                raise _exists(str(target.parent / name))
+                raise _upload_exists(str(target.parent / name))
 
 
 _STATE = "checkpoint"
 
 
-def _last(path: Path) -> tuple[bool, bool, str]:
+def _upload_order(path: Path) -> tuple[bool, bool, str]:
+    """A key to sort files by, so that those that tell of others are uploaded last."""
     is_last = path.name.endswith((".index", ".index.json"))
     return path.name == _STATE, is_last, str(path)
 
 
-def _exists(url: str) -> CheckpointExistsError:
+def _upload_exists(url: str) -> CheckpointExistsError:
+    """Compose the error: an upload would overwrite what exists."""
     return CheckpointExistsError(
         f"{url} exists, and a checkpoint is never overwritten. Write to another name, or remove it "
         "first."

@@ -33,7 +33,7 @@ _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MA
 
 
 class Unit(NamedTuple):
-    """One thing to read.
+    """A box of a stored array to read at once, into what, and the copies to make of it then.
 
     Attributes:
         box: What to read of the stored array.
@@ -71,7 +71,7 @@ def lengths(box: Box) -> tuple[int, ...]:
 
 
 def aligned(shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """New memory for an array, aligned so that XLA can use it without a copy."""
+    """New memory to read a box of an array into, aligned so that XLA can use it without a copy."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size >= _OWN_PAGES:
@@ -83,7 +83,7 @@ def aligned(shape: Sequence[int], dtype: DTypeLike) -> Array:
 
 
 def _pages(size: int) -> mmap.mmap:
-    """New pages of the system's; large ones where it has such, as few are faster than many."""
+    """The system's pages as memory for a large box; huge ones where it has them."""
     pages = mmap.mmap(-1, size, **_PRIVATE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
@@ -92,7 +92,7 @@ def _pages(size: int) -> mmap.mmap:
 
 
 def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Unit]:
-    """What to read to fill regions.
+    """The boxes of a stored array to read, so that regions of it are filled.
 
     Args:
         regions: Boxes of the stored array, and memory for each.
@@ -105,7 +105,7 @@ def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Uni
 
 
 def unit(regions: Mapping[Box, Array], chunk: Chunk) -> Unit | None:
-    """How to read a chunk into the regions that it meets; None if there is none."""
+    """How to read the box of a chunk into the regions that it meets; None if it meets none."""
     box = chunk.box
     if box in regions and len(regions) == 1:
         return Unit(box, regions[box], chunk.crc32c)
@@ -141,7 +141,7 @@ def contiguous(box: Box, shape: Sequence[int]) -> int | None:
 
 
 def view(array: Array, index: tuple[slice, ...]) -> Array:
-    """A view of a part of an array."""
+    """A view of an array at the slices of a box."""
     # Without the ellipsis, of an array without axes this is a copy of its element.
     within: Any = (..., *index)
     view: Array = array[within]

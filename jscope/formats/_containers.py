@@ -74,7 +74,7 @@ def describe(tree: object) -> Description:
 def of_paths(
     paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Description]
 ) -> Containers:
-    """Nested dicts and lists, from the path to each leaf.
+    """The containers, nested dicts and lists, that the paths to the leaves of a pytree tell of.
 
     Args:
         paths: From names to paths; a whole number is an index in a list.
@@ -105,6 +105,7 @@ def of_paths(
 def _nested(
     level: str | dict[Any, Any], names: list[str], empty: Mapping[str, Description]
 ) -> Description:
+    """The description of containers of nested dicts and lists."""
     if isinstance(level, str):
         if level in empty:
             return {"dict": {}} if empty[level] == {} else empty[level]
@@ -116,6 +117,7 @@ def _nested(
 
 
 def _described(structure: jax.tree_util.PyTreeDef, paths: Sequence[Any], depth: int) -> Description:
+    """The description of the containers in a pytree's structure."""
     data = structure.node_data()
     if data is None:
         return None
@@ -147,6 +149,7 @@ def _described(structure: jax.tree_util.PyTreeDef, paths: Sequence[Any], depth: 
 
 
 def _filled(description: Any, name: str, items: Iterator[Item]) -> object:
+    """The containers that a description has, filled with the next values."""
     if description is None:
         return next(items)[1]
     if isinstance(description, list):
@@ -170,4 +173,5 @@ def _filled(description: Any, name: str, items: Iterator[Item]) -> object:
 
 
 def _join(name: str, key: str | int) -> str:
+    """The name of a child of a container."""
     return f"{name}/{key}" if name else str(key)

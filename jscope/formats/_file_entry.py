@@ -13,7 +13,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """One variable of an opened file.
+    """One variable of an opened file of another library, before its bytes are read.
 
     Attributes:
         shape: Its shape.
@@ -31,7 +31,7 @@ class Entry:
 
 
 class Signature(Protocol):
-    """An object with a shape and a dtype: an entry, or an array."""
+    """The shape and dtype of a variable in a file: of an `Entry`, or of an array to be written."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -15,7 +15,7 @@ _EMPTY = b"\x80"
 
 
 def is_flax(path: AnyPath) -> bool:
-    """Whether a file is one map in MessagePack, by its name and its first bytes.
+    """Whether a file is one map in MessagePack, as Flax wrote, by its name and its first bytes.
 
     Its name ends with ``.msgpack``, or with a number, a step, or has no ending.
     """
@@ -28,7 +28,7 @@ def is_flax(path: AnyPath) -> bool:
 
 
 def open_flax(path: AnyPath) -> FileSource:
-    """Open a file; all of it is read.
+    """Open a file that Flax wrote; all of it is read.
 
     Raises:
         CheckpointError: If it is damaged, or has values that are not arrays, numbers or strings.
@@ -62,6 +62,7 @@ def open_flax(path: AnyPath) -> FileSource:
 
 
 def _is_value(value: object) -> bool:
+    """Whether a member of a file of Flax is an array, a number or a string."""
     if hasattr(value, "dtype"):
         return value.dtype.kind in "OSU" or dtype_name(value.dtype) in KNOWN
     return python_dtype(value) is not None

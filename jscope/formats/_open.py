@@ -47,7 +47,7 @@ _Steps = dict[str, dict[float, AnyPath]]
 
 
 class _Found(NamedTuple):
-    """A checkpoint that has been found.
+    """A checkpoint that a path means, found but not opened.
 
     Attributes:
         path: Where it is.
@@ -61,7 +61,7 @@ class _Found(NamedTuple):
 
 
 def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
-    """Open a checkpoint for reading; no array is read.
+    """Open a checkpoint of any kind for reading; no array is read.
 
     Args:
         path: A checkpoint, or a directory of checkpoints.
@@ -88,7 +88,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
 
 
 def newest_path(directory: AnyPath) -> AnyPath | None:
-    """The path of the newest checkpoint in a directory, or None if there is none.
+    """The path of the newest checkpoint of any kind in a directory, or None if there is none.
 
     Raises:
         CheckpointError: If there are some, and none can be loaded.
@@ -99,7 +99,7 @@ def newest_path(directory: AnyPath) -> AnyPath | None:
 
 
 def latest_step(directory: AnyPath) -> int | None:
-    """The newest step that can be loaded, or None if there is none.
+    """The newest step in a directory of checkpoints of any kind that can be opened, or None.
 
     Raises:
         CheckpointError: As `newest_path`.
@@ -110,7 +110,7 @@ def latest_step(directory: AnyPath) -> int | None:
 
 
 def all_steps(directory: AnyPath) -> tuple[int, ...]:
-    """The steps in a directory, of all kinds, in ascending order.
+    """The steps in a directory of checkpoints of any kind, in ascending order.
 
     Raises:
         OSError: If the directory can't be listed.
@@ -217,12 +217,12 @@ def _opener(path: AnyPath) -> Callable[[AnyPath], Source] | None:
 
 
 def _listed(directory: AnyPath) -> list[AnyPath]:
-    """What is in a directory; nothing, if it is not there."""
+    """What is in the directory to be opened; nothing, if it is not there."""
     return children(directory) if directory.is_dir() else []
 
 
 def _others(directory: AnyPath, there: Sequence[AnyPath]) -> _Steps:
-    """The steps in a directory that Orbax and Flax wrote, by prefix."""
+    """The steps of Orbax's and Flax's checkpoints that can be opened in a directory, by prefix."""
     found: _Steps = {}
     for path in there:
         if not _STEP.fullmatch(path.name) or _own_steps.has_index(path):

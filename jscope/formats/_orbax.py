@@ -39,7 +39,7 @@ METADATA = "_METADATA"
 
 
 def items(path: AnyPath) -> dict[str, AnyPath]:
-    """The trees of arrays in a directory, by item; of a single tree the item is ``""``."""
+    """The trees of arrays in a directory of Orbax, by item; of a single tree the item is ``""``."""
     if (path / METADATA).is_file():
         return {"": path}
     if not path.is_dir():
@@ -49,7 +49,7 @@ def items(path: AnyPath) -> dict[str, AnyPath]:
 
 
 class OrbaxSource:
-    """A checkpoint of plain Orbax, as a `Source`."""
+    """A checkpoint that plain Orbax wrote, opened for reading, as a `Source`."""
 
     format = "Orbax checkpoint"
     checksum = ""
@@ -116,30 +116,30 @@ class OrbaxSource:
         for directory in (self.path, self.path.parent):
             file = directory / "_CHECKPOINT_METADATA"
             if file.is_file():
-                members = _json(file)
+                members = _read_json(file)
                 return members.get("custom_metadata") if isinstance(members, dict) else None
         return None
 
 
 class _Tree:
-    """One tree of arrays."""
+    """One tree of arrays in a checkpoint of plain Orbax."""
 
     def __init__(self, directory: AnyPath):
         self.directory = directory
-        data = _data(directory / METADATA) or b""
-        members = _members(directory / METADATA, data)
-        leaves = _checked(directory / METADATA, _leaves, members)
+        data = _file_bytes(directory / METADATA) or b""
+        members = _file_members(directory / METADATA, data)
+        leaves = _checked_members(directory / METADATA, _leaves_of_metadata, members)
         self.index_bytes = len(data)
         is_ocdbt = (directory / "manifest.ocdbt").is_file()
         is_zarr3 = bool(mapping(members).get("use_zarr3"))
         self.tensors = Tensors(directory, is_zarr3=is_zarr3, is_ocdbt=is_ocdbt)
         _check_names(directory, [tuple(map(str, path)) for path, _ in leaves])
         self.entries = self._entries([(tuple(map(str, path)), kind) for path, kind in leaves])
-        self.empty = {_name(path): _EMPTY[kind] for path, kind in leaves if kind in _EMPTY}
+        self.empty = {_joined_path(path): _EMPTY[kind] for path, kind in leaves if kind in _EMPTY}
         self.paths = {
-            _name(path): path
+            _joined_path(path): path
             for path, _ in leaves
-            if _name(path) in self.entries or _name(path) in self.empty
+            if _joined_path(path) in self.entries or _joined_path(path) in self.empty
         }
 
     def check(self, name: str, nbytes: int, chunk_nbytes: int) -> None:
@@ -152,7 +152,7 @@ class _Tree:
         """
         sizes = {"": nbytes, " a chunk": chunk_nbytes}
         if isinstance(self.directory, RemotePath):
-            if chunk_nbytes > _memory():
+            if chunk_nbytes > _machine_memory():
                 raise ValueError(f"{name} has {chunk_nbytes} bytes a chunk by its metadata")
             return
         for what, size in sizes.items():
@@ -168,7 +168,7 @@ class _Tree:
         return sum(contents(self.directory).sizes.values())
 
     def _entries(self, leaves: list[tuple[tuple[str, ...], str]]) -> dict[str, Entry]:
-        strings = _json(self.directory / "_strings.json")
+        strings = _read_json(self.directory / "_strings.json")
         impls = _key_impls(self.directory)
         arrays = self.tensors.open([".".join(k) for k, kind in leaves if kind in _ARRAYS])
         entries: dict[str, Entry] = {}
@@ -178,16 +178,16 @@ class _Tree:
                 entries[name] = _python_entry(None)
             elif kind == "string":
                 file = self.directory / "_strings.json"
-                entries[name] = _python_entry(_checked(file, _string, strings, key))
+                entries[name] = _python_entry(_checked_members(file, _string_of, strings, key))
             elif kind == "scalar":
-                entries[name] = _python_entry(_scalar(key, arrays[key]))
+                entries[name] = _python_entry(_scalar_of(key, arrays[key]))
             elif kind in _ARRAYS:
                 entries[name] = _array_entry(key, arrays[key], impls.get(key))
         return entries
 
 
-def _memory() -> int:
-    """The bytes of this machine's memory."""
+def _machine_memory() -> int:
+    """The bytes of this machine's memory, into which a chunk of Orbax's has to fit."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -200,18 +200,20 @@ _SEQUENCE = 1
 _PLACE = re.compile("[0-9]{1,18}", re.ASCII)
 
 
-def _leaves(members: object) -> list[tuple[tuple[str | int, ...], str]]:
-    """The path to each leaf, and its kind."""
+def _leaves_of_metadata(members: object) -> list[tuple[tuple[str | int, ...], str]]:
+    """The path to each leaf in Orbax's ``_METADATA``, and its kind."""
     tree = member(mapping(members), "tree_metadata", mapping)
-    return [_leaf(mapping(value)) for value in tree.values()]
+    return [_leaf_of_metadata(mapping(value)) for value in tree.values()]
 
 
-def _leaf(members: dict[str, Any]) -> tuple[tuple[str | int, ...], str]:
-    path = tuple(map(_key, member(members, "key_metadata", sequence)))
+def _leaf_of_metadata(members: dict[str, Any]) -> tuple[tuple[str | int, ...], str]:
+    """The path to one leaf in Orbax's ``_METADATA``, and its kind."""
+    path = tuple(map(_path_part, member(members, "key_metadata", sequence)))
     return path, member(member(members, "value_metadata", mapping), "value_type", text)
 
 
-def _key(value: object) -> str | int:
+def _path_part(value: object) -> str | int:
+    """A part of the path to a leaf in Orbax's ``_METADATA``."""
     part = mapping(value)
     key = member(part, "key", lambda key: str(key) if type(key) is int else text(key))
     if part.get("key_type") != _SEQUENCE:
@@ -221,12 +223,13 @@ def _key(value: object) -> str | int:
     return int(key)
 
 
-def _name(path: tuple[str | int, ...]) -> str:
+def _joined_path(path: tuple[str | int, ...]) -> str:
+    """The name of a leaf of Orbax, from the path to it."""
     return "/".join(map(str, path))
 
 
 def _check_names(directory: AnyPath, leaves: list[tuple[str, ...]]) -> None:
-    """Refuse leaves of one name, which Orbax stores as one array: it is unknown which."""
+    """Refuse a checkpoint of Orbax with leaves of one name: it stores them as one array."""
     for separator in (".", "/"):
         sources: dict[str, list[tuple[str, ...]]] = {}
         for keys in leaves:
@@ -241,15 +244,18 @@ def _check_names(directory: AnyPath, leaves: list[tuple[str, ...]]) -> None:
 
 
 def _python_entry(value: object) -> Entry:
+    """The entry of a number or string that Orbax saved."""
     dtype = str(python_dtype(value))
     return Entry((), dtype, (), dtype, INDEX, value=python_text(value))
 
 
-def _string(members: object, key: str) -> str:
+def _string_of(members: object, key: str) -> str:
+    """A string that Orbax saved, from the members of ``_strings.json``."""
     return member(mapping(members), key, text)
 
 
-def _scalar(key: str, handle: "TensorStore") -> object:
+def _scalar_of(key: str, handle: "TensorStore") -> object:
+    """A number that Orbax saved as an array without axes."""
     if handle.shape:
         shape = tuple(handle.shape)
         raise ValueError(f"{key!r} is a number by its metadata, and has shape {shape}")
@@ -257,6 +263,7 @@ def _scalar(key: str, handle: "TensorStore") -> object:
 
 
 def _array_entry(key: str, handle: "TensorStore", impl: str | None) -> Entry:
+    """The entry of an array or of PRNG keys that Orbax saved."""
     stored_shape, stored = tuple(handle.shape), dtype_name(handle.dtype.numpy_dtype)
     if stored not in KNOWN:
         raise ValueError(f"{key!r} has dtype {stored}, which no jax.Array has")
@@ -272,14 +279,15 @@ def _array_entry(key: str, handle: "TensorStore", impl: str | None) -> Entry:
 
 
 def _key_impls(directory: AnyPath) -> dict[str, str]:
-    """The implementations of PRNG keys, by the arrays' stored names."""
+    """The implementations of PRNG keys that Orbax records, by the arrays' stored names."""
     found: dict[str, str] = {}
     for file in children(directory, "array_metadatas/process_*"):
-        found |= _checked(file, _impls, _json(file))
+        found |= _checked_members(file, _key_impls_of, _read_json(file))
     return found
 
 
-def _impls(members: object) -> dict[str, str]:
+def _key_impls_of(members: object) -> dict[str, str]:
+    """The implementations of PRNG keys in the members of one file of Orbax."""
     found = {}
     for array in sequence(mapping(members).get("array_metadatas", [])):
         metadata = member(mapping(array), "array_metadata", mapping)
@@ -289,21 +297,21 @@ def _impls(members: object) -> dict[str, str]:
     return found
 
 
-def _checked(file: AnyPath, read: Callable[..., T], *arguments: object) -> T:
-    """The result of a function that reads a file's members."""
+def _checked_members(file: AnyPath, read: Callable[..., T], *arguments: object) -> T:
+    """What a function reads from the members of a file of Orbax; damage is a `CheckpointError`."""
     try:
         return read(*arguments)
     except ValueError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
 
 
-def _json(file: AnyPath) -> object:
-    """The contents of a file, or an empty object if there is none."""
-    return _members(file, _data(file))
+def _read_json(file: AnyPath) -> object:
+    """The members of a JSON file of Orbax, or an empty object if there is none."""
+    return _file_members(file, _file_bytes(file))
 
 
-def _data(file: AnyPath) -> bytes | None:
-    """The bytes of a file, or None if there is none."""
+def _file_bytes(file: AnyPath) -> bytes | None:
+    """The bytes of a file of Orbax, or None if there is none."""
     if not file.is_file():  # nor is a pipe one, which would block
         return None
     try:
@@ -312,7 +320,8 @@ def _data(file: AnyPath) -> bytes | None:
         return None
 
 
-def _members(file: AnyPath, data: bytes | None) -> object:
+def _file_members(file: AnyPath, data: bytes | None) -> object:
+    """The members of a JSON file of Orbax, from its bytes."""
     try:
         return {} if data is None else json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -63,7 +63,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 class Chunk(NamedTuple):
-    """A box of a stored array, with the checksum of its bytes in C order.
+    """A box of an entry's stored array, with the checksum of its bytes in C order.
 
     Attributes:
         start: Where it begins, one number for each axis of the stored array.
@@ -83,7 +83,7 @@ class Chunk(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One saved value.
+    """One saved value in the index: its shape, its dtype, and where its bytes are.
 
     Attributes:
         shape: The shape of the value.
@@ -186,7 +186,7 @@ class Entry(NamedTuple):
             location,
             whole_number(members.get("offset")) if location == PACKED else 0,
             text(members.get("key")) if location in (ORBAX, RAW) else None,
-            () if location == INDEX else _chunks(members, stored_shape),
+            () if location == INDEX else _chunks_of_members(members, stored_shape),
             text(members["key_impl"]) if "key_impl" in members else None,
             text(members["value"]) if "value" in members else None,
         )
@@ -231,15 +231,17 @@ class Entry(NamedTuple):
 
 @functools.cache
 def _zeros(count: int) -> tuple[int, ...]:
+    """Where the one chunk of an entry begins, at zero along each axis."""
     return (0,) * count
 
 
 def raw_name(key: str, start: Sequence[int]) -> str:
-    """The name of a chunk's own object, of the array ``key``: ``"0/0.512"``."""
+    """The name of the object of an entry's chunk, of the array ``key``: ``"0/0.512"``."""
     return f"{key}/{'.'.join(map(str, start))}"
 
 
-def _chunks(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:
+def _chunks_of_members(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:
+    """The chunks in the members of an entry."""
     if "crc32c" in members:
         if "chunks" in members:
             raise ValueError("it has a checksum beside those of its chunks")
@@ -258,7 +260,7 @@ def _chunks(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chu
 
 
 def _is_tiling(chunks: Sequence[Chunk], shape: tuple[int, ...]) -> bool:
-    """Whether boxes are the cells of a grid over a shape, each once, as JAX's shards are."""
+    """Whether an entry's chunks are the cells of a grid over its shape, as JAX's shards are."""
     if len(chunks) == 1:
         return not any(chunks[0].start) and chunks[0].shape == shape
     cells = 1

@@ -81,7 +81,7 @@ _ORBAX_KEY = re.compile("[0-9]{1,20}")
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """The members of the index; see the first lines of this file.
+    """The members of a checkpoint's index; see the first lines of this file.
 
     `write_index` finds the ``files`` itself; `read_index` adds how many bytes were read, and the
     name of the directory of the data in the checkpoint's, if they have one.
@@ -106,7 +106,7 @@ class Index:
 
 def write_index(directory: Path, index: Index) -> None:
     """Write the index of a checkpoint into its directory, where all other files are complete."""
-    complete = dataclasses.replace(index, files=_files(directory))
+    complete = dataclasses.replace(index, files=_files_to_list(directory))
     (directory / FILE_NAME).write_bytes(index_bytes(complete))
 
 
@@ -139,7 +139,7 @@ def read_index(directory: AnyPath, step: int | None) -> Index:
         ValueError: If it is damaged, of another step, or of a version unknown here.
         OSError: If it can't be read.
     """
-    return _read(directory, step, with_entries=True)
+    return _read_checked(directory, step, with_entries=True)
 
 
 def read_header(directory: AnyPath, step: int) -> Index:
@@ -149,17 +149,18 @@ def read_header(directory: AnyPath, step: int) -> Index:
         ValueError: As `read_index`.
         OSError: As `read_index`.
     """
-    return _read(directory, step, with_entries=False)
+    return _read_checked(directory, step, with_entries=False)
 
 
-def _read(directory: AnyPath, step: int | None, *, with_entries: bool) -> Index:
+def _read_checked(directory: AnyPath, step: int | None, *, with_entries: bool) -> Index:
+    """Read the index of a checkpoint, with its entries or without."""
     found, data = read_newest(directory)
     name, below = found.file, found.save_id
     if below and (directory / below).is_symlink():
         raise ValueError(not_regular(below))
     members = unsealed(data, name, format="jscope", version=_VERSION)
     try:
-        index = _index(members, with_entries=with_entries)
+        index = _index_of(members, with_entries=with_entries)
         if _save_id_in(data) != index.save_id or (below and below != index.save_id):
             raise ValueError("it has two ids of a save")
     except ValueError as error:
@@ -169,9 +170,10 @@ def _read(directory: AnyPath, step: int | None, *, with_entries: bool) -> Index:
     return dataclasses.replace(index, nbytes=len(data), below=below)
 
 
-def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
+def _index_of(members: Mapping[str, Any], *, with_entries: bool) -> Index:
+    """The index that JSON's members are."""
     portable = member(members, "portable", _json_members.flag)
-    values = member(members, "values", _values)
+    values = member(members, "values", _members_by_name)
     return Index(
         member(members, "step", _json_members.step),
         member(members, "save_id", _json_members.save_id),
@@ -180,13 +182,13 @@ def _index(members: Mapping[str, Any], *, with_entries: bool) -> Index:
         portable,
         members.get("metadata"),
         member(members, "metrics", _json_members.numbers_from_json),
-        member(members, "files", _files_told),
+        member(members, "files", _files_of_members),
         members.get("containers"),
     )
 
 
-def _values(value: object) -> dict[str, Any]:
-    """The members of entries by name."""
+def _members_by_name(value: object) -> dict[str, Any]:
+    """The members of an index's entries, by the names of the values."""
     values = _json_members.mapping(value)
     try:
         "".join(values).encode()
@@ -195,11 +197,13 @@ def _values(value: object) -> dict[str, Any]:
     return values
 
 
-def _files_told(value: object) -> dict[str, tuple[int, int | None]]:
-    return {name: _file(member) for name, member in _json_members.mapping(value).items()}
+def _files_of_members(value: object) -> dict[str, tuple[int, int | None]]:
+    """The sizes and checksums of files in the members of an index."""
+    return {name: _file_of_member(member) for name, member in _json_members.mapping(value).items()}
 
 
-def _file(value: object) -> tuple[int, int | None]:
+def _file_of_member(value: object) -> tuple[int, int | None]:
+    """The size and checksum of a file in the members of an index."""
     size, crc = _json_members.sequence(value, 2)
     if _json_members.whole_number(size) <= SMALL_FILE:
         return size, _json_members.whole_number(crc, 1 << 32)
@@ -264,7 +268,7 @@ class Entries(Mapping[str, Entry]):
                 raise ValueError(f"{short(entry.key)} is not the key of an array")
         except ValueError as error:
             raise ValueError(
-                f"{FILE_NAME} is damaged at {name!r}: {_cut(members)}: {error}"
+                f"{FILE_NAME} is damaged at {name!r}: {_shown_members(members)}: {error}"
             ) from error
         return entry
 
@@ -301,7 +305,7 @@ def listed_save_id(directory: AnyPath) -> str | None:
 
 
 def check_files(directory: AnyPath, index: Index) -> None:
-    """Compare the other files of a checkpoint with its index: all sizes, small ones' checksums.
+    """Compare the files that an index lists with those that are there; small ones' checksums too.
 
     An object of a store is whole, and each takes a request: there it is their names alone.
 
@@ -323,7 +327,7 @@ def check_files(directory: AnyPath, index: Index) -> None:
 
 
 def contents_of(directory: AnyPath, index: Index) -> Contents:
-    """The files of a checkpoint; in a store, which lists no sizes, with those of its index.
+    """The files of a checkpoint; in a store, which lists no sizes, with those in the index.
 
     Raises:
         OSError: If they can't be listed.
@@ -332,11 +336,13 @@ def contents_of(directory: AnyPath, index: Index) -> Contents:
 
 
 def _save_id_in(data: bytes) -> str | None:
+    """The id of the save in the first bytes of an index."""
     found = _SAVE_ID.search(data, 0, FIRST)
     return found[1].decode() if found else None
 
 
-def _files(directory: Path) -> dict[str, tuple[int, int | None]]:
+def _files_to_list(directory: Path) -> dict[str, tuple[int, int | None]]:
+    """The sizes of a checkpoint's files and small ones' checksums, for the index."""
     sizes = sorted(contents(directory).sizes.items())
     return {
         name: (size, zlib.crc32(read_file(directory / name)) if size <= SMALL_FILE else None)
@@ -344,8 +350,8 @@ def _files(directory: Path) -> dict[str, tuple[int, int | None]]:
     }
 
 
-def _cut(members: object) -> str:
-    """The members of an entry, or as many as a line holds."""
+def _shown_members(members: object) -> str:
+    """The members of an index's entry for an error, or as many as a line holds."""
     try:
         return repr(members)[:300]
     except RecursionError:

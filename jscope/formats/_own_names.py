@@ -94,7 +94,7 @@ class StepNames(NamedTuple):
 
 
 def by_step(names: Iterable[str]) -> dict[int, StepNames]:
-    """The names of a Saver's directory, by step."""
+    """Sort the names in a Saver's directory of a store by step."""
     found: dict[int, list[str]] = {}
     for name in names:
         if match := _STEP.fullmatch(name):
@@ -108,12 +108,12 @@ def claim_name(number: int) -> str:
 
 
 def void(save_id: str) -> bytes:
-    """The contents of a void index."""
+    """What a void index has below its name, which says that its save can't commit any more."""
     return sealed({"format": _VOID, "version": 1, "save_id": save_id})
 
 
 def is_void(data: bytes) -> bool:
-    """Whether these are the contents of a void index."""
+    """Whether this is what a void index has below its name."""
     try:
         unsealed(data, "", format=_VOID, version=1)
     except ValueError:
@@ -122,7 +122,7 @@ def is_void(data: bytes) -> bool:
 
 
 def newest_index(directory: AnyPath) -> IndexName | None:
-    """The index that a reader of a step's directory takes, or None if there is none.
+    """The name of the index that a reader of a step's directory takes, or None if there is none.
 
     A directory of a file system may have been copied from a store.
 
@@ -186,7 +186,7 @@ def is_known(directory: AnyPath, index: IndexName) -> bool:
 
 
 def _is_valid(directory: AnyPath, index: IndexName) -> bool:
-    """Whether an index is there and not void; what a name in a store holds never changes."""
+    """Whether the name of an index is there and not void; a name's contents never change."""
     if not index.number:
         return True
     file = directory / index.file

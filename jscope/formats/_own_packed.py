@@ -64,7 +64,7 @@ class Packer:
 
 
 def read(file: File, offset: int, into: np.ndarray[Any, Any]) -> None:
-    """Read one array.
+    """Read one array of ``packed.bin``.
 
     Args:
         file: The file.

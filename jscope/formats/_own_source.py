@@ -31,7 +31,7 @@ _TRUSTED = 1 << 28
 
 
 class OwnSource:
-    """A checkpoint that jscope wrote.
+    """A checkpoint that jscope wrote, opened for reading, as a `Source`.
 
     Attributes:
         index: Its index.
@@ -134,7 +134,7 @@ class OwnSource:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_AT_ONCE, "jscope-read")
         reads = [
-            self._pool.submit(self._read_raw, entry, chunk, slices(inside, whole_of(chunk)), view)
+            self._pool.submit(self._read_raw, entry, chunk, slices(inside, chunk.box), view)
             for chunk, inside, view in _meeting(entry.chunks, box, into)
         ]
 
@@ -236,13 +236,8 @@ def _meeting(chunks: Sequence[Chunk], box: Box, into: Array) -> Iterator[tuple[C
             yield chunk, inside, into[slices(inside, box)]
 
 
-def whole_of(chunk: Chunk) -> Box:
-    """The box that a chunk is, in the whole array."""
-    return tuple((s, s + length) for s, length in zip(chunk.start, chunk.shape, strict=True))
-
-
 def check_readable(path: Path, index: Index) -> None:
-    """Open a checkpoint as a reader does, and compare it with an index; reads no array.
+    """Open a checkpoint of jscope's as a reader does, and compare it with an index; read no array.
 
     Raises:
         ValueError, OSError: If something is absent or differs.

@@ -36,7 +36,7 @@ _FORMAT, _VERSION = "jscope-state", 1
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A checkpoint in the state file."""
+    """A checkpoint in the state file of a Saver."""
 
     step: int
     save_id: str
@@ -47,7 +47,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The state of a directory."""
+    """The contents of a Saver's state file: its records, in the order in which they were saved."""
 
     records: tuple[Record, ...] = ()
     kept_until: float | None = None
@@ -56,7 +56,7 @@ class State:
 def read_state(
     directory: AnyPath, steps: Mapping[int, AnyPath], newest: Record | None = None
 ) -> State:
-    """The state of a directory, with exactly the checkpoints that are there.
+    """The state file of a Saver's directory, with exactly the checkpoints that are there.
 
     Args:
         directory: The directory.
@@ -66,7 +66,7 @@ def read_state(
     Raises:
         CheckpointError: If the file is TensorFlow's.
     """
-    known, damage = _read(directory)
+    known, damage = _read_file(directory)
     if damage:
         warnings.warn(
             f"The state file in {directory} is damaged, so it is unknown which checkpoints "
@@ -81,7 +81,7 @@ def read_state(
             continue
         if step not in found or found[step].save_id != listed_save_id(path):
             # Saved by a process that crashed before it could record it.
-            record = _record(step, path)
+            record = _record_of_index(step, path)
         else:
             record = found[step]
         records.append(dataclasses.replace(record, kept=True) if damage else record)
@@ -100,22 +100,22 @@ def read_state(
 
 
 def remembered(directory: AnyPath) -> frozenset[int]:
-    """The steps that the state file lists, whether they are there or not."""
-    return frozenset(record.step for record in _read(directory)[0].records)
+    """The steps that a Saver's state file lists, whether they are there or not."""
+    return frozenset(record.step for record in _read_file(directory)[0].records)
 
 
 def remembered_saves(directory: AnyPath) -> frozenset[str]:
-    """The ids of the saves that the state file lists."""
-    return frozenset(record.save_id for record in _read(directory)[0].records)
+    """The ids of the saves that a Saver's state file lists."""
+    return frozenset(record.save_id for record in _read_file(directory)[0].records)
 
 
 def write_state(path: Path, state: State) -> None:
-    """Write a state file, which is then to be flushed and to replace the old one."""
+    """Write a Saver's state file, which is then to be flushed and to replace the old one."""
     path.write_bytes(state_bytes(state))
 
 
 def state_bytes(state: State) -> bytes:
-    """The contents of a state file."""
+    """The contents of a Saver's state file, as JSON with a checksum."""
     members = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -128,8 +128,8 @@ def state_bytes(state: State) -> bytes:
     return sealed(members)
 
 
-def _read(directory: AnyPath) -> tuple[State, str]:
-    """The contents of the file, or how it is damaged."""
+def _read_file(directory: AnyPath) -> tuple[State, str]:
+    """The contents of a Saver's state file, or how it is damaged."""
     try:
         data = read_file(directory / FILE_NAME)
     except FileNotFoundError:
@@ -142,13 +142,14 @@ def _read(directory: AnyPath) -> tuple[State, str]:
             "directory of its own."
         )
     try:
-        return _state(unsealed(data, FILE_NAME, format=_FORMAT, version=_VERSION)), ""
+        return _state_of(unsealed(data, FILE_NAME, format=_FORMAT, version=_VERSION)), ""
     except ValueError as error:
         return State(), str(error)
 
 
-def _state(members: Mapping[str, Any]) -> State:
-    records = tuple(map(_known, member(members, "checkpoints", _json_members.sequence)))
+def _state_of(members: Mapping[str, Any]) -> State:
+    """The contents of a Saver's state file, from its members."""
+    records = tuple(map(_record_of, member(members, "checkpoints", _json_members.sequence)))
     if len({record.step for record in records}) < len(records):
         raise ValueError("it has a step twice")
     until = None
@@ -157,7 +158,8 @@ def _state(members: Mapping[str, Any]) -> State:
     return State(records, until)
 
 
-def _known(value: object) -> Record:
+def _record_of(value: object) -> Record:
+    """A record of a Saver's state file, from its members."""
     members = _json_members.mapping(value)
     return Record(
         step=member(members, "step", _json_members.step),
@@ -171,7 +173,8 @@ def _known(value: object) -> Record:
     )
 
 
-def _record(step: int, path: AnyPath) -> Record:
+def _record_of_index(step: int, path: AnyPath) -> Record:
+    """The record of a checkpoint that the state file lacks, from the checkpoint's index."""
     try:
         index = read_header(path, step)
     except (OSError, ValueError):

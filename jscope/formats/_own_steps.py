@@ -36,12 +36,12 @@ _ATTEMPTS = 100
 
 
 def replaced(staging: Path, step: int) -> Path:
-    """The path of the old checkpoint of a step, while a new one replaces it."""
+    """The path of a step's old checkpoint, at which it counts while a new one replaces it."""
     return staging / f"{_REPLACED}{step}"
 
 
 def all_replaced(staging: Path) -> dict[int, Path]:
-    """The old checkpoints in a staging directory, by step."""
+    """The steps whose old checkpoints count while new ones replace them, with their paths."""
     found: dict[int, Path] = {}
     if staging.is_symlink():
         return found
@@ -58,18 +58,18 @@ def checkpoints(directory: Path) -> dict[int, Path]: ...
 @overload
 def checkpoints(directory: AnyPath) -> dict[int, AnyPath]: ...
 def checkpoints(directory: AnyPath) -> Mapping[int, AnyPath]:
-    """The checkpoints of a directory, from step to path, in ascending order.
+    """The steps in a Saver's directory with their checkpoints' paths, in ascending order.
 
     Raises:
         OSError: If the directory can't be listed; one that is absent has no checkpoints.
     """
     if isinstance(directory, RemotePath):
         return {step: path for step, path in _indexed(directory.fresh()).items() if has_index(path)}
-    found, is_all = _listed(directory)
+    found, is_all = _listed_steps(directory)
     for _ in range(_ATTEMPTS):
         if is_all:
             break
-        found, is_all = _listed(directory)
+        found, is_all = _listed_steps(directory)
     return dict(sorted(found.items()))
 
 
@@ -79,8 +79,8 @@ def _indexed(directory: RemotePath) -> dict[int, AnyPath]:
     return {step: directory / str(step) for step, found in names.items() if found.indices}
 
 
-def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
-    """The checkpoints, and whether none was removed during the listing.
+def _listed_steps(directory: Path) -> tuple[dict[int, Path], bool]:
+    """The steps in a Saver's directory with their paths, and whether none went meanwhile.
 
     If one was, its replacement may have come too late to be listed.
     """
@@ -99,7 +99,7 @@ def _listed(directory: Path) -> tuple[dict[int, Path], bool]:
 
 
 def committed_steps(directory: AnyPath) -> tuple[int, ...]:
-    """The steps that are saved in a directory, in ascending order.
+    """The steps that are saved in a Saver's directory, in ascending order.
 
     Raises:
         OSError: As `checkpoints`.
@@ -114,12 +114,13 @@ def path_of(directory: AnyPath, step: int) -> AnyPath | None:
 
 
 def _is_step(name: str) -> bool:
+    """Whether the name of a directory is that of a step."""
     # int() would take "012" and "١٢" too, which save never writes.
     return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
 
 
 def has_index(path: AnyPath) -> bool:
-    """Whether a directory is a checkpoint, intact or not; links are not followed."""
+    """Whether a step's directory is a checkpoint, intact or not; links are not followed."""
     found = newest_index(path)
     if found is None or found.number or isinstance(path, RemotePath):
         return found is not None
@@ -130,7 +131,7 @@ def has_index(path: AnyPath) -> bool:
 def cannot_be_read(
     path: AnyPath, directory: AnyPath, step: int, error: Exception
 ) -> CheckpointError:
-    """Compose the error: which step is damaged, how, and which one is intact."""
+    """Compose the error: which step is damaged, how, and which one before it is intact."""
     before = _intact_step_before(directory, step)
     facts = f"Step {step} can't be read from {path}: {text_of(error)}."
     if before is None:
@@ -142,7 +143,7 @@ def cannot_be_read(
 
 
 def newest_own(directory: AnyPath) -> OwnSource | None:
-    """The newest intact checkpoint, opened, or None if nothing is saved.
+    """Open the newest intact step of a Saver's directory; None if no step is saved.
 
     Warns of each newer one, which is damaged.
 
@@ -155,7 +156,7 @@ def newest_own(directory: AnyPath) -> OwnSource | None:
         if isinstance(directory, Path):
             # In this order, or a step that is committed between the two would be in the state file
             # and not found.
-            known = _remembered(directory)
+            known = _remembered_steps(directory)
             found: Mapping[int, AnyPath] = checkpoints(directory)
             for step in known - found.keys():
                 if (directory / str(step)).is_dir():
@@ -194,7 +195,7 @@ def newest_own(directory: AnyPath) -> OwnSource | None:
 
 
 def _newest_intact(found: Mapping[int, AnyPath], damaged: dict[int, Exception]) -> OwnSource | None:
-    """The newest intact one; those above it that are there are added to ``damaged``."""
+    """The newest step that is intact; damaged ones above it are added to ``damaged``."""
     for step, path in sorted(found.items(), reverse=True):
         try:
             return OwnSource(path, _intact_index(path, step))
@@ -208,6 +209,7 @@ def _newest_intact(found: Mapping[int, AnyPath], damaged: dict[int, Exception]) 
 
 
 def _intact_index(path: AnyPath, step: int) -> Index:
+    """The index of a step, read again if another save has replaced it, if the step is intact."""
     for _ in range(_ATTEMPTS):
         index = read_index(path, step)
         try:
@@ -222,7 +224,8 @@ def _intact_index(path: AnyPath, step: int) -> Index:
     raise ValueError("it is replaced faster than it can be read")
 
 
-def _remembered(directory: AnyPath) -> frozenset[int]:
+def _remembered_steps(directory: AnyPath) -> frozenset[int]:
+    """The steps that the state file lists; none if it can't be read."""
     try:
         return remembered(directory)
     except StoreError:
@@ -232,6 +235,7 @@ def _remembered(directory: AnyPath) -> frozenset[int]:
 
 
 def _intact_step_before(directory: AnyPath, step: int) -> int | None:
+    """The newest intact step before a damaged one, or None."""
     for earlier, path in reversed(checkpoints(directory).items()):
         try:
             if earlier < step:
@@ -242,7 +246,7 @@ def _intact_step_before(directory: AnyPath, step: int) -> int | None:
 
 
 def open_own(path: AnyPath, directory: AnyPath, step: int | None) -> OwnSource | None:
-    """Open one checkpoint; None if there is no index.
+    """Open the checkpoint of a step of a Saver's directory; None if it has no index.
 
     Args:
         path: Where it is.
@@ -265,7 +269,7 @@ def open_own(path: AnyPath, directory: AnyPath, step: int | None) -> OwnSource |
 
 
 def text_of(error: Exception) -> str:
-    """The first line of an error, for another's message."""
+    """The first line of an error that a step or another checkpoint is damaged, for messages."""
     # TensorStore's messages have hundreds of lines; the whole text is in the cause.
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first[:500]}"

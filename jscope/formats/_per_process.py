@@ -105,12 +105,12 @@ _DAMAGE = (ValueError, RecursionError, KeyError, TypeError, OverflowError, struc
 
 
 def joined(texts: Sequence[str]) -> str:
-    """One text of the values of all processes."""
+    """The text of a `PerProcess`, joined from those of all processes."""
     return json.dumps([value for text in texts for value in json.loads(text)])
 
 
 def values_of(text: str) -> tuple[Any, ...]:
-    """The values of all processes.
+    """The values of all processes, from the text of a `PerProcess`.
 
     Raises:
         ValueError: If the text is not one of `joined`.

@@ -44,13 +44,14 @@ class Plain:
 
     def __init__(self, directory: Path, strange: re.Pattern[str], key: str | None = None):
         self.path = directory
-        self.close = _nothing
+        self.close = _no_link
         if strange.search(str(directory)):
             self.path = _link_to(directory, strange, key or uuid.uuid4().hex)
-            self.close = weakref.finalize(self, _remove, self.path)
+            self.close = weakref.finalize(self, _remove_link, self.path)
 
 
 def _link_to(directory: Path, strange: re.Pattern[str], key: str) -> Path:
+    """Make a link of a plain name to a directory whose own path isn't plain."""
     place = tempfile.gettempdir()
     link = Path(place, f"jscope-{key}")
     try:
@@ -71,10 +72,11 @@ def _link_to(directory: Path, strange: re.Pattern[str], key: str) -> Path:
     return link
 
 
-def _remove(link: Path) -> None:
+def _remove_link(link: Path) -> None:
+    """Remove a link of a plain name."""
     with contextlib.suppress(OSError):
         link.unlink()
 
 
-def _nothing() -> None:
-    """There is no link."""
+def _no_link() -> None:
+    """Remove nothing: the path was plain, so no link was made."""

@@ -21,13 +21,13 @@ _END = b', "crc32c": "%08x"}\n'
 
 
 def sealed(members: Mapping[str, Any]) -> bytes:
-    """The bytes of an object of these members."""
+    """The bytes of a JSON object of these members, with its checksum."""
     text = json.dumps(members).encode()[:-1]
     return text + _END % crc32c_of(text)
 
 
 def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, Any]:
-    """The members of an object, from its bytes.
+    """The members of a JSON object, from its bytes, if its checksum is right.
 
     Args:
         data: The whole file.
@@ -41,7 +41,7 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
     length = len(_END % 0)
     text, end = data[:-length], data[-length:]
     try:
-        members = json.loads(data.decode(), parse_constant=_refuse)
+        members = json.loads(data.decode(), parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError(f"{name} is damaged: it is nested too deeply") from None
     except ValueError as error:
@@ -56,5 +56,6 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
     return members
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
+    """Refuse NaN and the infinities, which Python's JSON reads and JSON does not have."""
     raise ValueError(f"{constant} is not JSON")

@@ -48,13 +48,13 @@ _FILE = re.compile(r"model(?:-\d{5,}-of-\d{5,})?\.safetensors|model\.safetensors
 
 
 def size_of(text: str) -> int | None:
-    """The bytes that a size such as ``"5GB"`` or ``"500 mb"`` means; None if it isn't one."""
+    """The most bytes of a shard, from a text such as ``"5GB"``; None if it isn't a size."""
     match = _SIZE.fullmatch(text)
     return int(float(match[1]) * _UNITS[match[2].upper()]) if match else None
 
 
 def split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
-    """The tensors of each shard.
+    """Split tensors into shards: the names of the tensors of each.
 
     >>> split({"a": 6, "b": 6, "c": 2, "d": 6, "e": 2, "f": 2}, limit=10)
     [['a'], ['b', 'c'], ['d', 'e', 'f']]
@@ -79,7 +79,7 @@ def split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 
 class ShardWriter:
-    """Writes tensors, in any order, to a directory; leaving ``with`` lets the files appear.
+    """Writes tensors, in any order, to safetensors shards; leaving ``with`` lets them appear.
 
     Few files are open at a time if the order is that of ``signatures``.
 
@@ -112,7 +112,7 @@ class ShardWriter:
         self._overwrite = overwrite
         self._sizes = {name: safetensors.nbytes(of) for name, of in signatures.items()}
         shards = split(self._sizes, limit)
-        self._shards = dict(zip(_file_names(len(shards)), shards, strict=True))
+        self._shards = dict(zip(_shard_names(len(shards)), shards, strict=True))
         self._file_of = {name: file for file, names in self._shards.items() for name in names}
         self._open: dict[str, safetensors.Writer] = {}
         self._finished: dict[str, NewFile] = {}
@@ -121,7 +121,7 @@ class ShardWriter:
     def write(self, name: str, array: Array) -> None:
         """Write one of the tensors."""
         file = self._file_of[name]
-        with _writing(self._directory):
+        with _failing_writes(self._directory):
             writer = self._open.get(file) or self._start(file)
             writer.write(name, array)
             if writer.is_complete:
@@ -131,14 +131,14 @@ class ShardWriter:
     def __enter__(self) -> Self:
         self._refuse_what_is_there()
         self._is_made = not self._directory.exists()
-        with _writing(self._directory):
+        with _failing_writes(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: object, *exception: object) -> None:
         try:
             if kind is None:
-                with _writing(self._directory):
+                with _failing_writes(self._directory):
                     self._finish()
                     self._appear()
         finally:
@@ -169,7 +169,7 @@ class ShardWriter:
 
     def _appear(self) -> None:
         self._refuse_what_is_there()
-        old = set(_files(self._directory))
+        old = set(_export_files(self._directory))
         if len(self._shards) > 1 and old & self._shards.keys():
             self._remove(old & {INDEX})
             self._remove(old & self._shards.keys())
@@ -206,7 +206,7 @@ class ShardWriter:
                 self._directory.rmdir()
 
     def _refuse_what_is_there(self) -> None:
-        there = _files(self._directory)
+        there = _export_files(self._directory)
         if there and not self._overwrite:
             raise CheckpointExistsError(
                 f"{self._directory} has {listed(there, most=3)}, and a checkpoint is not "
@@ -224,8 +224,8 @@ class ShardWriter:
 
 
 @contextlib.contextmanager
-def _writing(directory: Path) -> Iterator[None]:
-    """What the system refuses, as a `CheckpointError`."""
+def _failing_writes(directory: Path) -> Iterator[None]:
+    """Raise what the system refuses while shards are written as a `CheckpointError`."""
     try:
         yield
     except CheckpointError:
@@ -234,14 +234,15 @@ def _writing(directory: Path) -> Iterator[None]:
         raise CheckpointError(f"{directory} can't be written: {error.strerror}.") from error
 
 
-def _file_names(count: int) -> list[str]:
+def _shard_names(count: int) -> list[str]:
+    """The names of the files of so many shards."""
     if count == 1:
         return [ONE_FILE]
     return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
 
-def _files(directory: Path) -> list[str]:
-    """The files of an earlier export, the index first."""
+def _export_files(directory: Path) -> list[str]:
+    """The safetensors files in a directory of an earlier export, the index of the shards first."""
     if not directory.is_dir():
         return []
     found = [name for name in os.listdir(directory) if _FILE.fullmatch(name)]
@@ -249,7 +250,7 @@ def _files(directory: Path) -> list[str]:
 
 
 def _other_checkpoint(directory: Path) -> str | None:
-    """The format of what readers find in a directory, if that isn't safetensors."""
+    """The format of a checkpoint where shards are to go, if it isn't safetensors."""
     if not directory.is_dir():
         return None
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Extent(NamedTuple):
-    """Where the bytes of an array are, if they are side by side in a file, as in memory.
+    """Where a source has the bytes of an array, if they are side by side in a file.
 
     Attributes:
         file: The file; equal for the arrays of one.
@@ -33,7 +33,7 @@ class Extent(NamedTuple):
 
 
 class Source(Protocol):
-    """A checkpoint, opened for reading.
+    """The source of a checkpoint's arrays: one that is opened for reading, of any format.
 
     Attributes:
         path: Its directory or file.
@@ -108,7 +108,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """Variables of a file or of several, as a `Source`.
+    """The source of arrays that are in another library's file, or in several, as a `Source`.
 
     Args:
         path: The file or directory.
@@ -142,7 +142,7 @@ class FileSource:
         self.metadata = metadata
         self.index_bytes = 0
         self.variables = variables
-        self.entries = {n: _entry(v) for n, v in variables.items() if not _has_strings(v)}
+        self.entries = {n: _entry_of(v) for n, v in variables.items() if not _has_strings(v)}
 
     def stored(self, name: str) -> Entry:
         """As `Source.stored`; each format's reader compares them when it opens the file."""
@@ -175,10 +175,12 @@ class FileSource:
 
 
 def _has_strings(variable: object) -> bool:
+    """Whether a variable of a source is an array of strings, which JAX doesn't have."""
     return hasattr(variable, "dtype") and variable.dtype.kind in "OSU"
 
 
-def _entry(variable: Any) -> Entry:
+def _entry_of(variable: Any) -> Entry:
+    """The entry of a variable of a `FileSource`."""
     if hasattr(variable, "dtype"):
         shape, dtype = tuple(variable.shape), dtype_name(variable.dtype)
         is_in_parts = getattr(variable, "read_box", None) is not None or 0 in shape
@@ -190,4 +192,4 @@ def _entry(variable: Any) -> Entry:
 
 
 def nothing_left() -> None:
-    """All was read at once."""
+    """What `Source.start` returns if it has read all at once."""

@@ -38,7 +38,7 @@ _DIRECTORY_CACHE = 64 << 20
 
 
 class Tensors:
-    """The arrays below one directory.
+    """The arrays below one directory that TensorStore reads.
 
     Args:
         directory: What has the database, or a directory per array.
@@ -201,6 +201,7 @@ class Tensors:
 
 
 def _is_utf8(name: str) -> bool:
+    """Whether a name can be one that TensorStore takes."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -209,7 +210,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _codecs(spec: object) -> set[str]:
-    """The names of all codecs in a specification, at any depth."""
+    """The names of all codecs in a specification of TensorStore's, at any depth."""
     if isinstance(spec, dict):
         own = {str(codec.get("name")) for codec in spec.get("codecs", ())}
         return own.union(*map(_codecs, spec.values()))

@@ -9,7 +9,7 @@ from .._stores.stream import opened_stream
 
 
 class _Kind(NamedTuple):
-    """A kind of file.
+    """A kind of file that is not a checkpoint: how it begins or ends, and what to do.
 
     Attributes:
         first: The bytes that such a file begins with.
@@ -58,12 +58,12 @@ _LONGEST = max(len(kind.first) for kind in _KINDS)
 
 
 def what_it_seems(path: AnyPath) -> str:
-    """The end of a sentence that begins with the path: what the file is, and what to do."""
+    """What a file that is no known checkpoint seems to be, and what to do."""
     first = first_bytes(path, _LONGEST, follow=True)
     if not first:
         return "is empty."
     if first.startswith(b"PK\3\4"):
-        return _archive(path)
+        return _unknown_archive(path)
     for kind in _KINDS:
         if first.startswith(kind.first) if kind.first else path.suffix in kind.endings:
             return kind.text
@@ -73,7 +73,8 @@ def what_it_seems(path: AnyPath) -> str:
     )
 
 
-def _archive(path: AnyPath) -> str:
+def _unknown_archive(path: AnyPath) -> str:
+    """What a zip archive that is no known checkpoint seems to be, and what to do."""
     try:
         with opened_stream(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()

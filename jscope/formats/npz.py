@@ -55,7 +55,7 @@ _PLAIN = "biufcSU"  # the kinds of NumPy's own dtypes: numbers and strings
 
 
 def is_file(path: AnyPath) -> bool:
-    """Whether a file is named as one, or is an archive of nothing but arrays."""
+    """Whether a file is named as an npz file, or is an archive of nothing but arrays."""
     if path.suffix == ".npz":
         return True
     try:
@@ -70,7 +70,7 @@ def is_file(path: AnyPath) -> bool:
 
 
 def open_file(path: AnyPath) -> dict[str, Entry]:
-    """The arrays of an archive, by name; only their headers are read.
+    """The arrays of an npz file, by name; only their headers are read.
 
     Raises:
         CheckpointError: If the file can't be read or is damaged.
@@ -86,7 +86,7 @@ def open_file(path: AnyPath) -> dict[str, Entry]:
                 if name in entries:
                     raise ValueError(f"it has two members {member.filename!r}")
                 if suffix == ".npy":
-                    entries[name] = _entry(path, archive, member, reopened)
+                    entries[name] = _member_entry(path, archive, member, reopened)
                 else:  # not an array's, unless its name is damaged, which opening it would show
                     archive.open(member).close()
             return entries
@@ -106,7 +106,7 @@ _DAMAGE = (
 
 
 def _reopened(path: AnyPath, file: IO[bytes]) -> Callable[[], _Opened]:
-    """How to get at an archive again; of an object, whose list takes requests, it is kept."""
+    """How to open an npz archive again; of an object, whose list takes requests, it is kept."""
     if isinstance(path, Path):
         return functools.partial(zipfile.ZipFile, path)
     kept = functools.cache(lambda: zipfile.ZipFile(file))
@@ -114,7 +114,7 @@ def _reopened(path: AnyPath, file: IO[bytes]) -> Callable[[], _Opened]:
 
 
 def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> int:
-    """Refuse an archive with members that damage to the entry of the one before hides.
+    """Refuse an npz archive with members that damage to the entry of the one before hides.
 
     Returns:
         The size of the file.
@@ -129,7 +129,7 @@ def _check_count(file: IO[bytes], archive: zipfile.ZipFile) -> int:
 
 
 def _check_size(end: int, member: zipfile.ZipInfo) -> None:
-    """Refuse a member whose recorded size is more bytes than its part of the archive can hold."""
+    """Refuse a member of more bytes by its record than its part of the npz archive can hold."""
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_DEFLATED}.get(member.compress_type)
     if most is None:
         raise ValueError(f"member {member.filename!r} is not compressed as by NumPy")
@@ -140,12 +140,13 @@ def _check_size(end: int, member: zipfile.ZipInfo) -> None:
         )
 
 
-def _entry(
+def _member_entry(
     path: AnyPath,
     archive: zipfile.ZipFile,
     member: zipfile.ZipInfo,
     reopened: Callable[[], _Opened],
 ) -> Entry:
+    """The entry of a member of an npz archive, from its ``.npy`` header."""
     # zipfile would compare the checksum of a small member here, and refuse all for one that is
     # damaged: the others can still be listed and read. It compares none that it doesn't know.
     unchecked = copy.copy(member)
@@ -153,7 +154,7 @@ def _entry(
     with archive.open(unchecked) as file:
         shape, _, _, dtype = _npy_header(io.BytesIO(file.read(_LONGEST_HEADER)), member)
     nbytes = math.prod(shape) * dtype.itemsize
-    return Entry(shape, dtype, nbytes, functools.partial(_read, path, member, reopened))
+    return Entry(shape, dtype, nbytes, functools.partial(_read_member, path, member, reopened))
 
 
 def _npy_header(
@@ -169,7 +170,7 @@ def _npy_header(
     except Exception as error:  # the header is Python: NumPy's parser may raise any error
         text = str(error)[:_SHOWN]  # it quotes the header
         raise ValueError(f"member {member.filename!r} has no header of NumPy's: {text}") from error
-    meant = _meant(stored, member)
+    meant = _meant_dtype(stored, member)
     size = math.prod(shape) * stored.itemsize
     if min(shape, default=0) < 0 or size != member.file_size - file.tell():
         raise ValueError(
@@ -178,7 +179,8 @@ def _npy_header(
     return shape, is_fortran, stored, meant
 
 
-def _meant(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any]:
+def _meant_dtype(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any]:
+    """The dtype that is meant by the one in a ``.npy`` header."""
     if stored.names is not None and len(stored.names) == 1 and stored.names[0] in _EXTENDED:
         extended: np.dtype[Any] = _EXTENDED[stored.names[0]]
         if extended.itemsize == stored.itemsize:
@@ -192,7 +194,8 @@ def _meant(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any]:
     raise ValueError(f"member {member.filename!r} has dtype {stored}: {why}")
 
 
-def _read(path: AnyPath, member: zipfile.ZipInfo, reopened: Callable[[], _Opened]) -> Array:
+def _read_member(path: AnyPath, member: zipfile.ZipInfo, reopened: Callable[[], _Opened]) -> Array:
+    """Read the array of a member of an npz archive."""
     try:
         with reopened() as archive, archive.open(member) as file:
             content = file.read()  # to the end: only there zipfile compares the checksum
@@ -210,7 +213,7 @@ def _read(path: AnyPath, member: zipfile.ZipInfo, reopened: Callable[[], _Opened
 
 
 class Writer:
-    """Writes arrays to a new archive, uncompressed; leaving ``with`` lets it appear.
+    """Writes arrays to a new npz file, uncompressed; leaving ``with`` lets it appear.
 
     Args:
         path: The new file.
@@ -256,4 +259,5 @@ class Writer:
 
 
 def _can_store(dtype: np.dtype[Any]) -> bool:
+    """Whether a ``.npy`` file can hold a dtype."""
     return dtype.name in _EXTENDED or dtype.kind in _PLAIN

@@ -84,7 +84,7 @@ _BAND = 32 << 20
 
 
 class _File:
-    """A file, opened anew by each call: a model may have hundreds. Of an object it is kept."""
+    """A safetensors file, opened anew by each call; an object of a store is kept."""
 
     def __init__(self, path: AnyPath):
         self.path = path
@@ -98,13 +98,13 @@ class _File:
 
     def read_into(self, start: int, memory: memoryview) -> None:
         """As `File.read_into`, of several tensors."""
-        with _reading(self.path, "a tensor"), self() as file:
+        with _reading_tensors(self.path, "a tensor"), self() as file:
             file.read_into(start, memory)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of an opened file, as an `Entry`.
+    """A tensor of an opened safetensors file, as an `Entry`.
 
     Attributes:
         file: The file.
@@ -144,9 +144,9 @@ class Tensor:
         """
         first = contiguous(box, self.shape)
         arguments = self.shape, self.dtype, self.offset, box, into
-        with _reading(self.file.path, f"tensor {self.name!r}"), self.file() as file:
+        with _reading_tensors(self.file.path, f"tensor {self.name!r}"), self.file() as file:
             if first is not None:
-                _fill(file, self.offset + first * self.dtype.itemsize, into)
+                _fill_box(file, self.offset + first * self.dtype.itemsize, into)
             elif isinstance(file, LocalFile):
                 _read_mapped(file, *arguments)
             else:
@@ -154,7 +154,8 @@ class Tensor:
 
 
 @contextlib.contextmanager
-def _reading(path: AnyPath, what: str) -> Iterator[None]:
+def _reading_tensors(path: AnyPath, what: str) -> Iterator[None]:
+    """Raise what goes wrong while tensors are read as a `CheckpointError`."""
     try:
         yield
     except StoreError:
@@ -167,7 +168,7 @@ def _reading(path: AnyPath, what: str) -> Iterator[None]:
 
 
 class Tensors(dict[str, Tensor]):
-    """The tensors of a file, or of several, by name.
+    """The tensors of a safetensors file, or of several, by name.
 
     Attributes:
         metadata: The strings in the header, or what an index has beside the names.
@@ -177,7 +178,7 @@ class Tensors(dict[str, Tensor]):
 
 
 def is_file(path: AnyPath) -> bool:
-    """Whether a file is named as one or as an index of several, or begins as one does."""
+    """Whether a file is named as a safetensors file or index, or begins as one does."""
     if path.name.endswith((".safetensors", _INDEX)):
         return True
     first = first_bytes(path, 9, follow=True)
@@ -185,12 +186,12 @@ def is_file(path: AnyPath) -> bool:
 
 
 def is_directory(path: AnyPath) -> bool:
-    """Whether a directory has such a file."""
+    """Whether a directory has a safetensors file or index."""
     return any(file.name.endswith((".safetensors", _INDEX)) for file in path.iterdir())
 
 
 def open_any(path: AnyPath) -> Tensors:
-    """The tensors of a file, of an index, or of a directory, whose index is obeyed.
+    """The tensors of a safetensors file, of an index, or of a directory, whose index is obeyed.
 
     Raises:
         CheckpointError: If one is damaged, a file of the index is missing, or it is unknown which
@@ -208,11 +209,11 @@ def open_any(path: AnyPath) -> Tensors:
         return _open_index(indices[0])
     files = children(path, "*.safetensors")
     _check_shards(path, [file.name for file in files])
-    return _together(path, [open_file(file) for file in files])
+    return _tensors_together(path, [open_file(file) for file in files])
 
 
 def _check_shards(path: AnyPath, names: Sequence[str]) -> None:
-    """Refuse shards without an index that are not all there, as an export that failed leaves."""
+    """Refuse safetensors shards without an index if some are missing, as a failed export leaves."""
     found: dict[tuple[str, int], set[int]] = {}
     for name in names:
         match = _SHARD.fullmatch(name)
@@ -227,7 +228,8 @@ def _check_shards(path: AnyPath, names: Sequence[str]) -> None:
             )
 
 
-def _together(path: AnyPath, files: Sequence[Tensors]) -> Tensors:
+def _tensors_together(path: AnyPath, files: Sequence[Tensors]) -> Tensors:
+    """The tensors of several safetensors files, each name once."""
     found = Tensors()
     for tensors in files:
         duplicates = [name for name in tensors if name in found]
@@ -242,13 +244,13 @@ def _together(path: AnyPath, files: Sequence[Tensors]) -> Tensors:
 
 
 def _open_index(path: AnyPath) -> Tensors:
-    """The tensors that an index names; other files and other tensors are ignored.
+    """The tensors that a safetensors index names; other files and other tensors are ignored.
 
     Source: https://huggingface.co/docs/transformers, "Sharded checkpoints": an object with
     ``weight_map``, from each name to its file, and ``metadata``.
     """
     try:
-        files, metadata = _index(path)
+        files, metadata = _read_index(path)
     except StoreError:
         raise
     except OSError as error:
@@ -277,8 +279,8 @@ def _open_index(path: AnyPath) -> Tensors:
     return found
 
 
-def _index(path: AnyPath) -> tuple[dict[str, str], dict[str, Any]]:
-    """The file of each tensor, and the metadata, of an index from an untrusted source."""
+def _read_index(path: AnyPath) -> tuple[dict[str, str], dict[str, Any]]:
+    """The file of each tensor, and the metadata, in an untrusted safetensors index."""
     size = path.stat().st_size if isinstance(path, Path) else 0  # that of an object isn't known
     if size > _LONGEST_INDEX:
         raise ValueError(f"it has {size} bytes, and an index has at most {_LONGEST_INDEX}")
@@ -293,7 +295,7 @@ def _index(path: AnyPath) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def open_file(path: AnyPath) -> Tensors:
-    """The tensors of a file, by name; only the header is read.
+    """The tensors of a safetensors file, by name; only the header is read.
 
     Raises:
         CheckpointError: If the file can't be read or is damaged.
@@ -311,13 +313,13 @@ def open_file(path: AnyPath) -> Tensors:
     start = 8 + length
     ends: list[tuple[int, int, str]] = []
     entries = Tensors()
-    header = _header(path, text)
+    header = _header_members(path, text)
     for name in list(header):
         members = header.pop(name)
         if name == _METADATA:
-            entries.metadata = _metadata(path, members)
+            entries.metadata = _header_metadata(path, members)
             continue
-        shape, dtype, begin, end = _checked(path, name, members)
+        shape, dtype, begin, end = _checked_tensor(path, name, members)
         ends.append((begin, end, name))
         entries[name] = Tensor(opened, name, shape, dtype, start + begin)
     covered = 0
@@ -333,7 +335,7 @@ def open_file(path: AnyPath) -> Tensors:
 
 
 def _read_header(file: File) -> tuple[int, bytes]:
-    """The length of the header, and the header.
+    """The length of a safetensors header, and the header.
 
     Raises:
         ValueError: If the file is too small for it.
@@ -353,13 +355,15 @@ def _read_header(file: File) -> tuple[int, bytes]:
     )
 
 
-def _metadata(path: AnyPath, members: object) -> dict[str, str]:
+def _header_metadata(path: AnyPath, members: object) -> dict[str, str]:
+    """The metadata in a safetensors header."""
     if not isinstance(members, dict) or not all(isinstance(v, str) for v in members.values()):
         raise _damaged(path, f"its {_METADATA!r} are not strings by name")
     return members
 
 
-def _header(path: AnyPath, text: bytes) -> dict[str, Any]:
+def _header_members(path: AnyPath, text: bytes) -> dict[str, Any]:
+    """The members of a safetensors header, from its text."""
     if not text.startswith(b"{"):
         raise _damaged(path, f"its header begins with {text[:1]!r}, not with '{{'")
     try:
@@ -370,6 +374,7 @@ def _header(path: AnyPath, text: bytes) -> dict[str, Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of an object in a safetensors header or index, no name twice."""
     members = dict(pairs)
     if len(members) < len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
@@ -377,10 +382,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _checked(
+def _checked_tensor(
     path: AnyPath, name: str, members: Any
 ) -> tuple[tuple[int, ...], np.dtype[Any], int, int]:
-    """Shape, dtype, begin and end of a tensor, each within its limits."""
+    """Shape, dtype, begin and end of a tensor in a header, each within its limits."""
     try:
         code, shape, (begin, end) = members["dtype"], members["shape"], members["data_offsets"]
         known = isinstance(code, str) and all(map(_is_size, [*shape, begin, end]))
@@ -405,10 +410,12 @@ def _checked(
 
 
 def _is_size(value: object) -> bool:
+    """Whether a member of a safetensors header is a size or an offset."""
     return type(value) is int and 0 <= value < 1 << 63
 
 
-def _fill(file: File, start: int, into: Array) -> None:
+def _fill_box(file: File, start: int, into: Array) -> None:
+    """Read a box of a tensor whose bytes follow each other."""
     target = into if into.flags.c_contiguous else np.empty(into.shape, into.dtype)
     file.read_into(start, target.reshape(-1).view(np.uint8).data)
     if target is not into:
@@ -423,6 +430,7 @@ def _read_mapped(
     box: Box,
     into: Array,
 ) -> None:
+    """Read a box of a tensor by a map of the file."""
     size = math.prod(shape) * dtype.itemsize
     if file.size < offset + size:
         raise EndOfFileError(file.path, file.size)
@@ -440,6 +448,7 @@ def _read_runs(
     box: Box,
     into: Array,
 ) -> None:
+    """Read a box of a tensor by its runs of bytes, or with what is between them."""
     # The axes from here on are whole, so that what is picked of this one is a run of bytes.
     axis = max(i for i, pair in enumerate(box) if pair != (0, shape[i]))
     strides = [math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape))]
@@ -458,7 +467,7 @@ def _read_runs(
 
 
 def _read_bands(file: File, starts: Array, rows: Array) -> None:
-    """Read rows of bytes from their starts in a file, with what is between them."""
+    """Read rows of bytes of a tensor from their starts in a file, with what is between them."""
     run = rows.shape[1]
     at = 0
     while at < len(starts):
@@ -471,16 +480,17 @@ def _read_bands(file: File, starts: Array, rows: Array) -> None:
 
 
 def _damaged(path: AnyPath, what: str) -> CheckpointError:
+    """Compose the error: a file is not a safetensors file, or damaged."""
     return CheckpointError(f"{path} is not a safetensors file, or damaged: {what}.")
 
 
 def has_dtype(dtype: np.dtype[Any]) -> bool:
-    """Whether there is a code for a dtype."""
+    """Whether a safetensors file can hold a dtype."""
     return dtype in _CODE_OF
 
 
 def check_signatures(signatures: Mapping[str, Signature]) -> None:
-    """Refuse tensors that can't be stored.
+    """Refuse tensors that a safetensors file can't hold.
 
     Raises:
         CheckpointValueError: If there are some; all are listed.
@@ -498,7 +508,7 @@ def check_signatures(signatures: Mapping[str, Signature]) -> None:
 
 
 class Writer:
-    """Writes tensors, in any order, to a new file; leaving ``with`` lets it appear.
+    """Writes tensors, in any order, to a new safetensors file; leaving ``with`` lets it appear.
 
     Args:
         path: The new file.
@@ -578,11 +588,12 @@ class Writer:
 
 
 def nbytes(signature: Signature) -> int:
-    """The bytes of a tensor's elements."""
+    """The bytes of a tensor in a safetensors file."""
     return math.prod(signature.shape) * signature.dtype.itemsize
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write bytes of a new safetensors file at an offset."""
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written

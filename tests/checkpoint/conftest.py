@@ -51,8 +51,8 @@ def proxy(s3, monkeypatch):
     monkeypatch.setattr(settings, "_RETRIES", at_once)
     with proxies.running(s3.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
-        for cache in (settings._context, settings._opened):
+        for cache in (settings._context_of, settings._opened_by_spec):
             cache.cache_clear()
         yield proxy
-    for cache in (settings._context, settings._opened):
+    for cache in (settings._context_of, settings._opened_by_spec):
         cache.cache_clear()

@@ -20,7 +20,9 @@ def test_an_evaluator_beside_a_writer_that_keeps_one_checkpoint(server, tmp_path
 
 
 @pytest.mark.parametrize("overwrites", [False, True])
-@pytest.mark.parametrize("moment", ["_remembered", "checkpoints", "read_index", "check_files"])
+@pytest.mark.parametrize(
+    "moment", ["_remembered_steps", "checkpoints", "read_index", "check_files"]
+)
 def test_what_is_saved_while_one_looks_is_not_taken_for_damage(
     tmp_path, monkeypatch, moment, overwrites
 ):

@@ -297,7 +297,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
     numbers = {"loss": 0.1, "nan": math.nan, "inf": -math.inf}
     state = State((Record(3, "abc", 12.5, numbers), Record(1, "def", 13.5, {}, kept=True)), 7.25)
     _own_state.write_state(tmp_path / "checkpoint", state)
-    found, damage = _own_state._read(tmp_path)
+    found, damage = _own_state._read_file(tmp_path)
     assert damage == ""
     assert repr(found) == repr(state)
     assert _own_state.remembered(tmp_path) == {1, 3}
@@ -305,7 +305,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
         text = (tmp_path / "checkpoint").read_bytes()[:length]
         (tmp_path / "cut").mkdir(exist_ok=True)
         (tmp_path / "cut" / "checkpoint").write_bytes(text)
-        assert _own_state._read(tmp_path / "cut")[1] != ""
+        assert _own_state._read_file(tmp_path / "cut")[1] != ""
 
 
 def test_arguments_by_position_are_tf1_s_and_a_number_is_no_flag(tmp_path):

@@ -20,7 +20,7 @@ def bucket(s3):
 def test_the_size_of_an_object_is_found(s3, bucket, monkeypatch, size, is_told):
     s3.put_object("x", bytes(size))
     if not is_told:  # as Google's server, whose errors don't have it
-        monkeypatch.setattr(buckets, "_size_in", lambda error: None)
+        monkeypatch.setattr(buckets, "_size_in_error", lambda error: None)
     assert bucket.size("x") == size
     requests = s3.requests()
     assert len(requests) == 1 or not is_told

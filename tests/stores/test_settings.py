@@ -33,10 +33,10 @@ def few_retries(monkeypatch):
     """Two attempts, at once; contexts with other retries are not kept."""
     retries = {"max_retries": 2, "initial_delay": "1ms", "max_delay": "1ms"}
     monkeypatch.setattr(settings, "_RETRIES", retries)
-    for cached in (settings._context, settings._opened):
+    for cached in (settings._context_of, settings._opened_by_spec):
         cached.cache_clear()
     yield
-    for cached in (settings._context, settings._opened):
+    for cached in (settings._context_of, settings._opened_by_spec):
         cached.cache_clear()
 
 
@@ -85,9 +85,9 @@ def test_a_profile_is_enough_and_nothing_is_printed(url, tmp_path):
 def test_a_web_identity_prints_nothing_of_files_that_are_not_there(tmp_path):
     code = (
         "import os\n"
-        "from jscope._stores.settings import opened\n"
+        "from jscope._stores.settings import opened_by_settings\n"
         "before = dict(os.environ)\n"
-        "opened('s3', 'bucket-1')\n"
+        "opened_by_settings('s3', 'bucket-1')\n"
         "new = set(os.environ) - set(before)\n"
         "print(*new)\n"
     )
