@@ -1536,7 +1536,7 @@ saver.save(js.VarTree(), 1)
 # Fails:
 saver.restore(declared, missing='init')
 """,
-        {"saver.restore(declared, missing='init', key=jax.random.key(0))": "$"},
+        {"key=jax.random.key(0)": "saver.restore(declared, missing='init', $)"},
         ("missing='init'",),
     ),
     Situation(
@@ -1550,9 +1550,10 @@ saver.save(js.VarTree(), 1)
 saver.restore(target, missing='init')
 """,
         {
-            "saver.restore(declared, missing='init', key=key)": "$",
-            "saver.restore(target, missing='keep')": "$",
-            "declared.init(key)": "target = $\nsaver.restore(target, missing='keep')",
+            "missing='init'": "saver.restore(declared, $, key=key)",
+            "key=jax.random.key(0)": "saver.restore(declared, missing='init', $)",
+            "missing='keep'": "saver.restore(target, $)",
+            "declared.init(key)": "saver.restore($, missing='keep')",
         },
     ),
     Situation(
@@ -1760,7 +1761,6 @@ tensorflow.restore(tree, path)
             "drop='**/ExponentialMovingAverage'": (
                 "tensorflow.restore(tree, path, $, unexpected='ignore')"
             ),
-            "drop=": "tensorflow.restore(tree, path, $['x', 'w/*'])",
             "unexpected='ignore'": "tensorflow.restore(tree, path, $)",
         },
     ),
@@ -1774,9 +1774,8 @@ tree = js.VarTree({'w': jnp.zeros((3, 2))})
 tensorflow.restore(tree, path)
 """,
         {
-            "js.Through('w', np.transpose)": (
-                "tree, _ = tensorflow.restore(tree, path, {'w': $})\n"
-                "assert (tree['w'] == value.T).all()"
+            "assignment_map={'/': '/', 'w': js.Through('w', lambda x: x.transpose(1, 0))}": (
+                "tree, _ = tensorflow.restore(tree, path, $)\nassert (tree['w'] == value.T).all()"
             )
         },
     ),
@@ -1821,6 +1820,9 @@ tensorflow.restore(declared, path, {'w': 'w'})
         {
             "key=jax.random.key(0)": "tensorflow.restore(declared, path, {'w': 'w'}, $)",
             "declared.init(key)": "tensorflow.restore($, path, {'w': 'w'})",
+            "js.select(declared.abstract(), ...)": (
+                "FILL 'w'\ntensorflow.restore($, path, {'w': 'w'})"
+            ),
         },
     ),
     Situation(
@@ -1929,7 +1931,36 @@ target = js.VarTree({'s': 'text', 'w': jnp.zeros(2)})
 # Fails:
 tensorflow.restore(target, path)
 """,
-        {"js.drop(target, ...)": "FILL 's'\ntensorflow.restore($, path)"},
+        {"missing='keep'": "tensorflow.restore(target, path, $)"},
+        ("missing='init'", "key="),
+    ),
+    Situation(
+        "another library's checkpoint is restored as TensorFlow's",
+        """
+path = os.path.join(directory, 'x.npz')
+np.savez(path, v=np.ones(2, np.float32))
+target = js.VarTree({'w': jnp.zeros(2)})
+# Fails:
+tensorflow.restore(target, path)
+""",
+        {
+            "js.Saver('DIRECTORY/x.npz').restore(target)": (
+                "js.Saver(path).restore(js.VarTree({'v': jnp.zeros(2)}))"
+            ),
+            "rename=": "js.Saver(path).restore(target, ${'v': 'w'})",
+        },
+        ("DIRECTORY/x.npz",),
+    ),
+    Situation(
+        "a map of TensorFlow's has a list",
+        """
+value = np.arange(6, dtype=np.float32).reshape(2, 3)
+path = tf_checkpoint.write(os.path.join(directory, 'm'), {'kernel': value})
+tree = js.VarTree({'w': jnp.zeros((3, 2))})
+# Fails:
+tensorflow.restore(tree, path, {'kernel': ['w']})
+""",
+        {"js.Through('w', np.transpose)": "tensorflow.restore(tree, path, {'kernel': $})"},
     ),
     Situation(
         "a scalar is stacked",
@@ -1962,8 +1993,10 @@ declared = js.declare(lambda s: s.get_variable('w', (2,)))()
 tensorflow.restore(declared.init(key), path, missing='init')
 """,
         {
-            "tensorflow.restore(declared, path, missing='init', key=key)": "$",
+            "missing='init'": "tensorflow.restore(declared, path, $, key=key)",
+            "key=jax.random.key(0)": "tensorflow.restore(declared, path, missing='init', $)",
             "missing='keep'": "tensorflow.restore(declared.init(key), path, $)",
+            "declared.init(key)": "tensorflow.restore($, path, missing='keep')",
         },
     ),
     Situation(
@@ -2640,8 +2673,9 @@ tree = js.VarTree({'w': jnp.zeros((3, 2))})
 tensorflow.restore(tree, path)
 """,
         {
-            "js.Through('w', lambda w: w.squeeze().transpose(1, 0).reshape((3, 2)))": (
-                "tree, _ = tensorflow.restore(tree, path, {'w': $})\n"
+            "assignment_map={'/': '/', 'w': js.Through('w', lambda x: "
+            "x.squeeze().transpose(1, 0).reshape((3, 2)))}": (
+                "tree, _ = tensorflow.restore(tree, path, $)\n"
                 "assert (tree['w'] == value[0].T).all()"
             )
         },

@@ -17,10 +17,11 @@ several prefixes, the path of a prefix says which: ``runs/best_``. Orbax's items
 their directory has a ``_CHECKPOINT_METADATA``, or names that are not numbered alike.
 """
 
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from .. import tf_checkpoint
 from .._errors import CheckpointError, CheckpointNotFoundError, listed, near
@@ -52,20 +53,24 @@ class _Found(NamedTuple):
     Attributes:
         path: Where it is.
         step: Its step, by its name; -1 if it has none.
-        open: Opens it.
+        open: Opens it; whether to compare checksums is its argument.
     """
 
     path: AnyPath
     step: float
-    open: Callable[[], Source]
+    open: Callable[[bool], Source]
 
 
-def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
+_Opener: TypeAlias = Callable[[AnyPath, bool], Source]
+
+
+def open(path: str | os.PathLike[str], step: int | None = None, *, verify: bool = True) -> Source:
     """Open a checkpoint of any kind for reading; no array is read.
 
     Args:
         path: A checkpoint, or a directory of checkpoints.
         step: A step of the directory; the newest that can be loaded if None.
+        verify: Whether TensorFlow's files are compared with their checksums when they are read.
 
     Raises:
         CheckpointNotFoundError: If there is none.
@@ -76,7 +81,7 @@ def open(path: str | os.PathLike[str], step: int | None = None) -> Source:
     found = _find(place) if step is None else _find_step(place, step)
     if found is None:
         raise _nothing(place)
-    return found.open()
+    return found.open(verify)
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
@@ -130,7 +135,7 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
 def _find(path: AnyPath) -> _Found | None:
     own = _own_steps.open_own(path, path.parent, None)
     if own is not None:
-        return _Found(path, own.index.step, lambda: own)
+        return _Found(path, own.index.step, lambda verify: own)
     if not path.is_dir():
         return _single(path) or _of_prefix(path)
     if (path / METADATA).is_file():
@@ -145,7 +150,7 @@ def _find(path: AnyPath) -> _Found | None:
 
 def _newest(directory: AnyPath) -> _Found | None:
     own = _own_steps.newest_own(directory)
-    candidates = [] if own is None else [_Found(own.path, own.index.step, lambda: own)]
+    candidates = [] if own is None else [_Found(own.path, own.index.step, lambda verify: own)]
     there = _listed(directory)
     others = _others(directory, there)
     if len(others) > 1:
@@ -161,7 +166,7 @@ def _newest(directory: AnyPath) -> _Found | None:
         path = located(latest)
         match = _TF_STEP.fullmatch(path.name)
         step = int(match["step"]) if match else -1
-        candidates.append(_Found(path, step, lambda: _opened(path, _open_tensorflow)))
+        candidates.append(_Found(path, step, functools.partial(_opened, path, _open_tensorflow)))
     return max(candidates, key=lambda found: found.step, default=None)
 
 
@@ -169,7 +174,7 @@ def _find_step(directory: AnyPath, step: int) -> _Found:
     path = _own_steps.path_of(directory, step) if directory.is_dir() else None
     own = None if path is None else _own_steps.open_own(path, directory, step)
     if own is not None:
-        return _Found(own.path, step, lambda: own)
+        return _Found(own.path, step, lambda verify: own)
     there = _listed(directory)
     paths = [steps[step] for steps in _others(directory, there).values() if step in steps]
     paths += _of_tensorflow(directory, there).get(step, [])
@@ -193,15 +198,15 @@ def _find_step(directory: AnyPath, step: int) -> _Found:
 def _single(path: AnyPath) -> _Found | None:
     """A path that is one checkpoint of another library."""
     opener = _opener(path)
-    return None if opener is None else _Found(path, -1, lambda: _opened(path, opener))
+    return None if opener is None else _Found(path, -1, functools.partial(_opened, path, opener))
 
 
-def _opener(path: AnyPath) -> Callable[[AnyPath], Source] | None:
+def _opener(path: AnyPath) -> _Opener | None:
     if path.is_dir():
         there = children(path)
         trees = {} if _has_steps(path, there) else items(path)
         if trees:
-            return lambda path: OrbaxSource(path, trees)
+            return lambda path, verify: OrbaxSource(path, trees)
         if safetensors.is_directory(path):
             return _open_safetensors
         return _open_tensorflow if _is_of_tensorflow(path, there) else None
@@ -211,7 +216,7 @@ def _opener(path: AnyPath) -> Callable[[AnyPath], Source] | None:
         if safetensors.is_file(path):
             return _open_safetensors
         if is_flax(path):
-            return open_flax
+            return _open_flax
     is_named_so = path.is_file() and _TENSORFLOW.search(path.name)
     return _open_tensorflow if is_named_so or exists_in_tensorflow(path) else None
 
@@ -293,9 +298,9 @@ def _of_tensorflow(directory: AnyPath, there: Sequence[AnyPath]) -> dict[int, li
 # Opening.
 
 
-def _opened(path: AnyPath, opener: Callable[[AnyPath], Source]) -> Source:
+def _opened(path: AnyPath, opener: _Opener, verify: bool) -> Source:
     try:
-        return opener(path)
+        return opener(path, verify)
     except CheckpointError:
         raise
     except (OSError, ValueError) as error:
@@ -303,17 +308,21 @@ def _opened(path: AnyPath, opener: Callable[[AnyPath], Source]) -> Source:
         raise CheckpointError(f"The checkpoint {path} can't be read: {text}") from error
 
 
-def _open_npz(path: AnyPath) -> FileSource:
+def _open_flax(path: AnyPath, verify: bool) -> FileSource:
+    return open_flax(path)
+
+
+def _open_npz(path: AnyPath, verify: bool) -> FileSource:
     return FileSource(path, npz.open_file(path), format="npz file", checksum="CRC-32")
 
 
-def _open_safetensors(path: AnyPath) -> FileSource:
+def _open_safetensors(path: AnyPath, verify: bool) -> FileSource:
     tensors = safetensors.open_any(path)
     return FileSource(path, tensors, format="safetensors file", metadata=tensors.metadata)
 
 
-def _open_tensorflow(path: AnyPath) -> FileSource:
-    opened = tf_checkpoint.open(path)
+def _open_tensorflow(path: AnyPath, verify: bool) -> FileSource:
+    opened = tf_checkpoint.open(path, verify=verify)
     return FileSource(
         located(opened.prefix),
         opened,

@@ -5,7 +5,7 @@ specific decides; several that are equally specific each give one, so that a var
 saved under several names, as tied weights are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,38 @@ import numpy as np
 
 from .._errors import CheckpointValueError, listed
 from .._names.assignment import Function, Rule
-from ..saver._leaves import Place
+from .._tree.vartree import as_tree
+from ..formats._boxes import Array
+from ..saver._leaves import Place, slices_of
 from ..saver._snapshot import part
-from ._restore import Array
-from ._target import Leaf, Target, has_value
+from ..saver._target import without_value
+
+
+class Tree(NamedTuple):
+    """What is exported.
+
+    Attributes:
+        leaves: The values, by name.
+        slices: From the names of those in stacks to the names of their slices, by place.
+    """
+
+    leaves: Mapping[str, Any]
+    slices: Mapping[str, Mapping[Place, str]]
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all, and of all slices."""
+        return {*self.leaves, *(part for of in self.slices.values() for part in of.values())}
+
+
+def tree_of(variables: Mapping[str, Any], stacks: Iterable[str]) -> Tree:
+    """A tree of values, and the names of slices in it.
+
+    Raises:
+        CheckpointValueError: If ``stacks`` can't be.
+    """
+    leaves = dict(as_tree(variables))
+    return Tree(leaves, slices_of(leaves, stacks, None))
 
 
 class Written(NamedTuple):
@@ -59,23 +87,23 @@ class Names:
             self.written[source] = value
 
 
-def parts(target: Target) -> Iterator[tuple[str, Written]]:
+def parts(tree: Tree) -> Iterator[tuple[str, Written]]:
     """The values of a tree, slices of stacks one by one, each with its name."""
-    for variable in target.leaves:
-        for place, name in target.slices.get(variable, {(): variable}).items():
+    for variable in tree.leaves:
+        for place, name in tree.slices.get(variable, {(): variable}).items():
             yield name, Written(variable, place)
 
 
-def add_by_rules(names: Names, target: Target, rules: Sequence[Rule], *, keep: bool) -> None:
+def add_by_rules(names: Names, tree: Tree, rules: Sequence[Rule], *, keep: bool) -> None:
     """Give all values the saved names that the rules of a map give them.
 
     Args:
         names: Where they are added.
-        target: The tree.
+        tree: The tree.
         rules: As of `_names.assignment.read_rules`, the most specific first.
         keep: Whether what no rule is about keeps its name; otherwise that is a problem.
     """
-    for name, value in parts(target):
+    for name, value in parts(tree):
         sources = _sources(name, rules)
         for rule, source in sources:
             if rule.through is None:
@@ -106,9 +134,9 @@ def check(problems: Sequence[str], hint: str) -> None:
         )
 
 
-def why_not_here(leaf: Leaf) -> str | None:
+def why_not_here(leaf: object) -> str | None:
     """Why this process can't write a value, if it can't."""
-    if not has_value(leaf):
+    if without_value(leaf):
         return "has no value"
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         return (
@@ -118,9 +146,9 @@ def why_not_here(leaf: Leaf) -> str | None:
     return None
 
 
-def value_of(target: Target, source: str, written: Written) -> Array:
+def value_of(tree: Tree, source: str, written: Written) -> Array:
     """The array that is saved as ``source``, on the host."""
-    leaf: Any = target.leaves[written.variable]  # `check` has refused those without values
+    leaf: Any = tree.leaves[written.variable]  # `check` has refused those without values
     array = part(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), written.place)
     if written.function is None:
         return array

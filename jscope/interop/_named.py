@@ -1,14 +1,14 @@
-"""The names of a checkpoint's variables, and which variable is read for which name."""
+"""The names of a TensorFlow checkpoint's variables, and which variable is read for which name."""
 
-import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import tf_checkpoint
-from .._errors import CheckpointValueError, near
+from .._errors import CheckpointError, CheckpointValueError, near
 from .._names.names import DEBIASING
 from .._names.selectors import Selector, matching
+from ..formats._source import FileSource, Source
 
 _KEY_ENDING = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -26,68 +26,63 @@ SLOTS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Named:
-    """An opened checkpoint.
+class Named(NamedTuple):
+    """A checkpoint under the names that a tree has.
 
     Attributes:
-        path: What the names of its files begin with.
-        entries: The variables that can be in a tree, by name: strings, which no array of JAX
-            holds, are left out.
-        read_from: The key of each name.
+        source: Its variables, by name: without strings, which no array of JAX holds.
         aliases: Other spellings of a name.
     """
 
-    path: str
-    entries: Mapping[str, tf_checkpoint.Entry]
-    read_from: Mapping[str, str]
+    source: FileSource
     aliases: Mapping[str, str]
 
 
-def open_named(
-    path: str | os.PathLike[str],
-    drop: Selector | None,
-    averages: str | None,
-    verify: bool,
-    wanted: Collection[str] = (),
+def named(
+    source: Source, drop: Selector | None, averages: str | None, wanted: Collection[str] = ()
 ) -> Named:
-    """Open a checkpoint, and call its variables as a tree would.
+    """Call the variables of a checkpoint as a tree would.
 
     In an object-based checkpoint, a variable that has a full name of its own is called by it,
     the others by their keys without the ending ``/.ATTRIBUTES/VARIABLE_VALUE``.
 
     Args:
-        path: As for `tf_checkpoint.open`.
+        source: The checkpoint.
         drop: Names to leave out. `SLOTS` leave out none that is wanted: a model may declare a
             variable ``global_step``.
         averages: If given, ``w`` is read from ``w/averages`` where there is one.
-        verify: As for `tf_checkpoint.open`.
         wanted: The names that a target has.
 
     Raises:
         CheckpointValueError: If there is no average of this name at all.
-        CheckpointError: As `tf_checkpoint.open`.
+        CheckpointError: If TensorFlow did not write it, or its graph of objects is damaged.
     """
-    checkpoint = tf_checkpoint.open(path, verify=verify)
-    full = {key: name for name, key in checkpoint.full_names.items()}
-    names: dict[str, str] = {}
-    aliases: dict[str, str] = {}
-    for key, entry in checkpoint.items():
-        if entry.dtype != object:
-            name = full.get(key, key.removesuffix(_KEY_ENDING))
-            names[name] = key
-            aliases |= {key: name, key.removesuffix(_KEY_ENDING): name}
+    found = _of_tensorflow(source)
+    full = {key: name for name, key in found.full_names.items()}
+    names = {full.get(key, _short(key)): key for key in source.entries}
+    pairs = [(alias, name) for name, key in names.items() for alias in (key, _short(key))]
     if drop is not None:
-        entries = {name: checkpoint[key] for name, key in names.items()}
-        for name in _dropped(entries, drop, wanted):
+        for name in _dropped({name: found[key] for name, key in names.items()}, drop, wanted):
             del names[name]
     if averages is not None:
-        names = _with_averages(names, averages, checkpoint.prefix)
+        names = _with_averages(names, averages, found.prefix)
+    variables = {name: found[key] for name, key in names.items()}
     return Named(
-        checkpoint.prefix,
-        {name: checkpoint[key] for name, key in names.items()},
-        names,
-        {alias: name for alias, name in aliases.items() if name in names and alias not in names},
+        FileSource(source.path, variables, format=source.format, checksum=source.checksum),
+        {alias: n for alias, n in pairs if n in names and alias not in names},
+    )
+
+
+def _short(key: str) -> str:
+    return key.removesuffix(_KEY_ENDING)
+
+
+def _of_tensorflow(source: Source) -> tf_checkpoint.Checkpoint:
+    if isinstance(source, FileSource) and isinstance(source.variables, tf_checkpoint.Checkpoint):
+        return source.variables
+    raise CheckpointError(
+        f"{source.path} is not a checkpoint of TensorFlow. This is there: {source.format}. Write "
+        f"js.Saver({str(source.path)!r}).restore(target), whose rename= takes a map, too."
     )
 
 

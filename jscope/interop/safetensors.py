@@ -40,8 +40,17 @@ from .._tree.values import value_text
 from .._tree.vartree import as_tree
 from ..formats._sharded_safetensors import ShardWriter, size_of
 from ..formats.safetensors import has_dtype
-from ._export import Names, Written, add_by_rules, check, parts, value_of, why_not_here
-from ._target import Target, take_apart
+from ._export import (
+    Names,
+    Tree,
+    Written,
+    add_by_rules,
+    check,
+    parts,
+    tree_of,
+    value_of,
+    why_not_here,
+)
 
 NewName: TypeAlias = Callable[[str], str | tuple[str, ...]]
 
@@ -118,11 +127,11 @@ def export(
     _check_metadata(metadata)
     variables = as_tree(tree)
     unfit = {name: text for name, leaf in variables.items() if (text := _why_unfit(leaf))}
-    target = take_apart({n: v for n, v in variables.items() if n not in unfit}, stacks)
-    saved = _named(target, rename, names)
+    fit = tree_of({n: v for n, v in variables.items() if n not in unfit}, stacks)
+    saved = _named(fit, rename, names)
     check([*(f"{name!r} {text}" for name, text in unfit.items()), *saved.problems], _hint(unfit))
     values = dict(sorted(saved.written.items()))
-    signatures = {source: _signature(target, source, value) for source, value in values.items()}
+    signatures = {source: _signature(fit, source, value) for source, value in values.items()}
     with contextlib.ExitStack() as stack:
         place = located(directory)
         if isinstance(place, RemotePath):
@@ -133,7 +142,7 @@ def export(
         for source, value in values.items():
             # No name for the array, which would keep it until the next one is on the host.
             dtype = signatures[source].dtype
-            writer.write(source, value_of(target, source, value).astype(dtype, copy=False))
+            writer.write(source, value_of(fit, source, value).astype(dtype, copy=False))
     return readable(directory)
 
 
@@ -173,17 +182,17 @@ def _check_metadata(metadata: object) -> None:
         )
 
 
-def _named(target: Target, rename: AssignmentMap | NewName | None, separator: str) -> Names:
+def _named(tree: Tree, rename: AssignmentMap | NewName | None, separator: str) -> Names:
     names = Names(separator)
     if callable(rename):
-        for name, value in parts(target):
+        for name, value in parts(tree):
             for source in _called(rename, name):
                 names.add(source, name, value)
         return names
     check_map(rename or {})
-    rules = read_rules(rename or {}, (), target.places)
-    add_by_rules(names, target, rules, keep=True)
-    names.problems += problems_of(rules, None, target.places)
+    rules = read_rules(rename or {}, (), tree.names)
+    add_by_rules(names, tree, rules, keep=True)
+    names.problems += problems_of(rules, None, tree.names)
     return names
 
 
@@ -225,12 +234,12 @@ def _hint(unfit: Mapping[str, str]) -> str:
     return " ".join([*advice, _HINT])
 
 
-def _signature(target: Target, source: str, value: Written) -> _Signature:
+def _signature(tree: Tree, source: str, value: Written) -> _Signature:
     """Shape and dtype of what is saved, for which only functions need the values."""
-    leaf = target.leaves[value.variable]
+    leaf = tree.leaves[value.variable]
     if value.function is None:
         return _Signature(tuple(leaf.shape[len(value.place) :]), _native(leaf.dtype))
-    made = value_of(target, source, value)
+    made = value_of(tree, source, value)
     return _Signature(made.shape, _native(made.dtype))
 
 

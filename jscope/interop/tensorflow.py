@@ -4,17 +4,14 @@
 names, and `export` writes a tree as a checkpoint that TensorFlow restores.
 """
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from .. import tf_checkpoint
+from .. import formats, tf_checkpoint
 from .._errors import CheckpointValueError, VariableNameError
 from .._model.declaration import Declaration
 from .._names.assignment import AssignmentMap, check_map, read_rules
@@ -22,22 +19,21 @@ from .._names.assignment import Through as Through
 from .._names.names import check
 from .._names.selectors import Selector
 from .._names.tf1 import no_attribute
-from .._random.keys import check_key
+from .._stores.paths import located
 from .._tree.selection import select as select_from
 from .._tree.values import value_text
-from .._tree.vartree import VarTree, from_flat
+from .._tree.vartree import VarTree, as_tree, from_flat
 from ..saver._comparison import Policy
-from ..sharding import AnyMesh, Rules, mesh_for_init
+from ..saver._plan import Request
+from ..saver._restore import Report as Report
+from ..saver._restore import restore as restore_request
+from ..sharding import AnyMesh, Rules
 from ..tf_checkpoint._dtypes import NUMBERS
-from ._export import Names, add_by_rules, value_of, why_not_here
+from ._assignment import ALL, Assignment
+from ._export import Names, add_by_rules, tree_of, value_of, why_not_here
 from ._export import check as check_export
 from ._named import SLOTS as SLOTS
-from ._named import open_named
-from ._restore import Report as Report
-from ._restore import restored
-from ._target import Leaf, assign, take_apart
-
-_ALL: AssignmentMap = MappingProxyType({"/": "/"})
+from ._named import named
 
 
 def load(
@@ -84,16 +80,16 @@ def load(
             f"`rename` is a function from each name to the tree's, got {rename!r}. For a dict "
             "write js.rename(tensorflow.load(path), {'old': 'new'})."
         )
-    named = open_named(path, drop, averages, verify)
-    names = {name: name if rename is None else rename(name) for name in named.entries}
+    source, _ = named(formats.open(path, verify=verify), drop, averages)
+    names = {name: name if rename is None else rename(name) for name in source.entries}
     illegal = [text for name in names.values() if (text := _what_is_wrong(name))]
     if illegal:
         shown = "\n  ".join(illegal[:10])
         raise VariableNameError(
-            f"{len(illegal)} names in {named.path} are not legal in jscope:\n  {shown}\n"
+            f"{len(illegal)} names in {source.path} are not legal in jscope:\n  {shown}\n"
             "Give rename=, a function from each name to a legal one, or leave them out by drop=."
         )
-    tree = from_flat({new: named.entries[old] for old, new in names.items()})
+    tree = from_flat({new: source.variables[old] for old, new in names.items()})
     chosen = tree if select is None else select_from(tree, select)
     return from_flat({name: np.array(entry.read()) for name, entry in chosen.items()})
 
@@ -109,7 +105,7 @@ def _what_is_wrong(name: str) -> str:
 def restore(
     target: Mapping[str, Any],
     path: str | os.PathLike[str],
-    assignment_map: AssignmentMap = _ALL,
+    assignment_map: AssignmentMap = ALL,
     *,
     select: Selector | None = None,
     drop: Selector | None = None,
@@ -149,8 +145,9 @@ def restore(
     specific decides: a name, then the longer right side, then the first regular expression.
 
     Each variable below a scope on the right must be there in the checkpoint, and each below a
-    scope on the left in the target; all differences are in one error. Variables that the
-    map does not name keep their values.
+    scope on the left in the target; all differences are in one error, after those of the map
+    itself. Variables that the map does not name keep their values: that is the one difference
+    from ``rename=`` of `Saver.restore`, which does the rest.
 
     **Stacks.** What `Scope.stacked` declares is one variable with a leading axis in the target,
     and one for each slice in the checkpoint. The slices' names are those that `jscope.unstack`
@@ -180,8 +177,8 @@ def restore(
         verify: Whether to compare checksums.
 
     Returns:
-        The tree, of the target's names; and a `Report` of what was restored from what, kept,
-        initialized, and unused in the checkpoint.
+        The tree, of the target's names; and the report, as `Saver.report`, of what was restored
+        from what, kept, initialized, and ignored in the checkpoint.
 
     Raises:
         TreeMismatchError: If names, shapes or dtypes differ, a rule is about nothing, or a dtype
@@ -198,45 +195,24 @@ def restore(
         meaning is clear; compares dtypes when it runs only. It has no stars, regular expressions,
         functions or stacks.
     """
-    _check(target, missing, unexpected, key)
-    check_map(assignment_map)
-    init = None
-    if isinstance(target, Declaration):
-        mesh = mesh_for_init(mesh)
-        if key is not None:
-            init = functools.partial(target.init, key, donate_given=True, mesh=mesh, rules=rules)
-    apart = take_apart(target, stacks, mesh, rules)
-    wanted = {*apart.places, *(left for left in assignment_map if isinstance(left, str))}
-    named = open_named(path, drop, averages, verify, wanted)
-    assignment = assign(apart, named, assignment_map, select)
-    return restored(apart, named, assignment, Policy(missing, unexpected, convert), init)
-
-
-def _check(target: object, missing: str, unexpected: str, key: object) -> None:
-    for argument, value, known in (
-        ("missing", missing, ("error", "keep", "init")),
-        ("unexpected", unexpected, ("error", "ignore")),
-    ):
-        if value not in known:
-            raise CheckpointValueError(
-                f"`{argument}` is one of {', '.join(map(repr, known))}, got {value!r}."
-            )
-    if not isinstance(target, Declaration) and (missing == "init" or key is not None):
-        raise CheckpointValueError(
-            "Only a declaration has initial values. Restore into one, as "
-            "tensorflow.restore(declared, path, missing='init', key=key), or into a tree of "
-            "values with missing='keep'."
-        )
-    if key is not None:
-        check_key(key)
-    if missing == "init" and key is None:
-        raise CheckpointValueError("missing='init' needs key=jax.random.key(0), or another.")
+    request = Request(
+        target if isinstance(target, Declaration) else as_tree(target),
+        select=select,
+        naming=Assignment(assignment_map, drop, averages),
+        stacks=stacks,
+        policy=Policy(missing, unexpected, convert),
+        key=key,
+        mesh=mesh,
+        rules=rules,
+        verify=verify,
+    )
+    return restore_request(located(path), path, request)
 
 
 def export(
     tree: Mapping[str, Any],
     path: str | os.PathLike[str],
-    assignment_map: AssignmentMap = _ALL,
+    assignment_map: AssignmentMap = ALL,
     *,
     stacks: Iterable[str] = (),
     write_state: bool = True,
@@ -275,24 +251,26 @@ def export(
         CheckpointError: If the files can't be written.
     """
     check_map(assignment_map)
-    target = take_apart(tree, stacks)
-    rules = read_rules(assignment_map, (), target.places)
-    unfit = {name: text for name, leaf in target.leaves.items() if (text := _why_unfit(leaf))}
-    fit = {name: leaf for name, leaf in target.leaves.items() if name not in unfit}
+    whole = tree_of(tree, stacks)
+    rules = read_rules(assignment_map, (), whole.names)
+    unfit = {name: text for name, leaf in whole.leaves.items() if (text := _why_unfit(leaf))}
+    fit = {name: leaf for name, leaf in whole.leaves.items() if name not in unfit}
     names = Names()
-    add_by_rules(names, replace(target, leaves=fit), rules, keep=False)
+    add_by_rules(names, whole._replace(leaves=fit), rules, keep=False)
     check_export(
         [*(f"{name!r} {text}" for name, text in unfit.items()), *names.problems],
         "The map is restore's, from the checkpoint's names to the tree's; export a part by "
         "js.select(tree, ...).",
     )
     # One in memory at a time.
-    values = ((s, value_of(target, s, written)) for s, written in sorted(names.written.items()))
+    values = ((s, value_of(whole, s, written)) for s, written in sorted(names.written.items()))
     return tf_checkpoint.write(path, values, write_state=write_state, overwrite=overwrite)
 
 
-def _why_unfit(leaf: Leaf) -> str | None:
+def _why_unfit(leaf: Any) -> str | None:
     """Why a value can't be written, if it can't."""
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        return f"is {value_text(leaf)}, not an array"
     try:
         is_known = np.dtype(leaf.dtype) in NUMBERS
     except TypeError:  # the dtype of PRNG keys

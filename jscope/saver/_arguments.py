@@ -19,16 +19,21 @@ def checked_step_or_path(step: StepOrPath) -> StepOrPath:
     return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
 
 
-def open_checkpoint(directory: AnyPath, step: StepOrPath) -> Source:
+def open_checkpoint(directory: AnyPath, step: StepOrPath, *, verify: bool = True) -> Source:
     """Open a step of a Saver's directory, its newest one for None, or what is at a path.
+
+    Args:
+        directory: The directory.
+        step: The step, or path.
+        verify: As for `formats.open`.
 
     Raises:
         CheckpointNotFoundError: If there is none.
         CheckpointError: If it is damaged.
     """
     if isinstance(step, str | os.PathLike):
-        return formats.open(step)
-    return formats.open(directory, step)
+        return formats.open(step, verify=verify)
+    return formats.open(directory, step, verify=verify)
 
 
 def checked_step(step: int) -> int:

@@ -17,7 +17,7 @@ value was most probably transposed, and reshaping would mix up its elements.
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,26 +57,54 @@ class Policy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Call:
+    """The call that restores, for the lines to write.
+
+    Attributes:
+        argument: Its argument for names.
+        is_given: Whether that is given.
+        default: The entries that it has if it is not, as text.
+        others: Which arguments the call has, of ``names`` and ``reshape``.
+        on_unexpected: Further advice on the saved names that only the checkpoint has.
+    """
+
+    argument: str = "rename"
+    is_given: bool = False
+    default: str = ""
+    others: Collection[str] = ("names", "reshape")
+    on_unexpected: Callable[[Sequence[str]], Iterable[str]] = lambda names: ()
+
+    def with_entries(self, entries: str) -> str:
+        """The argument, with further entries."""
+        if self.is_given:
+            return f"{self.argument}={{{entries}}}, beside the entries that {self.argument}= has"
+        return f"{self.argument}={{{self.default}{entries}}}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Spelling:
     """How the names that are compared are spelled elsewhere, for messages.
 
     Attributes:
         saved: From the names to those in the checkpoint.
         saved_as: From the target's names to those of ``var_list``, where it is a dict.
-        separator: What separates the components of the names in the checkpoint.
-        has_rename: Whether there is a ``rename``.
+        expected: What a name of the target should be in the checkpoint; None if it is the same.
+        known: All names in the checkpoint.
         slices: From the names of slices to the variables that they are of.
+        call: The call that restores.
     """
 
     saved: Mapping[str, str] = dataclasses.field(default_factory=dict)
     saved_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    separator: str = "/"
-    has_rename: bool = False
+    expected: Callable[[str], str] | None = None
+    known: Collection[str] = ()
     slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    call: Call = Call()
 
     def also(self, name: str) -> str:
-        """The checkpoint's spelling, where all names of it are spelled otherwise."""
-        return "" if self.separator == "/" else f" as {self.saved.get(name, name)!r}"
+        """The checkpoint's spelling, where it is another one."""
+        saved = self.saved.get(name, name)
+        return "" if saved == name else f" as {saved!r}"
 
 
 def account(
@@ -85,6 +113,7 @@ def account(
     unexpected: Collection[str],
     policy: Policy,
     spelling: Spelling = Spelling(),
+    problems: Sequence[str] = (),
 ) -> str | None:
     """Compose the differences, the likely cause and the line to write; or None.
 
@@ -95,13 +124,15 @@ def account(
         unexpected: The names that only the checkpoint has, and that were requested.
         policy: Which differences are allowed.
         spelling: How the names are spelled elsewhere.
+        problems: A line for each entry of the map that can't be followed. They explain what only
+            the checkpoint has, so that it is not listed.
     """
     missing = [
         name
         for name in wanted
         if name not in entries and (policy.missing == "error" or name in spelling.slices)
     ]
-    extra = list(unexpected) if policy.unexpected == "error" else []
+    extra = list(unexpected) if policy.unexpected == "error" and not problems else []
     compared = _Compared(entries, policy, spelling)
     changed = {
         name: texts
@@ -109,9 +140,11 @@ def account(
         if name in entries and (texts := compared.changes(name, leaf))
     }
     lines = {
+        "rule": problems,
         "missing": _missing_lines(missing, wanted, entries, spelling),
         "unexpected": [
-            f"unexpected: {n!r} {_of(entries[n])} is in the checkpoint only{spelling.also(n)}"
+            f"unexpected: {n!r} {_of(entries[n])} is in the checkpoint only"
+            f"{',' if spelling.also(n) else ''}{spelling.also(n)}"
             for n in extra
         ],
         "shape or dtype": [line for texts in changed.values() for line in texts],
@@ -121,7 +154,11 @@ def account(
         return None
     count = "1 difference" if number == 1 else f"{number} differences"
     text = "\n  ".join(line for kind, group in lines.items() for line in _cut(kind, group))
-    advice = _all_advice(missing, extra, {n: wanted[n] for n in changed}, wanted, compared)
+    if problems:
+        given = spelling.call.argument
+        advice = [f"{given}= goes from the checkpoint's names to the target's."]
+    else:
+        advice = _all_advice(missing, extra, {n: wanted[n] for n in changed}, wanted, compared)
     return f"{count}:\n  {text}\n" + "\n".join(advice)
 
 
@@ -221,8 +258,9 @@ def _missing_lines(
     hints = max(1, _MOST_COMPARED // max(1, len(entries)))
     lines = []
     for i, name in enumerate(missing):
-        saved = spelling.saved_as.get(name, name)
-        hint = f" ({near(saved, entries)})" if i < hints else ""
+        saved = spelling.expected(name) if spelling.expected else spelling.saved_as.get(name, name)
+        known = entries if saved == name else spelling.known
+        hint = f" ({near(saved, known)})" if i < hints else ""
         text = signature_text(*signature(wanted[name]))
         renamed = f" as {saved!r}" if saved != name else ""
         of = f", a slice of {spelling.slices[name]!r}," if name in spelling.slices else ""
@@ -253,7 +291,8 @@ def _all_advice(
         advice.append(_advice(missing, unexpected, others, wanted, compared))
     if transposed:
         advice.append(_advice_on_transposed(transposed, compared))
-    return advice
+    spelling = compared.spelling
+    return [*advice, *spelling.call.on_unexpected([spelling.saved[name] for name in unexpected])]
 
 
 def _advice(
@@ -264,11 +303,12 @@ def _advice(
     compared: _Compared,
 ) -> str:
     """The likely cause, and the line to write."""
-    entries = compared.entries
-    scopes = _other_scopes(missing, unexpected, wanted, entries)
+    entries, call = compared.entries, compared.spelling.call
+    scopes = [] if call.is_given else _other_scopes(missing, unexpected, wanted, entries)
     if scopes:
-        return _advice_on_scopes(scopes, missing, unexpected, entries)
-    if missing and all("." in n and "/" not in n for n in unexpected) and unexpected:
+        return _advice_on_scopes(scopes, call, len(unexpected) > len(missing))
+    have_dots = "names" in call.others and all("." in n and "/" not in n for n in unexpected)
+    if missing and unexpected and have_dots:
         return (
             "The saved names have dots: names='.' makes their parts components, so that select= "
             "and rename= may have scopes and *."
@@ -284,10 +324,11 @@ def _advice(
             "the target's values, or missing='init' and key=... for a declaration's initial ones."
         )
     if changed and not missing and not unexpected:
-        return _advice_on_changes(changed, entries)
+        return _advice_on_changes(changed, compared)
     return (
-        "Nothing is cast, reshaped or renamed unless requested. Names: rename={saved: name}, "
-        "missing='keep' or 'init', unexpected='ignore', or a part by select=; dtypes: convert=True."
+        f"Nothing is cast, reshaped or renamed unless requested. Names: {call.argument}="
+        "{saved: name}, missing='keep' or 'init', unexpected='ignore', or a part by select=; "
+        "dtypes: convert=True."
     )
 
 
@@ -356,16 +397,10 @@ def _cures(
     return True
 
 
-def _advice_on_scopes(
-    scopes: Sequence[tuple[str, str]],
-    missing: Sequence[str],
-    unexpected: Sequence[str],
-    entries: Mapping[str, Entry],
-) -> str:
+def _advice_on_scopes(scopes: Sequence[tuple[str, str]], call: Call, has_more: bool) -> str:
     saved, scope = scopes[0]
-    more = " and unexpected='ignore'" if len(unexpected) > len(missing) else ""
-    rename = {saved: scope}
-    written = f"write rename={rename}{more}."
+    more = " and unexpected='ignore'" if has_more else ""
+    written = f"write {call.with_entries(f'{saved!r}: {scope!r}')}{more}."
     if len(scopes) > 1:
         several = ", ".join(repr(saved) for saved, _ in scopes[:5])
         return (
@@ -377,13 +412,15 @@ def _advice_on_scopes(
     return f"The names agree but for the scope {saved!r} in place of {scope!r}: {written}"
 
 
-def _advice_on_changes(changed: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
-    pairs = [(signature(leaf), entries[name]) for name, leaf in changed.items()]
+def _advice_on_changes(changed: Mapping[str, Any], compared: _Compared) -> str:
+    pairs = [(signature(leaf), compared.entries[name]) for name, leaf in changed.items()]
+    can_reshape = "reshape" in compared.spelling.call.others
     shapes_agree = all(shape == entry.shape for (shape, _), entry in pairs)
     dtypes_agree = all(dtype == entry.dtype for (_, dtype), entry in pairs)
     if shapes_agree and all(_converts(entry.dtype, dtype) for (_, dtype), entry in pairs):
         return "Nothing is cast unless requested: write convert=True for the target's dtypes."
-    if dtypes_agree and all(math.prod(s) == math.prod(e.shape) for (s, _), e in pairs):
+    has_as_many = all(math.prod(s) == math.prod(e.shape) for (s, _), e in pairs)
+    if can_reshape and dtypes_agree and has_as_many:
         return (
             "Nothing is reshaped unless requested: write Saver(..., reshape=True) for the target's "
             "shapes."
@@ -403,12 +440,10 @@ def _advice_on_transposed(transposed: Mapping[str, str], compared: _Compared) ->
     more = len(transposed) - len(entries)
     text = (
         "Values of other libraries are often transposed; reshaping would mix up their elements. "
-        f"To transpose them write rename={{{', '.join(entries)}}}"
+        f"To transpose them write {spelling.call.with_entries(', '.join(entries))}"
     )
     if more:
         text += f", and so for {more:,} more; a * stands for a part of their names"
-    if spelling.has_rename:
-        text += ", beside the entries that rename= has"
     if compared.policy.reshape:
         name = next(iter(transposed))
         text += f". Or name those that only have another shape: Saver(..., reshape=[{name!r}])"

@@ -6,8 +6,8 @@ and dtypes are the function's.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -23,16 +23,79 @@ from ..formats._python_values import is_python, python_value
 from ..formats._source import Source
 from ..sharding import AnyMesh, Rules
 from ._arguments import check_flags
-from ._comparison import Policy, Spelling, account, signature, signature_text, stands_for_python
+from ._comparison import (
+    Call,
+    Policy,
+    Spelling,
+    account,
+    signature,
+    signature_text,
+    stands_for_python,
+)
 from ._encoding import key_dtype
 from ._leaves import Place
 from ._placement import CallerError
 from ._read import IN_FLIGHT, Progress, can_be_stacked, entry_of, prepare, read
-from ._renaming import Rename, Renamed, check_rename, check_separator, kept_for_averages
+from ._renaming import (
+    Rename,
+    Renamed,
+    check_rename,
+    check_separator,
+    kept_for_averages,
+    rename_saved,
+)
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
 from ._var_list import ALL_IN_VAR_LIST, VarList
 
 # The arguments.
+
+
+class Naming(Protocol):
+    """What saved variables are called in the target.
+
+    Attributes:
+        call: The call that restores, for messages.
+    """
+
+    @property
+    def call(self) -> Call: ...
+
+    def check(self) -> None:
+        """Refuse arguments that can't be, before any checkpoint is opened.
+
+        Raises:
+            CheckpointValueError: If there are such.
+        """
+
+    def names(self, source: Source, target: Target | None) -> tuple[Source, Renamed]:
+        """The names of a checkpoint's variables.
+
+        Returns:
+            The checkpoint, or the part of it that is restored from; and the names in it.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Renaming:
+    """The names of a `Naming` as `Saver.restore` gives them: ``rename`` and ``names``."""
+
+    rename: Rename | None = None
+    separator: str = "/"
+
+    @property
+    def call(self) -> Call:
+        """As `Naming.call`."""
+        return Call(is_given=self.rename is not None)
+
+    def check(self) -> None:
+        """As `Naming.check`."""
+        check_rename(self.rename)
+        check_separator(self.separator)
+
+    def names(self, source: Source, target: Target | None) -> tuple[Source, Renamed]:
+        """As `Naming.names`."""
+        renamed = rename_saved(source.entries, self.rename, self.separator)
+        return source, renamed._replace(aside=kept_for_averages(source.entries, self.rename))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +104,8 @@ class Request:
 
     target: Any
     select: Selector | None = None
-    rename: Rename | None = None
-    names: str = "/"
-    stacks: Collection[str] = ()
+    naming: Naming = Renaming()
+    stacks: Iterable[str] = ()
     policy: Policy = dataclasses.field(default_factory=Policy)
     reshape: bool | Selector = False
     key: jax.Array | None = None
@@ -63,8 +125,7 @@ def variables_of(var_list: VarList | None) -> Selector | None:
 
 def check_request(request: Request) -> None:
     policy = request.policy
-    check_rename(request.rename)
-    check_separator(request.names)
+    request.naming.check()
     check_flags(convert=policy.convert)
     for argument, value, known in (
         ("missing", policy.missing, ("error", "keep", "init")),
@@ -82,14 +143,13 @@ def check_request(request: Request) -> None:
             check_key(request.key)
         if policy.missing == "init" and request.key is None:
             raise CheckpointValueError(
-                "missing='init' needs a key for the initial values: "
-                "saver.restore(declared, missing='init', key=jax.random.key(0))."
+                "missing='init' needs a key for the initial values: write key=jax.random.key(0)."
             )
     elif policy.missing == "init" or request.key is not None:
         raise CheckpointValueError(
-            "Only a declaration has initial values: write "
-            "saver.restore(declared, missing='init', key=key), or saver.restore(target, "
-            "missing='keep') with a target that has values, as declared.init(key) gives them."
+            "Only a declaration has initial values: restore into one, with missing='init' and "
+            "key=jax.random.key(0), or into a target that has values, as declared.init(key) gives "
+            "them, with missing='keep'."
         )
 
 
@@ -262,7 +322,7 @@ def _needed(
 ) -> dict[str, dict[int, Through | None]]:
     names = _by_var_list(renamed, request.var_list)
     found: dict[str, dict[int, Through | None]] = {}
-    for places in _pieces(into.target, into.chosen, names.saved).values():
+    for places in _pieces(into.target, _chosen(into, names), names.saved).values():
         saved = {part: names.saved[part] for part in places.values() if part in names.saved}
         entries = {p: source.entries[saved[part]] for p, part in places.items() if part in saved}
         is_array = () in places or can_be_stacked(entries)
@@ -293,8 +353,9 @@ def plan_of(
         TreeMismatchError: If something differs that counts.
         CheckpointValueError: If a leaf would be left without a value.
     """
-    target, chosen, policy = into
+    target, policy = into.target, into.policy
     names = _by_var_list(renamed, request.var_list)
+    chosen = _chosen(into, names)
     pieces = _pieces(target, chosen, names.saved)
     parts = [part for places in pieces.values() for part in places.values()]
     made = {
@@ -307,8 +368,9 @@ def plan_of(
         for name, old in names.saved.items()
     }
     extra = _unexpected(source, target, names, entries, request)
-    spelling = _spelling(request, names.saved, pieces)
-    different = account(_compared(target, chosen, pieces), entries, extra, policy, spelling)
+    spelling = _spelling(source, request, names, pieces)
+    compared = _compared(target, chosen, pieces)
+    different = account(compared, entries, extra, policy, spelling, names.problems)
     if different:
         raise TreeMismatchError(
             f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
@@ -348,15 +410,15 @@ def _unexpected(
     request: Request,
 ) -> list[str]:
     """The names that only the checkpoint has, and that were requested."""
-    slices = {part: name for name, places in target.slices.items() for part in places.values()}
+    places = target.places
     others = {
         name: entry
         for name, entry in entries.items()
-        if name not in target.leaves and (name not in slices or slices[name] in names.saved)
+        if name not in target.leaves and (name not in places or places[name][0] in names.saved)
     }
     chosen = asked_for(others, request.select)
     chosen &= asked_for(others, variables_of(request.var_list))
-    aside = source.fillers | kept_for_averages(source.entries, request.rename)
+    aside = source.fillers.union(names.aside)
     return [name for name in others if name in chosen and names.saved[name] not in aside]
 
 
@@ -384,6 +446,11 @@ def _left(
     return kept, initialized
 
 
+def _chosen(into: Wanted, names: Renamed) -> frozenset[str]:
+    """The leaves that are to be restored."""
+    return into.chosen if names.about is None else into.chosen.intersection(names.about)
+
+
 def _pieces(
     target: Target, chosen: Collection[str], saved: Mapping[str, str]
 ) -> dict[str, Mapping[Place, str]]:
@@ -398,7 +465,7 @@ def _pieces(
 
 
 def _spelling(
-    request: Request, saved: Mapping[str, str], pieces: Mapping[str, Mapping[Place, str]]
+    source: Source, request: Request, names: Renamed, pieces: Mapping[str, Mapping[Place, str]]
 ) -> Spelling:
     """How names are spelled elsewhere, for messages."""
     var_list = request.var_list
@@ -407,7 +474,9 @@ def _spelling(
     )
     in_slices = {name: places for name, places in pieces.items() if () not in places}
     slices = {part: name for name, places in in_slices.items() for part in places.values()}
-    return Spelling(saved, saved_as, request.names, request.rename is not None, slices)
+    return Spelling(
+        names.saved, saved_as, names.expected, source.entries, slices, request.naming.call
+    )
 
 
 def _compared(
@@ -433,10 +502,10 @@ def _by_var_list(renamed: Renamed, var_list: VarList | None) -> Renamed:
     """The names of variables, where a dict has them for saved ones."""
     if not isinstance(var_list, Mapping):
         return renamed
-    saved, through = renamed
-    return Renamed(
-        {name: saved[old] for old, name in var_list.items() if old in saved},
-        {name: through[old] for old, name in var_list.items() if old in through},
+    saved, through = renamed.saved, renamed.through
+    return renamed._replace(
+        saved={name: saved[old] for old, name in var_list.items() if old in saved},
+        through={name: through[old] for old, name in var_list.items() if old in through},
     )
 
 

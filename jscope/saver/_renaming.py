@@ -22,7 +22,7 @@ has a function that the values go through.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from .._errors import (
@@ -58,10 +58,19 @@ class Renamed(NamedTuple):
     Attributes:
         saved: From the new names to the saved ones.
         through: The functions that values go through, by new name.
+        about: The leaves of the target that are to be restored; None if all are.
+        aside: The saved names that may be left.
+        expected: What a name of the target should be in the checkpoint, for messages; None if it
+            is the same.
+        problems: A line for each entry that can't be followed.
     """
 
     saved: Mapping[str, str]
     through: Mapping[str, Through]
+    about: Collection[str] | None = None
+    aside: Collection[str] = ()
+    expected: Callable[[str], str] | None = None
+    problems: Sequence[str] = ()
 
 
 def check_rename(rename: object) -> None:

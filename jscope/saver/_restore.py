@@ -43,7 +43,7 @@ from ._plan import (
 from ._processes import are_several, check_same_plans, together
 from ._progress import watching
 from ._read import Prepared, Progress, entry_of, prepare, read
-from ._renaming import Renamed, rename_saved
+from ._renaming import Renamed
 from ._target import Target, whole
 
 # The report.
@@ -91,6 +91,16 @@ class Report:
             *((name, "ignored", "in the checkpoint only") for name in self.ignored),
         ]
         return f"{head}\n{table(('name', 'what', 'how'), rows)}"
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The same as `ignored`."""
+        return self.ignored
+
+    @property
+    def changed(self) -> Mapping[str, str]:
+        """The same as `converted`."""
+        return self.converted
 
     @property
     def _targets(self) -> int:
@@ -147,7 +157,7 @@ def restore(directory: AnyPath, step: StepOrPath, request: Request) -> tuple[Any
         ignored=plan.ignored,
         converted=plan.converted,
         bytes_read=found.nbytes + found.source.index_bytes,
-        verified=request.verify and isinstance(found.source, OwnSource),
+        verified=request.verify and bool(found.source.checksum),
         seconds=time.monotonic() - begin,
     )
     return tree, report
@@ -294,9 +304,10 @@ class _Attempt:
 
     def open(self, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Found:
         """Open it, and find what has to be read first."""
-        source = self._source = open_checkpoint(self._directory, step)
+        self._source = open_checkpoint(self._directory, step, verify=request.verify)
         try:
-            renamed = rename_saved(source.entries, request.rename, request.names)
+            target = None if wanted is None else wanted.target
+            source, renamed = request.naming.names(self._source, target)
         except JscopeError:
             raise
         except Exception as error:  # of the caller's function

@@ -47,7 +47,7 @@ from ._in_store import InStore
 from ._leaves import as_pytree, flatten
 from ._metadata import check_metadata
 from ._on_disk import OnDisk
-from ._plan import Request
+from ._plan import Renaming, Request
 from ._preemption import Termination, terminating
 from ._read import IN_FLIGHT
 from ._renaming import Rename
@@ -374,8 +374,7 @@ class Saver:
             request = Request(
                 target=target,
                 select=select,
-                rename=rename,
-                names=names,
+                naming=Renaming(rename, names),
                 stacks=stacks,
                 policy=Policy(missing, unexpected, convert),
                 reshape=self._reshape,

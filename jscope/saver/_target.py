@@ -7,6 +7,7 @@ safetensors and NumPy, it is a `VarTree`.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -52,6 +53,12 @@ class Target:
     owner: Mapping[str, str]
     declared: Declaration | None = None
     slices: Mapping[str, Mapping[Place, str]] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def places(self) -> Mapping[str, tuple[str, Place]]:
+        """From each name, those of slices included, to its leaf and the place in it."""
+        whole = {name: (name, ()) for name in self.leaves}
+        return {p: (n, at) for n, of in self.slices.items() for at, p in of.items()} | whole
 
 
 def take_apart(

@@ -77,7 +77,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
     path = readable(path)
     if "\0" in path or is_directory(path):
         return False
-    found = _at_prefix(path) or _of_file(path)
+    found = _at_prefix(path) or _of_file(path) or _by_glob(path)
     return found is not None and (found.version == 2 or _is_table(found.files[0]))
 
 

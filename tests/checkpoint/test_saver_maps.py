@@ -269,8 +269,9 @@ def test_a_function_decides_shape_and_dtype_before_the_comparison(tmp_path):
     half = js.Through("q", lambda x: x[:, :2].astype(np.float16))
     with pytest.raises(js.TreeMismatchError) as caught:
         js.Saver(tmp_path).restore({"q": target["q"]}, path, rename={"qkv": half})
-    assert "shape: 'q' is (2, 2) in the checkpoint, (2, 3) in the target" in str(caught.value)
-    assert "dtype: 'q' is float16 in the checkpoint, float32 in the target" in str(caught.value)
+    text = str(caught.value)
+    assert "shape: 'q' is (2, 2) in the checkpoint as 'qkv', (2, 3) in the target" in text
+    assert "dtype: 'q' is float16 in the checkpoint as 'qkv', float32 in the target" in text
 
 
 def test_without_a_target_functions_decide_too(tmp_path):
@@ -453,7 +454,7 @@ def test_messages_about_dotted_names_have_both_spellings(tmp_path):
     with pytest.raises(js.TreeMismatchError) as caught:
         saver.restore({"m/w": np.zeros((3, 2), np.float16)}, path, names=".")
     for line in (
-        "unexpected: 'm/x' float64[1] is in the checkpoint only as 'm.x'",
+        "unexpected: 'm/x' float64[1] is in the checkpoint only, as 'm.x'",
         "shape: 'm/w' is (2, 3) in the checkpoint as 'm.w', (3, 2) in the target: transposed?",
         "dtype: 'm/w' is float64 in the checkpoint as 'm.w', float16 in the target",
     ):

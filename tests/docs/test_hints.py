@@ -64,11 +64,8 @@ ENTRY_POINTS = {
     "_model/template.py": {"create_scope_now_": (js.make_template,)},
     "_random/draws.py": {"dtype": _get},
     "initializers.py": dict.fromkeys(("initializer", "dtype"), _get),
-    "interop/_restore.py": dict.fromkeys(
-        ("convert", "missing", "key", "drop", "averages", "unexpected"), _tensorflow
-    ),
-    "interop/_named.py": {"averages": (tensorflow.load, *_tensorflow)},
-    "interop/_target.py": {"select": _tensorflow},
+    "interop/_assignment.py": dict.fromkeys(("drop", "averages"), _tensorflow),
+    "interop/_named.py": {"averages": (tensorflow.load, *_tensorflow), "rename": _restore},
     "interop/safetensors.py": dict.fromkeys(
         ("max_shard_size", "names", "metadata"), (safetensors.export,)
     ),
@@ -76,8 +73,6 @@ ENTRY_POINTS = {
     "interop/tensorflow.py": {
         "rename": (tensorflow.load,),
         "drop": (tensorflow.load,),
-        "missing": _tensorflow,
-        "key": _tensorflow,
     },
     "tf1/layers/_normalization.py": {"axis": (tf1.layers.batch_normalization,)},
     "tf1/layers/_rnn_cells.py": {"state_is_tuple": (tf1.layers.MultiRNNCell,)},

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +126,7 @@ def test_every_form_of_a_map(assignment_map, write):
         np.testing.assert_array_equal(tree[name], value)
     assert tree["head/w"] is TREE["head/w"]
     assert report.kept == ("head/w",)
-    assert report.restored == {"enc/b": ("bert/b",), "enc/w": ("bert/w",)}
+    assert report.restored == {"enc/b": "bert/b", "enc/w": "bert/w"}
     assert report.unused == ("other/b", "other/w")
 
 
@@ -190,18 +191,18 @@ def test_every_difference_is_in_one_error(write):
     assert [line for line in text.split("\n") if line.startswith("  ")] == [
         "  missing: 'enc/d' float32[2,3] is not in the checkpoint as 'bert/d' "
         "(close names: 'bert/w', 'bert/c', 'bert/b')",
-        "  unexpected: 'bert/extra' float32[2,3] is in the checkpoint, and 'enc/extra' is not in "
-        "the target",
-        "  unexpected: 'bert/w/Adam' float32[2,3] is in the checkpoint, and 'enc/w/Adam' is not "
-        "in the target",
-        "  unexpected: 'bert/w/ExponentialMovingAverage' float32[2,3] is in the checkpoint, and "
-        "'enc/w/ExponentialMovingAverage' is not in the target",
-        "  shape: 'enc/b' is (3, 2) in the checkpoint, (2, 3) in the target: transposed?",
-        "  dtype: 'enc/c' is float16 in the checkpoint, float32 in the target",
+        "  unexpected: 'enc/extra' float32[2,3] is in the checkpoint only, as 'bert/extra'",
+        "  unexpected: 'enc/w/Adam' float32[2,3] is in the checkpoint only, as 'bert/w/Adam'",
+        "  unexpected: 'enc/w/ExponentialMovingAverage' float32[2,3] is in the checkpoint only, "
+        "as 'bert/w/ExponentialMovingAverage'",
+        "  shape: 'enc/b' is (3, 2) in the checkpoint as 'bert/b', (2, 3) in the target: "
+        "transposed?",
+        "  dtype: 'enc/c' is float16 in the checkpoint as 'bert/c', float32 in the target",
     ]
-    assert "nothing was restored. 6 differences:" in text
+    assert "nothing was read. 6 differences:" in text
     for advice in (
-        "'bert/b': js.Through('enc/b', np.transpose)",
+        "assignment_map={'bert/b': js.Through('enc/b', lambda x: x.transpose(1, 0))}, beside the "
+        "entries that assignment_map= has",
         "convert=True",
         "drop=tensorflow.SLOTS",
         "averages='ExponentialMovingAverage'",
@@ -218,7 +219,8 @@ def test_every_difference_is_in_one_error(write):
         unexpected="ignore",
     )
     assert tree["enc/c"].dtype == jnp.float32
-    assert report.changed == {"enc/b": "through transpose", "enc/c": "float16 -> float32"}
+    conversion = "float16[2,3] -> float32[2,3]"
+    assert report.changed == {"enc/b": "through transpose", "enc/c": conversion}
     assert report.kept == ("enc/d",)
 
 
@@ -232,8 +234,7 @@ def test_a_kernel_of_another_library_is_transposed_by_the_rule_that_the_error_gi
     path, target = write({"w": value}), {"w": jnp.zeros(wanted)}
     text = message(target, path)
     assert f"shape: 'w' is {found} in the checkpoint, {wanted} in the target: transposed?" in text
-    rule = re.search(r"by a rule such as (.*)\.$", text, re.MULTILINE)[1]
-    rules = eval("{" + rule + "}", {"js": js, "np": np})
+    rules = eval(re.search(r"write assignment_map=(.*)\.$", text, re.MULTILINE)[1], {"js": js})
     tree, _ = tensorflow.restore(target, path, rules)
     axes = {(16, 8): (1, 0), (3, 3, 5, 6): (2, 3, 1, 0), (3, 2): (2, 1, 0)}[wanted]
     np.testing.assert_array_equal(tree["w"], value.transpose(axes).reshape(wanted))
@@ -249,7 +250,7 @@ def test_one_saved_variable_goes_to_several_of_the_target(write):
     ):
         tree, report = tensorflow.restore(target, path, rules)
         assert (tree["emb/w"].tolist(), tree["head/w"].tolist()) == ([1, 2], head)
-        assert report.restored["emb/w"] == report.restored["head/w"] == ("emb/w",)
+        assert report.restored["emb/w"] == report.restored["head/w"] == "emb/w"
     with pytest.raises(js.CheckpointValueError, match="'emb/w'"):
         tensorflow.export(target, path + "-again", {"/": "/", "emb/w": ("emb/w", "head/w")})
 
@@ -316,7 +317,7 @@ def test_missing_can_be_kept_or_initialised_but_slices_can_not(write):
     assert "1 variables would be left without a value" in text
     assert "key=jax.random.key(0)" in text
     text = message(declared.abstract(), path, missing="keep", error=js.CheckpointValueError)
-    assert "is abstract there: 'b'" in text
+    assert "are abstract or deleted in the target: 'b'" in text
 
 
 def test_select_is_of_the_target_and_of_what_would_be_in_it(write):
@@ -366,8 +367,8 @@ def test_arguments_that_can_not_be(keywords, text, write):
 
 def test_targets_that_can_not_be(write):
     path = write(arrays("w"))
-    text = message({"w": 1.0}, path, error=js.CheckpointValueError)
-    assert "these of the target are not: 'w'" in text
+    text = message({"w": 1.0}, path)
+    assert "'w' is float32 in the checkpoint, python float in the target" in text
     text = message({"a/w": jnp.ones(())}, path, stacks=["a"], error=js.CheckpointValueError)
     assert "'a/w' of shape () can't be in the stacks 'a'" in text
     text = message({"w": jax.random.key(0)}, path)
@@ -378,7 +379,7 @@ def test_targets_that_can_not_be(write):
 
     declared = js.declare(model)(jnp.ones(()))
     text = message(declared, path, missing="init", error=js.CheckpointValueError)
-    assert "needs key=" in text
+    assert "needs a key for the initial values: write key=" in text
 
 
 @pytest.mark.parametrize(
@@ -430,7 +431,8 @@ def test_a_function_that_fails_says_whose_it_is(write):
 
     with pytest.raises(ZeroDivisionError) as caught:
         tensorflow.restore(TREE, write(arrays("w")), {"w": tensorflow.Through("enc/w", broken)})
-    assert caught.value.__notes__ == ["This is the function of a rule, given 'w'."]
+    note = "This is the function of js.Through('enc/w', ...), given 'w'."
+    assert caught.value.__notes__ == [note]
 
 
 def test_a_function_decides_shape_and_dtype(write):
@@ -506,11 +508,12 @@ def test_slices_that_are_missing_or_of_another_shape_are_told(write):
     declared = js.declare(stacked_model)(jnp.ones((1, 3)))
     rules = {"a/layer_*/": "layers/*/"}
     text = message(declared, write(values), rules, missing="init", key=jax.random.key(0))
-    assert "missing: 'layers/2/w', a slice, is not in the checkpoint as 'a/layer_2/w'" in text
-    assert "shape: 'layers/1/b' is (5,) in the checkpoint, (3,) in the target" in text
+    assert "missing: 'layers/2/w' float32[3,3], a slice of 'layers/w', is not in the" in text
+    assert "is not in the checkpoint as 'a/layer_2/w' (close names: 'a/layer_3/w'," in text
+    assert "'layers/1/b' is (5,) in the checkpoint as 'a/layer_1/b', (3,) in the target" in text
     text = message(declared, write({"a/layer_7/w": np.zeros((3, 3))}), rules)
     assert "missing: 'layers/w' float32[4,3,3] is not in the checkpoint as 'a/layer_0/w'" in text
-    assert "unexpected: 'a/layer_7/w' float64[3,3] is in the checkpoint, and 'layers/7/w'" in text
+    assert "unexpected: 'layers/7/w' float64[3,3] is in the checkpoint only, as 'a/lay" in text
 
 
 def test_stacks_in_stacks(write):
@@ -703,11 +706,55 @@ def test_the_error_of_an_inverse_says_which_name_it_was_for(tmp_path):
 def test_a_report_prints_as_a_table(write):
     path = write(arrays("enc/w", "enc/b", "old"))
     _, report = tensorflow.restore(TREE, path, {"enc/": "enc/"})
-    assert repr(report).split("\n") == [
-        f"Restored 2 of 3 variables from {path}",
+    first, *rows = repr(report).split("\n")
+    assert first.startswith(f"Restored 2 of 3 from {path}: 48 B, verified, in ")
+    assert rows == [
         "name    what      how",
         "enc/b   restored",
         "enc/w   restored",
         "head/w  kept",
-        "old     unused    in the checkpoint only",
+        "old     ignored   in the checkpoint only",
     ]
+    assert (report.unused, report.changed) == (report.ignored, report.converted) == (("old",), {})
+    _, report = tensorflow.restore(TREE, path, {"enc/": "enc/"}, verify=False)
+    assert not report.verified
+
+
+# What a path is.
+
+
+def test_a_checkpoint_of_another_library_is_an_error_that_says_what_restores_it(tmp_path):
+    np.savez(tmp_path / "x.npz", w=np.zeros(2))
+    for call in (tensorflow.load, lambda path: tensorflow.restore({"w": jnp.zeros(2)}, path)):
+        with pytest.raises(js.CheckpointError) as caught:
+            call(tmp_path / "x.npz")
+        text = str(caught.value)
+        assert "is not a checkpoint of TensorFlow. This is there: npz file." in text
+        assert f"Write js.Saver('{tmp_path / 'x.npz'}').restore(target)" in text
+
+
+def test_a_pattern_is_a_path_for_every_function_that_reads(write):
+    values = arrays("w")
+    pattern = write(values)[:-1] + "?.index"
+    assert tensorflow.load(pattern) == js.VarTree(values)
+    target = {"w": jnp.zeros((2, 3))}
+    assert tensorflow.restore(target, pattern)[0] == js.VarTree(values)
+    assert js.list_variables(pattern) == [("w", [2, 3])]
+    assert js.Saver(pattern).restore(target, pattern)["w"].tolist() == values["w"].tolist()
+
+
+def test_only_what_is_verified_is_compared_with_checksums(write):
+    path = write(arrays("w"))
+    file = Path(path + ".data-00000-of-00001")
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.write_bytes(data)
+    target = {"w": jnp.zeros((2, 3))}
+    for call in (
+        lambda verify: tensorflow.restore(target, path, verify=verify)[0],
+        lambda verify: js.Saver(path, verify=verify).restore(target, path),
+        lambda verify: tensorflow.load(path, verify=verify),
+    ):
+        with pytest.raises(js.CheckpointError, match="checksum"):
+            call(True)
+        assert np.asarray(call(False)["w"]).tobytes()[0] == data[0]

@@ -106,7 +106,7 @@ def test_the_root_on_either_side(left, right, tmp_path):
         ({"nothing/": "enc/"}, "nothing like 'nothing/' in the checkpoint"),
         ({"out": "head/v"}, "no variable 'head/v' in the target (close names: 'head/w'"),
         ({"outer": "head/w"}, "no variable 'outer' in the checkpoint (close names: 'out'"),
-        ({"out": "enc/w"}, "'enc/w' is (3, 2) in the checkpoint, (2, 3) in the target"),
+        ({"out": "enc/w"}, "'enc/w' is (3, 2) in the checkpoint as 'out', (2, 3) in the target"),
         ({"out/": "head/"}, "nothing like 'out/' in the checkpoint"),
     ],
 )

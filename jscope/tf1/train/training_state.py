@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from ... import formats
 from ..._errors import CheckpointValueError, TreeMismatchError
 from ..._model.declaration import Declaration
 from ..._names.selectors import Selector, matching
 from ..._tree.selection import select
 from ..._tree.vartree import VarTree, as_tree, from_flat
 from ...interop import tensorflow
-from ...interop._named import open_named
+from ...interop._named import named
 from ...saver._leaves import slices_of
 from ...sharding import AnyMesh, Rules
 from .slots import (
@@ -96,7 +97,7 @@ def restore(
     params = {key: from_flat({n: structs[n] for n in names}) for key, names in trained.items()}
     target = structs | expected_slots(optimizers, params)
     stacks = {scope for spec in declared.values() for scope, _ in spec.stack}
-    stored = list(open_named(path, None, None, verify).entries)
+    stored = list(named(formats.open(path, verify=verify), None, None).source.entries)
     every = {name for names in trained.values() for name in names}
     untrainable = sorted(every.difference(declared.trainable))
     carried, beside = _compare_names(stored, target, stacks, others, optimizers, untrainable)
