@@ -15,12 +15,12 @@ StepOrPath: TypeAlias = int | str | os.PathLike[str] | None
 
 
 def checked_step_or_path(step: StepOrPath) -> StepOrPath:
-    """A step as an int; or a path, or None."""
+    """The argument ``step`` as an int; or as the path or None that it is."""
     return step if step is None or isinstance(step, str | os.PathLike) else checked_step(step)
 
 
 def open_checkpoint(directory: AnyPath, step: StepOrPath, *, verify: bool = True) -> Source:
-    """Open a step of a Saver's directory, its newest one for None, or what is at a path.
+    """Open what the argument ``step`` means: a step, a path, or the newest step for None.
 
     Args:
         directory: The directory.
@@ -37,7 +37,7 @@ def open_checkpoint(directory: AnyPath, step: StepOrPath, *, verify: bool = True
 
 
 def checked_step(step: int) -> int:
-    """The step as an int; NumPy's and JAX's integers are steps too.
+    """The argument ``step`` as an int; NumPy's and JAX's integers are steps too.
 
     Raises:
         CheckpointValueError: If it is not a whole number of at least 0.
@@ -56,7 +56,7 @@ def checked_step(step: int) -> int:
 
 
 def check_flags(**flags: object) -> None:
-    """Refuse a value that is neither True nor False: ``overwrite="no"`` would overwrite.
+    """Refuse arguments that are neither True nor False: ``overwrite="no"`` would overwrite.
 
     Raises:
         CheckpointValueError: If it is neither.

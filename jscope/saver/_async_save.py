@@ -89,6 +89,7 @@ _unseen: set[PendingSave] = set()
 
 @functools.cache
 def _see_all_at_exit() -> None:
+    """Wait for asynchronous saves when the program ends."""
     # The executors that Orbax writes with stop before `atexit` begins, by the same hook; hooks
     # run in reverse, so ours must be registered after theirs, which the import does. Without it a
     # program that ends loses its last save and exits with 0 (Orbax 0.12.8). The hook is private,
@@ -99,6 +100,7 @@ def _see_all_at_exit() -> None:
 
 
 def _see_all() -> None:
+    """Wait for all asynchronous saves of this process; print errors that were not retrieved."""
     for pending in list(_unseen):
         error = pending.unseen_error()
         if error is not None:

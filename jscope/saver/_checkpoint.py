@@ -27,7 +27,7 @@ from ._target import check_legal
 
 
 class Checkpoint(Mapping[str, "SavedVariable"]):
-    """What is saved, by name; nothing of it is read before it is requested.
+    """What is saved in a checkpoint, by name; nothing of it is read before it is requested.
 
     >>> with saver.open() as checkpoint:                              # doctest: +SKIP
     ...     print(checkpoint)                                         # names, shapes, dtypes
@@ -120,7 +120,7 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
 
 
 class SavedVariable:
-    """One saved value, as an array that is read when it is requested.
+    """One variable of an opened checkpoint, as an array that is read when it is requested.
 
     `read` gives it, ``variable[10:20]`` a part; ``np.asarray`` and ``jnp.asarray`` read it, too.
 
@@ -192,7 +192,7 @@ class SavedVariable:
             raise IndexError(
                 f"{self.name!r} is not an array but a {self.kind}; {self._reading()} gives it."
             )
-        box, inside = _box(index, self.shape)
+        box, inside = _indexed_box(index, self.shape)
         rest = whole(self._entry.stored_shape[len(self.shape) :])
         return self._read((*box, *rest))[inside]
 
@@ -232,8 +232,8 @@ class SavedVariable:
         return CheckpointError(f"{self.name!r} can't be read from {self._source.path}: {error}")
 
 
-def _box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:
-    """The box that holds all that an index picks, and the index into that box."""
+def _indexed_box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:
+    """The box of a saved variable that holds all that an index picks, and the index into it."""
     parts = index if isinstance(index, tuple) else (index,)
     if not all(part is ... or isinstance(part, slice) or _is_number(part) for part in parts):
         return whole(shape), index
@@ -242,16 +242,19 @@ def _box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:
     named = [i for i, part in enumerate(parts) if part is ...] or [len(parts)]
     before, after = parts[: named[0]], parts[named[0] + 1 :]
     free = (slice(None),) * (len(shape) - len(before) - len(after))
-    axes = [_along(part, n) for part, n in zip((*before, *free, *after), shape, strict=True)]
+    axes = [
+        _indexed_along(part, n) for part, n in zip((*before, *free, *after), shape, strict=True)
+    ]
     return tuple(box for box, _ in axes), tuple(inside for _, inside in axes)
 
 
 def _is_number(part: object) -> bool:
+    """Whether an item of the index of a saved variable is an integer."""
     return isinstance(part, int | np.integer) and not isinstance(part, bool)
 
 
-def _along(part: slice | SupportsInt, length: int) -> tuple[tuple[int, int], Any]:
-    """The same along one axis."""
+def _indexed_along(part: slice | SupportsInt, length: int) -> tuple[tuple[int, int], Any]:
+    """The part of a saved variable's axis that an index picks, and the index into that."""
     if not isinstance(part, slice):
         at = range(length)[int(part)]
         return (at, at + 1), 0
@@ -293,7 +296,7 @@ def verify(source: Source) -> int:
     try:
         with watching(f"verifying step {index.step}", total, lambda: done):
             for name, entry in entries.items():
-                for nbytes in _verify(source, name, entry, problems):
+                for nbytes in _verify_variable(source, name, entry, problems):
                     done += nbytes
     finally:
         source.close()
@@ -305,7 +308,10 @@ def verify(source: Source) -> int:
     return done
 
 
-def _verify(source: OwnSource, name: str, entry: Entry, problems: list[str]) -> Iterator[int]:
+def _verify_variable(
+    source: OwnSource, name: str, entry: Entry, problems: list[str]
+) -> Iterator[int]:
+    """Compare the checksums of one variable of a checkpoint; yield the bytes of each chunk."""
     if is_python(entry.dtype):
         try:
             python_value(entry.dtype, entry.value)

@@ -174,7 +174,7 @@ class Claim:
 
 
 def evict(store: Store, step: int) -> None:
-    """Remove a step."""
+    """Remove a step from a store: its indices, then their data."""
     found = _listed(store, step)
     _remove(store, step, _valid_of(store, step, found), found)
 
@@ -187,7 +187,7 @@ def clean(
     now: float,
     known: Collection[str] = (),
 ) -> None:
-    """Stop and remove the saves of crashed processes, and what they have left.
+    """Stop the saves whose claims count no more, as of crashed processes, and remove their data.
 
     Args:
         store: The directory of the steps.
@@ -233,7 +233,7 @@ def _sweep(store: Store, step: int, before: StepNames, found: StepNames) -> None
 
 
 def _stop(store: Store, step: int, number: int, save_id: str) -> bool:
-    """Make sure that a save can't commit any more, and remove its data.
+    """Make sure that the save of a claim can't commit any more, and remove its data.
 
     Returns:
         Whether that is so; if not, it has committed.
@@ -274,6 +274,7 @@ _claimed: set[str] = set()
 
 
 def _claim_text(save_id: str, now: float) -> bytes:
+    """The contents of a claim: its save, its process, and when it was renewed."""
     members = {"save_id": save_id, "renewed_at": now, "host": _host(), "process": os.getpid()}
     return sealed({"format": _FORMAT, "version": 1, **members})
 
@@ -293,11 +294,12 @@ def _claim(data: bytes | None) -> dict[str, Any]:
 
 
 def _claimant(data: bytes | None) -> str | None:
+    """The id of the save whose claim this is; None if it can't be read."""
     return _claim(data).get("save_id")
 
 
 def _abandoned(data: bytes | None, lease: float, now: float) -> str | None:
-    """The id of the save if its claim counts no more, else None."""
+    """The id of the save whose claim counts no more, else None."""
     claim = _claim(data)
     if not claim or claim["save_id"] in _claimed:
         return None
@@ -307,7 +309,7 @@ def _abandoned(data: bytes | None, lease: float, now: float) -> str | None:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether another process of this machine is there: this one's saves are in `_claimed`."""
+    """Whether the process of a claim is there: this one's claims are in `_claimed`."""
     if process == os.getpid():
         return False
     try:
@@ -321,7 +323,7 @@ def _is_alive(process: int) -> bool:
 
 @functools.cache
 def _host() -> str:
-    """Where ids of processes are unique: the machine, since it was started, and the container."""
+    """The host of a claim, on which ids of processes are unique: machine, boot, container."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -330,7 +332,7 @@ def _host() -> str:
 
 
 def already_saved(step: int, where: str) -> CheckpointExistsError:
-    """Compose the error: the step is saved, and is not to be replaced."""
+    """Compose the error: the step that is to be claimed is saved, and is not to be replaced."""
     return CheckpointExistsError(
         f"Step {step} is saved already, in {where}.",
         f"To replace it write saver.save(tree, {step}, overwrite=True): the old one stays until "

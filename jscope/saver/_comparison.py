@@ -39,7 +39,7 @@ _MOST_WRITTEN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Which differences are allowed.
+    """Which differences between a target and a checkpoint are allowed.
 
     Attributes:
         missing: What is done about names that only the target has: ``"error"``, ``"keep"`` or
@@ -83,7 +83,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Spelling:
-    """How the names that are compared are spelled elsewhere, for messages.
+    """How the names that are compared are spelled elsewhere, for messages on differences.
 
     Attributes:
         saved: From the names to those in the checkpoint.
@@ -115,7 +115,7 @@ def account(
     spelling: Spelling = Spelling(),
     problems: Sequence[str] = (),
 ) -> str | None:
-    """Compose the differences, the likely cause and the line to write; or None.
+    """Compose all differences of a restore, the likely cause and the line to write; or None.
 
     Args:
         wanted: The target's leaves that are to be filled, by name; of a stack that is saved in
@@ -163,7 +163,7 @@ def account(
 
 
 def _cut(kind: str, lines: Sequence[str]) -> Sequence[str]:
-    """Some lines of a kind, and how many more there are."""
+    """The lines on one kind of difference that are shown, and how many more there are."""
     if len(lines) <= _MOST_SHOWN:
         return lines
     shown = lines[: _MOST_SHOWN - 1]
@@ -171,14 +171,14 @@ def _cut(kind: str, lines: Sequence[str]) -> Sequence[str]:
 
 
 def signature(leaf: object) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of a leaf as an entry has them."""
+    """Shape and dtype of a target's leaf, to be compared with an entry's."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), dtype_name(leaf.dtype)
     return (), python_dtype(leaf) or f"python {type(leaf).__name__}"
 
 
 def stands_for_python(leaf: object, entry: Entry) -> bool:
-    """Whether a leaf is the abstract value of a Python number of the type that is saved."""
+    """Whether a leaf compares equal to a saved Python number, as the abstract value of one."""
     if not isinstance(leaf, jax.ShapeDtypeStruct) or leaf.shape != ():
         return False
     # JAX's bools are never weak.
@@ -203,7 +203,7 @@ def _converts(saved: str, requested: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Compared:
-    """What is compared with the target's leaves."""
+    """The saved entries that are compared with the target's leaves, and the policy."""
 
     entries: Mapping[str, Entry]
     policy: Policy
@@ -245,7 +245,7 @@ def _of(entry: Entry) -> str:
 
 
 def signature_text(shape: tuple[int, ...], dtype: str) -> str:
-    """``float32[3,4]``, or ``python int``."""
+    """What is compared, as differences show it: ``float32[3,4]``, or ``python int``."""
     return dtype if is_python(dtype) else f"{dtype}[{','.join(map(str, shape))}]"
 
 
@@ -338,7 +338,7 @@ def _other_scopes(
     wanted: Mapping[str, Any],
     entries: Mapping[str, Entry],
 ) -> list[tuple[str, str]]:
-    """The scopes of saved names that would give all that is missing below another scope.
+    """The scopes of unexpected names that would give all missing ones if they were renamed.
 
     Each is a saved scope and the target's; to rename it would give no other leaf another value.
     """
@@ -356,7 +356,7 @@ def _other_scopes(
 
 
 def _scopes_that_differ(saved: str, name: str) -> Iterator[tuple[str, str]]:
-    """The scopes in front of an end that two names have in common, the longest end first."""
+    """How a missing and an unexpected name differ: the scopes in front of a common end."""
     a, b = saved.split("/"), name.split("/")
     common = 0
     while common < min(len(a), len(b)) and a[-1 - common] == b[-1 - common]:

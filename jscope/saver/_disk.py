@@ -17,7 +17,7 @@ from .._stores.disk import make_directory as make_directory
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one step; False if this system can't."""
+    """Exchange two names of a disk in one step; False if this system can't."""
     rename = _renameat2()
     if rename is None:
         return False
@@ -42,7 +42,7 @@ def _renameat2() -> Callable[..., int] | None:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Exclude other threads and processes that lock the same, where the file system can."""
+    """Exclude other threads and processes that lock the same directory, where the disk can."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         # Network file systems don't lock directories. The code under this lock loses no
@@ -78,5 +78,5 @@ def size_of(root: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory and its contents, as far as possible."""
+    """Remove a directory and its contents from the disk, as far as possible."""
     shutil.rmtree(path, ignore_errors=True)

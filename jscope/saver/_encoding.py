@@ -31,7 +31,7 @@ from ._orbax import Array
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where arrays of a save go.
+    """How the arrays of a save are encoded: which of them are packed, raw, or Orbax's.
 
     Attributes:
         packs_up_to: The most bytes of an array that is packed, or None: all are.
@@ -47,7 +47,7 @@ class Layout:
 def store(
     leaves: Collection[tuple[str, Any]], layout: Layout
 ) -> tuple[dict[str, Entry], dict[str, Array]]:
-    """The entries of named leaves, without checksums and offsets, and the arrays to be written.
+    """Encode named leaves: their entries, without checksums and offsets, and the arrays to write.
 
     Raises:
         CheckpointValueError: If there are leaves that can't be stored; all are listed.
@@ -85,7 +85,7 @@ def store(
 
 
 def check_nestable(names: Collection[str]) -> None:
-    """Refuse names to save that nested dicts can't have, or that Orbax takes for one another.
+    """Refuse names that can't be encoded as nested dicts, or that Orbax takes for one another.
 
     Orbax calls an array by its keys joined with ``.``: ``a/b`` and ``a.b`` would be one.
 
@@ -108,7 +108,7 @@ def check_nestable(names: Collection[str]) -> None:
 
 
 def left_out(leaves: Collection[Any], tree: str) -> str:
-    """How to leave out leaves that can't be saved, such as functions.
+    """How to leave out leaves that can't be encoded, such as functions, for an error.
 
     Args:
         leaves: Some of them.
@@ -130,7 +130,7 @@ def left_out(leaves: Collection[Any], tree: str) -> str:
 
 @functools.cache
 def is_key_dtype(dtype: np.dtype[Any] | str) -> bool:
-    """Whether this is the dtype of typed PRNG keys."""
+    """Whether values of a dtype are encoded as typed PRNG keys."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
@@ -211,7 +211,7 @@ def _as_bytes(leaf: object) -> Array:
 
 
 def _portable_problem(leaf: Any) -> str | None:
-    """Why stock Orbax can't hold a leaf, or None."""
+    """Why a leaf can't be encoded for stock Orbax, or None."""
     if python_dtype(leaf) is not None:
         is_held = leaf is None or isinstance(leaf, bool | float | str)
         if is_held or (isinstance(leaf, int) and -(2**63) <= leaf < 2**63):
@@ -240,7 +240,7 @@ def _problem(leaf: object) -> str | None:
 
 
 def _unknown(leaf: object) -> str | None:
-    """Why a Saver can't store a leaf."""
+    """Why a leaf of such a type can't be encoded, or None."""
     if python_dtype(leaf) is not None or isinstance(leaf, jax.ShapeDtypeStruct):
         return None
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):

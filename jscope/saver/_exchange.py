@@ -31,11 +31,11 @@ _ALIGNMENT = 64
 
 
 class ElsewhereError(Exception):
-    """Another process has failed, which has the cause."""
+    """Another process of an exchange has failed, which has the cause."""
 
 
 class Slab(NamedTuple):
-    """A box that one process reads, and all of a group get.
+    """A box that one process reads, and all of a group get in an exchange.
 
     Attributes:
         box: The box of the stored array.
@@ -59,7 +59,7 @@ class Slab(NamedTuple):
 
 
 def group_of(chunk: Chunk, needed: Mapping[Box, Group]) -> Group:
-    """The processes that need a chunk, in order.
+    """The group of processes that exchange a chunk, as they need it, in order.
 
     Args:
         chunk: The chunk.
@@ -72,7 +72,7 @@ def group_of(chunk: Chunk, needed: Mapping[Box, Group]) -> Group:
 
 
 def slabs(box: Box, itemsize: int) -> Iterator[Box]:
-    """Parts of a box that one process reads at once, in C order."""
+    """Cut a box into slabs, in C order, each of which one process reads for an exchange."""
     sizes = lengths(box)
     if int(np.prod(sizes, dtype=np.int64)) * itemsize <= _SLAB:
         yield box
@@ -129,11 +129,11 @@ class Exchanges:
         flags = len(group) * 4
         offsets = np.cumsum([flags + -flags % _ALIGNMENT, *(slab.nbytes for slab in batch)])
         # Of few different sizes, as a program is compiled for each.
-        mine = np.zeros(_rounded(int(offsets[-1])) // 4, np.uint32)
+        mine = np.zeros(_rounded_size(int(offsets[-1])) // 4, np.uint32)
         try:
             if self.failure is None:
                 waits = [
-                    slab.read(_at(mine, offset, slab))
+                    slab.read(_slab_memory(mine, offset, slab))
                     for slab, offset in zip(batch, offsets, strict=False)
                     if slab.reader == me
                 ]
@@ -148,23 +148,25 @@ class Exchanges:
             return False
         try:
             for slab, offset in zip(batch, offsets, strict=False):
-                slab.take(_at(summed, offset, slab))
+                slab.take(_slab_memory(summed, offset, slab))
         except Exception as error:
             self.failure = error
         return True
 
 
-def _at(memory: Array, offset: int, slab: Slab) -> Array:
+def _slab_memory(memory: Array, offset: int, slab: Slab) -> Array:
+    """The memory of a slab in what is exchanged."""
     return np.ndarray(lengths(slab.box), slab.dtype, memory.data, int(offset))
 
 
-def _rounded(size: int) -> int:
+def _rounded_size(size: int) -> int:
+    """The size of an exchange, rounded up, as a program is compiled for each."""
     return max(1 << 16, 1 << (size - 1).bit_length())
 
 
 def sum_over(group: Group, values: np.ndarray[Any, np.dtype[np.uint32]]) -> Array:
-    """The sum of arrays of all processes of a group, each of which gives one of the same shape."""
-    mesh, summed = _program(group)
+    """The sum of arrays of all processes of a group: the exchange of what each has read."""
+    mesh, summed = _sum_program(group)
     me = group.index(_processes.index())
     mine = jax.device_put(values[None], mesh.devices[me])
     sharding = NamedSharding(mesh, PartitionSpec("process"))
@@ -174,7 +176,8 @@ def sum_over(group: Group, values: np.ndarray[Any, np.dtype[np.uint32]]) -> Arra
 
 
 @functools.lru_cache(64)
-def _program(group: Group) -> tuple[Mesh, Callable[[jax.Array], jax.Array]]:
+def _sum_program(group: Group) -> tuple[Mesh, Callable[[jax.Array], jax.Array]]:
+    """The compiled sum over the processes of a group."""
     first: dict[int, Any] = {}
     for device in jax.devices():
         first.setdefault(device.process_index, device)

@@ -41,7 +41,7 @@ _has_our_state: set[str] = set()
 
 
 class InStore:
-    """A save's own names in a store, as a `Place`."""
+    """The `Place` of a save in a store: names of its own."""
 
     def __init__(self, save: Save):
         self.save_id = ""

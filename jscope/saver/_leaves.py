@@ -27,14 +27,14 @@ from .._tree.vartree import VarTree, leaf_name
 
 
 def as_pytree(tree: object) -> object:
-    """A pytree as it is; a mapping that JAX doesn't know as a `VarTree`."""
+    """What has the leaves: a pytree as it is, or another mapping as a `VarTree`."""
     if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
         return VarTree(tree)
     return tree
 
 
 def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
-    """The leaves of a pytree by name, and the structure that `jax.tree.unflatten` takes.
+    """The leaves of a pytree by their saved names, and the structure to unflatten them.
 
     Args:
         tree: Any pytree; another mapping is taken as a `VarTree`.
@@ -45,7 +45,7 @@ def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
     """
     tree = as_pytree(tree)
     try:
-        named, structure = _named(tree)
+        named, structure = _named_leaves(tree)
     except ValueError as error:
         # A dict whose keys can't be sorted.
         raise CheckpointValueError(f"{what} can't be flattened by JAX: {error}") from error
@@ -65,7 +65,8 @@ def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
     return named, structure
 
 
-def _named(tree: object) -> tuple[list[tuple[str, Any]], Any]:
+def _named_leaves(tree: object) -> tuple[list[tuple[str, Any]], Any]:
+    """The leaves of a pytree with their names, and the structure."""
     if isinstance(tree, VarTree):
         leaves, structure = jax.tree.flatten(tree, is_leaf=lambda x: x is None)
         values = list(tree.values())
@@ -77,7 +78,7 @@ def _named(tree: object) -> tuple[list[tuple[str, Any]], Any]:
 
 
 def check_names(names: Iterable[str], what: str) -> None:
-    """Refuse what can't be a saved name.
+    """Refuse leaves whose names can't be saved.
 
     Raises:
         CheckpointValueError: If there is one; all are listed.
@@ -91,6 +92,7 @@ def check_names(names: Iterable[str], what: str) -> None:
 
 
 def _is_text(name: str) -> bool:
+    """Whether the name of a leaf can be spelled in UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -107,7 +109,7 @@ Place: TypeAlias = tuple[int, ...]  # of a slice in its stack; () is the whole
 def slices_of(
     leaves: Mapping[str, Any], stacks: Iterable[str], declared: Declaration | None
 ) -> dict[str, dict[Place, str]]:
-    """The names of the slices of each leaf that is in a stack.
+    """The names under which the slices of each leaf in a stack are saved.
 
     Args:
         leaves: The target's leaves by name.
@@ -149,7 +151,7 @@ def slices_of(
 def slice_names(
     name: str, stacks: Sequence[str], lengths: Sequence[int]
 ) -> Iterator[tuple[str, Place]]:
-    """The names of a stacked variable's slices, as `jscope.unstack` gives them, and their places.
+    """The names of the slices of a stacked leaf, as `jscope.unstack` gives them, and their places.
 
     >>> list(slice_names("layers/w", ["layers"], [2]))
     [('layers/0/w', (0,)), ('layers/1/w', (1,))]

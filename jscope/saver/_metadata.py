@@ -47,7 +47,7 @@ def check_metadata(metadata: object) -> object:
 
 
 def _of_python(value: object) -> object:
-    """The same with NumPy's numbers, and arrays without axes, as Python's."""
+    """The metadata with NumPy's numbers, and arrays without axes, as Python's."""
     if isinstance(value, dict):
         return {key: _of_python(member) for key, member in value.items()}
     if isinstance(value, list):
@@ -65,7 +65,7 @@ def _of_python(value: object) -> object:
 
 
 def _not_held(value: object, where: str) -> Iterator[tuple[str, object]]:
-    """The path of a value that JSON can't hold, and the value."""
+    """The path of a member of the metadata that JSON can't hold, and the member."""
     if isinstance(value, dict):
         for key, member in value.items():
             yield from _not_held(member, f"{where}[{key!r}]")
@@ -80,7 +80,7 @@ def _not_held(value: object, where: str) -> Iterator[tuple[str, object]]:
 
 
 def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, str, object]]:
-    """The values that JSON would change: a text, the path, and the value."""
+    """The members of the metadata that JSON would change: a text, the path, and the member."""
     if isinstance(before, dict) and type(after) is dict:
         for key, member in before.items():
             if not isinstance(key, str):
@@ -97,7 +97,7 @@ def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, s
 
 
 def _instead(where: str, value: object) -> str:
-    """The line to write instead of a value, such as ``: list(metadata['a'])``."""
+    """The line to write instead of a member of the metadata, such as ``: list(metadata['a'])``."""
     if isinstance(value, enum.Enum):
         return f": {where}.value"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

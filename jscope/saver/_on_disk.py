@@ -18,7 +18,7 @@ from ._write import Save
 
 
 class OnDisk:
-    """A staging directory, as a `Place`."""
+    """The `Place` of a save on a disk: a staging directory."""
 
     def __init__(self, save: Save):
         assert isinstance(save.directory, Path)
@@ -111,5 +111,5 @@ class OnDisk:
 
 
 def no_part(process: int) -> CheckpointError:
-    """Compose the error: a process failed."""
+    """Compose the error: a process could not write its part of a save."""
     return CheckpointError(f"Process {process} could not write its part; see its own error.")

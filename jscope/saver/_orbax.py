@@ -36,7 +36,7 @@ Array: TypeAlias = jax.Array | np.ndarray[Any, Any]
 def begin(
     path: Path, arrays: Mapping[str, Any], *, nested: bool = False, compresses: bool = False
 ) -> Callable[[], None]:
-    """Snapshot the arrays, start writing them to a new directory, and return how to wait.
+    """Begin to write arrays to a new directory by Orbax, from a snapshot; return how to wait.
 
     The result is v1's checkpoint; `take_out` makes the final one of it. In a program of
     several processes each calls this, with the same path and keys.
@@ -62,7 +62,7 @@ def begin(
         stack.enter_context(_one_call_at_a_time)
         stack.enter_context(_quiet())
         with context:
-            response = orbax.save_async(path, _nested(arrays) if nested else dict(arrays))
+            response = orbax.save_async(path, _nested_arrays(arrays) if nested else dict(arrays))
         until_written = stack.pop_all()
 
     def wait() -> None:
@@ -73,7 +73,7 @@ def begin(
 
 
 def take_out(path: Path, directory: Path) -> None:
-    """Make a directory of what `begin` wrote, which both of Orbax's APIs read.
+    """Make a directory of what Orbax wrote in `begin`, which both of its APIs read.
 
     v1 writes it one level further down, beside files that are not needed.
     """
@@ -92,7 +92,8 @@ def barrier(key: str) -> None:
     multihost.get_barrier_sync_fn()(key=key, timeout_ms=300_000)
 
 
-def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
+def _nested_arrays(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays by name as the nested dicts that stock Orbax restores."""
     nested: dict[str, Any] = {}
     for key, array in arrays.items():
         *scopes, last = key.split("/")
@@ -130,6 +131,8 @@ def load_orbax() -> ModuleType:
 
 
 class _WithoutOrbax(logging.Filter):
+    """A filter of log messages, which drops those of Orbax."""
+
     def filter(self, record: logging.LogRecord) -> bool:
         return f"{os.sep}orbax{os.sep}" not in record.pathname
 
@@ -143,6 +146,7 @@ _calls_lock = threading.Lock()
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
+    """Keep Orbax from logging while the body runs."""
     _count_calls(+1)
     try:
         yield
@@ -151,6 +155,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _count_calls(change: int) -> None:
+    """Count the calls of Orbax under way, and filter its log messages while there are some."""
     global _calls
     # It logs by absl, and in a few places by the root logger.
     loggers = logging.root, logging.getLogger("absl")

@@ -35,7 +35,7 @@ _MOST_TOGETHER = 200
 
 
 class CallerError(Exception):
-    """What the caller gave is the cause, not the checkpoint: a target or a function.
+    """JAX refuses to place a value as the target has it, or a function of the caller's fails.
 
     Attributes:
         error: What JAX raised when a value was placed, or the function.
@@ -47,19 +47,19 @@ class CallerError(Exception):
 
 
 def regions(leaf: object, entry: Entry) -> tuple[Box, ...]:
-    """Which boxes of the stored array this process needs."""
+    """Which boxes of a stored array a leaf's placement needs in this process."""
     sharding = sharding_of(leaf)
     as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
     if sharding is None or not as_saved:
-        return _all(entry.stored_shape)
+        return _all_regions(entry.stored_shape)
     if sharding.is_fully_replicated and sharding.is_fully_addressable:
-        return _all(entry.stored_shape)
+        return _all_regions(entry.stored_shape)
     indices = sharding.addressable_devices_indices_map(entry.shape).values()
     return tuple(dict.fromkeys(of_slices(index or (), entry.shape) for index in indices))
 
 
 def needed_by(leaf: object, entry: Entry) -> Mapping[Box, tuple[int, ...]]:
-    """Which boxes of the stored array any process needs, and which processes those are.
+    """Which boxes of a stored array a leaf's placement needs, and in which processes.
 
     An array of one process is one of its own in each of them.
     """
@@ -67,11 +67,12 @@ def needed_by(leaf: object, entry: Entry) -> Mapping[Box, tuple[int, ...]]:
     as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
     if sharding is None or sharding.is_fully_addressable or not as_saved:
         return {whole(entry.stored_shape): tuple(range(count()))}
-    return _needed_by(sharding, entry.shape)
+    return _by_sharding(sharding, entry.shape)
 
 
 @functools.lru_cache(1 << 10)
-def _needed_by(sharding: Sharding, shape: tuple[int, ...]) -> Mapping[Box, tuple[int, ...]]:
+def _by_sharding(sharding: Sharding, shape: tuple[int, ...]) -> Mapping[Box, tuple[int, ...]]:
+    """Which boxes a sharding places in which processes."""
     found: dict[Box, set[int]] = {}
     devices: Any = sharding.devices_indices_map(shape)
     for device, index in devices.items():
@@ -80,12 +81,13 @@ def _needed_by(sharding: Sharding, shape: tuple[int, ...]) -> Mapping[Box, tuple
 
 
 @functools.lru_cache(1 << 12)
-def _all(shape: tuple[int, ...]) -> tuple[Box, ...]:
+def _all_regions(shape: tuple[int, ...]) -> tuple[Box, ...]:
+    """All of a stored array as the one box that is placed."""
     return (whole(shape),)
 
 
 class Placing:
-    """Values as a target's leaves have them.
+    """Places values as a target's leaves have them: on their devices, with their shardings.
 
     Attributes:
         values: Those that are done, by name; after `flush` that is all of them.
@@ -112,7 +114,7 @@ class Placing:
         if entry.key_impl is not None:
             (data,) = boxes.values()
             with _default_device(_device_of(leaf)):
-                self.values[name] = _keys(data, entry, shape, sharding_of(leaf))
+                self.values[name] = _placed_keys(data, entry, shape, sharding_of(leaf))
             return
         arrays = _converted(name, entry, boxes, dtype)
         if isinstance(leaf, np.ndarray | np.generic):
@@ -156,7 +158,7 @@ class Placing:
 
 
 def _alone(name: str, array: Array) -> jax.Array:
-    """One of several arrays that JAX has refused together: is it the cause?"""
+    """Place one of several arrays that JAX has refused together, if it isn't the cause."""
     try:
         placed: jax.Array = jax.device_put(array)
         return placed
@@ -167,6 +169,7 @@ def _alone(name: str, array: Array) -> jax.Array:
 def _refused(
     name: str, shape: tuple[int, ...], dtype: str, where: str, error: Exception
 ) -> CallerError:
+    """Compose the error: JAX refuses to place a value that was read."""
     text = signature_text(shape, dtype)
     error.add_note(f"{name!r} was read, and can't be made a jax.Array {text}{where}.")
     return CallerError(error)
@@ -175,7 +178,7 @@ def _refused(
 def _committed(
     shape: tuple[int, ...], sharding: Sharding, arrays: Mapping[Box, Array]
 ) -> jax.Array:
-    """An array of a sharding, from its parts for the devices of this process."""
+    """A value placed with a sharding, from its parts for the devices of this process."""
     array = next(iter(arrays.values()))
     if array.size == math.prod(shape):  # all of it, perhaps of another shape
         array = array.reshape(shape)
@@ -188,7 +191,7 @@ def _committed(
 def _converted(
     name: str, entry: Entry, boxes: Mapping[Box, Array], dtype: str
 ) -> Mapping[Box, Array]:
-    """The value in its boxes, in another dtype."""
+    """The boxes of a value that is to be placed, converted to the leaf's dtype."""
     if entry.dtype == entry.stored_dtype == dtype:
         return boxes
     if is_python(entry.dtype):
@@ -204,14 +207,14 @@ def _converted(
 
 
 def on_host(entry: Entry, data: Array) -> Array | jax.Array:
-    """A value on the host, from a box of the stored array; keys are JAX's."""
+    """A value that is placed on the host, from a box of the stored array; keys are JAX's."""
     if entry.key_impl is not None:
-        return _keys(data, entry, data.shape[:-1], None)
+        return _placed_keys(data, entry, data.shape[:-1], None)
     return _elements(entry, data)
 
 
 def _elements(entry: Entry, data: Array) -> Array:
-    """Stored elements as elements of the value; the same bits."""
+    """The stored elements of a value that is placed, as elements of its dtype; the same bits."""
     return data if entry.is_as_it_is else data.view(np.dtype(entry.dtype))
 
 
@@ -233,6 +236,7 @@ def _device_of(leaf: object) -> jax.Device | None:
 
 
 def _default_device(device: jax.Device | None) -> contextlib.AbstractContextManager[Any]:
+    """Place new arrays on a device, or on the default one, in the body."""
     if device is None:
         return contextlib.nullcontext()
     context: contextlib.AbstractContextManager[Any] = jax.default_device(device)
@@ -240,6 +244,7 @@ def _default_device(device: jax.Device | None) -> contextlib.AbstractContextMana
 
 
 def _as_python(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]) -> object:
+    """A value that is placed in a leaf that is a number, a string or None of Python."""
     if is_python(entry.dtype):
         value = python_value(entry.dtype, entry.value)
     else:
@@ -251,7 +256,7 @@ def _as_python(name: str, leaf: object, entry: Entry, boxes: Mapping[Box, Array]
 
 
 def _of_type(kind: type[Any], name: str, value: object, entry: Entry) -> object:
-    """A number as another of Python's types; a whole number as the same number."""
+    """A number that is placed in a leaf of another of Python's types, the same if it is whole."""
     try:
         converted_value = kind(value)
         is_lost = isinstance(value, int) and converted_value != value
@@ -265,9 +270,10 @@ def _of_type(kind: type[Any], name: str, value: object, entry: Entry) -> object:
     return converted_value
 
 
-def _keys(
+def _placed_keys(
     data: Array, entry: Entry, shape: tuple[int, ...], sharding: Sharding | None
 ) -> jax.Array:
+    """PRNG keys that are placed as a leaf has them."""
     data = data.reshape((*shape, *data.shape[-1:]))
     key_dtype(entry)  # there are such here
     impl = str(entry.key_impl)

@@ -36,8 +36,18 @@ class Termination:
 
     def _is_time(self, step: int) -> bool:
         if _processes.are_several():
-            return _processes.must_end(int(step))
+            return _must_end(int(step))
         return self.signum is not None
+
+
+def _must_end(step: int) -> bool:
+    """Whether all processes end after this step, since one of them was signalled to.
+
+    Each process calls it at every step.
+    """
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
 @contextmanager

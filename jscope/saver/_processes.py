@@ -27,22 +27,22 @@ from . import _orbax
 
 
 def are_several() -> bool:
-    """Whether there is more than one."""
+    """Whether there is more than one process."""
     return count() > 1
 
 
 def count() -> int:
-    """How many there are."""
+    """How many processes the program has."""
     return int(jax.process_count())
 
 
 def index() -> int:
-    """Which one this is, from 0 on."""
+    """The number of this process, from 0 on."""
     return int(jax.process_index())
 
 
 def is_first() -> bool:
-    """Whether this is the one that commits and evicts."""
+    """Whether this is the process that commits and evicts."""
     return index() == 0
 
 
@@ -71,16 +71,6 @@ def together(work: Callable[[], str]) -> list[str]:
     return [answer for answer, _, _ in answers]
 
 
-def must_end(step: int) -> bool:
-    """Whether this is the step after which all processes end, as one was signalled to.
-
-    Each process calls it at every step.
-    """
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.reached_preemption_sync_point(step))
-
-
 def barrier(key: str) -> None:
     """Wait for all processes.
 
@@ -95,6 +85,7 @@ def barrier(key: str) -> None:
 
 
 def _gather(text: str) -> list[str]:
+    """The texts of all processes, in their order."""
     from jax.experimental import multihost_utils
 
     data = text.encode()
@@ -116,7 +107,7 @@ _MOST = 10
 
 
 class Agreement:
-    """The arguments of one process.
+    """The arguments of a save in one process, to be compared with those of all processes.
 
     Args:
         arguments: What JSON holds, by the argument's name.
@@ -144,12 +135,12 @@ class Agreement:
         mine = json.dumps([self._signatures if "" in differing else {}, self._texts])
         all_of_them = [json.loads(text) for text in together(lambda: mine)]
         problems = [
-            _different(name, [texts[name] for _, texts in all_of_them])
+            _difference_text(name, [texts[name] for _, texts in all_of_them])
             for name in differing
             if name
         ]
         if "" in differing:
-            raise different_values(_differing([found for found, _ in all_of_them]), problems)
+            raise different_values(_differing_values([found for found, _ in all_of_them]), problems)
         raise CheckpointValueError(
             f"The processes gave different arguments, and nothing was written: "
             f"{'; '.join(problems)}. All processes must pass the same arguments. Take them "
@@ -159,7 +150,7 @@ class Agreement:
 
 
 def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> None:
-    """Compare what the processes are about to restore; all of them call it.
+    """Compare what all processes are about to restore; each of them calls it.
 
     Args:
         facts: What must be the same, by what it is called.
@@ -179,7 +170,7 @@ def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> Non
         for name in names:
             texts = [found[part].get(name, "absent") for found in all_of_them]
             if len(set(texts)) > 1:
-                problems.append(_different(quote(name), texts))
+                problems.append(_difference_text(quote(name), texts))
     more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
     raise CheckpointValueError(
         f"The processes restore different things, and nothing was read: "
@@ -190,7 +181,7 @@ def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> Non
 
 
 def signature(entry: Entry) -> str:
-    """What must be equal in all processes of an entry, beside the bytes.
+    """What of an entry must be the same in all processes, beside the bytes.
 
     That is dtype, shape, and the text of a value that is not an array.
     """
@@ -209,12 +200,14 @@ def different_values(names: Sequence[str], more: Sequence[str] = ()) -> Checkpoi
     )
 
 
-def _differing(found: Sequence[Mapping[str, str]]) -> list[str]:
+def _differing_values(found: Sequence[Mapping[str, str]]) -> list[str]:
+    """The values whose signatures differ between the processes."""
     names = sorted({name for signatures in found for name in signatures})
     return [name for name in names if len({signatures.get(name) for signatures in found}) > 1]
 
 
-def _different(name: str, texts: Sequence[str]) -> str:
+def _difference_text(name: str, texts: Sequence[str]) -> str:
+    """What differs between the first process and another one, as text."""
     other = next(process for process, text in enumerate(texts) if text != texts[0])
     return (
         f"{name} is {texts[0][:_SHOWN]} in process 0, and {texts[other][:_SHOWN]} in process "

@@ -15,7 +15,7 @@ _INTERVAL = 0.25
 
 @contextlib.contextmanager
 def watching(title: str, total: int, done: Callable[[], int]) -> Iterator[None]:
-    """Draw a bar while the body runs.
+    """Draw the progress of a save or restore as a bar while the body runs.
 
     Args:
         title: The name of the operation.
@@ -26,7 +26,7 @@ def watching(title: str, total: int, done: Callable[[], int]) -> Iterator[None]:
         yield
         return
     is_over = threading.Event()
-    thread = threading.Thread(target=_draw, args=(title, total, done, is_over), daemon=True)
+    thread = threading.Thread(target=_draw_bar, args=(title, total, done, is_over), daemon=True)
     thread.start()
     try:
         yield
@@ -35,7 +35,8 @@ def watching(title: str, total: int, done: Callable[[], int]) -> Iterator[None]:
         thread.join()
 
 
-def _draw(title: str, total: int, done: Callable[[], int], is_over: threading.Event) -> None:
+def _draw_bar(title: str, total: int, done: Callable[[], int], is_over: threading.Event) -> None:
+    """Draw the bar of a progress until it is over."""
     if is_over.wait(_DELAY):
         return
     from rich.console import Console

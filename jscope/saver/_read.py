@@ -48,13 +48,13 @@ from ._placement import Placing, as_weak_as, needed_by, on_host, regions
 
 
 def entry_of(array: Array) -> Entry:
-    """An array in memory as a saved one that has its dtype."""
+    """An array that is in memory already as an entry to be read."""
     shape, dtype = array.shape, dtype_name(array.dtype)
     return Entry(shape, dtype, shape, dtype, ORBAX)
 
 
 class Pieces:
-    """The leaves of a target, as arrays that can be read in boxes.
+    """What the leaves of a restore are read from: one saved array each, or a stack of several.
 
     Args:
         source: The checkpoint.
@@ -169,13 +169,13 @@ class Pieces:
 
 
 def can_be_stacked(entries: Mapping[Place, Entry]) -> bool:
-    """Whether saved arrays are slices of one that can be read as any other."""
+    """Whether saved arrays can be read as the slices of one stack."""
     kinds = {(e.shape, e.dtype, e.stored_shape, e.stored_dtype) for e in entries.values()}
     return len(kinds) == 1 and not any(is_python(entry.dtype) for entry in entries.values())
 
 
 def stacked(entries: Mapping[Place, Entry], lengths: tuple[int, ...]) -> Entry:
-    """The stack of saved arrays, whose chunks are theirs.
+    """The entry by which saved arrays are read as one stack; its chunks are theirs.
 
     Args:
         entries: The arrays, by their places in the stack.
@@ -200,7 +200,7 @@ def stacked(entries: Mapping[Place, Entry], lengths: tuple[int, ...]) -> Entry:
 
 
 def _places(box: Box) -> list[tuple[Place, Place]]:
-    """The places in a box of a stack's axes, each with its index in what is cut out by the box."""
+    """The places of slices to read in a box of a stack, each with its index in the box."""
     ranges = [range(start, stop) for start, stop in box]
     starts = [start for start, _ in box]
     return [
@@ -210,7 +210,7 @@ def _places(box: Box) -> list[tuple[Place, Place]]:
 
 
 def _inside(array: Array, at: Place) -> Array:
-    """The view of an array at an index of its first axes."""
+    """The view of an array into which one slice of a stack is read."""
     # Without the ellipsis, at an index of all axes this is a copy of the element.
     within: Any = (*at, ...)
     view: Array = array[within]
@@ -228,7 +228,7 @@ _GAP = 4 << 10
 
 @dataclasses.dataclass(slots=True)
 class _Run:
-    """Bytes of a file that are read at once.
+    """A run of small arrays' bytes in a file, which are read at once.
 
     Attributes:
         first: Where they begin.
@@ -249,7 +249,7 @@ class _Run:
 
 
 class Runs:
-    """Arrays of a checkpoint that are read together with their neighbours.
+    """The small arrays of a checkpoint that are read together with their neighbours, in runs.
 
     Args:
         source: The checkpoint.
@@ -327,7 +327,7 @@ class _Leaf:
 
 @dataclasses.dataclass
 class Progress:
-    """How many bytes of arrays have been read."""
+    """How many bytes of arrays a restore has read so far."""
 
     nbytes: int = 0
 
@@ -337,7 +337,7 @@ class Progress:
 
 
 class Prepared(NamedTuple):
-    """Leaves that can be read.
+    """The leaves of a restore that are ready to be read, and what they are read from.
 
     Attributes:
         source: The checkpoint.
@@ -356,7 +356,7 @@ def prepare(
     saved: Mapping[str, Mapping[Place, str]],
     made: dict[str, dict[Place, Array]],
 ) -> Prepared:
-    """Find what leaves are read from, and what this process needs of it.
+    """Prepare leaves to be read: find what each is read from, and the boxes to read of it.
 
     Args:
         source: The checkpoint.
@@ -423,12 +423,12 @@ def read(
 
 
 def _is_whole(job: _Leaf) -> bool:
-    """Whether this process needs all of the stored array."""
+    """Whether a leaf is read from all of its stored array in this process."""
     return len(job.regions) == 1 and job.regions[0] == whole(job.entry.stored_shape)
 
 
 class _Reading:
-    """The reads under way, and the values that are done.
+    """The reads of a restore that are under way, and the values that are done.
 
     Attributes:
         lost: A line for each value that the target's dtype can't hold.
@@ -463,7 +463,7 @@ class _Reading:
             own = []
             if job.entry.location != INDEX and not self._pieces.is_in_memory(job.name):
                 needed = needed_by(job.leaf, job.entry)
-                for chunk in _chunks(job.entry, self._verify) or map(chunk_of, needed):
+                for chunk in _chunks_to_read(job.entry, self._verify) or map(chunk_of, needed):
                     group = group_of(chunk, needed)
                     if group == (me,):
                         own.append(chunk)
@@ -518,7 +518,7 @@ class _Reading:
             self._finish(job)
             return
         if chunks is None:
-            chunks = _chunks(entry, self._verify) or [*map(chunk_of, boxes)]
+            chunks = _chunks_to_read(entry, self._verify) or [*map(chunk_of, boxes)]
         for part in units(boxes, chunks):
             while self._under_way and self._nbytes + part.into.nbytes > self._in_flight:
                 self._finish_one()
@@ -535,10 +535,10 @@ class _Reading:
 
     def _take(self, job: _Leaf, array: Array) -> None:
         """Verify an array that has been read with its neighbours."""
-        for chunk in _chunks(job.entry, self._verify):
+        for chunk in _chunks_to_read(job.entry, self._verify):
             part = array if chunk.shape == array.shape else view(array, slices(chunk.box))
             if not _is_intact(part, chunk.crc32c):
-                raise _damaged(chunk.box, *self._pieces.located(job.name, chunk.box))
+                raise _damaged_error(chunk.box, *self._pieces.located(job.name, chunk.box))
         self._progress.nbytes += array.nbytes
         job.boxes = {job.regions[0]: array}
         self._finish(job)
@@ -558,7 +558,7 @@ class _Reading:
 
     def _boxes(self, job: _Leaf) -> Mapping[Box, Array]:
         if job.boxes is None:
-            job.boxes = _memory(job.regions, job.entry)
+            job.boxes = _read_memory(job.regions, job.entry)
         return job.boxes
 
     def _complete(self, job: _Leaf, unit: Unit, nbytes: int | None = None) -> None:
@@ -570,7 +570,7 @@ class _Reading:
             nbytes: How many bytes of it this process has read, if not all.
         """
         if not _is_intact(unit.into, unit.crc32c):
-            raise _damaged(unit.box, *self._pieces.located(job.name, unit.box))
+            raise _damaged_error(unit.box, *self._pieces.located(job.name, unit.box))
         for part, region in unit.copies:
             region[...] = part
         self._progress.nbytes += unit.into.nbytes if nbytes is None else nbytes
@@ -590,7 +590,7 @@ class _Reading:
 
 
 class _Incoming:
-    """A chunk of a leaf that comes by exchanges, slab by slab."""
+    """A chunk of a leaf that this process reads in part, and gets the rest of by exchanges."""
 
     def __init__(self, reading: _Reading, job: _Leaf, chunk: Chunk, slabs: int):
         self._reading = reading
@@ -634,7 +634,7 @@ class _Incoming:
 def read_box(
     source: Source, name: str, box: Box, *, verify: bool
 ) -> Array | jax.Array | PythonValue:
-    """Read a box of a stored array, as a value of NumPy, or keys; or a value that is not an array.
+    """Read a box of one saved array to the host, as NumPy's or keys; or a value of Python.
 
     Raises:
         ValueError, OSError: If it can't be read, or a checksum differs.
@@ -644,34 +644,35 @@ def read_box(
         return python_value(entry.dtype, entry.value)
     data = aligned(lengths(box), entry.stored_dtype)
     if data.size:
-        for unit in units({box: data}, _chunks(entry, verify)):
+        for unit in units({box: data}, _chunks_to_read(entry, verify)):
             source.start(name, unit.box, unit.into)()
             if not _is_intact(unit.into, unit.crc32c):
-                raise _damaged(unit.box, name, _file_of(source, name))
+                raise _damaged_error(unit.box, name, _file_of(source, name))
             for part, region in unit.copies:
                 region[...] = part
     return on_host(entry, data)
 
 
-def _memory(regions: Sequence[Box], entry: Entry) -> dict[Box, Array]:
-    """Memory for boxes of a stored array."""
+def _read_memory(regions: Sequence[Box], entry: Entry) -> dict[Box, Array]:
+    """The memory into which boxes of a stored array are read."""
     if is_python(entry.dtype):
         return {}
     return {box: aligned(lengths(box), entry.stored_dtype) for box in regions}
 
 
-def _chunks(entry: Entry, verify: bool) -> Sequence[Chunk]:
-    """What is read as a whole: to compare checksums, or since it can't be read in parts."""
+def _chunks_to_read(entry: Entry, verify: bool) -> Sequence[Chunk]:
+    """The chunks of an array that are read as wholes: for checksums, or as it can't be in parts."""
     is_needed = verify or any(chunk.crc32c is None for chunk in entry.chunks)
     return entry.chunks if is_needed else ()
 
 
 def _is_intact(array: Array, checksum: int | None) -> bool:
+    """Whether the checksum of what was read is the saved one."""
     return checksum is None or crc32c(array) == checksum
 
 
-def _damaged(box: Box, name: str, file: str) -> ValueError:
-    """Compose the error.
+def _damaged_error(box: Box, name: str, file: str) -> ValueError:
+    """Compose the error: the checksum of what was read is not the saved one.
 
     Args:
         box: What has been read.
@@ -686,5 +687,6 @@ def _damaged(box: Box, name: str, file: str) -> ValueError:
 
 
 def _file_of(source: Source, name: str) -> str:
+    """The file that an array was read from, for an error."""
     assert isinstance(source, OwnSource)  # others have no checksums
     return source.file_of(name)

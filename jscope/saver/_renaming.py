@@ -74,7 +74,7 @@ class Renamed(NamedTuple):
 
 
 def check_rename(rename: object) -> None:
-    """Refuse what can't be a renaming, before any checkpoint is opened.
+    """Refuse what can't be ``rename``, before any checkpoint is opened.
 
     Raises:
         CheckpointValueError: If it is neither a function nor a mapping of names; all entries that
@@ -99,7 +99,7 @@ def check_rename(rename: object) -> None:
 
 
 def check_separator(names: object) -> None:
-    """Refuse what can't separate components.
+    """Refuse what can't separate the components of saved names, to be renamed with slashes.
 
     Raises:
         CheckpointValueError: If it is not a string, or an empty one.
@@ -112,7 +112,7 @@ def check_separator(names: object) -> None:
 
 
 def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "/") -> Renamed:
-    """The saved variables by their new names.
+    """Rename the saved variables: the new names, from ``rename`` and the separator.
 
     Args:
         saved: The saved names.
@@ -128,13 +128,13 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
         VariableNameError: If a function gives no name, or a variable would have an empty one.
         Exception: What a function raises.
     """
-    spelled = _spelled(saved, separator)
+    spelled = _spelled_with_slashes(saved, separator)
     if not rename:
         return Renamed(spelled, {})
     if callable(rename):
         new_of = _by_function(spelled, rename)
     else:
-        new_of = _by_mapping(spelled, _with_slashes(rename, separator))
+        new_of = _by_mapping(spelled, _entries_with_slashes(rename, separator))
     nameless = [old for old, news in new_of.items() if any(not name for name, _ in news)]
     if nameless:
         raise VariableNameError(
@@ -163,7 +163,7 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
 
 
 def kept_for_averages(saved: Collection[str], rename: Rename | None) -> frozenset[str]:
-    """The variables of ``zero_debias`` below averages that are mentioned by their own names.
+    """The ``zero_debias`` variables that may be left where ``rename`` has their averages' names.
 
     >>> saved = ["w", "w/mean", "w/mean/biased", "w/mean/local_step", "w/Adam"]
     >>> sorted(kept_for_averages(saved, {"w/mean": "w"}))
@@ -177,8 +177,8 @@ def kept_for_averages(saved: Collection[str], rename: Rename | None) -> frozense
     )
 
 
-def _spelled(saved: Iterable[str], separator: str) -> dict[str, str]:
-    """The saved names by their spelling with slashes."""
+def _spelled_with_slashes(saved: Iterable[str], separator: str) -> dict[str, str]:
+    """The saved names by their spelling with slashes, before they are renamed."""
     if separator == "/":
         return {name: name for name in saved}
     found: dict[str, list[str]] = {}
@@ -194,9 +194,10 @@ def _spelled(saved: Iterable[str], separator: str) -> dict[str, str]:
     return {new: name for new, (name,) in found.items()}
 
 
-def _with_slashes(
+def _entries_with_slashes(
     rename: Mapping[str | re.Pattern[str], NewNames], separator: str
 ) -> Mapping[str | re.Pattern[str], NewNames]:
+    """The entries of ``rename`` with slashes between components."""
     if separator == "/":
         return rename
     return {
@@ -205,7 +206,8 @@ def _with_slashes(
     }
 
 
-def _news(new: NewNames) -> tuple[_New, ...]:
+def _new_names(new: NewNames) -> tuple[_New, ...]:
+    """The new names in one entry of ``rename``, each with the function that values go through."""
     return tuple(
         (name.name, name) if isinstance(name, Through) else (name, None)
         for name in (new if isinstance(new, tuple) else (new,))
@@ -213,6 +215,7 @@ def _news(new: NewNames) -> tuple[_New, ...]:
 
 
 def _by_function(saved: Iterable[str], rename: Callable[[str], Any]) -> dict[str, tuple[_New, ...]]:
+    """The new names of saved ones by ``rename`` that is a function."""
     given = {name: rename(name) for name in saved}
     for old, new in given.items():
         if not is_right_side(new):
@@ -220,16 +223,17 @@ def _by_function(saved: Iterable[str], rename: Callable[[str], Any]) -> dict[str
                 f"`rename` gave {new!r} for {old!r}, which is not a name. Return the new name, a "
                 "tuple of several, or the name itself if it is to stay."
             )
-    return {old: _news(new) for old, new in given.items() if new != old}
+    return {old: _new_names(new) for old, new in given.items() if new != old}
 
 
 def _by_mapping(
     saved: Collection[str], rename: Mapping[str | re.Pattern[str], NewNames]
 ) -> dict[str, tuple[_New, ...]]:
-    names = _Names(saved, rename)
+    """The new names of saved ones by ``rename`` that is a mapping."""
+    names = _RenameEntries(saved, rename)
     absent = names.absent(saved)
     if absent:
-        known = {**dict.fromkeys(saved), **dict.fromkeys(_scopes(saved))}
+        known = {**dict.fromkeys(saved), **dict.fromkeys(_scopes_above(saved))}
         raise SelectorError(
             f"Nothing to rename in the checkpoint: {with_near_names(absent, known)}. `rename` goes "
             "from saved names, or scopes of them, to the target's."
@@ -238,8 +242,8 @@ def _by_mapping(
     return {name: new for name in saved if (new := names.of(name)) is not None}
 
 
-class _Names:
-    """The entries of a mapping, by kind.
+class _RenameEntries:
+    """The entries of a ``rename`` that is a mapping, by kind.
 
     Args:
         saved: The saved names.
@@ -261,7 +265,7 @@ class _Names:
         self.patterns: list[tuple[str, list[Rule]]] = []
         self.expressions: list[tuple[str, list[Rule]]] = []
         for old, new in rename.items():
-            news = _news(new)
+            news = _new_names(new)
             if isinstance(old, re.Pattern):
                 rules = [template_rule(old, name, 0, function) for name, function in news]
                 self.expressions.append((old.pattern, rules))
@@ -273,7 +277,7 @@ class _Names:
             else:
                 self.slashed[old.strip("/")] = _stripped(news)
         self.scopes = self.own | self.slashed
-        self.patterns.sort(key=lambda pattern: _length(pattern[0]), reverse=True)
+        self.patterns.sort(key=lambda pattern: _pattern_length(pattern[0]), reverse=True)
 
     def of(self, name: str) -> tuple[_New, ...] | None:
         """What a saved name becomes; None if no entry mentions it."""
@@ -281,13 +285,13 @@ class _Names:
             return self.own[name]
         for _, rules in self.expressions:
             if rules[0].matches.fullmatch(name):
-                return _matched(rules, name)
+                return _matched_names(rules, name)
         scope = deciding_name(self.scopes, name.rpartition("/")[0])
         for old, rules in self.patterns:
-            if scope is not None and len(scope) > _length(old):
+            if scope is not None and len(scope) > _pattern_length(old):
                 break
             if rules[0].matches.fullmatch(name):
-                return _matched(rules, name)
+                return _matched_names(rules, name)
         if scope is None:
             return None
         below = name[len(scope) :].removeprefix("/")
@@ -307,19 +311,22 @@ class _Names:
 
 
 def _is_scope(old: str, news: Iterable[_New]) -> bool:
+    """Whether an entry of ``rename`` is about a scope, by its slash at the end."""
     return old.endswith("/") or any(name.endswith("/") for name, _ in news)
 
 
 def _stripped(news: Iterable[_New]) -> tuple[_New, ...]:
+    """The new names in an entry of ``rename`` about a scope, without the slash at the end."""
     return tuple((name.strip("/"), function) for name, function in news)
 
 
-def _length(old: str) -> int:
-    """How much of a name a pattern says."""
+def _pattern_length(old: str) -> int:
+    """How much of an old name a pattern in ``rename`` has; the longest one decides."""
     return len(old.rstrip("/")) - old.count("*")
 
 
-def _matched(rules: Iterable[Rule], name: str) -> tuple[_New, ...]:
+def _matched_names(rules: Iterable[Rule], name: str) -> tuple[_New, ...]:
+    """The new names of a saved one that a pattern in ``rename`` matches."""
     found = []
     for rule in rules:
         try:
@@ -335,7 +342,7 @@ def _matched(rules: Iterable[Rule], name: str) -> tuple[_New, ...]:
 def _hint_on_stars(
     absent: Collection[str], saved: Collection[str], rename: Mapping[Any, NewNames]
 ) -> str:
-    """What to write if an entry with stars has the name of scopes, without the slash."""
+    """What to write if an entry of ``rename`` with stars is of scopes, without the slash."""
     for old in absent:
         new = rename.get(old)
         if "*" in old and not old.endswith("/") and isinstance(new, str):
@@ -346,6 +353,6 @@ def _hint_on_stars(
     return ""
 
 
-def _scopes(names: Iterable[str]) -> set[str]:
-    """All scopes above names."""
+def _scopes_above(names: Iterable[str]) -> set[str]:
+    """All scopes above saved names, which ``rename`` may have."""
     return {name[:at] for name in names for at, character in enumerate(name) if character == "/"}

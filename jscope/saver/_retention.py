@@ -13,7 +13,7 @@ from ..formats._own_state import Record, State
 
 @dataclasses.dataclass(frozen=True)
 class Retention:
-    """The rule of a Saver.
+    """The rule of a Saver on which checkpoints are kept; the others are evicted.
 
     Attributes:
         max_to_keep: How many are kept, the last ones saved; all if None. With ``best`` it is the

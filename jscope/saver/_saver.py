@@ -596,7 +596,7 @@ class Saver:
 
 
 def _check_positional(directory: object, **flags: object) -> None:
-    """Refuse what isn't a flag: these are positional, as in TF, and a 5 may be for another."""
+    """Refuse positional arguments of `Saver` that aren't flags: a 5 may be for another of TF's."""
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):
             raise CheckpointValueError(
@@ -608,6 +608,7 @@ def _check_positional(directory: object, **flags: object) -> None:
 
 
 def _check_compression(compression: str | None, sharded: bool, directory: AnyPath) -> None:
+    """Refuse what can't be `Saver`'s argument ``compression``."""
     if compression not in (None, "zstd"):
         raise CheckpointValueError(f"compression is None or 'zstd', got {compression!r}.")
     if compression and not sharded:

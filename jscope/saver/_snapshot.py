@@ -33,7 +33,7 @@ Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
 
 
 class Snapshot:
-    """The part of a save that one process writes.
+    """The snapshot of a save in one process: copies of what it writes.
 
     Args:
         entries: The entries of all values, not yet complete.
@@ -151,7 +151,7 @@ class Snapshot:
 
 
 def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
-    """The keys of the arrays that are not packed, by name."""
+    """The keys under which a snapshot writes the arrays that are not packed, by name."""
     names = [name for name, entry in entries.items() if entry.location in (ORBAX, RAW)]
     return {name: name if portable else str(i) for i, name in enumerate(names)}
 
@@ -159,7 +159,7 @@ def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str
 def merge(
     entries: Mapping[str, Entry], parts: Sequence[Part], *, portable: bool
 ) -> dict[str, Entry]:
-    """The complete entries, from the parts of all processes.
+    """Merge what the snapshots of all processes recorded into complete entries.
 
     Raises:
         CheckpointValueError: If they were given different trees, or values that differ.
@@ -185,7 +185,7 @@ def merge(
 
 
 def _agreed(recorded: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[Chunk, ...]:
-    """All chunks of a value, of which each process recorded some.
+    """All chunks of a value, of which the snapshot of each process recorded some.
 
     Raises:
         ValueError: If two processes recorded different facts of one.
@@ -235,7 +235,7 @@ def _parts(array: Array) -> list[tuple[Sequence[int], np.ndarray[Any, Any]]]:
 
 
 def detached(array: jax.Array) -> jax.Array:
-    """The same buffers, as a temporary array where a copy is needed, which is begun."""
+    """The same buffers, as a temporary array whose copy to the host is begun where it needs one."""
     if _is_on_cpu(array):
         return array
     shards = [shard.data for shard in array.addressable_shards]
@@ -245,7 +245,7 @@ def detached(array: jax.Array) -> jax.Array:
 
 
 def whole(array: Array) -> np.ndarray[Any, Any]:
-    """All of an array, on any devices; all processes call it for the same arrays."""
+    """A copy of all of an array, on the host; all processes call it for the same arrays."""
     if isinstance(array, np.ndarray):
         return array
     if not (array.is_fully_addressable or array.is_fully_replicated):
@@ -263,7 +263,7 @@ def whole(array: Array) -> np.ndarray[Any, Any]:
 
 
 def part(array: Array, place: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """The values at some indices of the first axes, of which alone a copy is made.
+    """A copy of an array at some indices of its first axes, on the host, and of no more.
 
     Args:
         array: An array of which this process has all values.

@@ -124,7 +124,7 @@ def commit(
     retention: Retention,
     now: float,
 ) -> None:
-    """Make a directory in a staging directory the checkpoint of its step.
+    """Commit what is in a staging directory: make it the checkpoint of its step.
 
     Args:
         written: A directory in the staging directory that has all files but the index.
@@ -164,7 +164,7 @@ def _read_back(written: Path, index: Index, directory: Path) -> None:
 
 
 def check_free(path: Path, step: int, overwrite: bool) -> None:
-    """Refuse a step whose path exists.
+    """Refuse to stage a step whose path exists.
 
     Raises:
         CheckpointExistsError: If there is a file or directory that may not be overwritten.

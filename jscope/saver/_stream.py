@@ -31,7 +31,7 @@ _ALL_PACKED = Layout(packs_up_to=None)
 
 
 def check_values(values: Collection[tuple[str, Any]]) -> None:
-    """Refuse values that can't be stored; an array without elements may stand for one of its dtype.
+    """Refuse values that can't be streamed; an array without elements may stand for its dtype.
 
     Raises:
         CheckpointValueError: If there are such; all are listed.
@@ -42,7 +42,7 @@ def check_values(values: Collection[tuple[str, Any]]) -> None:
 def streaming(
     directory: AnyPath, step: int
 ) -> contextlib.AbstractContextManager[Callable[[str, Any], None]]:
-    """Write a checkpoint; the body calls the given function with each name and value.
+    """Stream a checkpoint: the body calls the given function with each name and value.
 
     It is committed when the body ends, and removed if that raises. No other checkpoint
     is evicted.

@@ -36,7 +36,7 @@ ALL_IN_TARGET = "Leave select= out to restore all variables."
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A pytree, taken apart.
+    """The target of a restore, taken apart into leaves.
 
     Attributes:
         leaves: Its leaves by name, in order; of a declaration, `jax.ShapeDtypeStruct`.
@@ -64,7 +64,7 @@ class Target:
 def take_apart(
     target: object, mesh: AnyMesh | None, rules: Rules, stacks: Iterable[str] = ()
 ) -> Target:
-    """The leaves of a target, with names.
+    """Take a target apart into its leaves, with names.
 
     Args:
         target: A pytree or a declaration.
@@ -86,7 +86,7 @@ def take_apart(
         )
     pytree = target if declared is None else declared.abstract(mesh, rules=rules)
     named, structure = flatten(pytree, "The target")
-    _check(named)
+    _check_target(named)
     leaves = dict(named)
     slices = slices_of(leaves, stacks, declared)
     if not isinstance(pytree, VarTree):
@@ -95,7 +95,7 @@ def take_apart(
     # A value that is a pytree has several leaves.
     owners = list(pytree)
     if owners != list(leaves):
-        owners = [name for name, value in pytree.items() for _ in _leaves(value)]
+        owners = [name for name, value in pytree.items() for _ in _leaves_of_value(value)]
     owner = dict(zip(leaves, owners, strict=True))
     # A predicate sees a declaration's specs, so that it can pick trainable variables.
     selectable = pytree if declared is None else declared
@@ -103,7 +103,7 @@ def take_apart(
 
 
 def selected(target: Target, selector: Selector | None, hint: str) -> frozenset[str]:
-    """The leaves that a selector picks; all of them if it is None.
+    """The leaves of the target that a selector picks; all of them if it is None.
 
     Args:
         target: The target.
@@ -120,7 +120,7 @@ def selected(target: Target, selector: Selector | None, hint: str) -> frozenset[
 
 
 def asked_for(saved: Mapping[str, Any], selector: Selector | None) -> frozenset[str]:
-    """Which of the names that only the checkpoint has a selector picks by name.
+    """Which names that the target doesn't have, and the checkpoint has, a selector picks.
 
     A predicate applies to the target's variables only, and so does a mapping.
     """
@@ -133,8 +133,8 @@ def asked_for(saved: Mapping[str, Any], selector: Selector | None) -> frozenset[
     return frozenset()
 
 
-def _check(named: Sequence[tuple[str, Any]]) -> None:
-    """Refuse leaves that can't be restored."""
+def _check_target(named: Sequence[tuple[str, Any]]) -> None:
+    """Refuse a target with leaves that can't be restored."""
     tracers = [name for name, leaf in named if isinstance(leaf, jax.core.Tracer)]
     if tracers:
         raise CheckpointValueError(
@@ -159,7 +159,7 @@ def _check(named: Sequence[tuple[str, Any]]) -> None:
 
 
 def check_shardings(named: Sequence[tuple[str, Any]]) -> None:
-    """Refuse shardings that don't cut their leaves into equal shards, before anything is read.
+    """Refuse a target whose shardings don't cut their leaves into equal shards.
 
     Raises:
         CheckpointValueError: If there are such; all are listed.
@@ -185,11 +185,13 @@ def check_shardings(named: Sequence[tuple[str, Any]]) -> None:
         )
 
 
-def _leaves(value: object) -> list[Any]:
+def _leaves_of_value(value: object) -> list[Any]:
+    """The leaves of one value of a target, None among them."""
     return jax.tree.leaves(value, is_leaf=lambda x: x is None)
 
 
 def _is_known(leaf: object) -> bool:
+    """Whether a leaf of a target is of a type that can be restored."""
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return python_dtype(leaf) is not None
     try:
@@ -200,12 +202,13 @@ def _is_known(leaf: object) -> bool:
 
 
 def _is_placeless(leaf: object) -> bool:
+    """Whether a leaf of a target has a sharding that names no devices."""
     mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
     return isinstance(mesh, jax.sharding.AbstractMesh)
 
 
 def without_value(leaf: object) -> bool:
-    """Whether a leaf can't be kept: it is abstract, or its buffer is gone."""
+    """Whether a leaf of a target has no value to keep: it is abstract, or its buffer is gone."""
     if isinstance(leaf, jax.Array):
         return leaf.is_deleted()
     return hasattr(leaf, "shape") and not isinstance(leaf, np.ndarray | np.generic)
@@ -225,7 +228,7 @@ def whole(
     select: Selector | None,
     var_list: VarList | None,
 ) -> Target:
-    """The target of a restore without one.
+    """The target of a restore without one: all that is saved, or what is selected of it.
 
     Args:
         source: The checkpoint.
@@ -245,12 +248,12 @@ def whole(
     containers = source.containers if is_all else None
     if containers is not None:
         containers.filled([None] * len(containers.names))  # before anything is read
-        leaves = {name: _leaf(source.entries[name]) for name in containers.names}
+        leaves = {name: _leaf_as_saved(source.entries[name]) for name in containers.names}
         return Target(leaves, containers.filled, leaves, {name: name for name in leaves})
     names = {name: name for name in renamed.saved}
     if isinstance(var_list, Mapping):
         names, var_list = _by_var_list(source, renamed.saved, var_list), None
-    leaves = {name: _leaf(entries[new]) for name, new in names.items()}
+    leaves = {name: _leaf_as_saved(entries[new]) for name, new in names.items()}
     for selector, hint in ((select, ALL_IN_TARGET), (var_list, ALL_IN_VAR_LIST)):
         if selector is not None:
             chosen = matching(leaves, selector, hint=hint)
@@ -266,6 +269,7 @@ def whole(
 def _by_var_list(
     source: Source, renamed: Mapping[str, str], var_list: Mapping[str, str]
 ) -> dict[str, str]:
+    """The names of a target that ``var_list`` gives to saved ones, where there is no target."""
     missing = [saved for saved in var_list if saved not in renamed]
     if missing:
         raise MissingVariableError(
@@ -276,7 +280,7 @@ def _by_var_list(
 
 
 def check_legal(path: AnyPath, names: Mapping[str, str]) -> None:
-    """Refuse names that a `VarTree` can't have.
+    """Refuse names of a restore without a target that a `VarTree` can't have.
 
     Args:
         path: The checkpoint's.
@@ -298,6 +302,7 @@ def check_legal(path: AnyPath, names: Mapping[str, str]) -> None:
 
 
 def _what_is_wrong(name: str) -> str:
+    """Why a name can't be in a `VarTree` without a target; empty if it can."""
     try:
         check(name)
     except VariableNameError as error:
@@ -305,8 +310,8 @@ def _what_is_wrong(name: str) -> str:
     return ""
 
 
-def _leaf(entry: Entry) -> jax.ShapeDtypeStruct | PythonValue | PerProcess:
-    """A leaf that expects a value exactly as it is saved."""
+def _leaf_as_saved(entry: Entry) -> jax.ShapeDtypeStruct | PythonValue | PerProcess:
+    """A leaf of a target that expects a value exactly as it is saved."""
     if entry.dtype == PER_PROCESS:
         return PerProcess(None)
     if is_python(entry.dtype):

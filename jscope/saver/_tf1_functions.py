@@ -54,7 +54,7 @@ def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
 
 
 def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
-    """Names and shapes of a checkpoint's variables, sorted by name.
+    """Names and shapes of the variables of a checkpoint of any kind, sorted by name.
 
     Only its index is read. A value that is not an array has the shape ``[]``; for dtypes use
     `Saver.open`.
@@ -69,12 +69,12 @@ def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
     Source:
         ``tf.train.list_variables``.
     """
-    with _opened(ckpt_dir_or_file) as checkpoint:
+    with _opened_newest(ckpt_dir_or_file) as checkpoint:
         return sorted(checkpoint.shapes().items())
 
 
 def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
-    """The value of one variable, as a NumPy array.
+    """The value of one variable of a checkpoint of any kind, by TF1's function of this name.
 
     Nothing else is read. PRNG keys are JAX's, and values that are not arrays have their own types.
 
@@ -90,7 +90,7 @@ def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
     Source:
         ``tf.train.load_variable``.
     """
-    with _opened(ckpt_dir_or_file) as checkpoint:
+    with _opened_newest(ckpt_dir_or_file) as checkpoint:
         return checkpoint[name if name in checkpoint else name.removesuffix(":0")].read()
 
 
@@ -120,15 +120,16 @@ def checkpoints_iterator(
         ``tf.train.checkpoints_iterator``. Differences: it yields paths that `Saver.restore` takes,
         and a step that was overwritten is a new checkpoint.
     """
-    return _checkpoints(located(checkpoint_dir), min_interval_secs, timeout, timeout_fn)
+    return _each_new(located(checkpoint_dir), min_interval_secs, timeout, timeout_fn)
 
 
-def _checkpoints(
+def _each_new(
     directory: AnyPath,
     min_interval_secs: float,
     timeout: float | None,
     timeout_fn: Callable[[], bool] | None,
 ) -> Iterator[AnyPath]:
+    """Wait for new checkpoints, for `checkpoints_iterator`."""
     last: object = None
     while True:
         found = _wait_for_another(directory, last, timeout)
@@ -144,7 +145,7 @@ def _checkpoints(
 def _wait_for_another(
     directory: AnyPath, last: object, timeout: float | None
 ) -> tuple[AnyPath, object] | None:
-    """The newest checkpoint and its identity, once it is not ``last``."""
+    """Wait for the next checkpoint of `checkpoints_iterator`, which is not ``last``."""
     end = None if timeout is None else time.monotonic() + timeout
     while True:
         path = newest_path(directory)
@@ -157,5 +158,6 @@ def _wait_for_another(
         time.sleep(_POLL_SECONDS)
 
 
-def _opened(path: Anywhere) -> Checkpoint:
+def _opened_newest(path: Anywhere) -> Checkpoint:
+    """The checkpoint at a path, or the newest one in it, for TF1's functions."""
     return Checkpoint(formats.open(path))

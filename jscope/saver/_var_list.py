@@ -18,7 +18,7 @@ ALL_IN_VAR_LIST = "Leave var_list= out of Saver for all variables."
 
 
 def check_var_list(var_list: object) -> VarList | None:
-    """The list or dict, as it was given.
+    """The argument ``var_list``, a list or dict, as it was given.
 
     Raises:
         CheckpointValueError: If it is neither.
@@ -47,7 +47,7 @@ def check_var_list(var_list: object) -> VarList | None:
 
 
 def chosen_leaves(leaves: Mapping[str, Any], var_list: VarList | None) -> list[tuple[str, Any]]:
-    """The leaves that are saved, by saved name.
+    """The leaves that ``var_list`` has, by the names under which they are saved.
 
     Raises:
         SelectorError: If a selector picks nothing.

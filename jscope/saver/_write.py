@@ -41,7 +41,7 @@ LEASE = 86_400.0
 
 @dataclasses.dataclass(frozen=True)
 class Save:
-    """The arguments of a save.
+    """The arguments of a save that is to be written.
 
     Attributes:
         directory: Where the checkpoints are.
@@ -127,7 +127,7 @@ class Save:
 
 
 class Place(Protocol):
-    """Where a save is written, and how it becomes a checkpoint.
+    """Where a save is written, on a disk or in a store, and how it becomes a checkpoint.
 
     Attributes:
         save_id: The id of the save; empty in all but the first process before `join`.
@@ -172,7 +172,7 @@ class Place(Protocol):
 
 
 def begin(requested: Callable[[], Save]) -> Callable[[], AnyPath]:
-    """Check everything, take the snapshot, begin to write; return what finishes the save.
+    """Begin to write a save: check all, take the snapshot; return what finishes it.
 
     Args:
         requested: Gives the save, or raises if it is invalid, which the other processes then
