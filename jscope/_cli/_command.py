@@ -10,7 +10,7 @@ from .._errors import SelectorError, with_near_names
 from .._names.assignment import absent_old_names, renamed
 from .._names.selectors import Selector, matching
 from .._stores.paths import readable
-from ._checkpoint import Variable
+from ..formats._file_entry import Entry
 
 T = TypeVar("T")
 Decorator = Callable[[T], T]
@@ -48,7 +48,7 @@ def selector(text: str) -> Selector:
         raise CommandError(f"{text!r} is not a regular expression: {error}") from None
 
 
-def chosen(variables: Mapping[str, Variable], selectors: Iterable[str]) -> dict[str, Variable]:
+def chosen(variables: Mapping[str, Entry], selectors: Iterable[str]) -> dict[str, Entry]:
     """The variables that any of the selectors picks; all, if there is no selector."""
     given = [selector(text) for text in selectors]
     if not given:
@@ -68,9 +68,7 @@ def renames(pairs: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def with_new_names(
-    variables: Mapping[str, Variable], names: Mapping[str, str]
-) -> dict[str, Variable]:
+def with_new_names(variables: Mapping[str, Entry], names: Mapping[str, str]) -> dict[str, Entry]:
     """A checkpoint's variables under the names that ``--rename`` gives them.
 
     Raises:
@@ -79,7 +77,7 @@ def with_new_names(
     absent = absent_old_names(variables, names)
     if absent:
         raise SelectorError(f"Nothing to rename: {with_near_names(absent, variables)}.")
-    result: dict[str, Variable] = {}
+    result: dict[str, Entry] = {}
     for old, variable in variables.items():
         new = renamed(names, old)
         if new in result:

@@ -14,13 +14,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from .._names.assignment import Rule, problems_of, read_rules
-from ._checkpoint import Variable
+from ..formats._file_entry import Entry
 from ._command import CommandError
 
 _EXAMPLE = '{"bert/": "encoder/", "bert/layer_*/": "encoder/layers/*/"}'
 
 
-def with_mapped_names(variables: Mapping[str, Variable], path: str) -> dict[str, Variable]:
+def with_mapped_names(variables: Mapping[str, Entry], path: str) -> dict[str, Entry]:
     """The variables under the names that a file gives them.
 
     Raises:
@@ -31,7 +31,7 @@ def with_mapped_names(variables: Mapping[str, Variable], path: str) -> dict[str,
     problems = list(problems_of(rules, variables, None))
     if problems:
         raise CommandError(f"--map {path}: {'; '.join(problems[:10])}", "jscope ls shows the names")
-    result: dict[str, Variable] = {}
+    result: dict[str, Entry] = {}
     for name, variable in variables.items():
         for new in _new_names(name, rules):
             if new in result:

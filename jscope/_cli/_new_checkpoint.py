@@ -13,8 +13,8 @@ from .._stores.paths import absolute, located
 from .._stores.remote import RemotePath
 from .._stores.upload import new_files
 from ..formats import npz, safetensors
+from ..formats._file_entry import Array, Entry
 from ..formats._sharded_safetensors import ShardWriter
-from ._checkpoint import Array, Variable
 from ._command import CommandError
 
 NAMES = ("tensorflow", "safetensors", "npz", "jscope")
@@ -38,7 +38,7 @@ class Writer(Protocol):
 
 
 def create(
-    format: str, path: str, variables: Mapping[str, Variable], shard_size: int | None
+    format: str, path: str, variables: Mapping[str, Entry], shard_size: int | None
 ) -> AbstractContextManager[Writer]:
     """A writer that takes these variables; leaving ``with`` lets the checkpoint appear.
 
@@ -66,7 +66,7 @@ def create(
 
 @contextmanager
 def _uploaded(
-    format: str, target: RemotePath, variables: Mapping[str, Variable], shard_size: int | None
+    format: str, target: RemotePath, variables: Mapping[str, Entry], shard_size: int | None
 ) -> Iterator[Writer]:
     """The same in a store: written to files of this machine first."""
     with new_files(target) as path, create(format, str(path), variables, shard_size) as writer:
@@ -74,7 +74,7 @@ def _uploaded(
 
 
 @contextmanager
-def _new_step(path: str, variables: Mapping[str, Variable]) -> Iterator[Writer]:
+def _new_step(path: str, variables: Mapping[str, Entry]) -> Iterator[Writer]:
     """A new step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
     from ..saver._stream import check_values, streaming
 

@@ -9,16 +9,18 @@ import click
 import ml_dtypes
 import numpy as np
 
+from .. import formats
 from .._dtypes import converted, lost_text
 from .._errors import CheckpointExistsError, CheckpointValueError, listed
 from .._tree.text import bytes_text
+from ..formats._file_entry import Array, Entry
 from ..formats._sharded_safetensors import size_of
 from . import _command
-from ._checkpoint import Array, Variable, open_checkpoint
 from ._command import CommandError
 from ._map import with_mapped_names
 from ._new_checkpoint import NAMES, create, format_of
 from ._terminal import print_json, progress, say
+from ._variables import variables_of
 
 
 @click.command(
@@ -56,7 +58,7 @@ def command(
     shard_size = None if max_shard_size is None else _shard_size(max_shard_size, format, dst)
     if rename and map_file is not None:
         raise CommandError("--map and --rename exclude each other", "write all names in the file")
-    source = open_checkpoint(src)
+    source = variables_of(formats.open(src))
     format = format or ("safetensors" if shard_size else format_of(dst))
     if format is None:
         raise CommandError(
@@ -64,7 +66,7 @@ def command(
             "end it with .ckpt, .safetensors, .npz or a step as in runs/bert/1000, or write --to "
             + "|".join(NAMES),
         )
-    variables = _command.chosen(source.variables, select)
+    variables = _command.chosen(source, select)
     if drop:
         dropped = _command.chosen(variables, drop)
         variables = {name: v for name, v in variables.items() if name not in dropped}
@@ -107,9 +109,7 @@ def _shard_size(text: str, format: str | None, dst: str) -> int:
     return size
 
 
-def _write(
-    format: str, dst: str, variables: Mapping[str, Variable], shard_size: int | None
-) -> None:
+def _write(format: str, dst: str, variables: Mapping[str, Entry], shard_size: int | None) -> None:
     nbytes = sum(v.nbytes for v in variables.values())
     try:
         with (
@@ -141,7 +141,7 @@ def _is_floating(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
 
 
-def _cast(name: str, variable: Variable, dtype: np.dtype[Any]) -> Variable:
+def _cast(name: str, variable: Entry, dtype: np.dtype[Any]) -> Entry:
     if not _is_floating(variable.dtype):
         return variable
     return dataclasses.replace(

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import click
 import numpy as np
 
+from .. import formats
+from ..formats._file_entry import Array, Entry
 from . import _command
-from ._checkpoint import Array, Variable, natural, open_checkpoint
 from ._terminal import Column, Row, print_json, print_table, progress, say
+from ._variables import natural, variables_of
 
 _CHUNK = 1 << 20  # elements that are compared at a time
 
@@ -60,9 +62,9 @@ def command(
 
     Of two values x and y the relative difference is |x - y| / max(|x|, |y|); two NaN are equal.
     """
-    left, right = open_checkpoint(a), open_checkpoint(b)
-    ours = _command.with_new_names(left.variables, _command.renames(rename))
-    theirs = dict(right.variables)
+    left, right = formats.open(a), formats.open(b)
+    ours = _command.with_new_names(variables_of(left), _command.renames(rename))
+    theirs = variables_of(right)
     if select:
         names = _command.chosen({**theirs, **ours}, select)
         ours = {name: v for name, v in ours.items() if name in names}
@@ -78,8 +80,8 @@ def command(
     if as_json:
         print_json(
             {
-                "a": left.path,
-                "b": right.path,
+                "a": str(left.path),
+                "b": str(right.path),
                 "equal": equal,
                 "differences": [d._asdict() for d in found],
             }
@@ -89,7 +91,7 @@ def command(
     return int(bool(found))
 
 
-def _compare(name: str, a: Variable | None, b: Variable | None, rtol: float) -> Difference | None:
+def _compare(name: str, a: Entry | None, b: Entry | None, rtol: float) -> Difference | None:
     was, now = _signature(a), _signature(b)
     if a is None or b is None:
         return Difference(name, "extra" if a is None else "missing", was, now, None)
@@ -101,7 +103,7 @@ def _compare(name: str, a: Variable | None, b: Variable | None, rtol: float) -> 
     return Difference(name, "values", was, now, relative) if not relative <= rtol else None
 
 
-def _signature(variable: Variable | None) -> str:
+def _signature(variable: Entry | None) -> str:
     if variable is None:
         return ""
     return f"{variable.kind}[{','.join(map(str, variable.shape))}]"

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 import click
 
+from .. import formats
 from .._tree.text import bytes_text
+from ..formats._file_entry import Entry
+from ..formats._source import Source
 from . import _command
-from ._checkpoint import Checkpoint, Variable, open_checkpoint
 from ._terminal import Column, Row, counted, is_terminal, print_json, print_table, say
+from ._variables import variables_of
 
 _BAR = 12  # columns
 
@@ -26,10 +29,10 @@ _BAR = 12  # columns
 @_command.as_json
 def command(ckpt: str, selectors: tuple[str, ...], depth: int | None, as_json: bool) -> None:
     """List the variables of a checkpoint: name, shape, dtype, bytes."""
-    opened = open_checkpoint(ckpt)
-    variables = _command.chosen(opened.variables, selectors)
+    source = formats.open(ckpt)
+    variables = _command.chosen(variables_of(source), selectors)
     if as_json:
-        print_json(_facts(opened, variables, depth))
+        print_json(_facts(source, variables, depth))
         return
     if depth is None:
         columns = [Column("name", is_name=True), Column("shape"), Column("dtype"), _BYTES]
@@ -41,13 +44,13 @@ def command(ckpt: str, selectors: tuple[str, ...], depth: int | None, as_json: b
         columns, rows = _scopes(variables, depth)
     print_table(columns, rows)
     say("")
-    say((_total(variables), "bold"), f"   {opened.format}")
+    say((_total(variables), "bold"), f"   {source.format}")
 
 
 _BYTES = Column("bytes", right=True)
 
 
-def _scopes(variables: Mapping[str, Variable], depth: int) -> tuple[list[Column], list[Row]]:
+def _scopes(variables: Mapping[str, Entry], depth: int) -> tuple[list[Column], list[Row]]:
     totals = by_scope(variables, depth)
     whole = sum(nbytes for _, _, nbytes in totals.values()) or 1
     columns = [
@@ -69,7 +72,7 @@ def _scopes(variables: Mapping[str, Variable], depth: int) -> tuple[list[Column]
     return columns, rows
 
 
-def by_scope(variables: Mapping[str, Variable], depth: int) -> dict[str, tuple[int, int, int]]:
+def by_scope(variables: Mapping[str, Entry], depth: int) -> dict[str, tuple[int, int, int]]:
     """The number of variables, elements and bytes below each scope of at most this depth.
 
     A variable counts for the scope that has the first ``depth`` components of its name, or
@@ -83,17 +86,15 @@ def by_scope(variables: Mapping[str, Variable], depth: int) -> dict[str, tuple[i
     return totals
 
 
-def _total(variables: Mapping[str, Variable]) -> str:
+def _total(variables: Mapping[str, Entry]) -> str:
     size = sum(v.size for v in variables.values())
     nbytes = sum(v.nbytes for v in variables.values())
     count = counted(len(variables), "variable")
     return f"{count}, {counted(size, 'element')}, {bytes_text(nbytes)}"
 
 
-def _facts(
-    opened: Checkpoint, variables: Mapping[str, Variable], depth: int | None
-) -> dict[str, object]:
-    facts: dict[str, object] = {"path": opened.path, "format": opened.format}
+def _facts(source: Source, variables: Mapping[str, Entry], depth: int | None) -> dict[str, object]:
+    facts: dict[str, object] = {"path": str(source.path), "format": source.format}
     if depth is None:
         facts["variables"] = [
             {"name": name, "shape": v.shape, "dtype": v.kind, "bytes": v.nbytes}

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
+from .. import formats
 from .._errors import near
 from .._tree.text import bytes_text
+from ..formats._file_entry import Array, Entry
+from ..formats._source import Source
 from . import _command
-from ._checkpoint import Array, Checkpoint, Variable, open_checkpoint
 from ._command import CommandError
 from ._terminal import counted, print_json, say
+from ._variables import variables_of
 
 _CHUNK = 1 << 20
 _BINS = 64
@@ -66,8 +69,8 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
 
     NAME may end with ":0", as TensorFlow calls a variable's tensor.
     """
-    opened = open_checkpoint(ckpt)
-    name, variable = _found(name, opened, ckpt)
+    source = formats.open(ckpt)
+    name, variable = _found(name, source, ckpt)
     array = variable.read()
     has_numbers = array.dtype.kind not in "OSU"
     found = statistics(array) if has_numbers else None
@@ -82,7 +85,7 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
         facts |= {"values": array.tolist()} if values else {}
         print_json(facts)
         return
-    checked = f", {opened.checksum} verified" if opened.checksum else ""
+    checked = f", {source.checksum} verified" if source.checksum else ""
     say((name, "bold"))
     say(
         f"{variable.kind} {tuple(variable.shape)}, {counted(variable.size, 'element')}, "
@@ -96,15 +99,16 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
         say(_values_text(array))
 
 
-def _found(name: str, opened: Checkpoint, ckpt: str) -> tuple[str, Variable]:
+def _found(name: str, source: Source, ckpt: str) -> tuple[str, Entry]:
     """The variable of this name, or of the tensor that TensorFlow calls so: ``w:0``."""
+    variables = variables_of(source)
     for known in (name, name.removesuffix(":0")):
-        if known in opened.variables:
-            return known, opened.variables[known]
-    why = near(name, tuple(opened.variables))
+        if known in variables:
+            return known, variables[known]
+    why = near(name, tuple(variables))
     if re.search(r":[1-9]\d*$", name):
         why += "; a variable's tensor is ':0' in TensorFlow, and has no other number"
-    raise CommandError(f"no variable {name!r} in {opened.path} ({why})", f"jscope ls {ckpt}")
+    raise CommandError(f"no variable {name!r} in {source.path} ({why})", f"jscope ls {ckpt}")
 
 
 def _say_statistics(found: Statistics, array: Array, *, with_graph: bool) -> None:

@@ -1,15 +1,17 @@
 """``jscope verify``: every checksum of a checkpoint."""
 
 import warnings
-from collections.abc import Callable
 
 import click
 
+from .. import formats
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning
 from .._tree.text import bytes_text
+from ..formats._file_entry import Entry
+from ..formats._source import Source
 from . import _command
-from ._checkpoint import Checkpoint, open_checkpoint
 from ._terminal import counted, print_json, progress, say
+from ._variables import variables_of
 
 
 @click.command("verify")
@@ -21,19 +23,21 @@ def command(ckpt: str, as_json: bool) -> int:
     A safetensors file has no checksums: the command checks that it is whole and can be read.
     """
     damaged: dict[str, str] = {}
-    opened = _opened(ckpt, damaged)
-    variables = {} if opened is None else opened.variables
-    if opened is not None:
-        _noting(damaged, opened.path, opened.check)
+    source, variables = _opened(ckpt, damaged)
+    if source is not None:
+        _check(source, damaged)
     nbytes = sum(variable.nbytes for variable in variables.values())
     with progress("verifying", nbytes) as advance:
         for name, variable in variables.items():
-            _noting(damaged, name, variable.read)
+            try:
+                variable.read()
+            except CheckpointError as error:
+                damaged[name] = error.facts
             advance(variable.nbytes)
     facts = {
-        "path": ckpt if opened is None else opened.path,
-        "format": None if opened is None else opened.format,
-        "checksum": None if opened is None else opened.checksum or None,
+        "path": ckpt if source is None else str(source.path),
+        "format": None if source is None else source.format,
+        "checksum": None if source is None else source.checksum or None,
         "variables": len(variables),
         "bytes": nbytes,
         "damaged": damaged,
@@ -41,47 +45,50 @@ def command(ckpt: str, as_json: bool) -> int:
     if as_json:
         print_json(facts)
     else:
-        _say(opened, damaged, nbytes)
+        _say(source, variables, damaged, nbytes)
     return int(bool(damaged))
 
 
-def _opened(ckpt: str, damaged: dict[str, str]) -> Checkpoint | None:
-    """The checkpoint; None, and recorded, if it can't be opened."""
+def _opened(ckpt: str, damaged: dict[str, str]) -> tuple[Source | None, dict[str, Entry]]:
+    """The checkpoint, and its variables; None, and recorded, if it can't be opened."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CheckpointWarning)
         try:
-            opened = open_checkpoint(ckpt)
+            source = formats.open(ckpt)
+            variables = variables_of(source)
         except CheckpointNotFoundError:
             raise
         except CheckpointError as error:
             damaged[ckpt] = error.facts
-            return None
+            return None, {}
     # Of newer steps, which can't be opened.
     skipped = [str(w.message) for w in caught if issubclass(w.category, CheckpointWarning)]
     if skipped:
         damaged[ckpt] = "\n  ".join(skipped)
-    return opened
+    return source, variables
 
 
-def _noting(damaged: dict[str, str], name: str, check: Callable[[], object]) -> None:
+def _check(source: Source, damaged: dict[str, str]) -> None:
     try:
-        check()
-    except CheckpointError as error:
-        damaged[name] = error.facts
+        source.check()
+    except (ValueError, OSError) as error:
+        damaged[str(source.path)] = f"{source.path} is damaged: {error}"
 
 
-def _say(opened: Checkpoint | None, damaged: dict[str, str], nbytes: int) -> None:
+def _say(
+    source: Source | None, variables: dict[str, Entry], damaged: dict[str, str], nbytes: int
+) -> None:
     for name, why in damaged.items():
         say((f"damaged: {name}", "bold red"))
         say(f"  {why}")
-    if opened is None:
+    if source is None:
         return
-    count = len(opened.variables)
-    how = f"{opened.checksum} of each" if opened.checksum else "no checksums"
+    count = len(variables)
+    how = f"{source.checksum} of each" if source.checksum else "no checksums"
     if damaged:
-        intact = count - len(damaged.keys() & opened.variables.keys())
+        intact = count - len(damaged.keys() & variables.keys())
         result = (f"{intact:,} of {count:,} variables are intact", "bold red")
     else:
-        what = "intact" if opened.checksum else "readable"
+        what = "intact" if source.checksum else "readable"
         result = (f"{counted(count, 'variable')}, {bytes_text(nbytes)}: all {what}", "bold green")
-    say(result, f"   {opened.format}, {how}")
+    say(result, f"   {source.format}, {how}")

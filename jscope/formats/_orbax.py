@@ -109,6 +109,9 @@ class OrbaxSource:
         """As `Source.has_changed`; Orbax's checkpoints have no ids."""
         return False
 
+    def check(self) -> None:
+        """As `Source.check`; Orbax's trees have nothing beside."""
+
     def close(self) -> None:
         """As `Source.close`."""
 

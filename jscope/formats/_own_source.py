@@ -196,6 +196,10 @@ class OwnSource:
         """As `Source.has_changed`."""
         return read_save_id(self.path) != self.index.save_id
 
+    def check(self) -> None:
+        """As `Source.check`: all sizes, and small files' checksums."""
+        check_files(self.path, self.index)
+
     def close(self) -> None:
         """As `Source.close`."""
         if self._packed is not None:

@@ -103,6 +103,13 @@ class Source(Protocol):
     def has_changed(self) -> bool:
         """Whether it has been replaced or removed since it was opened, if that can be known."""
 
+    def check(self) -> None:
+        """Check what belongs to no single variable; reads no array.
+
+        Raises:
+            ValueError, OSError: If something is absent or differs.
+        """
+
     def close(self) -> None:
         """Close the files."""
 
@@ -169,6 +176,9 @@ class FileSource:
     def has_changed(self) -> bool:
         """As `Source.has_changed`; other libraries' files have no ids."""
         return False
+
+    def check(self) -> None:
+        """As `Source.check`; each format's reader compares the files when it opens them."""
 
     def close(self) -> None:
         """As `Source.close`."""

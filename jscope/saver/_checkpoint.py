@@ -15,7 +15,7 @@ from .._tree.vartree import VarTree, from_flat
 from ..formats._boxes import Box, of_slices, whole
 from ..formats._checksums import crc32c
 from ..formats._own_entry import INDEX, Entry
-from ..formats._own_index import Entries, check_files
+from ..formats._own_index import Entries
 from ..formats._own_source import OwnSource
 from ..formats._python_values import PER_PROCESS, is_python, python_value
 from ..formats._source import Source
@@ -282,7 +282,7 @@ def verify(source: Source) -> int:
     path, index = source.path, source.index
     problems = []
     try:
-        check_files(path, index)
+        source.check()
     except (OSError, ValueError) as error:
         problems.append(str(error))
     entries = {}

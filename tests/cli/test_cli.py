@@ -913,7 +913,7 @@ def test_a_bug_is_one_line_too(ckpt, jscope_command, monkeypatch):
     def broken(path):
         raise ZeroDivisionError("unexpected")
 
-    monkeypatch.setattr("jscope._cli.ls.open_checkpoint", broken)
+    monkeypatch.setattr("jscope.formats.open", broken)
     status, _, err = jscope_command("ls", ckpt)
     assert status == 2
     assert err.startswith("jscope: error: ZeroDivisionError: unexpected\nhint: this is a bug")
@@ -933,7 +933,7 @@ def test_what_the_system_says(error, status, text, ckpt, jscope_command, monkeyp
     def broken(path):
         raise error
 
-    monkeypatch.setattr("jscope._cli.ls.open_checkpoint", broken)
+    monkeypatch.setattr("jscope.formats.open", broken)
     found, _, err = jscope_command("ls", ckpt)
     assert (found, text in err) == (status, True)
 
@@ -955,7 +955,7 @@ def test_a_pipe_that_is_closed_early_is_no_error(ckpt, jscope_command, monkeypat
     def closed(path):
         raise BrokenPipeError
 
-    monkeypatch.setattr("jscope._cli.ls.open_checkpoint", closed)
+    monkeypatch.setattr("jscope.formats.open", closed)
     with open(os.devnull, "w") as stand_in:
         monkeypatch.setattr(sys, "stdout", stand_in)
         assert _app.run(["ls", ckpt]) == 0
