@@ -1,5 +1,8 @@
 """V1, object-based, sharded, Snappy and big-endian checkpoints, each against TensorFlow."""
 
+import os
+
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from test_tf_checkpoint_tensorflow import save_v2, tensor
 from tf_rewrite import big_endian, compressed_table, rows_of
 from tf_values import PARTITIONS, STRINGS, V1_NUMBERS, all_values, same, values_of
 
+import jscope as js
 from jscope import tf_checkpoint
 
 
@@ -82,6 +86,19 @@ def test_a_saver_of_version_1_and_its_state_are_found(tmp_path):
         expected = session.run(v)
     for given in (tmp_path, path, path + ".meta"):
         assert same(tf_checkpoint.load_variable(given, "scope/v"), expected)
+    train = tf.compat.v1.train
+    assert js.checkpoint_exists(path) == train.checkpoint_exists(path) is True
+    for given in (str(tmp_path), path):
+        latest = js.latest_checkpoint(given)
+        assert (latest and os.fspath(latest)) == train.latest_checkpoint(given)
+        found = list(js.checkpoints_iterator(given, timeout=0))
+        assert list(map(os.fspath, found)) == list(train.checkpoints_iterator(given, timeout=0))
+        listed = [(name, list(shape)) for name, shape in js.list_variables(given)]
+        assert listed == train.list_variables(given) == [("scope/v", [2])]
+        assert same(js.load_variable(given, "scope/v"), train.load_variable(given, "scope/v"))
+        target = {"scope/v": jnp.zeros(2)}
+        for saver, step in ((js.Saver(given), None), (js.Saver(tmp_path / "other"), given)):
+            assert same(np.asarray(saver.restore(target, step)["scope/v"]), expected)
 
 
 # What tf.train.Saver writes.
