@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ._errors import RandomStreamError as RandomStreamError
     from ._errors import RegularizerError as RegularizerError
     from ._errors import ScopeError as ScopeError
+    from ._errors import ScopeWarning as ScopeWarning
     from ._errors import SelectorError as SelectorError
     from ._errors import ShapeMismatchError as ShapeMismatchError
     from ._errors import ShardingError as ShardingError
@@ -108,7 +109,7 @@ _HOME = {
         "InitializerCycleError InitializerError JscopeError KeyArgumentError "
         "LimitReachedError MissingStreamError MissingVariableError NameCollisionError "
         "NestingError RandomStreamError RegularizerError ScopeError SelectorError "
-        "ShapeMismatchError ShardingError TrainableWarning TreeMismatchError "
+        "ScopeWarning ShapeMismatchError ShardingError TrainableWarning TreeMismatchError "
         "UnboundAxisError VariableExistsError VariableNameError"
     ),
     "_names.assignment": "Through",

@@ -160,6 +160,10 @@ class TrainableWarning(UserWarning):
     """A trainable variable of a dtype that has no gradients."""
 
 
+class ScopeWarning(UserWarning):
+    """A ``with`` block whose scope is not used, while variables are created beside it."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint is damaged or missing, and the call continued without it."""
 

@@ -2731,6 +2731,40 @@ assert tree['w'].shape == (3, 2)
         for sizes in ("", ", axis_sizes={'b': 8}")
     ),
     Situation(
+        "a block's scope is not used",
+        """
+import warnings
+warnings.simplefilter('error', js.ScopeWarning)
+def model(scope):
+    with scope.variable_scope('enc'):
+        scope.get_variable('w', (2,))
+# Fails:
+js.declare(model)()
+""",
+        {
+            "with scope.variable_scope('enc') as enc": """
+name, shape = 'w', (2,)
+def model(scope):
+    $:
+        enc.get_variable(name, shape)
+assert list(js.declare(model)()) == ['enc/w']
+""",
+            "enc.get_variable(name, shape)": """
+name, shape = 'w', (2,)
+def model(scope):
+    with scope.variable_scope('enc') as enc:
+        return $
+assert list(js.declare(model)()) == ['enc/w']
+""",
+            "jax.named_scope('enc')": """
+def model(scope):
+    with $:
+        scope.get_variable('w', (2,))
+assert list(js.declare(model)()) == ['w']
+""",
+        },
+    ),
+    Situation(
         "an integer is among the parameters",
         """
 import warnings

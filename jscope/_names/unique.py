@@ -46,6 +46,11 @@ class Openings:
         self._deep = names  # those with which another scope may start
         self._apart = apart
 
+    @property
+    def is_by_name(self) -> bool:
+        """Whether the scope was opened by a name, and not entered by its object."""
+        return self._outer is not None and not self._apart
+
     def open(self, name: str) -> "Openings":
         """Open a scope by its name, which is relative to this one."""
         whole = below(self._path, name)

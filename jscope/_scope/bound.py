@@ -177,7 +177,7 @@ class Bound:
     creation_only: Defaults | None = None
 
     has_values = True
-    creates = False
+    creates = is_unused = False
     second_use = (
         "To apply a model again, or in another thread, give it a new scope: "
         "model(js.Scope(tree), ...)."
@@ -273,6 +273,8 @@ class Bound:
             has_own = is_value(creation_only.initializer, None)
             fixed = fixed.changed({"dtype": None if has_own else creation_only.dtype}, None)
         return Bound(fixed, self.path, self.root, creation_only)
+
+    opened = with_defaults
 
     def requesting(self, records: RequestedRecords) -> "Bound":
         return Bound(self.fixed.other(records=records), self.path, self.root, self.creation_only)
@@ -398,6 +400,14 @@ class Bound:
         first, second, *keys = leaves[len(self.fixed.structure.names) :]
         root = keys[0 if streams == (ANY_STREAM,) else streams.index(stream)]
         return fold_words(root, draw_lanes((first, second), stream, name))
+
+    # Blocks of ``with``: nothing is created in them.
+
+    def enter(self, site: Site | None) -> None:
+        pass
+
+    def leave(self, *, failed: bool) -> str | None:
+        return None
 
     # For the pytree registration, and for printing.
 

@@ -29,6 +29,14 @@ def call_site(frames: int = 5) -> Site:
     return tuple(site)
 
 
+def users_line() -> Site | None:
+    """The caller's caller, if it belongs neither to jscope nor to JAX."""
+    frame = sys._getframe(2)
+    if _owner(frame.f_globals.get("__name__", "")) in ("jscope", "jax"):
+        return None
+    return ((frame.f_code, frame.f_lasti),)
+
+
 def site_text(site: Site) -> str:
     """A call site as lines, innermost first."""
     lines = [f"  {code.co_filename}:{_line(code, at)}, in {code.co_qualname}" for code, at in site]

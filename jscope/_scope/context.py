@@ -40,12 +40,15 @@ class ScopeContext(Protocol):
         has_values: Whether variables have values.
         second_use: What to do about a second request for a name that isn't shared, for the error.
         creates: Whether requests create variables, as they do while declaring.
+        is_unused: Whether it is known that nothing was done with the scope since it was opened.
     """
 
-    path: str
     second_use: str
     creates: bool
+    is_unused: bool
 
+    @property
+    def path(self) -> str: ...
     @property
     def reuse(self) -> Reuse: ...
     @property
@@ -76,6 +79,9 @@ class ScopeContext(Protocol):
 
     def with_defaults(self, changes: Mapping[str, Any], name: str) -> Self:
         """With other defaults, in the scope that code knows by ``name``."""
+
+    def opened(self, changes: Mapping[str, Any], name: str) -> Self:
+        """`with_defaults`, as the last step of `Scope.variable_scope`."""
 
     def with_arguments(self, arguments: Arguments) -> Self:
         """With other default arguments of functions."""
@@ -135,6 +141,14 @@ class ScopeContext(Protocol):
 
     def draw(self, stream: str, name: str | None, leaves: Leaves) -> Array:
         """A random key."""
+
+    # Blocks of ``with``.
+
+    def enter(self, site: Site | None) -> None:
+        """Begin a block. The site is given if it is to be noticed that its scope isn't used."""
+
+    def leave(self, *, failed: bool) -> str | None:
+        """End a block; what to warn of, if its scope was not used."""
 
     # For the pytree registration, and for printing.
 

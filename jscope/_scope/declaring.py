@@ -54,6 +54,7 @@ from .context import WITH_A_TREE, Leaves, not_sliced, stack_marker, unsliced
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, composed, path_for
 from .usage import RequestedRecords, Usage
+from .with_blocks import WithBlock, WithBlocks
 
 
 class RecordedSpecs(NamedTuple):
@@ -144,12 +145,17 @@ class Recorder:
 
 
 class Run:
-    """A declaration in progress, as scopes know it: a weak reference to its recorder."""
+    """A declaration in progress, as scopes know it: a weak reference to its recorder.
 
-    __slots__ = ("__weakref__", "_recorder")
+    Attributes:
+        blocks: The blocks of ``with`` that are open.
+    """
+
+    __slots__ = ("__weakref__", "_recorder", "blocks")
 
     def __init__(self, recorder: Recorder):
         self._recorder = weakref.ref(recorder)
+        self.blocks = WithBlocks()
 
     def recorder(self, path: str) -> Recorder:
         """The recorder, or an error that the run is over; ``path`` is the requesting scope's."""
@@ -396,7 +402,17 @@ class Declaring:
     creates = True
     second_use = "A loop over layers needs a scope for each: scope / f'layer_{i}'."
 
-    __slots__ = ("bits", "defaults", "path", "records", "run", "stack")
+    __slots__ = (
+        "_path",
+        "beside",
+        "bits",
+        "defaults",
+        "is_unused",
+        "outer",
+        "records",
+        "run",
+        "stack",
+    )
 
     def __init__(
         self,
@@ -405,14 +421,27 @@ class Declaring:
         stack: Stack,
         defaults: Defaults,
         records: RequestedRecords | None = None,
+        outer: "Declaring | None" = None,
+        beside: WithBlock | None = None,
     ):
         self.run = run
-        self.path = path
+        self._path = path
         self.stack = stack
         self.defaults = defaults
         self.records = records
+        # See `with_blocks`: the context of the scope that this one was opened from; whether nothing
+        # was done with it since; the block that it, or a scope around it, was opened beside.
+        self.outer = outer
+        self.is_unused = False
+        self.beside = beside
         code = hash((run, path))
         self.bits = _HALVES[code & _MASK] + _HALVES[code >> _HALF & _MASK]
+
+    @property
+    def path(self) -> str:
+        """The whole path; whatever is done with a scope reads it."""
+        self.is_unused = False
+        return self._path
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -471,8 +500,8 @@ class Declaring:
 
     def _below(self, name: str, stack: Stack) -> "Declaring":
         records = None if self.records is None else self.records.child(name)
-        path = below(self.path, name)
-        return Declaring(self.run, path, stack, self.defaults.inherited, records)
+        path, inherited = below(self.path, name), self.defaults.inherited
+        return Declaring(self.run, path, stack, inherited, records, self, self.beside)
 
     def folded(self, i: object, leaves: Leaves) -> tuple["Declaring", Leaves]:
         return self, leaves  # no key depends on it
@@ -487,6 +516,12 @@ class Declaring:
             defaults = replace(defaults, getters_from=known)
         return self._at(defaults, self.records)
 
+    def opened(self, changes: Mapping[str, Any], name: str) -> "Declaring":
+        made = self.with_defaults(changes, name)
+        made.beside = self.run.blocks.beside(self.outer) or self.beside
+        made.is_unused = True  # opening it has read the path
+        return made
+
     def requesting(self, records: RequestedRecords) -> "Declaring":
         return self._at(self.defaults, records)
 
@@ -499,10 +534,13 @@ class Declaring:
         return self.with_defaults({"arguments": arguments}, "")
 
     def without_constraint(self) -> "Declaring":
-        return self._at(self.defaults.inherited, self.records)
+        there = self._at(self.defaults.inherited, self.records)
+        there.outer = None  # it was not opened here
+        return there
 
     def _at(self, defaults: Defaults, records: RequestedRecords | None) -> "Declaring":
-        return Declaring(self.run, self.path, self.stack, defaults, records)
+        outer, beside = self.outer, self.beside
+        return Declaring(self.run, self.path, self.stack, defaults, records, outer, beside)
 
     def is_foreign(self, other: object) -> str | None:
         if not isinstance(other, Declaring):
@@ -521,7 +559,7 @@ class Declaring:
         return self.defaults.fill(request), None
 
     def find(self, name: str, whole: str, leaves: Leaves) -> "Found | None":
-        recorder = self.run.recorder(self.path)
+        recorder = self.run.recorder(self._path)
         check_root(whole)
         if self.stack:
             self.check_sliced(leaves, f"Variable {whole!r}")
@@ -534,11 +572,14 @@ class Declaring:
                 f"Variable {whole} does not exist, or was not created with get_variable(). Did you "
                 "mean to set reuse=js.AUTO_REUSE in variable_scope?"
             )
-        recorder = self.run.recorder(self.path)
+        recorder = self.run.recorder(self._path)
         creators = self.defaults.creators
         entry = recorder.create(
             whole, site, lambda: create(whole, request, creators, self.stack, recorder)
         )
+        block = self.run.blocks.beside(self) or self.beside
+        if block is not None:
+            block.created.setdefault(whole, site)
         return self._found(whole, entry, recorder)
 
     def _found(self, whole: str, entry: Entry, recorder: Recorder) -> "Found":
@@ -599,6 +640,17 @@ class Declaring:
 
     def draw(self, stream: str, name: str | None, leaves: Leaves) -> Array:
         return self.run.recorder(self.path).draw(self.path, stream, name)
+
+    # Blocks of ``with``.
+
+    def enter(self, site: Site | None) -> None:
+        self.run.blocks.enter(self, self._path, None if site is None else self.outer, site or ())
+        self.is_unused = site is not None  # entering it has read the path
+
+    def leave(self, *, failed: bool) -> str | None:
+        block = self.run.blocks.leave(self)
+        is_noticed = self.is_unused and not failed
+        return self.run.blocks.warning(block) if is_noticed and block is not None else None
 
     # For the pytree registration, and for printing.
 

@@ -18,6 +18,7 @@ A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoin
 
 import inspect
 import operator
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NoReturn, ParamSpec, Self
 
@@ -34,6 +35,7 @@ from .._errors import (
     NameCollisionError,
     RandomStreamError,
     ScopeError,
+    ScopeWarning,
     ShapeMismatchError,
     listed,
 )
@@ -50,7 +52,14 @@ from .._variables.spec import AUTO_REUSE, Constraint, Partitioner, Reuse
 from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .bound import Bound, bound_root, from_bytes
-from .call_sites import call_site, elsewhere, in_transform, site_text, transform_around
+from .call_sites import (
+    call_site,
+    elsewhere,
+    in_transform,
+    site_text,
+    transform_around,
+    users_line,
+)
 from .declaring import Declaring, Recorder, declaring_root
 from .defaults import read
 from .getters import Creator, CustomGetter, check_getter, composed_in
@@ -346,7 +355,7 @@ class Scope:
             dtype=dtype,
             constraint=constraint,
         )
-        below._context = below._context.with_defaults(changes, below.name)
+        below._context = below._context.opened(changes, below.name)
         return below
 
     def _jump(self, scope: Self) -> Self:
@@ -471,11 +480,20 @@ class Scope:
 
     def __enter__(self) -> Self:
         """Name the operations of the block after this scope, for profiles: see `js.named`."""
+        is_unused = self._context.is_unused
         enter_with(self._begun().base, self.name)
+        if self._context.creates:
+            is_noticed = is_unused and self._openings().is_by_name
+            self._context.enter(users_line() if is_noticed else None)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
+        warning = None
+        if self._context.creates:
+            warning = self._context.leave(failed=kind is not None)
         leave_with(self._begun().base, self.name)
+        if warning is not None:
+            warnings.warn(warning, ScopeWarning, stacklevel=2)
 
     # Variables.
 
