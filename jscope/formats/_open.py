@@ -80,7 +80,7 @@ def open(path: str | os.PathLike[str], step: int | None = None, *, verify: bool 
     place = located(path)
     found = _find(place) if step is None else _find_step(place, step)
     if found is None:
-        raise _nothing(place)
+        raise _nothing_to_open(place)
     return found.open(verify)
 
 
@@ -133,6 +133,7 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
 
 
 def _find(path: AnyPath) -> _Found | None:
+    """Find the checkpoint that a path means, to be opened."""
     own = _own_steps.open_own(path, path.parent, None)
     if own is not None:
         return _Found(path, own.index.step, lambda verify: own)
@@ -149,12 +150,13 @@ def _find(path: AnyPath) -> _Found | None:
 
 
 def _newest(directory: AnyPath) -> _Found | None:
+    """Find the newest checkpoint of any kind in a directory, to be opened."""
     own = _own_steps.newest_own(directory)
     candidates = [] if own is None else [_Found(own.path, own.index.step, lambda verify: own)]
     there = _listed(directory)
     others = _others(directory, there)
     if len(others) > 1:
-        raise _several(directory, others)
+        raise _several_prefixes(directory, others)
     for steps in others.values():
         newest = _single(steps[max(steps)])
         if newest is not None:
@@ -171,6 +173,7 @@ def _newest(directory: AnyPath) -> _Found | None:
 
 
 def _find_step(directory: AnyPath, step: int) -> _Found:
+    """Find the checkpoint of a step in a directory, of whichever kind, to be opened."""
     path = _own_steps.path_of(directory, step) if directory.is_dir() else None
     own = None if path is None else _own_steps.open_own(path, directory, step)
     if own is not None:
@@ -196,12 +199,13 @@ def _find_step(directory: AnyPath, step: int) -> _Found:
 
 
 def _single(path: AnyPath) -> _Found | None:
-    """A path that is one checkpoint of another library."""
+    """What a path means that is one checkpoint of another library."""
     opener = _opener(path)
     return None if opener is None else _Found(path, -1, functools.partial(_opened, path, opener))
 
 
 def _opener(path: AnyPath) -> _Opener | None:
+    """How to open a path that is a checkpoint of another library; None if it isn't one."""
     if path.is_dir():
         there = children(path)
         trees = {} if _has_steps(path, there) else items(path)
@@ -250,6 +254,7 @@ def _has_steps(directory: AnyPath, there: Iterable[AnyPath]) -> bool:
 
 
 def _without_trees(steps: _Steps) -> _Steps:
+    """Steps to be opened without those that are directories of Orbax."""
     files = {prefix: {n: p for n, p in own.items() if p.is_file()} for prefix, own in steps.items()}
     return {prefix: own for prefix, own in files.items() if own}
 
@@ -299,6 +304,7 @@ def _of_tensorflow(directory: AnyPath, there: Sequence[AnyPath]) -> dict[int, li
 
 
 def _opened(path: AnyPath, opener: _Opener, verify: bool) -> Source:
+    """Open a path by its kind's reader; what goes wrong is a `CheckpointError`."""
     try:
         return opener(path, verify)
     except CheckpointError:
@@ -309,19 +315,23 @@ def _opened(path: AnyPath, opener: _Opener, verify: bool) -> Source:
 
 
 def _open_flax(path: AnyPath, verify: bool) -> FileSource:
+    """Open a file of Flax."""
     return open_flax(path)
 
 
 def _open_npz(path: AnyPath, verify: bool) -> FileSource:
+    """Open an npz file."""
     return FileSource(path, npz.open_file(path), format="npz file", checksum="CRC-32")
 
 
 def _open_safetensors(path: AnyPath, verify: bool) -> FileSource:
+    """Open safetensors: a file, an index, or a directory."""
     tensors = safetensors.open_any(path)
     return FileSource(path, tensors, format="safetensors file", metadata=tensors.metadata)
 
 
 def _open_tensorflow(path: AnyPath, verify: bool) -> FileSource:
+    """Open a TensorFlow checkpoint."""
     opened = tf_checkpoint.open(path, verify=verify)
     return FileSource(
         located(opened.prefix),
@@ -334,7 +344,8 @@ def _open_tensorflow(path: AnyPath, verify: bool) -> FileSource:
 # Errors.
 
 
-def _several(directory: AnyPath, others: _Steps) -> CheckpointError:
+def _several_prefixes(directory: AnyPath, others: _Steps) -> CheckpointError:
+    """Compose the error: it is unknown which of several prefixes of steps is to be opened."""
     prefixes = sorted(others)
     return CheckpointError(
         f"{directory} has steps of several prefixes: {listed(prefixes)}. Which of them "
@@ -343,7 +354,8 @@ def _several(directory: AnyPath, others: _Steps) -> CheckpointError:
     )
 
 
-def _nothing(path: AnyPath) -> CheckpointError:
+def _nothing_to_open(path: AnyPath) -> CheckpointError:
+    """Compose the error: what a path means is not a checkpoint of any kind."""
     if path.is_file():
         return CheckpointNotFoundError(
             f"There is no checkpoint in {path}: it {what_it_seems(path)}"
@@ -364,7 +376,7 @@ def _nothing(path: AnyPath) -> CheckpointError:
 
 
 def _beside(path: AnyPath) -> list[str]:
-    """The names in the directory that a path is in; not of a whole bucket."""
+    """The names beside a path that can't be opened; not of a whole bucket."""
     if isinstance(path, RemotePath) and not path.parent.key:
         return []
     return [file.name for file in children(path.parent)] if path.parent.is_dir() else []

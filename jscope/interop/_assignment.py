@@ -24,7 +24,7 @@ ALL: AssignmentMap = MappingProxyType({"/": "/"})
 
 @dataclass(frozen=True)
 class Assignment:
-    """The arguments of `tensorflow.restore` that name variables; a `Naming` of the Saver.
+    """The assignment map of `tensorflow.restore` and its other names; a `Naming` of the Saver.
 
     Attributes:
         map: The map.
@@ -65,7 +65,7 @@ class Assignment:
 
 
 def _renamed(rules: Sequence[Rule], source: Source, target: Target) -> Renamed:
-    """Which variable of the target is read from what."""
+    """Which variable of the target is read from what, by the rules of an assignment map."""
     given: dict[str, tuple[Rule, str]] = {}
     lost: dict[str, str] = {}
     used: set[str] = set()
@@ -98,19 +98,21 @@ def _renamed(rules: Sequence[Rule], source: Source, target: Target) -> Renamed:
 
 
 def _whole_and_slices(given: Mapping[str, tuple[Rule, str]], target: Target) -> Iterator[str]:
+    """A line for each variable that an assignment map gives as a whole and in slices."""
     for name, (_, saved) in given.items():
         if not given.keys().isdisjoint(target.slices.get(name, {}).values()):
             yield f"rule: {name!r} is read as a whole from {saved!r}, and its slices as well"
 
 
 def _expected(rules: Sequence[Rule], target: Target, name: str) -> str:
-    """What the checkpoint should call a variable of the target, or its first slice."""
+    """What a checkpoint should call a variable of the target, by the assignment map."""
     first = next(iter(target.slices.get(name, {}).values()), name)
     saved = (rule.source_of(first) for rule in rules)
     return next((source for source in saved if source is not None), first)
 
 
 def _advice_on_unexpected(names: Sequence[str]) -> Iterator[str]:
+    """What to write beside an assignment map for names that only the checkpoint has."""
     others = [name for name in names if not SLOTS.search(name)]
     if len(others) < len(names):
         yield "Optimizer slots and global_step are left out by drop=tensorflow.SLOTS."

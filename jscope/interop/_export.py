@@ -20,8 +20,8 @@ from ..saver._snapshot import part
 from ..saver._target import without_value
 
 
-class Tree(NamedTuple):
-    """What is exported.
+class ExportedTree(NamedTuple):
+    """A tree that is exported, with the names of slices in it.
 
     Attributes:
         leaves: The values, by name.
@@ -37,18 +37,18 @@ class Tree(NamedTuple):
         return {*self.leaves, *(part for of in self.slices.values() for part in of.values())}
 
 
-def tree_of(variables: Mapping[str, Any], stacks: Iterable[str]) -> Tree:
-    """A tree of values, and the names of slices in it.
+def tree_of(variables: Mapping[str, Any], stacks: Iterable[str]) -> ExportedTree:
+    """A tree to export, and the names of slices in it.
 
     Raises:
         CheckpointValueError: If ``stacks`` can't be.
     """
     leaves = dict(as_tree(variables))
-    return Tree(leaves, slices_of(leaves, stacks, None))
+    return ExportedTree(leaves, slices_of(leaves, stacks, None))
 
 
-class Written(NamedTuple):
-    """A value that is written.
+class ExportedValue(NamedTuple):
+    """A value that an export writes: a variable or a slice, and a function.
 
     Attributes:
         variable: Its variable.
@@ -61,8 +61,8 @@ class Written(NamedTuple):
     function: Function | None = None
 
 
-class Names:
-    """The saved names of a tree's values.
+class ExportedNames:
+    """The names under which the values of a tree are exported.
 
     Args:
         separator: What stands between the components of saved names in place of a slash.
@@ -73,11 +73,11 @@ class Names:
     """
 
     def __init__(self, separator: str = "/"):
-        self.written: dict[str, Written] = {}
+        self.written: dict[str, ExportedValue] = {}
         self.problems: list[str] = []
         self._separator = separator
 
-    def add(self, source: str, name: str, value: Written) -> None:
+    def add(self, source: str, name: str, value: ExportedValue) -> None:
         """Give a value, which the tree calls ``name``, a saved name."""
         source = source.replace("/", self._separator)
         if source in self.written:
@@ -87,15 +87,17 @@ class Names:
             self.written[source] = value
 
 
-def parts(tree: Tree) -> Iterator[tuple[str, Written]]:
-    """The values of a tree, slices of stacks one by one, each with its name."""
+def exported_values(tree: ExportedTree) -> Iterator[tuple[str, ExportedValue]]:
+    """The values of a tree to export, slices of stacks one by one, each with its name."""
     for variable in tree.leaves:
         for place, name in tree.slices.get(variable, {(): variable}).items():
-            yield name, Written(variable, place)
+            yield name, ExportedValue(variable, place)
 
 
-def add_by_rules(names: Names, tree: Tree, rules: Sequence[Rule], *, keep: bool) -> None:
-    """Give all values the saved names that the rules of a map give them.
+def add_by_rules(
+    names: ExportedNames, tree: ExportedTree, rules: Sequence[Rule], *, keep: bool
+) -> None:
+    """Give all values to export the saved names that the rules of a map give them.
 
     Args:
         names: Where they are added.
@@ -103,8 +105,8 @@ def add_by_rules(names: Names, tree: Tree, rules: Sequence[Rule], *, keep: bool)
         rules: As of `_names.assignment.read_rules`, the most specific first.
         keep: Whether what no rule is about keeps its name; otherwise that is a problem.
     """
-    for name, value in parts(tree):
-        sources = _sources(name, rules)
+    for name, value in exported_values(tree):
+        sources = _exported_names(name, rules)
         for rule, source in sources:
             if rule.through is None:
                 names.add(source, name, value)
@@ -135,7 +137,7 @@ def check(problems: Sequence[str], hint: str) -> None:
 
 
 def why_not_here(leaf: object) -> str | None:
-    """Why this process can't write a value, if it can't."""
+    """Why this process can't export a value, if it can't."""
     if without_value(leaf):
         return "has no value"
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
@@ -146,8 +148,8 @@ def why_not_here(leaf: object) -> str | None:
     return None
 
 
-def value_of(tree: Tree, source: str, written: Written) -> Array:
-    """The array that is saved as ``source``, on the host."""
+def value_of(tree: ExportedTree, source: str, written: ExportedValue) -> Array:
+    """The array that is exported as ``source``, on the host."""
     leaf: Any = tree.leaves[written.variable]  # `check` has refused those without values
     array = part(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), written.place)
     if written.function is None:
@@ -159,17 +161,19 @@ def value_of(tree: Tree, source: str, written: Written) -> Array:
         raise
 
 
-def _sources(name: str, rules: Sequence[Rule]) -> list[tuple[Rule, str]]:
-    """The saved names of one value, each with the rule that gives it."""
+def _exported_names(name: str, rules: Sequence[Rule]) -> list[tuple[Rule, str]]:
+    """The names under which one value is exported, each with the rule that gives it."""
     found = [(rule, s) for rule in rules if (s := rule.source_of(name)) is not None]
     return [(rule, s) for rule, s in found if rule.rank == found[0][0].rank]
 
 
 def _is_covered(name: str, rules: Sequence[Rule]) -> bool:
+    """Whether a rule is about a value to export, at all."""
     return any(rule.covers.fullmatch(name) for rule in rules)
 
 
 def _nameless(name: str, rules: Sequence[Rule]) -> str:
+    """A line for a value to export that no rule gives a name."""
     if _is_covered(name, rules):
         return f"{name!r} is matched by a regular expression only, which can't be inverted"
     rights = listed([rule.right for rule in rules], most=5)

@@ -27,7 +27,7 @@ SLOTS = re.compile(
 
 
 class Named(NamedTuple):
-    """A checkpoint under the names that a tree has.
+    """A TensorFlow checkpoint under the names that a tree has.
 
     Attributes:
         source: Its variables, by name: without strings, which no array of JAX holds.
@@ -41,7 +41,7 @@ class Named(NamedTuple):
 def named(
     source: Source, drop: Selector | None, averages: str | None, wanted: Collection[str] = ()
 ) -> Named:
-    """Call the variables of a checkpoint as a tree would.
+    """Name the variables of a TensorFlow checkpoint as a tree would.
 
     In an object-based checkpoint, a variable that has a full name of its own is called by it,
     the others by their keys without the ending ``/.ATTRIBUTES/VARIABLE_VALUE``.
@@ -59,8 +59,8 @@ def named(
     """
     found = _of_tensorflow(source)
     full = {key: name for name, key in found.full_names.items()}
-    names = {full.get(key, _short(key)): key for key in source.entries}
-    pairs = [(alias, name) for name, key in names.items() for alias in (key, _short(key))]
+    names = {full.get(key, _short_key(key)): key for key in source.entries}
+    pairs = [(alias, name) for name, key in names.items() for alias in (key, _short_key(key))]
     if drop is not None:
         for name in _dropped({name: found[key] for name, key in names.items()}, drop, wanted):
             del names[name]
@@ -73,11 +73,13 @@ def named(
     )
 
 
-def _short(key: str) -> str:
+def _short_key(key: str) -> str:
+    """The key of an object-based checkpoint as a name, without its ending."""
     return key.removesuffix(_KEY_ENDING)
 
 
 def _of_tensorflow(source: Source) -> tf_checkpoint.Checkpoint:
+    """The TensorFlow checkpoint that a source is; another one is refused."""
     if isinstance(source, FileSource) and isinstance(source.variables, tf_checkpoint.Checkpoint):
         return source.variables
     raise CheckpointError(
@@ -89,6 +91,7 @@ def _of_tensorflow(source: Source) -> tf_checkpoint.Checkpoint:
 def _dropped(
     entries: Mapping[str, object], drop: Selector, wanted: Collection[str]
 ) -> frozenset[str]:
+    """The names of a TensorFlow checkpoint that ``drop`` leaves out."""
     if isinstance(drop, list | tuple):
         return frozenset().union(*(_dropped(entries, part, wanted) for part in drop))
     names = matching(entries, drop, allow_empty=True)
@@ -96,7 +99,7 @@ def _dropped(
 
 
 def _with_averages(names: Mapping[str, str], averages: str, path: str) -> dict[str, str]:
-    """Without the averages' own names, and what ``zero_debias`` keeps below them."""
+    """The names of a TensorFlow checkpoint's variables, those of averages in place of their own."""
     ending = f"/{averages}"
     averaged = [name.removesuffix(ending) for name in names if name.endswith(ending)]
     if not averaged:

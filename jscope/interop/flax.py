@@ -62,7 +62,7 @@ _ABSENT = object()
 
 
 def _found(state: Mapping[str, Any], name: str, value: object) -> Any:
-    """What a state has for a variable: under its whole name, or nested."""
+    """What Flax's state has for a variable: under its whole name, or nested."""
     found: Any = state
     for key in [name] if name in state else name.split("/"):
         if not isinstance(found, Mapping) or key not in found:
@@ -73,6 +73,7 @@ def _found(state: Mapping[str, Any], name: str, value: object) -> Any:
 
 
 def _names(state: Mapping[str, Any], scope: str = "") -> Iterator[str]:
+    """The names of all values in Flax's state, nested or not."""
     for key, part in state.items():
         name = below(scope, str(key))
         if isinstance(part, Mapping):

@@ -41,12 +41,12 @@ from .._tree.vartree import as_tree
 from ..formats._sharded_safetensors import ShardWriter, size_of
 from ..formats.safetensors import has_dtype
 from ._export import (
-    Names,
-    Tree,
-    Written,
+    ExportedNames,
+    ExportedTree,
+    ExportedValue,
     add_by_rules,
     check,
-    parts,
+    exported_values,
     tree_of,
     value_of,
     why_not_here,
@@ -61,6 +61,8 @@ _HINT = (
 
 
 class _Signature(NamedTuple):
+    """The shape and dtype of a tensor that is exported to safetensors."""
+
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -122,7 +124,7 @@ def export(
         their names; old files are kept until the new ones are written; of tied weights all names
         are saved, not one.
     """
-    limit = _limit(max_shard_size)
+    limit = _shard_limit(max_shard_size)
     _check_place(directory, names)
     _check_metadata(metadata)
     variables = as_tree(tree)
@@ -131,7 +133,7 @@ def export(
     saved = _named(fit, rename, names)
     check([*(f"{name!r} {text}" for name, text in unfit.items()), *saved.problems], _hint(unfit))
     values = dict(sorted(saved.written.items()))
-    signatures = {source: _signature(fit, source, value) for source, value in values.items()}
+    signatures = {source: _signature_of(fit, source, value) for source, value in values.items()}
     with contextlib.ExitStack() as stack:
         place = located(directory)
         if isinstance(place, RemotePath):
@@ -146,7 +148,8 @@ def export(
     return readable(directory)
 
 
-def _limit(size: int | str) -> int:
+def _shard_limit(size: int | str) -> int:
+    """The most bytes of a safetensors shard, from ``max_shard_size``."""
     found = size_of(size) if isinstance(size, str) else size
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise CheckpointValueError(
@@ -157,6 +160,7 @@ def _limit(size: int | str) -> int:
 
 
 def _check_place(directory: str | os.PathLike[str], names: object) -> None:
+    """Refuse a place or names that a safetensors export can't have."""
     if names not in ("/", "."):
         raise CheckpointValueError(f"`names` is '/' or '.', got {names!r}. Write names='.'.")
     if readable(directory).endswith(".safetensors"):
@@ -167,6 +171,7 @@ def _check_place(directory: str | os.PathLike[str], names: object) -> None:
 
 
 def _check_metadata(metadata: object) -> None:
+    """Refuse metadata that the header of a safetensors export can't have."""
     if metadata is None:
         return
     if not isinstance(metadata, Mapping) or not all(
@@ -182,11 +187,14 @@ def _check_metadata(metadata: object) -> None:
         )
 
 
-def _named(tree: Tree, rename: AssignmentMap | NewName | None, separator: str) -> Names:
-    names = Names(separator)
+def _named(
+    tree: ExportedTree, rename: AssignmentMap | NewName | None, separator: str
+) -> ExportedNames:
+    """The names under which a tree is exported to safetensors, by ``rename``."""
+    names = ExportedNames(separator)
     if callable(rename):
-        for name, value in parts(tree):
-            for source in _called(rename, name):
+        for name, value in exported_values(tree):
+            for source in _names_by_function(rename, name):
                 names.add(source, name, value)
         return names
     check_map(rename or {})
@@ -196,7 +204,8 @@ def _named(tree: Tree, rename: AssignmentMap | NewName | None, separator: str) -
     return names
 
 
-def _called(rename: NewName, name: str) -> tuple[str, ...]:
+def _names_by_function(rename: NewName, name: str) -> tuple[str, ...]:
+    """The names under which a safetensors export has a value, by ``rename`` that is a function."""
     given = rename(name)
     sources = given if isinstance(given, tuple) else (given,)
     if not sources or not all(isinstance(source, str) and source for source in sources):
@@ -207,20 +216,20 @@ def _called(rename: NewName, name: str) -> tuple[str, ...]:
 
 
 def _why_unfit(leaf: Any) -> str | None:
-    """Why a value can't be written, if it can't."""
+    """Why a value can't be a tensor of a safetensors export, if it can't."""
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return f"is {value_text(leaf)}, not an array"
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return f"is {value_text(leaf)}, a PRNG key"
     return why_not_here(leaf) or (
         None
-        if has_dtype(_native(leaf.dtype))
+        if has_dtype(_native_dtype(leaf.dtype))
         else f"is {value_text(leaf)}, a dtype that safetensors lacks"
     )
 
 
 def _hint(unfit: Mapping[str, str]) -> str:
-    """What to do about all problems."""
+    """What to do about all problems of an export to safetensors."""
     advice = []
     if any(text.endswith("PRNG key") for text in unfit.values()):
         advice.append("Of a PRNG key export the data, jax.random.key_data(key).")
@@ -234,15 +243,16 @@ def _hint(unfit: Mapping[str, str]) -> str:
     return " ".join([*advice, _HINT])
 
 
-def _signature(tree: Tree, source: str, value: Written) -> _Signature:
-    """Shape and dtype of what is saved, for which only functions need the values."""
+def _signature_of(tree: ExportedTree, source: str, value: ExportedValue) -> _Signature:
+    """Shape and dtype of a tensor to export, for which only functions need the values."""
     leaf = tree.leaves[value.variable]
     if value.function is None:
-        return _Signature(tuple(leaf.shape[len(value.place) :]), _native(leaf.dtype))
+        return _Signature(tuple(leaf.shape[len(value.place) :]), _native_dtype(leaf.dtype))
     made = value_of(tree, source, value)
-    return _Signature(made.shape, _native(made.dtype))
+    return _Signature(made.shape, _native_dtype(made.dtype))
 
 
-def _native(dtype: Any) -> np.dtype[Any]:
+def _native_dtype(dtype: Any) -> np.dtype[Any]:
+    """The dtype of a tensor to export, in this machine's byte order."""
     native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     return native

@@ -30,7 +30,7 @@ from ..saver._restore import restore as restore_request
 from ..sharding import AnyMesh, Rules
 from ..tf_checkpoint._dtypes import NUMBERS
 from ._assignment import ALL, Assignment
-from ._export import Names, add_by_rules, tree_of, value_of, why_not_here
+from ._export import ExportedNames, add_by_rules, tree_of, value_of, why_not_here
 from ._export import check as check_export
 from ._named import SLOTS as SLOTS
 from ._named import named
@@ -45,7 +45,7 @@ def load(
     averages: str | None = None,
     verify: bool = True,
 ) -> VarTree:
-    """Read a checkpoint as a tree, under its own names.
+    """Read a TensorFlow checkpoint as a tree, under its own names.
 
     >>> variables = tensorflow.load("bert_model.ckpt", drop=tensorflow.SLOTS)  # doctest: +SKIP
     >>> variables = tensorflow.load("model.ckpt-1000", select="encoder/**")    # doctest: +SKIP
@@ -82,7 +82,7 @@ def load(
         )
     source, _ = named(formats.open(path, verify=verify), drop, averages)
     names = {name: name if rename is None else rename(name) for name in source.entries}
-    illegal = [text for name in names.values() if (text := _what_is_wrong(name))]
+    illegal = [text for name in names.values() if (text := _wrong_name(name))]
     if illegal:
         shown = "\n  ".join(illegal[:10])
         raise VariableNameError(
@@ -94,7 +94,8 @@ def load(
     return from_flat({name: np.array(entry.read()) for name, entry in chosen.items()})
 
 
-def _what_is_wrong(name: str) -> str:
+def _wrong_name(name: str) -> str:
+    """Why the name in a TensorFlow checkpoint can't be a variable's; empty if it can."""
     try:
         check(name)
     except VariableNameError as error:
@@ -119,7 +120,7 @@ def restore(
     rules: Rules = (),
     verify: bool = True,
 ) -> tuple[VarTree, Report]:
-    r"""Read a checkpoint into the variables of a model.
+    r"""Read a TensorFlow checkpoint into the variables of a model.
 
     >>> variables, report = tensorflow.restore(                            # doctest: +SKIP
     ...     declared,
@@ -218,7 +219,7 @@ def export(
     write_state: bool = True,
     overwrite: bool = False,
 ) -> str:
-    """Write a tree as a checkpoint that TensorFlow restores; the inverse of `restore`.
+    """Write a tree as a TensorFlow checkpoint; the inverse of `restore`.
 
     >>> tensorflow.export(                                                 # doctest: +SKIP
     ...     variables,
@@ -255,7 +256,7 @@ def export(
     rules = read_rules(assignment_map, (), whole.names)
     unfit = {name: text for name, leaf in whole.leaves.items() if (text := _why_unfit(leaf))}
     fit = {name: leaf for name, leaf in whole.leaves.items() if name not in unfit}
-    names = Names()
+    names = ExportedNames()
     add_by_rules(names, whole._replace(leaves=fit), rules, keep=False)
     check_export(
         [*(f"{name!r} {text}" for name, text in unfit.items()), *names.problems],
@@ -268,7 +269,7 @@ def export(
 
 
 def _why_unfit(leaf: Any) -> str | None:
-    """Why a value can't be written, if it can't."""
+    """Why a value can't be exported to a TensorFlow checkpoint, if it can't."""
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return f"is {value_text(leaf)}, not an array"
     try:

@@ -58,7 +58,7 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """The call that restores, for the lines to write.
+    """The call whose differences are reported, for the lines to write instead.
 
     Attributes:
         argument: Its argument for names.
@@ -143,7 +143,7 @@ def account(
         "rule": problems,
         "missing": _missing_lines(missing, wanted, entries, spelling),
         "unexpected": [
-            f"unexpected: {n!r} {_of(entries[n])} is in the checkpoint only"
+            f"unexpected: {n!r} {_entry_text(entries[n])} is in the checkpoint only"
             f"{',' if spelling.also(n) else ''}{spelling.also(n)}"
             for n in extra
         ],
@@ -191,13 +191,14 @@ _KIND_OF_PYTHON = {"python bool": 0, "python int": 1, "python float": 2, "python
 
 
 def _kind(dtype: str) -> int:
-    """`number_kind` of a dtype or a type of Python."""
+    """The `number_kind` by which dtypes, and types of Python, are compared."""
     if is_python(dtype):
         return _KIND_OF_PYTHON.get(dtype, -1)
     return -1 if dtype.startswith("key<") else number_kind(np.dtype(dtype))
 
 
 def _converts(saved: str, requested: str) -> bool:
+    """Whether a difference of dtypes is one that ``convert`` allows."""
     return 0 <= _kind(saved) <= _kind(requested)
 
 
@@ -240,7 +241,8 @@ class _Compared:
         return self.spelling.slices.get(name, name) in reshape
 
 
-def _of(entry: Entry) -> str:
+def _entry_text(entry: Entry) -> str:
+    """An entry that is compared, as a difference shows it."""
     return signature_text(entry.shape, entry.dtype)
 
 
@@ -255,6 +257,7 @@ def _missing_lines(
     entries: Mapping[str, Entry],
     spelling: Spelling,
 ) -> list[str]:
+    """A line for each difference that is a missing name, with close names."""
     hints = max(1, _MOST_COMPARED // max(1, len(entries)))
     lines = []
     for i, name in enumerate(missing):
@@ -275,7 +278,7 @@ def _all_advice(
     wanted: Mapping[str, Any],
     compared: _Compared,
 ) -> list[str]:
-    """The likely causes, and the lines to write."""
+    """The likely causes of the differences, and the lines to write."""
     transposed = {
         name: python
         for name, leaf in changed.items()
@@ -302,7 +305,7 @@ def _advice(
     wanted: Mapping[str, Any],
     compared: _Compared,
 ) -> str:
-    """The likely cause, and the line to write."""
+    """The likely cause of the differences that aren't transposed values, and the line to write."""
     entries, call = compared.entries, compared.spelling.call
     scopes = [] if call.is_given else _other_scopes(missing, unexpected, wanted, entries)
     if scopes:
@@ -373,6 +376,8 @@ def _cures(
     wanted: Mapping[str, Any],
     entries: Mapping[str, Entry],
 ) -> bool:
+    """Whether renaming one scope to another would cure the differences, and make no others."""
+
     def moved(name: str, old: str, new: str) -> str | None:
         if old and not name.startswith(old + "/"):
             return None
@@ -398,6 +403,7 @@ def _cures(
 
 
 def _advice_on_scopes(scopes: Sequence[tuple[str, str]], call: Call, has_more: bool) -> str:
+    """The line to write if the differences are all of scopes."""
     saved, scope = scopes[0]
     more = " and unexpected='ignore'" if has_more else ""
     written = f"write {call.with_entries(f'{saved!r}: {scope!r}')}{more}."
@@ -413,6 +419,7 @@ def _advice_on_scopes(scopes: Sequence[tuple[str, str]], call: Call, has_more: b
 
 
 def _advice_on_changes(changed: Mapping[str, Any], compared: _Compared) -> str:
+    """The line to write if the differences are all of shapes or dtypes."""
     pairs = [(signature(leaf), compared.entries[name]) for name, leaf in changed.items()]
     can_reshape = "reshape" in compared.spelling.call.others
     shapes_agree = all(shape == entry.shape for (shape, _), entry in pairs)
@@ -432,6 +439,7 @@ def _advice_on_changes(changed: Mapping[str, Any], compared: _Compared) -> str:
 
 
 def _advice_on_transposed(transposed: Mapping[str, str], compared: _Compared) -> str:
+    """The line to write if the differences are transposed values."""
     spelling = compared.spelling
     entries = []
     for name, python in list(transposed.items())[:_MOST_WRITTEN]:

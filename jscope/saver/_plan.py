@@ -45,13 +45,13 @@ from ._renaming import (
     rename_saved,
 )
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
-from ._var_list import ALL_IN_VAR_LIST, VarList
+from ._var_list import ALL_IN_VAR_LIST, VarList, named_by_var_list, variables_of
 
 # The arguments.
 
 
 class Naming(Protocol):
-    """What saved variables are called in the target.
+    """A way to name saved variables for a plan: ``rename``, or the assignment map of TensorFlow's.
 
     Attributes:
         call: The call that restores, for messages.
@@ -77,7 +77,7 @@ class Naming(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Renaming:
-    """The names of a `Naming` as `Saver.restore` gives them: ``rename`` and ``names``."""
+    """The `Naming` of `Saver.restore`: its arguments ``rename`` and ``names``."""
 
     rename: Rename | None = None
     separator: str = "/"
@@ -100,7 +100,7 @@ class Renaming:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The arguments of a restore; see `Saver.restore` and `Saver`."""
+    """The arguments from which a restore is planned; see `Saver.restore` and `Saver`."""
 
     target: Any
     select: Selector | None = None
@@ -116,14 +116,8 @@ class Request:
     in_flight: int = IN_FLIGHT
 
 
-def variables_of(var_list: VarList | None) -> Selector | None:
-    """A list of variables as a selector; of a dict, the names that its values are."""
-    if isinstance(var_list, Mapping):
-        return dict.fromkeys(var_list.values())
-    return var_list
-
-
 def check_request(request: Request) -> None:
+    """Refuse arguments from which no restore can be planned, before a checkpoint is opened."""
     policy = request.policy
     request.naming.check()
     check_flags(convert=policy.convert)
@@ -154,6 +148,7 @@ def check_request(request: Request) -> None:
 
 
 def _check_without_target(request: Request) -> None:
+    """Refuse arguments that would do nothing in a restore that is planned without a target."""
     policy = request.policy
     useless = {
         f"missing={policy.missing!r}": policy.missing != "error",
@@ -181,7 +176,7 @@ Needed: TypeAlias = Mapping[str, Collection[Through | None]]
 
 
 class Wanted(NamedTuple):
-    """The target of a restore.
+    """What is planned for: the target of a restore, its leaves that are restored, the policy.
 
     Attributes:
         target: The target.
@@ -195,6 +190,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_of(request: Request, mesh: AnyMesh | None) -> Wanted:
+    """What is planned for, from the arguments of a restore."""
     target = take_apart(request.target, mesh, request.rules, request.stacks)
     chosen = selected(target, request.select, ALL_IN_TARGET)
     chosen &= selected(target, variables_of(request.var_list), ALL_IN_VAR_LIST)
@@ -206,7 +202,7 @@ def wanted_of(request: Request, mesh: AnyMesh | None) -> Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The source of each leaf of the target, and the saved names without a leaf.
+    """The plan of a restore: the source of each leaf, and the saved names without a leaf.
 
     Attributes:
         saved: From the leaves to be read to their saved names, by place: of a stack that is saved
@@ -225,7 +221,7 @@ class Plan:
 
 
 class Values:
-    """Saved values on the host, and what functions make of them; each is read once.
+    """The values that a plan needs in memory, such as those through functions; each is read once.
 
     Args:
         source: The checkpoint.
@@ -254,7 +250,7 @@ class Values:
             for saved, entry in entries.items()
             if saved not in arrays
         }
-        leaves = {saved: _on_host(entry) for saved, entry in arrays.items()}
+        leaves = {saved: _host_leaf(entry) for saved, entry in arrays.items()}
         found |= read(
             prepare(self._source, leaves, {saved: {(): saved} for saved in leaves}, {}),
             verify=self._request.verify,
@@ -267,21 +263,22 @@ class Values:
             for through in functions:
                 # One function is not to see what another did to it.
                 own = value.copy() if len(functions) > 1 and hasattr(value, "copy") else value
-                self._known[saved, id(through)] = _through(saved, through, own)
+                self._known[saved, id(through)] = _value_through(saved, through, own)
 
     def get(self, saved: str, through: Through | None) -> Array:
         """A value that has been read, through its function."""
         return self._known[saved, id(through)]
 
 
-def _on_host(entry: Entry) -> Any:
-    """A leaf for a value of NumPy, or for keys; it takes no memory."""
+def _host_leaf(entry: Entry) -> Any:
+    """A leaf for a value that a plan needs on the host; it takes no memory."""
     if entry.key_impl is not None:
         return jax.ShapeDtypeStruct(entry.shape, key_dtype(entry))
     return np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
 
 
-def _through(saved: str, through: Through | None, value: Any) -> Array:
+def _value_through(saved: str, through: Through | None, value: Any) -> Array:
+    """A value that a plan needs, as the function of a `Through` makes it."""
     if through is None:
         return np.asarray(value)
     try:
@@ -294,7 +291,7 @@ def _through(saved: str, through: Through | None, value: Any) -> Array:
 def needed_first(
     source: Source, into: Wanted | None, renamed: Renamed, request: Request
 ) -> Iterator[Needed]:
-    """The values that must be in memory before the comparison, and before placement.
+    """The values that a plan needs in memory before the comparison, and before placement.
 
     That is those that go through functions, and the slices of stacks that are not alike; in parts
     of at most as many bytes as may be under way.
@@ -304,7 +301,7 @@ def needed_first(
         for name, through in renamed.through.items():
             needed.setdefault(renamed.saved[name], {})[id(through)] = through
     else:
-        needed = _needed(source, into, renamed, request)
+        needed = _needed_through(source, into, renamed, request)
     part: dict[str, tuple[Through | None, ...]] = {}
     nbytes = 0
     for saved, functions in needed.items():
@@ -317,10 +314,11 @@ def needed_first(
         yield part
 
 
-def _needed(
+def _needed_through(
     source: Source, into: Wanted, renamed: Renamed, request: Request
 ) -> dict[str, dict[int, Through | None]]:
-    names = _by_var_list(renamed, request.var_list)
+    """The values that a plan needs in memory as they go through functions."""
+    names = named_by_var_list(renamed, request.var_list)
     found: dict[str, dict[int, Through | None]] = {}
     for places in _pieces(into.target, _chosen(into, names), names.saved).values():
         saved = {part: names.saved[part] for part in places.values() if part in names.saved}
@@ -337,7 +335,7 @@ def _needed(
 def plan_of(
     source: Source, into: Wanted, renamed: Renamed, request: Request, values: Values
 ) -> tuple[Plan, dict[str, dict[Place, Array]]]:
-    """What is read for which leaf, after comparing all of them.
+    """Plan a restore: what is read for which leaf, after comparing all of them.
 
     Args:
         source: The checkpoint.
@@ -354,7 +352,7 @@ def plan_of(
         CheckpointValueError: If a leaf would be left without a value.
     """
     target, policy = into.target, into.policy
-    names = _by_var_list(renamed, request.var_list)
+    names = named_by_var_list(renamed, request.var_list)
     chosen = _chosen(into, names)
     pieces = _pieces(target, chosen, names.saved)
     parts = [part for places in pieces.values() for part in places.values()]
@@ -409,7 +407,7 @@ def _unexpected(
     entries: Mapping[str, Entry],
     request: Request,
 ) -> list[str]:
-    """The names that only the checkpoint has, and that were requested."""
+    """The names for which the plan has no leaf, though they were requested."""
     places = target.places
     others = {
         name: entry
@@ -428,7 +426,7 @@ def _left(
     pieces: Collection[str],
     request: Request,
 ) -> tuple[list[str], list[str]]:
-    """The leaves that are not read: those that keep their values, and that are initialized.
+    """The leaves that the plan doesn't read: those that keep their values, and those initialized.
 
     Raises:
         CheckpointValueError: If one would be left without a value.
@@ -447,14 +445,14 @@ def _left(
 
 
 def _chosen(into: Wanted, names: Renamed) -> frozenset[str]:
-    """The leaves that are to be restored."""
+    """The leaves that are to be restored by the plan."""
     return into.chosen if names.about is None else into.chosen.intersection(names.about)
 
 
 def _pieces(
     target: Target, chosen: Collection[str], saved: Mapping[str, str]
 ) -> dict[str, Mapping[Place, str]]:
-    """The names of what is saved of each leaf, by place, where something is."""
+    """The saved names that the plan reads for each leaf, by place, where something is saved."""
     found: dict[str, Mapping[Place, str]] = {}
     for name in target.leaves:
         if name in chosen and name in saved:
@@ -467,7 +465,7 @@ def _pieces(
 def _spelling(
     source: Source, request: Request, names: Renamed, pieces: Mapping[str, Mapping[Place, str]]
 ) -> Spelling:
-    """How names are spelled elsewhere, for messages."""
+    """How the names in a plan are spelled elsewhere, for messages."""
     var_list = request.var_list
     saved_as = (
         {name: old for old, name in var_list.items()} if isinstance(var_list, Mapping) else {}
@@ -482,7 +480,7 @@ def _spelling(
 def _compared(
     target: Target, chosen: Collection[str], pieces: Mapping[str, Mapping[Place, str]]
 ) -> dict[str, Any]:
-    """The leaves that are compared with what is saved; of stacks in slices the slices."""
+    """The leaves of a plan that are compared with what is saved; of stacks in slices the slices."""
     found: dict[str, Any] = {}
     for name, leaf in target.leaves.items():
         places = pieces.get(name, {(): name})
@@ -495,22 +493,12 @@ def _compared(
 
 
 def saved_names(pieces: Mapping[Place, str]) -> str | tuple[str, ...]:
+    """The saved name that a plan has for a leaf, or those of its slices."""
     return pieces[()] if () in pieces else tuple(pieces[place] for place in sorted(pieces))
 
 
-def _by_var_list(renamed: Renamed, var_list: VarList | None) -> Renamed:
-    """The names of variables, where a dict has them for saved ones."""
-    if not isinstance(var_list, Mapping):
-        return renamed
-    saved, through = renamed.saved, renamed.through
-    return renamed._replace(
-        saved={name: saved[old] for old, name in var_list.items() if old in saved},
-        through={name: through[old] for old, name in var_list.items() if old in through},
-    )
-
-
 def _check_kept(absent: Collection[str], target: Target) -> None:
-    """A result must have values only, so leaves that are not restored must have one."""
+    """Refuse a plan that leaves a variable without a value, as it is neither read nor kept."""
     if not absent:
         return
     if target.declared is not None:
@@ -536,6 +524,7 @@ def _conversions(
     names: Renamed,
     source: Source,
 ) -> dict[str, str]:
+    """What the plan converts: the shape, the dtype or the function of each leaf, as text."""
     found = {}
     for name, places in pieces.items():
         part = next(iter(places.values()))

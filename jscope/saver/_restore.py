@@ -51,7 +51,7 @@ from ._target import Target, whole
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Report:
-    """The report of a restore. Prints as a table.
+    """The report of what a restore did for each leaf. Prints as a table.
 
     Attributes:
         path: The checkpoint that was read.
@@ -125,7 +125,7 @@ _CHANGED = "changed"
 
 
 class _ChangedError(Exception):
-    """The checkpoint has been replaced or removed."""
+    """The checkpoint has been replaced or removed while it was restored."""
 
 
 # How often a checkpoint that changes while it is read is read again.
@@ -141,7 +141,7 @@ def restore(directory: AnyPath, step: StepOrPath, request: Request) -> tuple[Any
     begin = time.monotonic()
     mesh = mesh_for_init(request.mesh) if isinstance(request.target, Declaration) else request.mesh
     wanted = _wanted(request, mesh)
-    step = _agreed(directory, step)
+    step = _agreed_step(directory, step)
     found = _read(directory, step, wanted, request)
     plan, target = found.plan, found.target
     kept = {name: target.leaves[name] for name in plan.kept}
@@ -164,7 +164,7 @@ def restore(directory: AnyPath, step: StepOrPath, request: Request) -> tuple[Any
 
 
 def _wanted(request: Request, mesh: AnyMesh | None) -> Wanted | None:
-    """The target of a restore; None without one."""
+    """The target of a restore, if all processes have a valid one; None without one."""
     found: list[Wanted | None] = []
 
     def work() -> str:
@@ -230,7 +230,7 @@ class _Opened(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """The values that have been read.
+    """The values that a restore has read, and the plan by which it did.
 
     Attributes:
         source: The checkpoint, closed.
@@ -247,8 +247,8 @@ class _Read(NamedTuple):
     nbytes: int
 
 
-def _agreed(directory: AnyPath, step: StepOrPath) -> StepOrPath:
-    """In a program of several processes the newest checkpoint is the one that the first finds."""
+def _agreed_step(directory: AnyPath, step: StepOrPath) -> StepOrPath:
+    """The step that all processes restore: without one the newest that the first process finds."""
     if step is not None or not are_several():
         return step
 
@@ -261,7 +261,7 @@ def _agreed(directory: AnyPath, step: StepOrPath) -> StepOrPath:
 
 
 class _Attempt:
-    """A checkpoint that is being read, and may be replaced or removed meanwhile.
+    """An attempt to restore a checkpoint, which may be replaced or removed meanwhile.
 
     Args:
         directory: Where the steps are.
@@ -321,6 +321,7 @@ class _Attempt:
 
 
 def _read(directory: AnyPath, step: StepOrPath, wanted: Wanted | None, request: Request) -> _Read:
+    """Attempt to restore, until the checkpoint isn't replaced or removed meanwhile."""
     for number in range(1, _ATTEMPTS + 1):
         attempt = _Attempt(directory, is_last=number == _ATTEMPTS)
         with contextlib.closing(attempt), contextlib.suppress(_ChangedError):
@@ -331,6 +332,7 @@ def _read(directory: AnyPath, step: StepOrPath, wanted: Wanted | None, request: 
 def _attempted(
     attempt: _Attempt, step: StepOrPath, wanted: Wanted | None, request: Request
 ) -> _Read:
+    """What one attempt to restore gives."""
     found = attempt.together(functools.partial(attempt.open, step, wanted, request))
     facts = _facts(found.source, request)
     if are_several():
@@ -340,15 +342,17 @@ def _attempted(
     values = Values(found.source, request, progress)
     for part in found.first:
         attempt.together(functools.partial(values.read, part))
-    opened = attempt.together(functools.partial(_opened, found, wanted, request, values, progress))
+    opened = attempt.together(
+        functools.partial(_compared, found, wanted, request, values, progress)
+    )
     if are_several():
         check_same_plans(facts, opened.what_of_leaves())
-    restored = attempt.together(functools.partial(_values, opened, request))
+    restored = attempt.together(functools.partial(_restored_values, opened, request))
     return _Read(opened.source, opened.target, opened.plan, restored, progress.nbytes)
 
 
 def _facts(source: Source, request: Request) -> dict[str, str]:
-    """What must be the same in all processes, beside the leaves."""
+    """What of a restore must be the same in all processes, beside the leaves."""
     checkpoint = f"{source.format} of {len(source.entries)} variables"
     if isinstance(source, OwnSource):
         checkpoint += f", of save {source.index.save_id}"
@@ -359,10 +363,10 @@ def _facts(source: Source, request: Request) -> dict[str, str]:
     }
 
 
-def _opened(
+def _compared(
     found: _Found, wanted: Wanted | None, request: Request, values: Values, progress: Progress
 ) -> _Opened:
-    """Compare the target with a checkpoint."""
+    """Compare the target of a restore with a checkpoint that is open."""
     source, renamed, _ = found
     if wanted is None:
         entries = {
@@ -391,7 +395,8 @@ def _opened(
 _AT_ONCE_IN_A_STORE = 4
 
 
-def _values(opened: _Opened, request: Request) -> dict[str, Any]:
+def _restored_values(opened: _Opened, request: Request) -> dict[str, Any]:
+    """Read the values of a restore, and draw its progress."""
     is_remote = isinstance(opened.source.path, RemotePath)
     with watching(f"restoring {opened.source.path.name}", opened.nbytes, opened.progress.get):
         return read(
@@ -406,6 +411,7 @@ def _values(opened: _Opened, request: Request) -> dict[str, Any]:
 def _initial_values(
     target: Target, found: _Read, mesh: AnyMesh | None, request: Request
 ) -> Mapping[str, Any]:
+    """The initial values of the leaves that a restore doesn't read."""
     # Only a declaration has initial values, and then there is a key.
     assert target.declared is not None
     assert request.key is not None
@@ -422,6 +428,7 @@ def _initial_values(
 
 
 def _cannot_be_read(source: Source, directory: AnyPath, error: Exception) -> CheckpointError:
+    """Compose the error: the checkpoint that is restored can't be read."""
     if isinstance(source, OwnSource):
         return cannot_be_read(source.path, directory, source.index.step, error)
     return CheckpointError(f"The checkpoint {source.path} can't be read: {error}")
@@ -430,7 +437,7 @@ def _cannot_be_read(source: Source, directory: AnyPath, error: Exception) -> Che
 def resumed(
     leaves: Mapping[str, Any], values: Mapping[str, Any], path: AnyPath
 ) -> dict[str, PerProcess]:
-    """The results of a restore for the leaves that are a `PerProcess`; sets their objects' states.
+    """Restore the leaves that are a `PerProcess`, and set their objects' states.
 
     Args:
         leaves: The target's leaves, by name.
@@ -453,7 +460,7 @@ def resumed(
 
     def choose() -> str:
         _check_counts(found, values, path)
-        chosen.update({name: _own(name, leaf, values[name]) for name, leaf in found.items()})
+        chosen.update({name: _own_value(name, leaf, values[name]) for name, leaf in found.items()})
         return ""
 
     def give() -> str:
@@ -468,6 +475,7 @@ def resumed(
 def _check_counts(
     leaves: Mapping[str, PerProcess], values: Mapping[str, tuple[Any, ...]], path: AnyPath
 ) -> None:
+    """Refuse to restore a `PerProcess` that another number of processes saved."""
     others = {
         name: len(values[name])
         for name, leaf in leaves.items()
@@ -486,11 +494,12 @@ def _check_counts(
 
 
 def _number(number: int) -> str:
+    """A number of processes, as text."""
     return "1 process" if number == 1 else f"{number} processes"
 
 
-def _own(name: str, leaf: PerProcess, values: tuple[Any, ...]) -> Any:
-    """The value for this process."""
+def _own_value(name: str, leaf: PerProcess, values: tuple[Any, ...]) -> Any:
+    """The value that this process restores of those that a `PerProcess` has."""
     if leaf.on_other_count == "error" or len(values) == _processes.count():
         return values[_processes.index()]
     try:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from .._errors import CheckpointValueError, MissingVariableError, listed, near
 from .._names.selectors import Selector, matching
 from ._leaves import check_names
+from ._renaming import Renamed
 
 VarList: TypeAlias = Mapping[str, str] | Collection[Selector]
 
@@ -66,3 +67,21 @@ def chosen_leaves(leaves: Mapping[str, Any], var_list: VarList | None) -> list[t
         return [(saved, leaves[name]) for saved, name in var_list.items()]
     chosen = matching(leaves, list(var_list), hint=ALL_IN_VAR_LIST)
     return [(name, leaf) for name, leaf in leaves.items() if name in chosen]
+
+
+def variables_of(var_list: VarList | None) -> Selector | None:
+    """The variables of a ``var_list``, as a selector."""
+    if isinstance(var_list, Mapping):
+        return dict.fromkeys(var_list.values())
+    return var_list
+
+
+def named_by_var_list(renamed: Renamed, var_list: VarList | None) -> Renamed:
+    """The names of saved variables, where a ``var_list`` that is a dict gives them."""
+    if not isinstance(var_list, Mapping):
+        return renamed
+    saved, through = renamed.saved, renamed.through
+    return renamed._replace(
+        saved={name: saved[old] for old, name in var_list.items() if old in saved},
+        through={name: through[old] for old, name in var_list.items() if old in through},
+    )
