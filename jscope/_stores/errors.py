@@ -6,6 +6,7 @@ what the server answered, and the error itself is not kept as the cause.
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ _OF_STORE = re.compile(
 _CODE = re.compile(r"[A-Z_]+: ")
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 _BUSY = ("SlowDown", "TooManyRequests", "ServiceUnavailable", "Throttl", "'429'", "'503'")
+_WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint")
 _SIGNED = re.compile(r"(?i)(?:authorization|x-amz-security-token|bearer|signature[=]).*", re.DOTALL)
 
 
@@ -67,6 +69,13 @@ def store_error(url: str, operation: str, error: Exception) -> StoreError:
         )
     if any(word in text for word in _BUSY):
         return StoreError(f"{start} the store is busy, also after retries ({cause}).")
+    if any(word in text for word in _WRONG_REGION):
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        used = f"{region!r}, which AWS_REGION says" if region else "the one that was used"
+        return StoreError(
+            f"{start} the bucket is in another region than {used} ({cause}). Set AWS_REGION to the "
+            "bucket's."
+        )
     if "aws_region" in text:
         return StoreError(
             f"{start} the bucket's region is unknown. Check its name; set AWS_REGION."

@@ -80,6 +80,6 @@ class NewFile:
 def _new_file_exists(path: Path) -> CheckpointExistsError:
     """Compose the error: a new file would overwrite one that exists."""
     return CheckpointExistsError(
-        f"{path} exists, and a checkpoint is never overwritten. Write to another name, or remove "
-        "it first."
+        f"{path} exists, and is not overwritten without a request.",
+        "Write to another name, or remove it first.",
     )

@@ -81,16 +81,16 @@ def local(path: str | os.PathLike[str]) -> str:
         return text
     if scheme.lower() == "file":
         return _of_file_url(text, rest if slashes == "//" else f"/{rest}")
-    how = f"A local path that looks like a URL is written {os.path.abspath(text)!r}."
+    how = f"A local path that looks like a URL is written {_shown(os.path.abspath(text))!r}."
     if scheme.lower() in DRIVERS:
         raise CheckpointValueError(
             f"{text!r} can't be written by this function: to {_KNOWN} write js.Saver, exports, "
             f"tf_checkpoint.write and jscope convert. Write to a local directory and copy it. {how}"
         )
     raise CheckpointValueError(
-        f"{text!r} is not on this machine: jscope reads local file systems, mounted ones too, "
-        f"{_KNOWN}, and not {scheme}://. Copy the checkpoint to one of them and pass that path. "
-        f"{how}"
+        f"{_shown(text)!r} is not on this machine: jscope reads local file systems, mounted ones "
+        f"too, {_KNOWN}, and not {scheme}://. Copy the checkpoint to one of them and pass that "
+        f"path. {how}"
     )
 
 
@@ -160,6 +160,11 @@ def _remote_path(text: str) -> RemotePath | None:
         return None
     scheme = match[1].lower()
     bucket, _, key = match[3].rstrip("/").partition("/")
+    if "@" in bucket:
+        raise CheckpointValueError(
+            f"{_shown(text)!r} has a user or a password before the bucket. Write "
+            f"'{scheme}://bucket/run/12', and set the credentials in the environment."
+        )
     parts = key.split("/") if key else []
     if not bucket or {"", ".", ".."} & set(parts):
         problem = "has no bucket" if not bucket else "has an empty component, '.' or '..'"
@@ -167,6 +172,11 @@ def _remote_path(text: str) -> RemotePath | None:
             f"{text!r} {problem}. Write the bucket and the key: '{scheme}://bucket/run/12'."
         )
     return RemotePath(Bucket(scheme, bucket), key)
+
+
+def _shown(url: str) -> str:
+    """A URL as an error shows it: without what is before an ``@``, which may be a password."""
+    return re.sub("(?<=[:/]/)[^/]*@", "...@", url)
 
 
 def _of_file_url(url: str, path: str) -> str:

@@ -6,8 +6,10 @@ store   settings
 S3      ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``; else a profile,
         ``AWS_PROFILE``, in ``~/.aws`` or ``AWS_SHARED_CREDENTIALS_FILE``, ``AWS_CONFIG_FILE``;
         else the role of a container or of an EC2 instance; else public buckets are read.
-        ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``: another server than Amazon's.
-        ``AWS_REGION``, ``AWS_DEFAULT_REGION``: if not set, the bucket's own is asked for.
+        ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, the profile's ``endpoint_url``: another
+        server than Amazon's.
+        ``AWS_REGION``, ``AWS_DEFAULT_REGION``, the profile's ``region``: if none is set, the
+        bucket's own is asked for.
 GCS     Google's application default credentials; else public buckets are read.
         ``STORAGE_EMULATOR_HOST``: another server than Google's, to which no credentials go. It is
         read once in a process.
@@ -24,9 +26,13 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .._errors import listed
+from .errors import StoreError
 
 if TYPE_CHECKING:
     from tensorstore import Context, KvStore
@@ -40,19 +46,37 @@ _EC2 = Path("/sys/devices/virtual/dmi/id/sys_vendor")
 
 
 def spec_of(scheme: str, bucket: str) -> dict[str, Any]:
-    """TensorStore's specification of a bucket, without any secret."""
+    """TensorStore's specification of a bucket, without any secret.
+
+    Raises:
+        StoreError: If a setting is invalid.
+    """
     _set_environment()
     spec: dict[str, Any] = {"driver": DRIVERS[scheme], "bucket": bucket}
     if scheme == "gs":
         return spec
-    endpoint = _first_set("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    region = _first_set("AWS_REGION", "AWS_DEFAULT_REGION")
+    profile = _profile()
+    endpoint = _endpoint(profile)
+    region = _first_set("AWS_REGION", "AWS_DEFAULT_REGION") or profile.option("region")
     if endpoint:
-        spec["endpoint"] = endpoint.rstrip("/")
+        spec["endpoint"] = endpoint
         region = region or "us-east-1"
     if region:
         spec["aws_region"] = region
-    return spec | {"aws_credentials": _credentials()}
+    return spec | {"aws_credentials": _credentials(profile)}
+
+
+def _endpoint(profile: "_Profile") -> str | None:
+    """The server that is set, if one is."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    set_by = next((name for name in names if os.environ.get(name)), None)
+    url = os.environ[set_by] if set_by else profile.option("endpoint_url")
+    if url and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        where = set_by or f"endpoint_url of the profile {profile.name!r}"
+        raise StoreError(
+            f"{where} is {url!r}, which is not a URL. Write http://host:port or https://host."
+        )
+    return url.rstrip("/") if url else None
 
 
 def context() -> "Context":
@@ -77,7 +101,8 @@ def opened_by_settings(scheme: str, bucket: str) -> OpenedBucket:
     """Open a bucket by the settings as they are now; the same object while these are the same.
 
     Raises:
-        ValueError: If a setting or the name is invalid.
+        StoreError: If a setting is invalid.
+        ValueError: If the bucket's name is.
     """
     spec = spec_of(scheme, bucket)
     return _opened_by_spec(json.dumps(spec), _fingerprint())
@@ -152,16 +177,16 @@ _FILES = {
 }
 
 
-def _credentials() -> dict[str, Any]:
+def _credentials(profile: "_Profile") -> dict[str, Any]:
     """Which of TensorStore's kinds of credentials to use.
 
     Its default chain looks for all in turn, and prints lines for each file that is not there.
     """
     if os.environ.get(_KEYS[0]):
         return {"type": "environment"}
-    profile = _profile(_settings_files())
-    if profile is not None:
-        return profile
+    found = profile.credentials()
+    if found is not None:
+        return found
     if _first_set(*_CONTAINER):
         return {"type": "ecs"}
     if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
@@ -174,26 +199,72 @@ def _settings_files() -> dict[str, str]:
     return {name: os.environ.get(name) or os.path.expanduser(at) for name, at in _FILES.items()}
 
 
-def _profile(files: Mapping[str, str]) -> dict[str, Any] | None:
-    """The profile in the settings files: with their keys, or by the default chain of credentials.
+@dataclasses.dataclass(frozen=True)
+class _Profile:
+    """A profile of AWS's settings files: the one that is set, or the default one.
 
-    None if no profile is set, and the files have no credentials of a default one.
+    Attributes:
+        name: Its name.
+        is_set: Whether it is chosen by its name.
+        options: What the files have of it; None if they don't have it.
+        known: The profiles that they have.
     """
+
+    name: str
+    is_set: bool
+    options: Mapping[str, str] | None
+    known: tuple[str, ...]
+
+    def option(self, name: str) -> str | None:
+        """One of its settings, None if it isn't there."""
+        return (self.options or {}).get(name)
+
+    def credentials(self) -> dict[str, Any] | None:
+        """TensorStore's kind of credentials: with the profile's keys, or by the default chain.
+
+        None if no profile is chosen, and the files have no credentials of a default one.
+
+        Raises:
+            StoreError: If the files don't have the one that is chosen.
+        """
+        files = _settings_files().values()
+        if self.is_set and self.options is None:
+            raise StoreError(
+                f"AWS_PROFILE is {self.name!r}, and the profiles in {' and '.join(files)} are "
+                f"{listed(self.known) or 'none'}. Set it to one of them, or set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+        options = self.options or {}
+        if "aws_access_key_id" in options:
+            there = [path if os.path.isfile(path) else os.devnull for path in files]
+            kind = {"type": "profile", "credentials_file": there[0], "config_file": there[1]}
+            return {**kind, "profile": self.name}
+        if not self.is_set and not options.keys() & _ROLES:
+            return None
+        return {"type": "default", "profile": self.name}
+
+
+def _profile() -> _Profile:
+    """The profile in AWS's settings files as they are now."""
+    files = tuple(_settings_files().values())
+    changed = tuple(os.stat(path).st_mtime_ns if os.path.isfile(path) else 0 for path in files)
+    return _profile_in(files, _first_set("AWS_PROFILE", "AWS_DEFAULT_PROFILE"), changed)
+
+
+@functools.lru_cache(maxsize=8)
+def _profile_in(files: tuple[str, ...], chosen: str | None, changed: tuple[int, ...]) -> _Profile:
+    """The profile in settings files, read once for each change of them."""
     import configparser
 
-    name = _first_set("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+    del changed
+    name = chosen or "default"
     parser = configparser.RawConfigParser(strict=False)
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):
-        parser.read(files.values())
-    sections = (name or "default", f"profile {name or 'default'}")
-    options = {o for section in sections if section in parser for o in parser.options(section)}
-    if "aws_access_key_id" in options:
-        there = [path if os.path.isfile(path) else os.devnull for path in files.values()]
-        kind = {"type": "profile", "credentials_file": there[0], "config_file": there[1]}
-        return {**kind, "profile": name or "default"}
-    if name is None and not options & _ROLES:
-        return None
-    return {"type": "default", "profile": name or "default"}
+        parser.read(files)
+    sections = [section for section in (name, f"profile {name}") if section in parser]
+    options = {key: value for section in sections for key, value in parser[section].items()}
+    known = dict.fromkeys(section.removeprefix("profile ") for section in parser.sections())
+    return _Profile(name, chosen is not None, options if sections else None, tuple(known))
 
 
 def _is_ec2() -> bool:

@@ -58,6 +58,6 @@ def _upload_order(path: Path) -> tuple[bool, bool, str]:
 def _upload_exists(url: str) -> CheckpointExistsError:
     """Compose the error: an upload would overwrite what exists."""
     return CheckpointExistsError(
-        f"{url} exists, and a checkpoint is never overwritten. Write to another name, or remove it "
-        "first."
+        f"{url} exists, and is not overwritten without a request.",
+        "Write to another name, or remove it first; overwrite=True replaces it.",
     )

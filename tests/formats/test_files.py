@@ -101,9 +101,9 @@ def test_a_file_is_never_overwritten_also_by_who_is_slower(tmp_path):
     path = tmp_path / "file"
     writer = st_files.Writer(path, {})
     path.write_text("mine")
-    with pytest.raises(js.CheckpointExistsError, match="never overwritten"), writer:
+    with pytest.raises(js.CheckpointExistsError, match="not overwritten without a request"), writer:
         pass
-    with pytest.raises(js.CheckpointExistsError, match="never overwritten"):
+    with pytest.raises(js.CheckpointExistsError, match="not overwritten without a request"):
         npz.Writer(path, {})
     assert os.listdir(tmp_path) == ["file"]
     assert path.read_text() == "mine"

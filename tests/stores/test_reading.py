@@ -229,4 +229,4 @@ def test_the_commands_read_stores(s3, tmp_path, monkeypatch, capsys):
     assert run(["convert", "x.npz", s3.url("x.npz")]) == 0
     np.testing.assert_array_equal(js.load_variable(s3.url("x.npz"), "n"), [0, 1, 2])
     assert run(["convert", "x.npz", s3.url("x.npz")]) == 2
-    assert "x.npz exists, and a checkpoint is never overwritten" in capsys.readouterr().err
+    assert "x.npz exists, and is not overwritten without a request" in capsys.readouterr().err

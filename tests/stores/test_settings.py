@@ -116,7 +116,11 @@ def test_without_credentials_a_private_bucket_is_an_error_that_says_so(url, tmp_
         ({}, {}, {"type": "anonymous"}),
         ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/x"}, {}, {"type": "ecs"}),
         ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/token"}, {}, {"type": "default", "profile": "default"}),
-        ({"AWS_PROFILE": "p"}, {}, {"type": "default", "profile": "p"}),
+        (
+            {"AWS_PROFILE": "p"},
+            {"config": "[profile p]\nrole_arn = arn:aws:iam::1:role/x\n"},
+            {"type": "default", "profile": "p"},
+        ),
         ({}, {"config": "[default]\nregion = eu-west-1\n"}, {"type": "anonymous"}),
         (
             {},
@@ -150,6 +154,63 @@ def test_credentials_are_those_that_amazon_s_programs_would_take(
     if "config_file" in kind:
         kind = kind | {"config_file": str(tmp_path / ".aws" / "config")}
     assert settings.spec_of("s3", "b")["aws_credentials"] == kind
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    """A home of no settings, and none in the environment."""
+    monkeypatch.setattr(settings, "_EC2", tmp_path / "absent")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / ".aws").mkdir()
+    return tmp_path
+
+
+def test_a_profile_that_no_file_has_is_an_error_that_lists_those_there_are(home, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "wrok")
+    (home / ".aws" / "config").write_text("[default]\nregion = a\n[profile work]\nregion = b\n")
+    (home / ".aws" / "credentials").write_text(f"[work]\naws_secret_access_key = {SECRET}\n")
+    with pytest.raises(js.CheckpointError) as caught:
+        js.Saver("s3://bucket/run").latest_step()
+    assert str(caught.value) == (
+        f"AWS_PROFILE is 'wrok', and the profiles in {home}/.aws/credentials and "
+        f"{home}/.aws/config are 'work', 'default'. Set it to one of them, or set "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
+    monkeypatch.setenv(KEYS[0], "id")
+    assert settings.spec_of("s3", "b")["aws_credentials"] == {"type": "environment"}
+
+
+def test_server_and_region_of_the_profile_are_used_unless_the_environment_has_them(
+    home, monkeypatch
+):
+    config = home / ".aws" / "config"
+    config.write_text("[profile p]\nregion = eu-west-1\nendpoint_url = http://host:1/\n")
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    spec = settings.spec_of("s3", "b")
+    assert (spec["endpoint"], spec["aws_region"]) == ("http://host:1", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://other")
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    spec = settings.spec_of("s3", "b")
+    assert (spec["endpoint"], spec["aws_region"]) == ("https://other", "us-west-2")
+
+
+def test_a_server_that_is_not_a_url_is_an_error_that_says_which_setting_it_is(home, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
+    with pytest.raises(js.CheckpointError) as caught:
+        js.Saver("s3://bucket/run").latest_step()
+    assert str(caught.value) == (
+        "AWS_ENDPOINT_URL is 'localhost:9000', which is not a URL. Write http://host:port or "
+        "https://host."
+    )
+
+
+@pytest.mark.parametrize("url", ["s3://user:SECRET@bucket/x", "https://user:SECRET@host/x"])
+def test_a_password_in_a_url_is_not_shown(url):
+    with pytest.raises(ValueError, match=r"//\.\.\.@") as caught:
+        js.Saver(url)
+    assert "SECRET" not in everything(caught.value)
 
 
 def test_new_keys_are_used_in_a_process_that_has_read_with_others(url, monkeypatch):
@@ -282,9 +343,16 @@ def test_a_large_array_that_cannot_be_read_is_an_error_of_the_store(s3, tmp_path
             "s3://b/k can't be read: the bucket's region is unknown. Check its name; set "
             "AWS_REGION.",
         ),
+        (
+            "NOT_FOUND: PermanentRedirect: The bucket is elsewhere [http_response_body='']",
+            "s3://b/k can't be read: the bucket is in another region than 'us-east-1', which "
+            "AWS_REGION says (PermanentRedirect: The bucket is elsewhere). Set AWS_REGION to the "
+            "bucket's.",
+        ),
     ],
 )
-def test_an_error_has_url_operation_and_cause_and_no_secret(text, message):
+def test_an_error_has_url_operation_and_cause_and_no_secret(text, message, monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
     error = store_error("s3://b/k", "read", ValueError(text))
     assert str(error) == message
     assert "TOKEN" not in everything(error)
