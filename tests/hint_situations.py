@@ -1604,6 +1604,34 @@ with contextlib.chdir(directory):
         ("portable=True",),
     ),
     Situation(
+        "a step for stock Orbax is saved beside others",
+        """
+saver = Saver(directory)
+tree = {'w': jnp.ones(2)}
+saver.save(tree, 1)
+# Fails:
+saver.save(tree, 2, portable=True)
+""",
+        {
+            "Saver('runs/portable').save(tree, 2, portable=True)": """
+import contextlib
+with contextlib.chdir(directory):
+    $
+""",
+        },
+    ),
+    Situation(
+        "a step is saved beside those for stock Orbax",
+        """
+saver = Saver(directory)
+tree = {'w': jnp.ones(2)}
+saver.save(tree, 1, portable=True)
+# Fails:
+saver.save(tree, 2)
+""",
+        {"saver.save(tree, 2, portable=True)": "$"},
+    ),
+    Situation(
         "what is best has no direction",
         """
 # Fails:

@@ -1,6 +1,9 @@
 """What makes files and directories of a file system durable."""
 
 import contextlib
+import ctypes
+import errno
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +17,51 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# What a file system says that lacks links, or a kind of rename.
+LACKING = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EMLINK})
+AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+
+
+def rename_to_free(source: Path, target: Path) -> None:
+    """Give a file another name, unless that is taken.
+
+    By a link and its removal, which every kind of system has; else by a rename of Linux's.
+
+    Raises:
+        FileExistsError: If the name is taken.
+        OSError: If it can't be done, or the file system has no way to do it.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
+        _rename_alone(source, target, error)
+    else:
+        with contextlib.suppress(OSError):
+            source.unlink()
+
+
+def _rename_alone(source: Path, target: Path, error: OSError) -> None:
+    rename = renameat2()
+    if rename is None:
+        raise error
+    ends = AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target)
+    if rename(*ends, _RENAME_NOREPLACE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(source), None, str(target))
+
+
+@functools.cache
+def renameat2() -> Callable[..., int] | None:
+    """Linux's rename with flags, or None."""
+    try:
+        found: Callable[..., int] = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return None
+    return found
 
 
 def make_directory(directory: Path) -> None:

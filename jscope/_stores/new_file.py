@@ -2,7 +2,8 @@
 
 The bytes go to a temporary file beside it, which is flushed to disk, linked to the requested
 name, and unlinked. A link, unlike a rename, fails where that name is taken, also by a concurrent
-process.
+process. Where a file system has no links, such as many of those that FUSE mounts, a rename of
+Linux's does the same; where it lacks that too, nothing is written.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from .._errors import CheckpointError, CheckpointExistsError
-from .disk import flush
+from .disk import LACKING, flush, rename_to_free
 
 
 class NewFile:
@@ -48,9 +49,17 @@ class NewFile:
     def appear(self) -> None:
         """Take the requested name, after `finish`."""
         try:
-            (os.replace if self._overwrite else os.link)(self._temporary, self.path)
+            (os.replace if self._overwrite else rename_to_free)(self._temporary, self.path)
         except FileExistsError:
             raise _new_file_exists(self.path) from None
+        except OSError as error:
+            if self._overwrite or error.errno not in LACKING:
+                raise
+            raise CheckpointError(
+                f"{self.path} can't be written: its file system has no way to create a file that "
+                f"never replaces another's ({error.strerror}). Write it to a local disk and copy "
+                "it from there; a bucket is written to by its URL."
+            ) from error
         self.discard()
 
     def commit(self) -> None:

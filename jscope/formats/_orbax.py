@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 METADATA = "_METADATA"
+# The item of a step that has one only, as Orbax's `CheckpointManager` calls it.
+ITEM = "default"
 
 
 def items(path: AnyPath) -> dict[str, AnyPath]:

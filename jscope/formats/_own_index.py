@@ -27,7 +27,8 @@ The index is one JSON object, in the format of `_sealed_json`::
 
 * ``save_id`` is of this save and no other; ``saved_at`` is in seconds since 1970.
 * ``portable`` is true if nothing is packed, and Orbax's arrays are not a flat dict but nested ones;
-  the keys are the names then, and split at ``/``.
+  the keys are the names then, and split at ``/``. They are in ``default/``, as the only item of a
+  step of Orbax's `CheckpointManager`; in the directory itself, if its name is not in ``files``.
 * ``metadata`` is the user's; ``metrics`` are numbers by name, with ``"nan"``, ``"inf"`` and
   ``"-inf"`` as strings.
 * ``containers`` describe the saved pytree, in the format of `_containers`, of the values in their

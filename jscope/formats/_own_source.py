@@ -1,6 +1,7 @@
 """A checkpoint that jscope wrote, opened for reading."""
 
 import bisect
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from .._stores.files import Contents, File, RemoteFile, open_file
 from .._stores.remote import AnyPath, RemotePath
 from . import _own_packed
 from ._boxes import Array, Box, contiguous, slices
+from ._orbax import ITEM, METADATA
 from ._own_entry import ORBAX, PACKED, RAW, Chunk, Entry, raw_name
 from ._own_index import FILE_NAME, Index, check_files, contents_of, read_index, read_save_id
 from ._source import Extent, nothing_left
@@ -50,7 +52,10 @@ class OwnSource:
         self._is_portable = index.portable
         self._is_remote = isinstance(path, RemotePath)
         self._data: AnyPath = index.data(path)
-        self._tensors = Tensors(self._data, is_ocdbt=index.portable)
+        # Before 0.2 a portable checkpoint was Orbax's item itself.
+        has_item = index.portable and f"{ITEM}/{METADATA}" in index.files
+        tensors = self._data / ITEM if has_item else self._data
+        self._tensors = Tensors(tensors, is_ocdbt=index.portable)
         self._packed: File | None = None
         self._packed_size = 0
         self._pool: ThreadPoolExecutor | None = None
@@ -251,4 +256,4 @@ def check_readable(path: Path, index: Index) -> None:
         raise ValueError(f"{FILE_NAME} is of another save")
     check_files(path, found)
     # Its checksum is right, so its entries are the given ones.
-    OwnSource(path, index).check_arrays()
+    OwnSource(path, dataclasses.replace(index, files=found.files)).check_arrays()

@@ -4,16 +4,17 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import functools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from .._errors import CheckpointError
+from .._stores.disk import AT_FDCWD
 from .._stores.disk import flush as flush
 from .._stores.disk import flush_all as flush_all
 from .._stores.disk import make_directory as make_directory
+from .._stores.disk import renameat2 as _renameat2
 
 
 def exchange(first: Path, second: Path) -> bool:
@@ -21,7 +22,7 @@ def exchange(first: Path, second: Path) -> bool:
     rename = _renameat2()
     if rename is None:
         return False
-    if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
+    if rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
         code = ctypes.get_errno()
         if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             return False
@@ -29,15 +30,7 @@ def exchange(first: Path, second: Path) -> bool:
     return True
 
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-
-
-@functools.cache
-def _renameat2() -> Callable[..., int] | None:
-    try:
-        return ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError):
-        return None
+_RENAME_EXCHANGE = 2
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ..formats._plain_paths import FOR_WRITING, Plain
 from . import _orbax, _processes
 from ._disk import flush_all, make_directory, size_of
 from ._snapshot import Part, Snapshot
-from ._staging import Staging, check_free, commit, staging_path, sweep
+from ._staging import Staging, check_alike, check_free, commit, staging_path, sweep
 from ._write import Save
 
 
@@ -32,10 +33,12 @@ class OnDisk:
         """As `Place.make`."""
         save = self._save
         check_free(self._directory / str(save.step), save.step, save.overwrite)
+        check_alike(self._directory, save.step, portable=save.layout.portable)
         with save.failing:
             make_directory(self._directory)
             remembered(self._directory)
             sweep(self._directory)
+            self._began = time.time()
             self._staging = Staging(self._directory)
             self.save_id = self._staging.save_id
 
@@ -76,7 +79,9 @@ class OnDisk:
         """As `Place.commit`."""
         save, path = self._save, self._path
         written = path / str(save.step)
-        if (path / "orbax").exists():
+        if save.layout.portable:
+            _orbax.take_out_item(path / "orbax", written, began=self._began, custom=index.metadata)
+        elif (path / "orbax").exists():
             _orbax.take_out(path / "orbax", written)
         else:
             written.mkdir()

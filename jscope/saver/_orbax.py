@@ -19,9 +19,11 @@ Orbax, and TensorStore with it, is imported by the first save of a large array.
 
 import contextlib
 import functools
+import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +32,12 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from ..formats._orbax import ITEM
+
 Array: TypeAlias = jax.Array | np.ndarray[Any, Any]
+
+# What `CheckpointManager` calls the item of a step that has one, and writes one by.
+_HANDLER = "orbax.checkpoint._src.handlers.standard_checkpoint_handler.StandardCheckpointHandler"
 
 
 def begin(
@@ -79,6 +86,28 @@ def take_out(path: Path, directory: Path) -> None:
     """
     (part,) = (found.parent for found in path.glob("*/_METADATA"))
     os.rename(part, directory)
+
+
+def take_out_item(path: Path, step: Path, *, began: float, custom: object) -> None:
+    """As `take_out`, to a step as Orbax's `CheckpointManager` writes it, with one item.
+
+    Args:
+        path: Of what `begin` wrote, nested.
+        step: The step's directory, which is made.
+        began: When the save began, in seconds since 1970.
+        custom: The user's metadata; Orbax has such as an object, or none.
+    """
+    step.mkdir()
+    take_out(path, step / ITEM)
+    members = {
+        "item_handlers": {ITEM: _HANDLER},
+        "metrics": {},
+        "performance_metrics": {},
+        "init_timestamp_nsecs": int(began * 1e9),
+        "commit_timestamp_nsecs": time.time_ns(),
+        "custom_metadata": custom if isinstance(custom, dict) else {},
+    }
+    (step / "_CHECKPOINT_METADATA").write_text(json.dumps(members))
 
 
 def barrier(key: str) -> None:

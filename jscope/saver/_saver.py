@@ -192,8 +192,10 @@ class Saver:
                 Numbers of NumPy and JAX come back as Python's.
             overwrite: Whether a checkpoint of this step may be replaced. The old one is there
                 until the new one is complete and on disk.
-            portable: Whether stock Orbax is to read the checkpoint, as nested dicts. It takes
-                longer, and values that Orbax does not hold are an error.
+            portable: Whether stock Orbax is to read the checkpoint, as nested dicts:
+                ``CheckpointManager(directory)`` finds the step, whose item is ``default``. It takes
+                longer, and values that Orbax does not hold are an error; so are other steps in
+                the directory that were saved without it.
 
         Returns:
             The directory of the checkpoint.

@@ -31,7 +31,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .._errors import CheckpointError, CheckpointExistsError, CheckpointWarning
+from .._errors import (
+    CheckpointError,
+    CheckpointExistsError,
+    CheckpointValueError,
+    CheckpointWarning,
+    listed,
+)
+from ..formats._orbax import ITEM, METADATA
 from ..formats._own_index import Index, read_save_id, write_index
 from ..formats._own_source import check_readable
 from ..formats._own_state import FILE_NAME as STATE_FILE
@@ -149,7 +156,7 @@ def commit(
         state, going = retention.apply(read_state(directory, steps, newest), now)
         write_state(state_file, state)
         flush_all(written, state_file)
-        _put_in_place(written, state_file, index, staging, directory)
+        _put_in_place(written, state_file, index, staging, directory, overwrite=overwrite)
         _evict([steps[record.step] for record in going], staging, directory)
 
 
@@ -184,6 +191,39 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
         )
 
 
+def check_alike(directory: Path, step: int, *, portable: bool) -> None:
+    """Refuse a step that Orbax could read beside one that it can't.
+
+    Its `CheckpointManager` takes each directory that is called by a number for a step of its own.
+
+    Raises:
+        CheckpointValueError: If there is such a step.
+    """
+    there = {other: path for other, path in checkpoints(directory).items() if other != step}
+    if portable:
+        # Before 0.2 a portable checkpoint had no item.
+        own = [n for n, at in there.items() if not (is_portable(at) or (at / METADATA).exists())]
+        if own:
+            raise CheckpointValueError(
+                f"Step {step} can't be saved to {directory} for stock Orbax: its "
+                f"CheckpointManager would take steps {listed(own)} for its own, which only jscope "
+                "reads.",
+                "Give such checkpoints a directory of their own: "
+                f"Saver('runs/portable').save(tree, {step}, portable=True).",
+            )
+    elif any(map(is_portable, there.values())):
+        raise CheckpointValueError(
+            f"{directory} has steps for stock Orbax, whose CheckpointManager would take step "
+            f"{step} for its own, and could not read it.",
+            f"Write saver.save(tree, {step}, portable=True), or give the Saver another directory.",
+        )
+
+
+def is_portable(path: Path) -> bool:
+    """Whether a checkpoint is laid out as one of Orbax's `CheckpointManager`."""
+    return (path / ITEM / METADATA).exists()
+
+
 def sweep(directory: Path) -> None:
     """Remove stale staging directories, and put back the checkpoints that were moved there."""
     names = os.listdir(directory) if directory.is_dir() else []
@@ -198,15 +238,30 @@ def sweep(directory: Path) -> None:
 
 
 def _put_in_place(
-    written: Path, state_file: Path, index: Index, staging: Staging, directory: Path
+    written: Path,
+    state_file: Path,
+    index: Index,
+    staging: Staging,
+    directory: Path,
+    *,
+    overwrite: bool,
 ) -> None:
     step, path = index.step, directory / str(index.step)
+    # Where directories can't be locked, another process may have saved the step meanwhile.
+    replaces = overwrite and path.exists()
+    before = read_save_id(path) if replaces else None
     # If this raises, the new checkpoint must not be there, and the old one must.
     with contextlib.ExitStack() as undo:
-        if path.exists() and exchange(written, path):
+        if replaces and exchange(written, path):
             undo.callback(exchange, written, path)
         else:
-            if path.exists():
+            if replaces:
+                if is_portable(path) or is_portable(written):
+                    raise CheckpointError(
+                        "This file system can't exchange two directories, and Orbax would find no "
+                        f"step {step} between two renames. Remove {path} first, or save another "
+                        "step."
+                    )
                 old = replaced(staging.path, step)
                 os.rename(path, old)
                 undo.callback(os.rename, old, path)
@@ -214,13 +269,13 @@ def _put_in_place(
             try:
                 os.rename(written, path)
             except OSError:
-                # Another process saved the step meanwhile, where directories can't be locked.
                 check_free(path, step, overwrite=False)
                 raise
             undo.callback(os.rename, path, written)
         os.replace(state_file, directory / STATE_FILE)
         flush(directory)
-        if read_save_id(path) != index.save_id:
+        # Or it is another's, which has replaced this one since.
+        if read_save_id(path) in (None, before):
             raise CheckpointError(f"Step {step} was not saved: it is not found in {path}.")
         undo.pop_all()
 

@@ -2,9 +2,11 @@
 these say so.
 """
 
+import json
 import logging
 import sys
 import threading
+import time
 import warnings
 
 import jax
@@ -15,7 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope.formats import _own_packed
-from jscope.saver import Saver, _orbax
+from jscope.formats._sealed_json import sealed
+from jscope.saver import Saver, _orbax, _staging
 
 
 @pytest.fixture
@@ -27,14 +30,17 @@ def nothing_packed(monkeypatch):
 LARGE = {"a": jnp.arange(float(_own_packed.LIMIT // 4 + 1)), "b": jnp.ones(3)}
 
 
-def load(path):
-    """The checkpoint as both of Orbax's APIs read it, without being told what is in it."""
+def load(path, item=""):
+    """The checkpoint as both of Orbax's APIs read it, without being told what is in it.
+
+    The older one is given the path of the item.
+    """
     import orbax.checkpoint
     from orbax.checkpoint import v1
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        old, new = orbax.checkpoint.PyTreeCheckpointer().restore(path), v1.load(path)
+        old, new = orbax.checkpoint.PyTreeCheckpointer().restore(path / item), v1.load(path)
     assert jax.tree.structure(old) == jax.tree.structure(new)
     for one, other in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -67,7 +73,7 @@ def test_a_portable_checkpoint_is_read_by_stock_orbax(saver):
         "nothing": None,
     }
     path = saver.save(tree, 1, portable=True)
-    loaded = load(path)
+    loaded = load(path, "default")
     assert sorted(loaded) == sorted(tree)
     assert sorted(loaded["params"]) == ["b", "enc"]
     np.testing.assert_array_equal(loaded["params"]["enc"]["w"], np.arange(8.0))
@@ -79,6 +85,99 @@ def test_a_portable_checkpoint_is_read_by_stock_orbax(saver):
     assert js.VarTree(restored) == js.VarTree(tree)
     assert not (path / "packed.bin").exists()
     assert saver.verify(1) > 0
+
+
+def managed(directory):
+    """A stock manager of a directory."""
+    import orbax.checkpoint
+
+    return orbax.checkpoint.CheckpointManager(directory)
+
+
+def test_stock_managers_and_checkpointers_restore_a_portable_checkpoint(saver):
+    import orbax.checkpoint as ocp
+
+    sharding = NamedSharding(Mesh(np.array(jax.devices()[:4]), ("x",)), PartitionSpec("x"))
+    tree = {"enc": {"w": jax.device_put(jnp.arange(8.0), sharding), "b": jnp.ones(2, "bfloat16")}}
+    for step in (3, 12):
+        saver.save(tree, step, portable=True, metadata={"width": 8})
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+    )
+    with managed(saver.directory) as manager:
+        assert manager.all_steps() == [3, 12]
+        assert manager.latest_step() == 12
+        assert manager.metadata(12).custom_metadata == {"width": 8}
+        found = manager.restore(12, args=ocp.args.StandardRestore(target))
+        plain = manager.restore(12, args=ocp.args.StandardRestore())
+        alone = manager.restore(12)
+    with ocp.StandardCheckpointer() as checkpointer:
+        direct = checkpointer.restore(saver.directory / "12" / "default", target)
+    for other in (found, plain, alone, direct):
+        assert jax.tree.structure(other) == jax.tree.structure(tree)
+        for one, expected in zip(jax.tree.leaves(other), jax.tree.leaves(tree), strict=True):
+            assert one.dtype == expected.dtype
+            np.testing.assert_array_equal(one, expected)
+    assert found["enc"]["w"].sharding == sharding
+
+
+def test_a_portable_checkpoint_is_called_as_orbax_calls_its_own(saver, tmp_path):
+    import orbax.checkpoint as ocp
+
+    with ocp.CheckpointManager(tmp_path / "stock") as manager:
+        manager.save(12, args=ocp.args.StandardSave({"a": jnp.ones(4)}))
+    saver.save({"a": jnp.ones(4)}, 12, portable=True)
+
+    def read(directory):
+        return json.loads((directory / "12" / "_CHECKPOINT_METADATA").read_text())
+
+    stock, ours = read(tmp_path / "stock"), read(saver.directory)
+    assert ours.keys() == stock.keys()
+    assert ours["item_handlers"] == stock["item_handlers"]
+    assert ours["init_timestamp_nsecs"] <= ours["commit_timestamp_nsecs"] <= time.time_ns()
+
+
+def test_a_portable_checkpoint_without_an_item_is_read_as_before(saver):
+    tree = {"enc": {"w": jnp.arange(6.0).reshape(2, 3)}, "n": 3}
+    path = saver.save(tree, 1, portable=True)
+    for file in (path / "default").iterdir():
+        file.rename(path / file.name)
+    (path / "default").rmdir()
+    (path / "_CHECKPOINT_METADATA").unlink()
+    index = json.loads((path / "jscope.json").read_text())
+    files = index["files"].items()
+    index["files"] = {n.removeprefix("default/"): f for n, f in files if n[0] != "_"}
+    del index["crc32c"]
+    (path / "jscope.json").write_bytes(sealed(index))
+    assert js.VarTree(Saver(saver.directory).restore(tree)) == js.VarTree(tree)
+    assert saver.verify(1) > 0
+    saver.save(tree, 2, portable=True)
+    saver.save(tree, 1, portable=True, overwrite=True)
+    assert saver.all_steps() == (1, 2)
+
+
+def test_portable_steps_and_others_do_not_mix(tmp_path):
+    tree, own, portable = {"w": jnp.ones(2)}, Saver(tmp_path / "own"), Saver(tmp_path / "portable")
+    own.save(tree, 1)
+    portable.save(tree, 1, portable=True)
+    with pytest.raises(js.CheckpointValueError, match="would take steps 1 for its own, which"):
+        own.save(tree, 2, portable=True)
+    with pytest.raises(js.CheckpointValueError, match=r"could not read it\. Write saver\.save"):
+        portable.save(tree, 2)
+    own.save(tree, 1, portable=True, overwrite=True)
+    own.save(tree, 2, portable=True)
+    with managed(own.directory) as manager:
+        assert manager.all_steps() == [1, 2]
+
+
+def test_a_portable_step_is_not_overwritten_where_directories_are_not_exchanged(saver, monkeypatch):
+    saver.save({"w": jnp.ones(2)}, 1, portable=True)
+    monkeypatch.setattr(_staging, "exchange", lambda *names: False)
+    with pytest.raises(js.CheckpointError, match="can't exchange two directories, and Orbax would"):
+        saver.save({"w": jnp.zeros(2)}, 1, portable=True, overwrite=True)
+    assert saver.restore({"w": jnp.zeros(2)})["w"].tolist() == [1, 1]
+    with managed(saver.directory) as manager:
+        assert manager.restore(1)["w"].tolist() == [1, 1]
 
 
 def test_what_stock_orbax_does_not_hold_is_listed(saver, tmp_path):

@@ -316,6 +316,78 @@ def test_a_staging_directory_that_is_swept_while_it_is_made_is_made_again(tmp_pa
     assert os.listdir(tmp_path) == [staging.path.name]
 
 
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS], ids=errno.errorcode.get)
+def bare(request, monkeypatch):
+    """A file system without locks, links and exchanges, as some that FUSE mounts."""
+
+    def fail(*arguments):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(_staging, "exchange", lambda *names: False)
+
+
+@pytest.mark.usefixtures("bare")
+def test_without_locks_of_two_savers_of_a_step_one_saves(tmp_path, monkeypatch):
+    put, both = _staging._put_in_place, threading.Barrier(2, timeout=60)
+
+    def at_once(*arguments, **options):
+        both.wait()
+        put(*arguments, **options)
+
+    monkeypatch.setattr(_staging, "_put_in_place", at_once)
+    outcomes = []
+
+    def save(tree):
+        try:
+            Saver(tmp_path).save(tree, 1)
+            outcomes.append(float(tree["x"]))
+        except js.CheckpointExistsError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=save, args=(tree,)) for tree in (OLD, NEW)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = (outcome for outcome in outcomes if not isinstance(outcome, str))
+    (loser,) = (outcome for outcome in outcomes if isinstance(outcome, str))
+    assert "Step 1 is saved already" in loser
+    assert value(Saver(tmp_path)) == winner
+    assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
+
+
+@pytest.mark.usefixtures("bare")
+def test_without_locks_a_save_that_another_replaced_at_once_spoils_nothing(tmp_path, monkeypatch):
+    saver, other = Saver(tmp_path), Saver(tmp_path)
+    saver.save(OLD, 1)
+    replace, seen = os.replace, []
+
+    def and_another(source, target):
+        replace(source, target)
+        if not seen:
+            seen.append(target)
+            other.save(NEW, 1, overwrite=True)
+
+    monkeypatch.setattr(os, "replace", and_another)
+    saver.save(OLD, 1, overwrite=True)
+    assert seen
+    assert value(saver) == 2
+    assert sorted(os.listdir(tmp_path)) == ["1", "checkpoint"]
+
+
+@pytest.mark.usefixtures("bare")
+def test_without_locks_links_and_exchanges_steps_are_saved_replaced_and_evicted(tmp_path):
+    saver = Saver(tmp_path, max_to_keep=2)
+    for step in (1, 2, 3):
+        saver.save_async(OLD, step).result()
+    saver.save(NEW, 3, overwrite=True)
+    assert value(saver) == 2
+    assert saver.all_steps() == (2, 3)
+    assert sorted(os.listdir(tmp_path)) == ["2", "3", "checkpoint"]
+
+
 def test_where_nothing_can_be_locked_nothing_is_swept_and_all_is_saved(tmp_path, monkeypatch):
     def fail(descriptor, how):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -117,7 +117,7 @@ def links(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["a\\b", "lr=[0.1]"])
 def test_links_are_gone_after_their_use(tmp_path, links, name):
     with packing_up_to(64), Saver(tmp_path / name) as saver:
-        saver.save({"w": ARRAY}, 1)
+        saver.save({"w": ARRAY}, 1, portable=True)
         saver.save_async({"w": ARRAY}, 2, portable=True).result()
         assert os.listdir(links) == []
         checkpoint = saver.open(2)
