@@ -38,6 +38,7 @@ from .._errors import (
     CheckpointWarning,
     listed,
 )
+from .._stores.mounts import bucket_mounter
 from ..formats._orbax import ITEM, METADATA
 from ..formats._own_index import Index, read_save_id, write_index
 from ..formats._own_source import check_readable
@@ -175,6 +176,7 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
 
     Raises:
         CheckpointExistsError: If there is a file or directory that may not be overwritten.
+        CheckpointError: If it can't be, since it is in a bucket that is mounted.
     """
     if not os.path.lexists(path):
         return
@@ -188,6 +190,13 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
             f"Step {step} is saved already, in {path}.",
             f"To replace it write saver.save(tree, {step}, overwrite=True): the old one stays "
             "until the new one is complete and on disk.",
+        )
+    mounter = bucket_mounter(path)
+    if mounter is not None:
+        raise CheckpointError(
+            f"Step {step} can't be overwritten in {path}: {mounter} mounts a bucket there, and "
+            "moves a directory object by object, so that for a time there would be no whole step. "
+            "Save another step, or give the Saver the bucket's URL."
         )
 
 
