@@ -150,6 +150,8 @@ def restore(
     itself. Variables that the map does not name keep their values: that is the one difference
     from ``rename=`` of `Saver.restore`, which does the rest.
 
+    The processes of a program restore together, as by `Saver.restore`: all call it.
+
     **Stacks.** What `Scope.stacked` declares is one variable with a leading axis in the target,
     and one for each slice in the checkpoint. The slices' names are those that `jscope.unstack`
     gives, ``layers/0/w``, ``layers/1/w``, ...: assign to them, or to ``layers/w`` as a whole.

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from saver_faults import reading
 
 import jscope as js
+from jscope import tf_checkpoint
 from jscope.formats._boxes import slices
 from jscope.saver import _exchange
 
@@ -48,6 +49,15 @@ def test_files_and_shards_are_read_once_by_several_processes(server, tmp_path, t
     assert not [end for end in ends if "error" in end]
     assert [end["wrong"] for end in ends] == [[]] * 2
     assert NBYTES <= sum(end["bytes"] for end in ends) <= 1.1 * NBYTES
+
+
+def test_processes_restore_a_checkpoint_of_tensorflow_together(server, tmp_path):
+    path = tf_checkpoint.write(tmp_path / "m", reading.tree())
+    ends = reading.run(server, 2, path, "tensorflow")
+    assert [end["wrong"] for end in ends] == [[]] * 2
+    first, second = reading.run(server, 2, path, "tensorflow", "shape")
+    assert first["error"].startswith("TreeMismatchError: Process 1 failed")
+    assert second["error"].startswith("TreeMismatchError: The target and the checkpoint")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jscope import Through
 from jscope._stores.files import LocalFile
 from jscope.formats._tensorstore import Tensors
+from jscope.interop import tensorflow
 from jscope.saver import Saver
 
 from .client import Server
@@ -70,14 +71,18 @@ def reader(
     rename = maps(target, fault, number)
     try:
         with counted() as sizes:
-            restored = saver.restore(wanted, path, select=select, rename=rename)
+            if target == "tensorflow":
+                restored, report = tensorflow.restore(wanted, path)
+            else:
+                restored = saver.restore(wanted, path, select=select, rename=rename)
+                report = saver.report
     except Exception as error:
         line.send({"error": f"{type(error).__name__}: {error}"})
         return
-    assert saver.report is not None
+    assert report is not None
     right = turned() if target == "through" else tree()
     wrong = [name for name, value in right.items() if not are_equal(restored[name], value)]
-    line.send({"wrong": wrong, "bytes": sum(sizes), "reported": saver.report.bytes_read})
+    line.send({"wrong": wrong, "bytes": sum(sizes), "reported": report.bytes_read})
 
 
 def leaves(target: str) -> dict[str, Any]:
@@ -86,10 +91,10 @@ def leaves(target: str) -> dict[str, Any]:
     Args:
         target: ``"numpy"``, ``"uncommitted"``, ``"replicated"`` over all devices; or over one axis
             of two by two devices, and replicated over the other: ``"rows"``, ``"columns"``; or as
-            `turned`: ``"through"``.
+            `turned`: ``"through"``; or by the function of `interop`: ``"tensorflow"``.
     """
     values = turned() if target == "through" else tree()
-    if target in ("numpy", "through"):
+    if target in ("numpy", "through", "tensorflow"):
         return {name: np.zeros_like(value) for name, value in values.items()}
     mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("x", "y"))
     axis = {"rows": "x", "columns": "y"}.get(target)
