@@ -3134,4 +3134,87 @@ assert js.tf1.warm_start(declared, path, $)['w'].all()
 """,
         },
     ),
+    Situation(
+        "an RNN's initial state has another size than its cell",
+        """
+x, batch_size, dtype = jnp.ones((2, 4, 3)), 2, jnp.float32
+cell = tf1.layers.GRUCell(2)
+def model(scope, state):
+    return tf1.layers.dynamic_rnn(scope, cell, x, initial_state=state)[0]
+# Fails:
+js.declare(model)(jnp.ones((2, 5)))
+""",
+        {"cell.zero_state(batch_size, dtype)": "assert len(js.declare(model)($)) == 4"},
+    ),
+    Situation(
+        "an RNN's initial state has another dtype than its inputs",
+        """
+x = jnp.ones((2, 4, 3))
+# Fails:
+js.declare(lambda s: tf1.layers.dynamic_rnn(s, tf1.layers.GRUCell(2), x, dtype=jnp.float16))()
+""",
+        {
+            "dtype=x.dtype": """
+names = js.declare(lambda s: tf1.layers.dynamic_rnn(s, tf1.layers.GRUCell(2), x, $))()
+assert len(names) == 4
+"""
+        },
+    ),
+    Situation(
+        "an RNN is given a class of cells",
+        """
+x = jnp.ones((2, 4, 3))
+# Fails:
+js.declare(lambda s: tf1.layers.dynamic_rnn(s, tf1.layers.GRUCell, x, dtype=x.dtype))()
+""",
+        {
+            "GRUCell(...)": """FILL 2
+from jscope.tf1.layers import GRUCell
+assert len(js.declare(lambda s: tf1.layers.dynamic_rnn(s, $, x, dtype=x.dtype))()) == 4
+"""
+        },
+    ),
+    Situation(
+        "dynamic_rnn is given the list of static_rnn",
+        """
+inputs = [jnp.ones((2, 3))] * 4
+cell = tf1.layers.GRUCell(2)
+# Fails:
+js.declare(lambda s: tf1.layers.dynamic_rnn(s, cell, inputs, dtype=jnp.float32))()
+""",
+        {
+            "jnp.stack(inputs, 1)": """
+assert len(js.declare(lambda s: tf1.layers.dynamic_rnn(s, cell, $, dtype=jnp.float32))()) == 4
+"""
+        },
+    ),
+    Situation(
+        "static_rnn is given the array of dynamic_rnn",
+        """
+x = jnp.ones((2, 4, 3))
+cell = tf1.layers.GRUCell(2)
+# Fails:
+js.declare(lambda s: tf1.layers.static_rnn(s, cell, x, dtype=jnp.float32))()
+""",
+        {
+            "list(jnp.unstack(x, axis=1))": """
+assert len(js.declare(lambda s: tf1.layers.static_rnn(s, cell, $, dtype=jnp.float32))()) == 4
+"""
+        },
+    ),
+    Situation(
+        "a cell without a name is called in a transform",
+        """
+x, h = jnp.ones((2, 3)), jnp.ones((2, 2))
+# Fails:
+js.declare(lambda s: jax.jit(lambda s: tf1.layers.GRUCell(2)(s, x, h))(s))()
+""",
+        {
+            "GRUCell(..., name='gru_cell')": """FILL 2
+from jscope.tf1.layers import GRUCell
+assert len(js.declare(lambda s: jax.jit(lambda s: $(s, x, h))(s))()) == 4
+"""
+        },
+        ("jax.jit",),
+    ),
 ]

@@ -102,7 +102,17 @@ class Template(Generic[R]):
     """The result of `make_template`. Compared by identity; holds no state."""
 
     # With a `__dict__`, for the function's own name and signature.
-    __slots__ = ("__dict__", "__weakref__", "_getter", "_site", "_unique_name", "func", "name")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_getter",
+        "_kind",
+        "_naming",
+        "_site",
+        "_unique_name",
+        "func",
+        "name",
+    )
 
     def __init__(
         self,
@@ -111,8 +121,13 @@ class Template(Generic[R]):
         unique_name: str | None,
         getter: CustomGetter | None,
         site: Site,
+        *,
+        kind: str = "template",
+        naming: str = "make_template(..., unique_name_={!r})",
     ):
         self.name = name
+        self._kind = kind  # with `naming`, for messages: what has the template, how it gets a name
+        self._naming = naming
         self.func = func
         self._unique_name = unique_name
         self._getter = getter
@@ -135,7 +150,8 @@ class Template(Generic[R]):
             return result
         except Exception as error:
             error.add_note(
-                f"(In the template {self.name!r}, originally defined at:\n{site_text(self._site)})"
+                f"(In the {self._kind} {self.name!r}, originally defined at:\n"
+                f"{site_text(self._site)})"
             )
             raise
 
@@ -143,30 +159,43 @@ class Template(Generic[R]):
         """Open the template's scope."""
         if self._unique_name is None and not scope._begun().runs_once():
             raise ScopeError(
-                f"The template {self.name!r} was called for the first time {elsewhere()}, where "
-                "its name can't be made unique: JAX may run a body once for two calls. Write "
-                f"make_template(..., unique_name_={self.name!r}), or call it outside first, and in "
-                "the body with a scope from outside."
+                f"The {self._kind} {self.name!r} was called for the first time {elsewhere()}, "
+                "where its name can't be made unique: JAX may run a body once for two calls. Write "
+                f"{self._naming.format(self.name)}, or call it outside first, and in the body with "
+                "a scope from outside."
             )
         first = scope.variable_scope(self._unique_name, self.name, custom_getter=self._getter)
         entered = _Entered(first._context, first._leaves, first._openings(), trace_state())
         scope._begun().templates[self] = entered
         return first, entered
 
+    def around(self, scope: Scope) -> Scope | None:
+        """A scope for calls in a body of the library's own: this one, or else the template's own.
+
+        None before the first call: `enter` comes first.
+        """
+        entered = scope._begun().templates.get(self)
+        if entered is None:
+            return None
+        there = self._again(entered, scope)
+        return scope if any(inside(scope._path, [there._path])) else there
+
     def _again(self, entered: _Entered, scope: Scope) -> Scope:
         """The template's scope, entered once more."""
         first = scope._at(entered.context, entered.leaves, scope._begun(), entered.opened)
         there = scope.variable_scope(first, reuse=entered.was_called)
-        # With the values and keys of the scope that is passed, if it is around; else with those of
-        # the scope that was passed first.
+        # With the values and keys of the scope that is passed, if it is this or around; else with
+        # those of the scope that was passed first.
+        if scope._path == there._path:
+            return scope._at(there._context, scope._leaves, scope._usage, there._opened)
         for relative in inside(scope._path, [there._path]):
             below = scope / relative
             return below._at(there._context, below._leaves, below._usage, there._opened)
         if trace_state() != entered.trace:
             raise ScopeError(
-                f"The template {self.name!r} has its variables in the scope {there._path!r}, which "
-                f"was opened in another trace, and {scope._path!r} has none of them. Pass a scope "
-                f"around {there._path!r}."
+                f"The {self._kind} {self.name!r} has its variables in the scope {there._path!r}, "
+                f"which was opened in another trace, and {scope._path!r} has none of them. Pass a "
+                f"scope around {there._path!r}."
             )
         return there
 
@@ -179,7 +208,7 @@ class Template(Generic[R]):
         if created:
             raise VariableExistsError(
                 "Trainable variable created when calling a template after the first time, perhaps "
-                f"through a scope from outside of the template {self.name!r}: {created}"
+                f"through a scope from outside of the {self._kind} {self.name!r}: {created}"
             )
         return result
 

@@ -16,7 +16,9 @@ It is not part of the pytree: what crosses a transform's boundary begins a new o
 * its `Base`, from which the names of operations begin (`_scope.name_stack`);
 * the path of the scope where it began, to which names are relative (`Scope.name`);
 * the trace in which the root scope was made. JAX may run the body of any other trace any number of
-  times, so default names, which depend on the number of runs, are refused there.
+  times, so default names, which depend on the number of runs, are refused there;
+* in the body of a loop of jscope's own (`tf1.layers.dynamic_rnn`), the traces around it: that body
+  is a part of the model's program, so a name requested in it is requested around it too.
 
 Trace states are opaque, are compared with ``==`` and hold weak references only.
 """
@@ -151,6 +153,7 @@ class Usage:
         "at_boundary",
         "base",
         "boundary",
+        "enclosing",
         "records",
         "templates",
         "updates",
@@ -166,6 +169,7 @@ class Usage:
         self._untrained: dict[str, bool] = {}
         self._drawn: _Uses[Hashable] = {}
         self._folds: dict[Hashable, Usage] = {}
+        self.enclosing: tuple[object, ...] = ()
         self.templates: dict[Any, Any] = {}
         self.updates: Ledger | None = None
         self.records: RecordsLedger | None = None
@@ -200,18 +204,20 @@ class Usage:
         """
         if trained is not True and not self._uses.get(name):  # when sharing, it is as created
             self._untrained[name] = trained is False
-        return _again(self._uses, name, site)
+        traces = (*self.enclosing, trace_state())
+        earlier = [_again(self._uses, name, site, trace) for trace in traces]
+        return next((found for found in earlier if found is not None), None)
 
     def roll_back(self, name: str) -> None:
         """Take back the first request for a name in this trace, since it failed."""
         uses = self._uses[name]
-        uses.pop()
+        del uses[-1 - len(self.enclosing) :]
         if not uses:
             self._untrained.pop(name, None)
 
     def draw(self, draw: Hashable, site: Site) -> Site | None:
         """Count a random key that is drawn; the site of an earlier draw in the same trace."""
-        return _again(self._drawn, draw, site)
+        return _again(self._drawn, draw, site, trace_state())
 
     def open_records(self) -> RecordsLedger | None:
         """The innermost ledger that collects records, if there is one."""
@@ -225,6 +231,14 @@ class Usage:
         other = Usage(self.boundary, at_boundary=self.at_boundary)
         other._trace = self._trace
         other.base = self.base
+        other.enclosing = self.enclosing
+        return other
+
+    def in_loop(self) -> "Usage":
+        """The same tracker, for the body of a loop that begins in the present trace."""
+        other = copy.copy(self)
+        other._folds = {}
+        other.enclosing = (*self.enclosing, trace_state())
         return other
 
     def with_ledgers(self, updates: Ledger | None, records: RecordsLedger | None) -> "Usage":
@@ -253,8 +267,7 @@ _Uses = dict[K, list[tuple[object, Site]]]
 _MOST_TRACES = 8
 
 
-def _again(uses: _Uses[K], what: K, site: Site) -> Site | None:
-    trace = trace_state()
+def _again(uses: _Uses[K], what: K, site: Site, trace: object) -> Site | None:
     those = uses.setdefault(what, [])
     for state, first in those:
         if state == trace:

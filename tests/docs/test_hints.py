@@ -75,6 +75,9 @@ ENTRY_POINTS = {
         "drop": (tensorflow.load,),
     },
     "tf1/layers/_normalization.py": {"axis": (tf1.layers.batch_normalization,)},
+    "tf1/layers/_rnn_arguments.py": {
+        "dtype": (tf1.layers.dynamic_rnn, tf1.layers.static_rnn),
+    },
     "tf1/layers/_rnn_cells.py": {"state_is_tuple": (tf1.layers.MultiRNNCell,)},
     "tf1/train/slots.py": {"name": (tf1.train.AdamOptimizer, tf1.train.MomentumOptimizer)},
     "tf1/train/training_state.py": dict.fromkeys(("others", "var_list"), (tf1.train.restore,)),

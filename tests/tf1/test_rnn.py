@@ -1,5 +1,7 @@
 """The RNNs of `tf1.layers`: what TensorFlow can't show; names and values are in test_tf1_layers."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +106,206 @@ def test_dropout_draws_another_mask_in_each_step():
     zero = np.asarray(y) == 0
     assert 0.3 < zero.mean() < 0.7
     assert (zero[:, 0] != zero[:, 1]).any()
+
+
+def in_loop(cell, x=X, **arguments):
+    return lambda s: layers.dynamic_rnn(s, cell, x, **{"dtype": jnp.float32, **arguments})
+
+
+def in_list(cell, x=X, **arguments):
+    steps = list(jnp.unstack(x, axis=1))
+    return lambda s: layers.static_rnn(s, cell, steps, **{"dtype": jnp.float32, **arguments})
+
+
+@pytest.mark.parametrize("first", [in_loop, in_list])
+@pytest.mark.parametrize("second", [in_loop, in_list])
+def test_two_cells_cannot_have_the_same_variables_in_two_loops(first, second):
+    def model(scope):
+        first(layers.BasicLSTMCell(3))(scope)
+        second(layers.BasicLSTMCell(3))(scope)
+
+    def stacked(scope):
+        first(layers.BasicLSTMCell(3))(scope)
+        second(layers.BasicLSTMCell(3), scope="rnn_2")(scope)
+
+    text = "Variable rnn/basic_lstm_cell/kernel already exists, disallowed"
+    with pytest.raises(js.VariableExistsError, match=text):
+        js.declare(model)()
+    tree = js.init(stacked)(jax.random.key(0))
+    assert {name.partition("/")[0] for name in tree} == {"rnn", "rnn_2"}
+    with pytest.raises(js.VariableExistsError, match=text):
+        model(js.Scope(tree))
+    with pytest.raises(js.VariableExistsError, match=text):
+        jax.jit(lambda tree: model(js.Scope(tree)))(tree)
+
+
+def test_a_loop_that_failed_leaves_its_names_free():
+    def model(scope):
+        scope.get_variable("rnn/gru_cell/gates/bias", (1,))  # of another shape than the cell's
+        again = scope.variable_scope(scope, reuse=js.AUTO_REUSE)
+        with pytest.raises(js.ShapeMismatchError):
+            in_loop(layers.GRUCell(3))(again)
+        scope.get_variable("rnn/gru_cell/candidate/kernel", (1,))
+
+    names = ["gates/bias", "gates/kernel", "candidate/kernel"]
+    assert list(js.declare(model)()) == [f"rnn/gru_cell/{name}" for name in names]
+
+
+def test_a_weak_type_of_an_initial_state_is_no_second_use():
+    state = jnp.full((2, 3), 0.5)
+    assert state.weak_type
+    assert len(js.declare(in_loop(layers.GRUCell(3), initial_state=state))()) == 4
+
+
+@pytest.mark.parametrize("run", [in_loop, in_list])
+def test_one_cell_in_two_scopes_has_its_variables_in_the_first(run):
+    cell = layers.MultiRNNCell([layers.GRUCell(3), layers.DropoutWrapper(layers.GRUCell(3))])
+
+    def model(scope):
+        return run(cell, scope="enc")(scope)[0], run(cell, scope="dec")(scope)[0]
+
+    declared = js.declare(model)()
+    assert len(declared) == 8
+    assert all(name.startswith("enc/multi_rnn_cell/cell_") for name in declared)
+    tree = declared.init(jax.random.key(0))
+    np.testing.assert_array_equal(*map(jnp.asarray, model(js.Scope(tree))))
+
+
+def test_a_cell_in_two_scopes_draws_another_mask_in_each_step_of_both():
+    wrapped = layers.DropoutWrapper(layers.BasicRNNCell(40), output_keep_prob=0.5)
+    cell = layers.MultiRNNCell([wrapped])
+
+    def model(scope):
+        return in_loop(cell, scope="enc")(scope)[0], in_loop(cell, scope="dec")(scope)[0]
+
+    tree = js.init(model)(jax.random.key(0))
+    for y in model(js.Scope(tree, rngs=jax.random.key(1))):
+        zero = np.asarray(y) == 0
+        assert (zero[:, 0] != zero[:, 1]).any()
+
+
+def test_a_cell_without_a_name_in_a_transform_says_how_it_gets_one():
+    def model(scope, cell):
+        return jax.jit(lambda s, x: cell(s, x, jnp.zeros((2, 3))))(scope, X[:, 0])
+
+    text = r"The cell 'gru_cell' was called .* Write GRUCell\(..., name='gru_cell'\), or call"
+    with pytest.raises(js.ScopeError, match=text):
+        js.declare(model)(layers.GRUCell(3))
+    assert len(js.declare(model)(layers.GRUCell(3, name="gru_cell"))) == 4
+
+
+def test_lengths_that_are_floats_are_cut_off():
+    tree = js.init(in_loop(layers.GRUCell(3)))(jax.random.key(0))
+    for run in (in_loop, in_list):
+        y, _ = run(layers.GRUCell(3), sequence_length=[1.9, 3.0])(js.Scope(tree))
+        y = y if run is in_loop else jnp.stack(y, 1)
+        np.testing.assert_array_equal((np.asarray(y) != 0).any(-1).sum(1), [1, 3])
+
+
+WRONG = "has state_size 2, so its state for inputs of shape (2, 3) has the shape (2, 2), but got "
+
+
+@pytest.mark.parametrize("run", [in_loop, in_list])
+@pytest.mark.parametrize(
+    ("cell", "arguments", "error", "text"),
+    [
+        (
+            layers.GRUCell(2),
+            {"initial_state": jnp.ones((2, 4))},
+            js.ShapeMismatchError,
+            f"GRUCell in the scope 'rnn/gru_cell' {WRONG}(2, 4).",
+        ),
+        (
+            layers.BasicRNNCell(2),
+            {"initial_state": jnp.ones((2, 7))},
+            js.ShapeMismatchError,
+            f"BasicRNNCell in the scope 'rnn/basic_rnn_cell' {WRONG}(2, 7).",
+        ),
+        (
+            layers.GRUCell(2),
+            {"initial_state": jnp.ones((3, 2))},
+            js.ShapeMismatchError,
+            f"{WRONG}(3, 2). The cell's number of units is that of its state",
+        ),
+        (
+            layers.BasicLSTMCell(2),
+            {"initial_state": jnp.ones((2, 2))},
+            js.ShapeMismatchError,
+            "has the shape LSTMStateTuple(c=(2, 2), h=(2, 2)), but got (2, 2).",
+        ),
+        (
+            layers.LSTMCell(2),
+            {"initial_state": (jnp.ones((2, 2)), jnp.ones((2, 3)))},
+            js.ShapeMismatchError,
+            "LSTMCell in the scope 'rnn/lstm_cell' has state_size LSTMStateTuple(c=2, h=2)",
+        ),
+        (
+            layers.MultiRNNCell([layers.GRUCell(2)]),
+            {"initial_state": jnp.ones((2, 2))},
+            js.ShapeMismatchError,
+            "MultiRNNCell in the scope 'rnn/multi_rnn_cell' has state_size (2,)",
+        ),
+        (
+            layers.GRUCell(2),
+            {"dtype": jnp.float16},
+            js.DtypeMismatchError,
+            "inputs of dtype float32 and a state of dtype float16. Write dtype=x.dtype for",
+        ),
+        (
+            layers.GRUCell(2),
+            {"sequence_length": [1, 2, 3]},
+            js.ShapeMismatchError,
+            "of shape (3,), for a batch of 2. Give one length for each sequence",
+        ),
+        (
+            layers.GRUCell,
+            {},
+            TypeError,
+            "takes a cell, got the class GRUCell, which makes cells. Write GRUCell(...), with",
+        ),
+        (3, {}, TypeError, "_rnn is not an RNNCell: got 3. Write a subclass of js.tf1.layers."),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(run, cell, arguments, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        js.declare(run(cell, **arguments))()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (
+            in_loop(layers.BasicLSTMCell(2), X[0]),
+            js.ShapeMismatchError,
+            "BasicLSTMCell in the scope 'rnn/basic_lstm_cell' takes inputs of shape (batch, "
+            "features), got (4,). dynamic_rnn takes (batch, time, features)",
+        ),
+        (in_loop(layers.GRUCell(2), X[0, 0]), js.ShapeMismatchError, "features), got (3,)."),
+        (
+            in_loop(layers.GRUCell(2), [X[:, 0]]),
+            TypeError,
+            "takes one array (batch, time, features), got a list of 1. Write jnp.stack(inputs, 1)",
+        ),
+        (
+            lambda s: layers.static_rnn(s, layers.GRUCell(2), X, dtype=X.dtype),
+            TypeError,
+            "of shape (2, 4, 3). Write list(jnp.unstack(x, axis=1)) for x of",
+        ),
+        (
+            lambda s: layers.MultiRNNCell([layers.GRUCell]),
+            TypeError,
+            "MultiRNNCell takes a cell, got the class GRUCell",
+        ),
+        (
+            lambda s: layers.DropoutWrapper(layers.GRUCell(2), 0),
+            ValueError,
+            "`input_keep_prob` is the probability to keep a value, in (0, 1], got 0.",
+        ),
+    ],
+)
+def test_inputs_and_cells_that_do_not_fit_are_named(call, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        js.declare(call)()
 
 
 @pytest.mark.parametrize(

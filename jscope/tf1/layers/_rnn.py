@@ -12,7 +12,8 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from ..._scope.scope import Scope
-from ._rnn_cells import RNNCell, State
+from ._rnn_arguments import State, check_steps, check_time, lengths_of
+from ._rnn_cells import RNNCell, check_cell
 
 
 def dynamic_rnn(
@@ -34,8 +35,8 @@ def dynamic_rnn(
         within: Where the loop's scope is opened, ``"rnn"`` by default: it holds the cell's.
         cell: An `RNNCell`. In each step its scope has random keys of its own (`Scope.fold`).
         inputs: (batch, time, features), or (time, batch, features) if ``time_major``.
-        sequence_length: (batch,), integers: after so many steps outputs are zero, and the
-            state stays.
+        sequence_length: (batch,), integers, or floats, which are cut off: after so many steps
+            outputs are zero, and the state stays.
         initial_state: Default: zeros of ``dtype``, which is required then.
         parallel_iterations: With ``swap_memory``: no effect. `jax.checkpoint` saves memory.
         scope: The loop's scope, relative to ``within``, or a scope.
@@ -45,19 +46,29 @@ def dynamic_rnn(
 
     Raises:
         ValueError: If there is neither an initial state nor a dtype.
+        VariableExistsError: If another cell has variables of these names: two layers need scopes
+            of their own.
+        ShapeMismatchError, DtypeMismatchError: If inputs, state, lengths and cell don't fit.
 
     Source: ``tf.nn.dynamic_rnn``.
     """
     del parallel_iterations, swap_memory
+    check_cell("dynamic_rnn", cell)
+    check_time(inputs)
     with within.variable_scope(scope or "rnn") as inner:
         steps = inputs if time_major else jnp.swapaxes(inputs, 0, 1)
         start = _first_state(cell, steps.shape[1], initial_state, dtype)
-        cell.enter(inner)
+        lengths = lengths_of("dynamic_rnn", sequence_length, steps.shape[1])
+        around = cell.enter(inner)
+        # The body's names are requested around it too, so that another loop can't have them.
+        around = around._at(
+            around._context, around._leaves, around._begun().in_loop(), around._openings()
+        )
 
         def body(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
             time, x = now
-            output, new = cell(inner.fold(time), x, state)
-            return _kept(time, sequence_length, output, new, state)
+            output, new = cell(around.fold(time), x, state)
+            return _kept(time, lengths, output, new, state)
 
         times = jnp.arange(len(steps), dtype=jnp.int32)
         last, outputs = lax.scan(body, start, (times, steps))
@@ -85,14 +96,15 @@ def static_rnn(
 
     Source: ``tf.nn.static_rnn``.
     """
-    if not inputs:
-        raise ValueError("Argument `inputs` must not be empty.")
+    check_cell("static_rnn", cell)
+    check_steps(inputs)
     with within.variable_scope(scope or "rnn") as inner:
         state = _first_state(cell, inputs[0].shape[0], initial_state, dtype)
+        lengths = lengths_of("static_rnn", sequence_length, inputs[0].shape[0])
         outputs = []
         for time, x in enumerate(inputs):
             output, new = cell(inner.fold(time), x, state)
-            state, output = _kept(time, sequence_length, output, new, state)
+            state, output = _kept(time, lengths, output, new, state)
             outputs.append(output)
     return outputs, state
 
@@ -120,14 +132,16 @@ def bidirectional_dynamic_rnn(
     Source: ``tf.nn.bidirectional_dynamic_rnn``.
     """
     del parallel_iterations, swap_memory
+    check_time(inputs)
+    lengths = lengths_of("bidirectional_dynamic_rnn", sequence_length, inputs.shape[time_major])
 
     def run(inner: Scope, cell: RNNCell, x: Array, state: State) -> tuple[Array, State]:
         return dynamic_rnn(
-            inner, cell, x, sequence_length, state, dtype, time_major=time_major, scope=inner
+            inner, cell, x, lengths, state, dtype, time_major=time_major, scope=inner
         )
 
     def backwards(x: Array) -> Array:
-        return _reversed(x, sequence_length, time_major)
+        return _reversed(x, lengths, time_major)
 
     with within.variable_scope(scope or "bidirectional_rnn") as both:
         forward, last = run(both.variable_scope("fw"), cell_fw, inputs, initial_state_fw)
@@ -138,7 +152,8 @@ def bidirectional_dynamic_rnn(
 
 def _first_state(cell: RNNCell, batch: int, initial_state: State, dtype: DTypeLike | None) -> State:
     if initial_state is not None:
-        return initial_state
+        # Not weakly typed, as jnp.full(shape, 0.5) is: JAX would trace the body again.
+        return jax.tree.map(lambda part: jnp.asarray(part, part.dtype), initial_state)
     if dtype is None:
         raise ValueError("If no initial_state is provided, argument `dtype` must be specified")
     return cell.zero_state(batch, dtype)
@@ -146,7 +161,7 @@ def _first_state(cell: RNNCell, batch: int, initial_state: State, dtype: DTypeLi
 
 def _kept(
     time: Array | int,
-    lengths: Array | Sequence[int] | None,
+    lengths: Array | None,
     output: Array,
     new: State,
     old: State,
@@ -155,7 +170,7 @@ def _kept(
     new = jax.tree.unflatten(jax.tree.structure(old), jax.tree.leaves(new))
     if lengths is None:
         return new, output
-    goes_on = time < jnp.asarray(lengths)
+    goes_on = time < lengths
 
     def chosen(value: Array, otherwise: Array) -> Array:
         mask = goes_on.reshape(-1, *(1,) * (value.ndim - 1))
@@ -164,13 +179,13 @@ def _kept(
     return jax.tree.map(chosen, new, old), chosen(output, jnp.zeros_like(output))
 
 
-def _reversed(x: Array, lengths: Array | Sequence[int] | None, time_major: bool) -> Array:
+def _reversed(x: Array, lengths: Array | None, time_major: bool) -> Array:
     """Each sequence of the batch backwards, as far as it goes."""
     axis = 0 if time_major else 1
     if lengths is None:
         return jnp.flip(x, axis)
-    time = jnp.arange(x.shape[axis])[:, None]
-    ends = jnp.asarray(lengths)[None]
+    time = jnp.arange(x.shape[axis], dtype=jnp.int32)[:, None]
+    ends = lengths[None]
     where = jnp.where(time < ends, ends - 1 - time, time)  # (time, batch)
     where = where if time_major else where.T
     return jnp.take_along_axis(x, where[:, :, None], axis=axis)

@@ -10,7 +10,7 @@ Gates are in TF1's order: i, j, f, o.
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,21 @@ from jax.typing import DTypeLike
 
 from ... import layers
 from ..._arithmetic import floating
-from ..._model.template import Template, make_template
+from ..._model.template import Template
+from ..._names.names import check
+from ..._scope.call_sites import call_site
 from ..._scope.scope import Scope
 from ...layers import Activation, Initial
 from ._layer import refuse
-
-State: TypeAlias = Any  # a pytree of arrays, (batch, size) each
-Sizes: TypeAlias = Any  # a pytree of ints, in the structure of a state
+from ._rnn_arguments import (
+    Sizes,
+    State,
+    check_dtypes,
+    check_inputs,
+    check_state,
+    keep_prob_of,
+    other_state,
+)
 
 
 class LSTMStateTuple(NamedTuple):
@@ -54,8 +62,14 @@ class RNNCell:
         default = _snake_case(type(self).__name__)
         self._reuse = reuse
         unique = default if name is None and reuse else name
-        self._template: Template[tuple[Array, State]] = make_template(
-            default, self._called, unique_name_=unique
+        self._template: Template[tuple[Array, State]] = Template(
+            check(default),
+            self._called,
+            None if unique is None else check(unique),
+            None,
+            call_site(),
+            kind="cell",
+            naming=type(self).__name__ + "(..., name={!r})",
         )
 
     @property
@@ -80,10 +94,12 @@ class RNNCell:
         """One step, from (batch, features) and a state to the output and the new state."""
         return self._template(scope, inputs, state)
 
-    def enter(self, scope: Scope) -> None:
-        """Open the cell's scope, if it isn't open: for a first call in a transform."""
-        if self._template not in scope._begun().templates:
+    def enter(self, scope: Scope) -> Scope:
+        """Open the cell's scope, if it isn't open, for calls in a transform; a scope for them."""
+        around = self._template.around(scope)
+        if around is None:
             self._enter_parts(self._template.enter(scope)[0])
+        return around or scope
 
     def _enter_parts(self, scope: Scope) -> None:
         """Open the scopes of the cells that this one calls, in its own scope."""
@@ -91,7 +107,26 @@ class RNNCell:
     def _called(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
         if self._reuse:
             scope = scope.variable_scope(scope, reuse=True)
+        self._check(scope, inputs, state)
         return self.call(scope, inputs, state)
+
+    def _check(self, scope: Scope, inputs: Array, state: State) -> None:
+        """Raise if inputs and state don't fit the cell; one of the caller's own may take any."""
+
+
+def check_cell(function: str, cell: object) -> None:
+    """Raise if what is passed as a cell isn't one."""
+    if isinstance(cell, RNNCell):
+        return
+    if isinstance(cell, type) and issubclass(cell, RNNCell):
+        raise TypeError(
+            f"{function} takes a cell, got the class {cell.__name__}, which makes cells. Write "
+            f"{cell.__name__}(...), with its arguments."
+        )
+    raise TypeError(
+        f"The argument 'cell' of {function} is not an RNNCell: got {cell!r}. Write a subclass of "
+        "js.tf1.layers.RNNCell with state_size, output_size and call."
+    )
 
 
 def _snake_case(name: str) -> str:
@@ -122,6 +157,12 @@ class _OfUnits(RNNCell):
     @property
     def output_size(self) -> int:
         return self._units
+
+    def _check(self, scope: Scope, inputs: Array, state: State) -> None:
+        cell = f"{type(self).__name__} in the scope {scope._path!r}"
+        check_inputs(cell, inputs)
+        check_state(cell, inputs, self.state_size, state)
+        check_dtypes(cell, floating(inputs), state)
 
 
 class BasicRNNCell(_OfUnits):
@@ -383,6 +424,8 @@ class MultiRNNCell(RNNCell):
                 "MultiRNNCell with state_is_tuple=False is not supported: the state is a tuple. "
                 "jnp.concatenate joins its parts."
             )
+        for cell in cells:
+            check_cell("MultiRNNCell", cell)
         super().__init__()
         self._cells = tuple(cells)
 
@@ -397,6 +440,11 @@ class MultiRNNCell(RNNCell):
     def _enter_parts(self, scope: Scope) -> None:
         for i, cell in enumerate(self._cells):
             cell.enter(scope.variable_scope(f"cell_{i}"))
+
+    def _check(self, scope: Scope, inputs: Array, state: State) -> None:
+        if not isinstance(state, list | tuple) or len(state) != len(self._cells):
+            cell = f"MultiRNNCell in the scope {scope._path!r}"
+            raise other_state(cell, inputs, self.state_size, state)
 
     def call(self, scope: Scope, inputs: Array, state: State) -> tuple[Array, State]:
         states = []
@@ -436,6 +484,7 @@ class DropoutWrapper(RNNCell):
         seed: int | None = None,
     ):
         super().__init__(dtype=dtype)
+        check_cell("DropoutWrapper", cell)
         refuse(
             "DropoutWrapper",
             "draw one mask outside of the loop, and multiply by it in a cell of your own",
@@ -443,8 +492,11 @@ class DropoutWrapper(RNNCell):
             input_size=input_size,
         )
         self._cell = cell
-        self._keep = {"input": input_keep_prob, "output": output_keep_prob}
-        self._keep_state = state_keep_prob
+        self._keep = {
+            "input": keep_prob_of("input_keep_prob", input_keep_prob),
+            "output": keep_prob_of("output_keep_prob", output_keep_prob),
+        }
+        self._keep_state = keep_prob_of("state_keep_prob", state_keep_prob)
         self._seed = seed
 
     @property
@@ -455,8 +507,8 @@ class DropoutWrapper(RNNCell):
     def output_size(self) -> int:
         return self._cell.output_size
 
-    def enter(self, scope: Scope) -> None:
-        self._cell.enter(scope)
+    def enter(self, scope: Scope) -> Scope:
+        return self._cell.enter(scope)
 
     def __call__(self, scope: Scope, /, inputs: Array, state: State) -> tuple[Array, State]:
         inputs = self._dropped(scope, inputs, "input", self._keep["input"])
