@@ -89,11 +89,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _warn(message: Warning | str, *where: object, **more: object) -> None:
+    """Print a warning of a command as one line."""
     click.secho("jscope: warning: ", fg="yellow", bold=True, nl=False, err=True)
     click.echo(str(message), err=True)
 
 
 def _fail(message: str, hint: str = "", status: int = 2) -> int:
+    """Print the error of a command with its hint, and return the exit status."""
     click.secho("jscope: error: ", fg="red", bold=True, nl=False, err=True)
     click.echo(message, err=True)
     if hint:

@@ -32,7 +32,7 @@ def format_of(path: str) -> str | None:
 
 
 class Writer(Protocol):
-    """Takes each variable once, in any order; all were announced by name, shape and dtype."""
+    """What the command ``convert`` writes a new checkpoint by, variable by variable."""
 
     def write(self, name: str, array: Array) -> None: ...
 
@@ -40,7 +40,7 @@ class Writer(Protocol):
 def create(
     format: str, path: str, variables: Mapping[str, Entry], shard_size: int | None
 ) -> AbstractContextManager[Writer]:
-    """A writer that takes these variables; leaving ``with`` lets the checkpoint appear.
+    """Create a new checkpoint for the command ``convert``; leaving ``with`` lets it appear.
 
     Args:
         format: One of `NAMES`.
@@ -68,14 +68,14 @@ def create(
 def _uploaded(
     format: str, target: RemotePath, variables: Mapping[str, Entry], shard_size: int | None
 ) -> Iterator[Writer]:
-    """The same in a store: written to files of this machine first."""
+    """A new checkpoint in a store: written to files of this machine first."""
     with new_files(target) as path, create(format, str(path), variables, shard_size) as writer:
         yield writer
 
 
 @contextmanager
 def _new_step(path: str, variables: Mapping[str, Entry]) -> Iterator[Writer]:
-    """A new step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
+    """A new checkpoint that is a step of a directory of `jscope.Saver`: ``DIRECTORY/STEP``."""
     from ..saver._stream import check_values, streaming
 
     place = located(path)
@@ -83,23 +83,23 @@ def _new_step(path: str, variables: Mapping[str, Entry]) -> Iterator[Writer]:
         raise CommandError(f"{path!r} doesn't end with a step", "DIRECTORY/STEP, as runs/bert/1000")
     check_values([(name, np.empty(0, v.dtype)) for name, v in variables.items()])
     with streaming(place.parent, int(place.name)) as write:
-        yield _Function(write)
+        yield _FunctionWriter(write)
 
 
 def _is_step(name: str) -> bool:
-    """Whether a directory of this name can be a step."""
+    """Whether the name of a new checkpoint is a step of a Saver."""
     return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 @contextmanager
 def _new_tensorflow(path: str) -> Iterator[Writer]:
-    """A new V2 checkpoint; the ``checkpoint`` file of its folder is left alone."""
+    """A new checkpoint of TensorFlow's; the ``checkpoint`` file of its folder is left alone."""
     with tf_checkpoint.Writer(path, write_state=False) as writer:
-        yield _Function(writer.add)
+        yield _FunctionWriter(writer.add)
 
 
-class _Function:
-    """A function of a name and an array, as a writer."""
+class _FunctionWriter:
+    """A function of a name and an array by which a new checkpoint is written."""
 
     def __init__(self, write: Callable[[str, Array], object]):
         self._write = write

@@ -60,7 +60,7 @@ def console() -> "Console":
 
 
 def say(*parts: str | tuple[str, str]) -> None:
-    """Print a line of texts, each alone or with Rich's style for it."""
+    """Print a line of texts on the terminal, each alone or with Rich's style for it."""
     pairs = [(part, "") if isinstance(part, str) else part for part in parts]
     if is_terminal():
         from rich.text import Text
@@ -70,13 +70,8 @@ def say(*parts: str | tuple[str, str]) -> None:
         print("".join(text for text, _ in pairs))
 
 
-def counted(count: int, what: str) -> str:
-    """``1 variable``, ``2,000 variables``."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
 def print_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
-    """Print rows under a header."""
+    """Print rows under a header, as a table for a terminal or plain."""
     if is_terminal() and len(rows) <= _MOST_WITH_RICH:
         _print_with_rich(columns, rows)
         return
@@ -102,6 +97,7 @@ def print_json(facts: Mapping[str, Any]) -> None:
 
 
 def _jsonable(value: object) -> object:
+    """A fact that is printed as JSON, in JSON's types."""
     if isinstance(value, dict):
         return {key: _jsonable(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
@@ -116,6 +112,7 @@ def _jsonable(value: object) -> object:
 
 
 def _print_with_rich(columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """Print a table on a terminal by Rich."""
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -130,7 +127,7 @@ def _print_with_rich(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     for row in rows:
         shown.add_row(
             *(
-                _name(cell, width) if column.is_name else cell
+                _folded_name(cell, width) if column.is_name else cell
                 for column, cell in zip(columns, row.cells, strict=True)
             ),
             style=row.style or None,
@@ -138,8 +135,8 @@ def _print_with_rich(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     console().print(shown)
 
 
-def _name(name: str, width: int) -> "Text":
-    """A name whose scope is dim, folded at ``/``; what goes on is indented."""
+def _folded_name(name: str, width: int) -> "Text":
+    """A printed name whose scope is dim, folded at ``/``; what goes on is indented."""
     from rich.text import Text
 
     scope, slash, last = name.rpartition("/")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def variables_of(source: Source) -> dict[str, Entry]:
-    """The variables of a checkpoint, in natural order: ``layer_2`` before ``layer_10``.
+    """The variables of a checkpoint of any format for a command, ``layer_2`` before ``layer_10``.
 
     Raises:
         CheckpointError: If its index is damaged.
@@ -29,18 +29,20 @@ def variables_of(source: Source) -> dict[str, Entry]:
 
 
 def natural(name: str) -> list[str | tuple[int, str]]:
-    """A key to sort names by, in which numbers count as numbers, of any length."""
+    """A key to sort printed variables by, in which numbers count as numbers, of any length."""
     parts = re.split("([0-9]+)", name)
-    return [_number(part) if i % 2 else part for i, part in enumerate(parts)]
+    return [_digits_key(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _number(digits: str) -> tuple[int, str]:
+def _digits_key(digits: str) -> tuple[int, str]:
+    """A key to sort the numbers in the names of printed variables by."""
     # Not an int, which Python does not make of more than 4,300 digits.
     significant = digits.lstrip("0")
     return len(significant), significant
 
 
 def _of_file(variable: Any) -> Entry:
+    """A variable of another library's file, as the commands show it."""
     if not hasattr(variable, "read"):
         value = _as_array(variable)
         kind = "" if hasattr(variable, "dtype") else f"python {type(variable).__name__}"
@@ -50,6 +52,7 @@ def _of_file(variable: Any) -> Entry:
 
 
 def _of_saved(saved: "SavedVariable") -> Entry:
+    """A variable that jscope or Orbax saved, as the commands show it."""
     if saved.kind.startswith("python "):
         value = _as_array(saved.read())
         return Entry(value.shape, value.dtype, value.nbytes, lambda: value, kind=saved.kind)
@@ -66,7 +69,7 @@ def _of_saved(saved: "SavedVariable") -> Entry:
 
 
 def _as_array(value: object) -> Array:
-    """An array of NumPy; keys as their data, text as bytes."""
+    """A variable's value as an array of NumPy to print; keys as their data, text as bytes."""
     import jax
 
     if isinstance(value, jax.Array):

@@ -17,8 +17,8 @@ from ..formats._file_entry import Array, Entry
 from ..formats._sharded_safetensors import size_of
 from . import _command
 from ._command import CommandError
-from ._map import with_mapped_names
 from ._new_checkpoint import NAMES, create, format_of
+from ._new_names import renames, with_mapped_names, with_new_names
 from ._terminal import print_json, progress, say
 from ._variables import variables_of
 
@@ -77,14 +77,14 @@ def command(
             " ".join(f"--drop {name!r}" for name in keys[:3]),
         )
     if map_file is None:
-        variables = _command.with_new_names(variables, _command.renames(rename))
+        variables = with_new_names(variables, renames(rename))
     else:
         variables = with_mapped_names(variables, map_file)
     if dtype is not None:
-        wanted = _floating(dtype)
-        variables = {name: _cast(name, v, wanted) for name, v in variables.items()}
+        wanted = _wanted_dtype(dtype)
+        variables = {name: _converted_entry(name, v, wanted) for name, v in variables.items()}
     nbytes = sum(v.nbytes for v in variables.values())
-    _write(format, dst, variables, shard_size)
+    _write_all(format, dst, variables, shard_size)
     if as_json:
         print_json({"path": dst, "format": format, "variables": len(variables), "bytes": nbytes})
     else:
@@ -95,6 +95,7 @@ def command(
 
 
 def _shard_size(text: str, format: str | None, dst: str) -> int:
+    """The bytes that ``convert --max-shard-size`` means."""
     size = size_of(text)
     if not size:
         raise CommandError(f"--max-shard-size {text!r} is not a size", "5GB, 500MB, 64KB or bytes")
@@ -109,7 +110,10 @@ def _shard_size(text: str, format: str | None, dst: str) -> int:
     return size
 
 
-def _write(format: str, dst: str, variables: Mapping[str, Entry], shard_size: int | None) -> None:
+def _write_all(
+    format: str, dst: str, variables: Mapping[str, Entry], shard_size: int | None
+) -> None:
+    """Write what ``convert`` has read, variable by variable."""
     nbytes = sum(v.nbytes for v in variables.values())
     try:
         with (
@@ -126,7 +130,8 @@ def _write(format: str, dst: str, variables: Mapping[str, Entry], shard_size: in
         raise CommandError(error.facts, hint) from error
 
 
-def _floating(name: str) -> np.dtype[Any]:
+def _wanted_dtype(name: str) -> np.dtype[Any]:
+    """The floating-point dtype that ``convert --dtype`` means."""
     try:
         dtype = np.dtype(getattr(ml_dtypes, name, name))
         if _is_floating(dtype):
@@ -138,22 +143,25 @@ def _floating(name: str) -> np.dtype[Any]:
 
 
 def _is_floating(dtype: np.dtype[Any]) -> bool:
+    """Whether ``convert --dtype`` applies to a dtype."""
     return dtype.kind == "f" or dtype.name.startswith(("bfloat", "float"))
 
 
-def _cast(name: str, variable: Entry, dtype: np.dtype[Any]) -> Entry:
+def _converted_entry(name: str, variable: Entry, dtype: np.dtype[Any]) -> Entry:
+    """A variable to convert, in the dtype of ``--dtype`` if it is floating-point."""
     if not _is_floating(variable.dtype):
         return variable
     return dataclasses.replace(
         variable,
         dtype=dtype,
         nbytes=variable.size * dtype.itemsize,
-        read=functools.partial(_read_as, name, variable.read, dtype),
+        read=functools.partial(_read_converted, name, variable.read, dtype),
         kind=dtype.name,
     )
 
 
-def _read_as(name: str, read: Callable[[], Array], dtype: np.dtype[Any]) -> Array:
+def _read_converted(name: str, read: Callable[[], Array], dtype: np.dtype[Any]) -> Array:
+    """Read an array and convert it to the dtype of ``convert --dtype``, if that can hold it."""
     array = read()
     result, lost = converted(array, dtype)
     if lost.count:

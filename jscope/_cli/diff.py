@@ -9,6 +9,7 @@ import numpy as np
 from .. import formats
 from ..formats._file_entry import Array, Entry
 from . import _command
+from ._new_names import renames, with_new_names
 from ._terminal import Column, Row, print_json, print_table, progress, say
 from ._variables import natural, variables_of
 
@@ -16,7 +17,7 @@ _CHUNK = 1 << 20  # elements that are compared at a time
 
 
 class Difference(NamedTuple):
-    """One variable that differs.
+    """One variable that differs between two checkpoints.
 
     Attributes:
         name: Its name.
@@ -63,7 +64,7 @@ def command(
     Of two values x and y the relative difference is |x - y| / max(|x|, |y|); two NaN are equal.
     """
     left, right = formats.open(a), formats.open(b)
-    ours = _command.with_new_names(variables_of(left), _command.renames(rename))
+    ours = with_new_names(variables_of(left), renames(rename))
     theirs = variables_of(right)
     if select:
         names = _command.chosen({**theirs, **ours}, select)
@@ -87,11 +88,12 @@ def command(
             }
         )
     else:
-        _say(found, equal)
+        _print_differences(found, equal)
     return int(bool(found))
 
 
 def _compare(name: str, a: Entry | None, b: Entry | None, rtol: float) -> Difference | None:
+    """The difference between two checkpoints in one variable, if there is one."""
     was, now = _signature(a), _signature(b)
     if a is None or b is None:
         return Difference(name, "extra" if a is None else "missing", was, now, None)
@@ -104,6 +106,7 @@ def _compare(name: str, a: Entry | None, b: Entry | None, rtol: float) -> Differ
 
 
 def _signature(variable: Entry | None) -> str:
+    """The dtype and shape of a variable in one of two checkpoints, or empty."""
     if variable is None:
         return ""
     return f"{variable.kind}[{','.join(map(str, variable.shape))}]"
@@ -134,6 +137,7 @@ def largest_relative_difference(a: Array, b: Array) -> float:
 
 
 def _wide(values: Array) -> Array:
+    """Values of two checkpoints that are compared, in float64 or complex128."""
     return values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)
 
 
@@ -148,7 +152,8 @@ def _what(difference: Difference) -> str:
     return f"{a} -> [{shape}" if dtype == other else f"{a} -> {b}"
 
 
-def _say(found: list[Difference], equal: int) -> None:
+def _print_differences(found: list[Difference], equal: int) -> None:
+    """Print the differences between two checkpoints as a table."""
     if found:
         columns = (
             Column("name", is_name=True),

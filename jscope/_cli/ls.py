@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import click
 
 from .. import formats
-from .._tree.text import bytes_text
+from .._tree.text import bytes_text, counted
 from ..formats._file_entry import Entry
 from ..formats._source import Source
 from . import _command
-from ._terminal import Column, Row, counted, is_terminal, print_json, print_table, say
+from ._terminal import Column, Row, is_terminal, print_json, print_table, say
 from ._variables import variables_of
 
 _BAR = 12  # columns
@@ -41,16 +41,17 @@ def command(ckpt: str, selectors: tuple[str, ...], depth: int | None, as_json: b
             for name, v in variables.items()
         ]
     else:
-        columns, rows = _scopes(variables, depth)
+        columns, rows = _scopes_table(variables, depth)
     print_table(columns, rows)
     say("")
-    say((_total(variables), "bold"), f"   {source.format}")
+    say((_total_text(variables), "bold"), f"   {source.format}")
 
 
 _BYTES = Column("bytes", right=True)
 
 
-def _scopes(variables: Mapping[str, Entry], depth: int) -> tuple[list[Column], list[Row]]:
+def _scopes_table(variables: Mapping[str, Entry], depth: int) -> tuple[list[Column], list[Row]]:
+    """The table that ``ls --depth`` prints: a row for each scope."""
     totals = by_scope(variables, depth)
     whole = sum(nbytes for _, _, nbytes in totals.values()) or 1
     columns = [
@@ -73,7 +74,7 @@ def _scopes(variables: Mapping[str, Entry], depth: int) -> tuple[list[Column], l
 
 
 def by_scope(variables: Mapping[str, Entry], depth: int) -> dict[str, tuple[int, int, int]]:
-    """The number of variables, elements and bytes below each scope of at most this depth.
+    """What ``ls --depth`` lists: the variables, elements and bytes below each scope.
 
     A variable counts for the scope that has the first ``depth`` components of its name, or
     for its own scope if that is less deep.
@@ -86,7 +87,8 @@ def by_scope(variables: Mapping[str, Entry], depth: int) -> dict[str, tuple[int,
     return totals
 
 
-def _total(variables: Mapping[str, Entry]) -> str:
+def _total_text(variables: Mapping[str, Entry]) -> str:
+    """The last line that ``ls`` prints: variables, elements and bytes in all."""
     size = sum(v.size for v in variables.values())
     nbytes = sum(v.nbytes for v in variables.values())
     count = counted(len(variables), "variable")
@@ -94,6 +96,7 @@ def _total(variables: Mapping[str, Entry]) -> str:
 
 
 def _facts(source: Source, variables: Mapping[str, Entry], depth: int | None) -> dict[str, object]:
+    """What ``ls --json`` prints."""
     facts: dict[str, object] = {"path": str(source.path), "format": source.format}
     if depth is None:
         facts["variables"] = [

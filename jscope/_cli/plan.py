@@ -68,16 +68,17 @@ def command(
         declared = _declaration(model, inputs, settings)
     except JscopeError as error:  # The module is Python, and so is the hint, for its author.
         raise CommandError(f"{model!r} can't be declared: {error}") from error
-    plan = _plan(declared, axes, rule, optimizer)
+    plan = _planned(declared, axes, rule, optimizer)
     if as_json:
         print_json(_facts(plan))
     else:
-        _say(plan, model)
+        _print_plan(plan, model)
 
 
-def _plan(
+def _planned(
     declared: "Declaration", axes: dict[str, int], rules: Iterable[str], optimizer: str | None
 ) -> "Plan":
+    """The plan of a declaration that ``jscope plan`` prints."""
     parsed = [_rule(text) for text in rules]
     with_state = None if optimizer is None else _optimizer(optimizer)
     try:
@@ -88,6 +89,7 @@ def _plan(
 
 
 def _parts(plan: "Plan") -> dict[str, tuple["Planned", ...]]:
+    """The parts of what a device holds, as ``jscope plan`` prints them."""
     return {
         "parameters": plan.trainable,
         "gradients": plan.trainable,
@@ -97,11 +99,12 @@ def _parts(plan: "Plan") -> dict[str, tuple["Planned", ...]]:
 
 
 def _variables(plan: "Plan") -> list["Planned"]:
-    """The variables, the largest on each device first."""
+    """The variables that ``jscope plan`` prints, the largest on each device first."""
     return sorted((*plan.trainable, *plan.other), key=lambda row: -row.device_bytes)
 
 
 def _facts(plan: "Plan") -> dict[str, object]:
+    """What ``jscope plan --json`` prints."""
     nbytes = {part: sum(row.device_bytes for row in rows) for part, rows in _parts(plan).items()}
     return {
         "mesh": dict(plan.mesh.shape),
@@ -121,7 +124,8 @@ def _facts(plan: "Plan") -> dict[str, object]:
     }
 
 
-def _say(plan: "Plan", model: str) -> None:
+def _print_plan(plan: "Plan", model: str) -> None:
+    """Print a plan: what each device holds, and each variable."""
     sizes = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.shape.items())
     say((f"{model} on {plan.mesh.size:,} devices ({sizes})", "bold"))
     say("")
@@ -163,6 +167,7 @@ def _say(plan: "Plan", model: str) -> None:
 
 
 def _axes(text: str) -> dict[str, int]:
+    """The axes that ``jscope plan --mesh`` means."""
     axes = {}
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\w+)\s*=\s*([1-9]\d*)\s*", part)
@@ -174,6 +179,7 @@ def _axes(text: str) -> dict[str, int]:
 
 
 def _rule(text: str) -> "tuple[Selector, PartitionSpec]":
+    """The rule that ``jscope plan --rule`` means."""
     from jax.sharding import PartitionSpec
 
     selector, equals, axes = text.rpartition("=")
@@ -185,6 +191,7 @@ def _rule(text: str) -> "tuple[Selector, PartitionSpec]":
 
 
 def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> "Declaration":
+    """The declaration that ``jscope plan`` is given, or makes of a model."""
     from .._model.declaration import Declaration
     from .._model.declare import declare
 
@@ -195,7 +202,7 @@ def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> "
     keywords = dict(_setting(setting) for setting in settings)
     if not callable(found):
         raise CommandError(f"{text!r} is a {type(found).__name__}, not a declaration or a model")
-    if not arguments and not keywords and not _needed(found):
+    if not arguments and not keywords and not _required_arguments(found):
         result = found()
         if isinstance(result, Declaration):
             return result
@@ -214,8 +221,8 @@ def _declaration(text: str, inputs: Iterable[str], settings: Iterable[str]) -> "
         ) from error
 
 
-def _needed(function: Callable[..., object]) -> list[str]:
-    """The required arguments of a function."""
+def _required_arguments(function: Callable[..., object]) -> list[str]:
+    """The arguments that a model needs of ``jscope plan``."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
         name
@@ -225,6 +232,7 @@ def _needed(function: Callable[..., object]) -> list[str]:
 
 
 def _optimizer(text: str) -> "Optimizer":
+    """The optimizer that ``jscope plan --optimizer`` means."""
     found = _load(text)
     if not hasattr(found, "init"):
         kind = type(found).__name__
@@ -233,7 +241,7 @@ def _optimizer(text: str) -> "Optimizer":
 
 
 def _load(text: str) -> object:
-    """An attribute of a module, which is looked for in the working directory too."""
+    """The model or optimizer that ``jscope plan`` is given as ``MODULE:NAME``."""
     module, colon, attribute = text.partition(":")
     if not (module and colon and attribute):
         raise CommandError(f"{text!r} is not MODULE:NAME", f"such as {_MODEL}")
@@ -250,6 +258,7 @@ def _load(text: str) -> object:
 
 
 def _input(text: str) -> "jax.ShapeDtypeStruct":
+    """The abstract array that ``jscope plan --input`` means."""
     import jax
     import jax.numpy as jnp
 
@@ -264,6 +273,7 @@ def _input(text: str) -> "jax.ShapeDtypeStruct":
 
 
 def _setting(text: str) -> tuple[str, object]:
+    """The argument of a model that ``jscope plan --set`` means."""
     name, equals, value = text.partition("=")
     if not equals:
         raise CommandError(f"--set {text!r} has no '='", "--set 'widths=(128,10)'")

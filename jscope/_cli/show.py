@@ -15,12 +15,12 @@ import numpy as np
 
 from .. import formats
 from .._errors import near
-from .._tree.text import bytes_text
+from .._tree.text import bytes_text, counted
 from ..formats._file_entry import Array, Entry
 from ..formats._source import Source
 from . import _command
 from ._command import CommandError
-from ._terminal import counted, print_json, say
+from ._terminal import print_json, say
 from ._variables import variables_of
 
 _CHUNK = 1 << 20
@@ -32,7 +32,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    r"""The statistics of an array.
+    r"""The statistics of an array that ``show`` prints.
 
     ``minimum``, ``maximum``, ``mean`` and ``std`` (of the whole, $\sqrt{\sum (x - \bar x)^2 / n}$)
     are of the finite values, and NaN if there are none; so is ``norm``, $\sqrt{\sum x^2}$.
@@ -70,7 +70,7 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
     NAME may end with ":0", as TensorFlow calls a variable's tensor.
     """
     source = formats.open(ckpt)
-    name, variable = _found(name, source, ckpt)
+    name, variable = _found_variable(name, source, ckpt)
     array = variable.read()
     has_numbers = array.dtype.kind not in "OSU"
     found = statistics(array) if has_numbers else None
@@ -99,8 +99,8 @@ def command(ckpt: str, name: str, values: bool, as_json: bool) -> None:
         say(_values_text(array))
 
 
-def _found(name: str, source: Source, ckpt: str) -> tuple[str, Entry]:
-    """The variable of this name, or of the tensor that TensorFlow calls so: ``w:0``."""
+def _found_variable(name: str, source: Source, ckpt: str) -> tuple[str, Entry]:
+    """The variable to show, by its name, or its tensor's as TensorFlow calls it: ``w:0``."""
     variables = variables_of(source)
     for known in (name, name.removesuffix(":0")):
         if known in variables:
@@ -112,6 +112,8 @@ def _found(name: str, source: Source, ckpt: str) -> tuple[str, Entry]:
 
 
 def _say_statistics(found: Statistics, array: Array, *, with_graph: bool) -> None:
+    """Print the statistics and the histogram of an array."""
+
     def number(value: float) -> str:
         return str(value) if isinstance(value, int) else f"{value:.6g}"
 
@@ -144,7 +146,7 @@ def _say_statistics(found: Statistics, array: Array, *, with_graph: bool) -> Non
 
 
 def _graph(counts: tuple[int, ...]) -> list[str]:
-    """Bars as high as the counts, of eighths of a line; the least there is can be seen."""
+    """The lines of a histogram: bars as high as the counts; the least there is can be seen."""
     most = max(counts)
     wide = max(1, _BINS // len(counts))
     eighths = [-(-count * 8 * _HEIGHT // most) for count in counts]
@@ -155,6 +157,7 @@ def _graph(counts: tuple[int, ...]) -> list[str]:
 
 
 def _values_text(array: Array) -> str:
+    """The values of a variable that ``show`` prints, as text."""
     width = shutil.get_terminal_size().columns
     if array.dtype.kind == "O":
         array = np.vectorize(_readable, otypes=[object])(array)
@@ -162,13 +165,13 @@ def _values_text(array: Array) -> str:
 
 
 def _readable(value: object) -> object:
-    """A string, cut if it is long; bytes that are not UTF-8 as they are."""
+    """A value that ``show`` prints; a string is cut if it is long."""
     return value[:80] + b"..." if isinstance(value, bytes) and len(value) > 80 else value
 
 
 @np.errstate(over="ignore", invalid="ignore")  # squares of 1e200
 def statistics(array: Array) -> Statistics:
-    """Compute the statistics, and a histogram of at most `_BINS` bins."""
+    """Compute the statistics of an array, and a histogram of at most `_BINS` bins."""
     finite = zeros = nan = positive = negative = 0
     mean = squares = 0.0  # squares: the sum of squared distances from the mean
     minimum, maximum, norm = np.inf, -np.inf, 0.0
@@ -209,6 +212,7 @@ def statistics(array: Array) -> Statistics:
 
 
 def _histogram(array: Array, minimum: float, maximum: float) -> tuple[int, ...]:
+    """The counts of a histogram of an array."""
     low, high, bins = minimum, maximum, _BINS
     if array.dtype.kind in "biu" and maximum - minimum < bins:
         bins = int(maximum - minimum) + 1
@@ -222,6 +226,7 @@ def _histogram(array: Array, minimum: float, maximum: float) -> tuple[int, ...]:
 
 
 def _chunks(array: Array) -> Iterator[Array]:
+    """An array in chunks of float64, for its statistics."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         part = flat[start : start + _CHUNK]

@@ -6,11 +6,11 @@ import click
 
 from .. import formats
 from .._errors import CheckpointError, CheckpointNotFoundError, CheckpointWarning
-from .._tree.text import bytes_text
+from .._tree.text import bytes_text, counted
 from ..formats._file_entry import Entry
 from ..formats._source import Source
 from . import _command
-from ._terminal import counted, print_json, progress, say
+from ._terminal import print_json, progress, say
 from ._variables import variables_of
 
 
@@ -25,7 +25,7 @@ def command(ckpt: str, as_json: bool) -> int:
     damaged: dict[str, str] = {}
     source, variables = _opened(ckpt, damaged)
     if source is not None:
-        _check(source, damaged)
+        _check_source(source, damaged)
     nbytes = sum(variable.nbytes for variable in variables.values())
     with progress("verifying", nbytes) as advance:
         for name, variable in variables.items():
@@ -45,12 +45,12 @@ def command(ckpt: str, as_json: bool) -> int:
     if as_json:
         print_json(facts)
     else:
-        _say(source, variables, damaged, nbytes)
+        _print_damage(source, variables, damaged, nbytes)
     return int(bool(damaged))
 
 
 def _opened(ckpt: str, damaged: dict[str, str]) -> tuple[Source | None, dict[str, Entry]]:
-    """The checkpoint, and its variables; None, and recorded, if it can't be opened."""
+    """The checkpoint to verify, and its variables; None, and recorded, if it can't be opened."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CheckpointWarning)
         try:
@@ -68,16 +68,18 @@ def _opened(ckpt: str, damaged: dict[str, str]) -> tuple[Source | None, dict[str
     return source, variables
 
 
-def _check(source: Source, damaged: dict[str, str]) -> None:
+def _check_source(source: Source, damaged: dict[str, str]) -> None:
+    """Verify a checkpoint's files; damage is recorded."""
     try:
         source.check()
     except (ValueError, OSError) as error:
         damaged[str(source.path)] = f"{source.path} is damaged: {error}"
 
 
-def _say(
+def _print_damage(
     source: Source | None, variables: dict[str, Entry], damaged: dict[str, str], nbytes: int
 ) -> None:
+    """Print what ``verify`` found: the damage, and how many variables are intact."""
     for name, why in damaged.items():
         say((f"damaged: {name}", "bold red"))
         say(f"  {why}")

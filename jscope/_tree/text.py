@@ -43,3 +43,8 @@ def bytes_text(count: int) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} PiB"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things as text: ``1 variable``, ``2,000 variables``."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

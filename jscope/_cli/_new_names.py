@@ -1,4 +1,4 @@
-"""``--map FILE``: new names for variables, by an assignment map in a JSON file.
+"""New names for variables: ``--rename OLD=NEW``, or ``--map FILE``, an assignment map in JSON.
 
 The file is an object from names of the source to new ones, with scopes, ``*`` and lists::
 
@@ -11,29 +11,61 @@ variables, which takes a model's declaration.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from .._names.assignment import Rule, problems_of, read_rules
+from .._errors import SelectorError, with_near_names
+from .._names.assignment import Rule, absent_old_names, problems_of, read_rules, renamed
 from ..formats._file_entry import Entry
 from ._command import CommandError
 
 _EXAMPLE = '{"bert/": "encoder/", "bert/layer_*/": "encoder/layers/*/"}'
 
 
+def renames(pairs: Iterable[str]) -> dict[str, str]:
+    """The new names that a command's options ``--rename OLD=NEW`` give."""
+    names = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not equals:
+            raise CommandError(f"--rename {pair!r} has no '='", "--rename OLD=NEW, names or scopes")
+        names[old] = new
+    return names
+
+
+def with_new_names(variables: Mapping[str, Entry], names: Mapping[str, str]) -> dict[str, Entry]:
+    """A checkpoint's variables under the new names that ``--rename`` gives them.
+
+    Raises:
+        CommandError: If an old name is not there, or two variables would get one name.
+    """
+    absent = absent_old_names(variables, names)
+    if absent:
+        raise SelectorError(f"Nothing to rename: {with_near_names(absent, variables)}.")
+    result: dict[str, Entry] = {}
+    for old, variable in variables.items():
+        new = renamed(names, old)
+        if new in result:
+            raise CommandError(
+                f"two variables would be called {new!r}", "rename one of them otherwise"
+            )
+        result[new] = variable
+    return result
+
+
 def with_mapped_names(variables: Mapping[str, Entry], path: str) -> dict[str, Entry]:
-    """The variables under the names that a file gives them.
+    """A checkpoint's variables under the new names that the file of ``--map`` gives them.
 
     Raises:
         CommandError: If the file is not a map, a rule is about nothing or would need a stack, or
             two variables would get one name.
     """
-    rules = read_rules(_read(path), variables, ())
+    rules = read_rules(_read_map(path), variables, ())
     problems = list(problems_of(rules, variables, None))
     if problems:
         raise CommandError(f"--map {path}: {'; '.join(problems[:10])}", "jscope ls shows the names")
     result: dict[str, Entry] = {}
     for name, variable in variables.items():
-        for new in _new_names(name, rules):
+        for new in _names_by_rules(name, rules):
             if new in result:
                 hint = "give one of them another name in the file, or leave it out by --drop"
                 raise CommandError(f"--map {path}: two variables would be called {new!r}", hint)
@@ -41,16 +73,19 @@ def with_mapped_names(variables: Mapping[str, Entry], path: str) -> dict[str, En
     return result
 
 
-def _new_names(name: str, rules: Sequence[Rule]) -> list[str]:
-    found = [(_rank(rule), new) for rule in rules for _, new in rule.pairs([name])]
+def _names_by_rules(name: str, rules: Sequence[Rule]) -> list[str]:
+    """The new names that the rules of ``--map`` give to one variable."""
+    found = [(_rule_rank(rule), new) for rule in rules for _, new in rule.pairs([name])]
     return [new for rank, new in found if rank == min(found)[0]] or [name]
 
 
-def _rank(rule: Rule) -> tuple[int, int]:
+def _rule_rank(rule: Rule) -> tuple[int, int]:
+    """A key to sort the rules of ``--map`` by, the most specific first."""
     return rule.rank[0], rule.left.count("*") - len(rule.left)
 
 
-def _read(path: str) -> dict[str | re.Pattern[str], str | tuple[str, ...]]:
+def _read_map(path: str) -> dict[str | re.Pattern[str], str | tuple[str, ...]]:
+    """The entries in the file of ``--map``."""
     try:
         with open(path, encoding="utf-8") as file:
             pairs = json.load(file, object_pairs_hook=tuple)
@@ -69,12 +104,13 @@ def _read(path: str) -> dict[str | re.Pattern[str], str | tuple[str, ...]]:
         if not rights or not all(isinstance(right, str) for right in rights):
             raise CommandError(f"--map {path} has no name for {left!r}: {value!r}", _EXAMPLE)
         for right in rights:
-            _check(path, left, right)
+            _check_entry(path, left, right)
         result[left] = tuple(rights)
     return result
 
 
-def _check(path: str, left: str, right: str) -> None:
+def _check_entry(path: str, left: str, right: str) -> None:
+    """Refuse an entry in the file of ``--map`` that gives no new names, or needs a stack."""
     rule = f"--map {path}: {left!r}: {right!r}"
     if left.count("*") != right.count("*"):
         raise CommandError(
