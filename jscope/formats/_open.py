@@ -77,7 +77,7 @@ def open(path: str | os.PathLike[str], step: int | None = None, *, verify: bool 
         CheckpointError: If it is damaged, of an unknown kind, or one of several.
         CheckpointValueError: If it is a URL of a store that is not known.
     """
-    place = located(path)
+    place = fresh(located(path))
     found = _find(place) if step is None else _find_step(place, step)
     if found is None:
         raise _nothing_to_open(place)
@@ -88,7 +88,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a checkpoint, intact or not, and not a directory of them."""
     place = located(path)
     return _own_steps.has_index(place) or (
-        _single(place) is not None and not _is_of_tensorflow(place, _listed(place))
+        _single(place) is not None and not _is_of_tensorflow(place, _names(place))
     )
 
 
@@ -99,7 +99,7 @@ def newest_path(directory: AnyPath) -> AnyPath | None:
         CheckpointError: If there are some, and none can be loaded.
     """
     directory = fresh(directory)
-    found = _newest(directory) if directory.is_dir() else None
+    found = _newest(directory, _own_steps.listing(directory)) if directory.is_dir() else None
     return None if found is None else found.path
 
 
@@ -110,7 +110,8 @@ def latest_step(directory: AnyPath) -> int | None:
         CheckpointError: As `newest_path`.
         OSError: If the directory can't be listed.
     """
-    found = _newest(fresh(directory))
+    directory = fresh(directory)
+    found = _newest(directory, _own_steps.listing(directory))
     return None if found is None or found.step < 0 else int(found.step)
 
 
@@ -121,11 +122,11 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
         OSError: If the directory can't be listed.
     """
     directory = fresh(directory)
-    there = _listed(directory)
+    there = _own_steps.listing(directory)
     others = {step for steps in _others(directory, there).values() for step in steps}
     whole = {int(step) for step in others if step == int(step)}
     return tuple(
-        sorted({*_own_steps.checkpoints(directory), *whole, *_of_tensorflow(directory, there)})
+        sorted({*_own_steps.valid(there), *whole, *_of_tensorflow(directory, there.names)})
     )
 
 
@@ -134,26 +135,29 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
 
 def _find(path: AnyPath) -> _Found | None:
     """Find the checkpoint that a path means, to be opened."""
-    own = _own_steps.open_own(path, path.parent, None)
-    if own is not None:
-        return _Found(path, own.index.step, lambda verify: own)
     if not path.is_dir():
         return _single(path) or _of_prefix(path)
+    try:
+        there = _own_steps.listing(path)
+    except OSError as error:
+        raise _cannot_be_read(path, error) from error
+    own = _own_steps.open_own(path, path.parent, None) if there.is_checkpoint else None
+    if own is not None:
+        return _Found(path, own.index.step, lambda verify: own)
     if (path / METADATA).is_file():
         return _single(path)
     try:
-        return _newest(path) or _single(path)
+        return _newest(path, there) or _single(path)
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {_own_steps.text_of(error)}") from error
+        raise _cannot_be_read(path, error) from error
 
 
-def _newest(directory: AnyPath) -> _Found | None:
+def _newest(directory: AnyPath, there: _own_steps.Listing) -> _Found | None:
     """Find the newest checkpoint of any kind in a directory, to be opened."""
-    own = _own_steps.newest_own(directory)
+    own, there = _own_steps.newest_own(directory, there)
     candidates = [] if own is None else [_Found(own.path, own.index.step, lambda verify: own)]
-    there = _listed(directory)
     others = _others(directory, there)
     if len(others) > 1:
         raise _several_prefixes(directory, others)
@@ -162,7 +166,7 @@ def _newest(directory: AnyPath) -> _Found | None:
         if newest is not None:
             candidates.append(newest._replace(step=max(steps)))
     # The state file of a directory with jscope's steps is jscope's.
-    is_of_tensorflow = _has_tensorflow(there) or (own is None and _is_state(directory))
+    is_of_tensorflow = _has_tensorflow(there.names) or (own is None and _is_state(directory))
     latest = tf_checkpoint.latest_checkpoint(directory) if is_of_tensorflow else None
     if latest is not None:
         path = located(latest)
@@ -174,13 +178,15 @@ def _newest(directory: AnyPath) -> _Found | None:
 
 def _find_step(directory: AnyPath, step: int) -> _Found:
     """Find the checkpoint of a step in a directory, of whichever kind, to be opened."""
-    path = _own_steps.path_of(directory, step) if directory.is_dir() else None
+    if not directory.is_dir():
+        raise _no_step(directory, step, ())
+    path = _own_steps.path_of(directory, step)
     own = None if path is None else _own_steps.open_own(path, directory, step)
     if own is not None:
         return _Found(own.path, step, lambda verify: own)
-    there = _listed(directory)
+    there = _own_steps.listing(directory)
     paths = [steps[step] for steps in _others(directory, there).values() if step in steps]
-    paths += _of_tensorflow(directory, there).get(step, [])
+    paths += _of_tensorflow(directory, there.names).get(step, [])
     if len(paths) > 1:
         raise CheckpointError(
             f"{directory} has {len(paths)} checkpoints of step {step}: "
@@ -188,14 +194,9 @@ def _find_step(directory: AnyPath, step: int) -> _Found:
             f"Give the path: saver.restore(target, {str(paths[0])!r}).",
         )
     found = _single(paths[0]) if paths else None
-    if found is not None:
-        return found
-    known = all_steps(directory) if directory.is_dir() else ()
-    those = f"steps {listed(known, most=20)}" if known else "no checkpoint at all"
-    raise CheckpointNotFoundError(
-        f"There is no step {step} in {directory}; it has {those}. Leave the step out for the "
-        "latest one."
-    )
+    if found is None:
+        raise _no_step(directory, step, all_steps(directory))
+    return found
 
 
 def _single(path: AnyPath) -> _Found | None:
@@ -207,13 +208,13 @@ def _single(path: AnyPath) -> _Found | None:
 def _opener(path: AnyPath) -> _Opener | None:
     """How to open a path that is a checkpoint of another library; None if it isn't one."""
     if path.is_dir():
-        there = children(path)
-        trees = {} if _has_steps(path, there) else items(path)
+        names = _names(path)
+        trees = {} if _has_steps(path, names) else items(path)
         if trees:
             return lambda path, verify: OrbaxSource(path, trees)
         if safetensors.is_directory(path):
             return _open_safetensors
-        return _open_tensorflow if _is_of_tensorflow(path, there) else None
+        return _open_tensorflow if _is_of_tensorflow(path, names) else None
     if path.is_file():
         if npz.is_file(path):
             return _open_npz
@@ -225,31 +226,33 @@ def _opener(path: AnyPath) -> _Opener | None:
     return _open_tensorflow if is_named_so or exists_in_tensorflow(path) else None
 
 
-def _listed(directory: AnyPath) -> list[AnyPath]:
-    """What is in the directory to be opened; nothing, if it is not there."""
-    return children(directory) if directory.is_dir() else []
+def _names(directory: AnyPath) -> list[str]:
+    """The names in the directory to be opened; nothing, if it is not there."""
+    return [path.name for path in children(directory)] if directory.is_dir() else []
 
 
-def _others(directory: AnyPath, there: Sequence[AnyPath]) -> _Steps:
+def _others(directory: AnyPath, there: _own_steps.Listing) -> _Steps:
     """The steps of Orbax's and Flax's checkpoints that can be opened in a directory, by prefix."""
     found: _Steps = {}
-    for path in there:
-        if not _STEP.fullmatch(path.name) or _own_steps.has_index(path):
+    own = {path.name for path in there.steps.values()}
+    for name in there.names:
+        path = directory / name
+        if not _STEP.fullmatch(name) or name in own or _own_steps.has_index(path):
             continue  # before its contents are listed
         is_tree = path.is_dir() and bool(items(path))
-        match = (_ORBAX_STEP if is_tree else _STEP).fullmatch(path.name)
+        match = (_ORBAX_STEP if is_tree else _STEP).fullmatch(name)
         if match and (is_tree or is_flax(path)):
             step = match["step"]
             number = float(step) if "." in step else int(step)
             found.setdefault(match["prefix"], {})[number] = path
-    return found if found and _has_steps(directory, there) else _without_trees(found)
+    return found if found and _has_steps(directory, there.names) else _without_trees(found)
 
 
-def _has_steps(directory: AnyPath, there: Iterable[AnyPath]) -> bool:
+def _has_steps(directory: AnyPath, names: Iterable[str]) -> bool:
     """Whether the trees of Orbax in a directory are steps, not the items of one checkpoint."""
     if (directory / METADATA).is_file() or (directory / "_CHECKPOINT_METADATA").is_file():
         return False
-    trees = [path.name for path in there if (path / METADATA).is_file()]
+    trees = [name for name in names if (directory / name / METADATA).is_file()]
     return all(_ORBAX_STEP.fullmatch(name) for name in trees)
 
 
@@ -266,18 +269,19 @@ def _of_prefix(path: AnyPath) -> _Found | None:
             return None
     elif not path.parent.is_dir():
         return None
-    steps = _others(path.parent, _listed(path.parent)).get(path.name, {})
+    there = _own_steps.listing(path.parent)
+    steps = _others(path.parent, there).get(path.name, {})
     return _single(steps[max(steps)]) if steps else None
 
 
-def _is_of_tensorflow(path: AnyPath, there: Iterable[AnyPath]) -> bool:
+def _is_of_tensorflow(path: AnyPath, names: Iterable[str]) -> bool:
     """Whether a path is a directory of TensorFlow's checkpoints."""
-    return _has_tensorflow(there) or _is_state(path)
+    return _has_tensorflow(names) or _is_state(path)
 
 
-def _has_tensorflow(there: Iterable[AnyPath]) -> bool:
+def _has_tensorflow(names: Iterable[str]) -> bool:
     """Whether files are TensorFlow's, by their names."""
-    return any(file.name.endswith(".index") or file.name == "saved_model.pb" for file in there)
+    return any(name.endswith(".index") or name == "saved_model.pb" for name in names)
 
 
 def _is_state(path: AnyPath) -> bool:
@@ -289,10 +293,10 @@ def _is_state(path: AnyPath) -> bool:
     return bool(_TF_STATE.match(first_bytes(state, 1024, follow=True)))
 
 
-def _of_tensorflow(directory: AnyPath, there: Sequence[AnyPath]) -> dict[int, list[AnyPath]]:
+def _of_tensorflow(directory: AnyPath, names: Iterable[str]) -> dict[int, list[AnyPath]]:
     """The checkpoints of TensorFlow in a directory, by the step in their names."""
     found: dict[int, list[AnyPath]] = {}
-    if _is_of_tensorflow(directory, there):
+    if _is_of_tensorflow(directory, names):
         for prefix in prefixes(directory):
             match = _TF_STEP.fullmatch(os.path.basename(prefix))
             if match:
@@ -342,6 +346,20 @@ def _open_tensorflow(path: AnyPath, verify: bool) -> FileSource:
 
 
 # Errors.
+
+
+def _cannot_be_read(path: AnyPath, error: OSError) -> CheckpointError:
+    """Compose the error: a directory can't be read."""
+    return CheckpointError(f"{path} can't be read: {_own_steps.text_of(error)}")
+
+
+def _no_step(directory: AnyPath, step: int, known: Sequence[int]) -> CheckpointNotFoundError:
+    """Compose the error: which steps there are instead."""
+    those = f"steps {listed(known, most=20)}" if known else "no checkpoint at all"
+    return CheckpointNotFoundError(
+        f"There is no step {step} in {directory}; it has {those}. Leave the step out for the "
+        "latest one."
+    )
 
 
 def _several_prefixes(directory: AnyPath, others: _Steps) -> CheckpointError:

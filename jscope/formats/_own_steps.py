@@ -15,15 +15,15 @@ step may be gone later.
 import contextlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 from .._errors import CheckpointError, CheckpointWarning
 from .._stores.errors import StoreError
 from .._stores.remote import AnyPath, RemotePath, fresh
 from ._own_index import FILE_NAME, Index, check_files, read_index, read_save_id
-from ._own_names import by_step, newest_index
+from ._own_names import StepNames, by_step, newest_index
 from ._own_source import OwnSource
 from ._own_state import remembered
 
@@ -53,6 +53,53 @@ def all_replaced(staging: Path) -> dict[int, Path]:
     return found
 
 
+class Listing(NamedTuple):
+    """What is in a directory, by listing it once.
+
+    Attributes:
+        names: The names in it, sorted.
+        steps: Those that a Saver has saved, in ascending order, with their paths. In a store their
+            indices may all be void.
+        remembered: The steps of the state file, which was read before, or a step that is saved
+            between the two would be in it and not found. Of a store that is not needed.
+    """
+
+    names: Sequence[str]
+    steps: Mapping[int, AnyPath]
+    remembered: frozenset[int]
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the directory itself has an index."""
+        return bool(StepNames.of(self.names).indices)
+
+
+def listing(directory: AnyPath) -> Listing:
+    """List a directory, and the steps of a Saver in it.
+
+    Raises:
+        OSError: If it can't be listed; one that is absent has nothing in it.
+    """
+    known = _remembered_steps(directory) if isinstance(directory, Path) else frozenset[int]()
+    return _listing(directory, known)
+
+
+def _listing(directory: AnyPath, remembered: frozenset[int]) -> Listing:
+    """List a directory, when the steps of its state file are known."""
+    if isinstance(directory, RemotePath):
+        names = directory.names()
+        steps: dict[int, AnyPath] = {
+            step: directory / str(step) for step, own in by_step(names).items() if own.indices
+        }
+        return Listing(list(dict.fromkeys(n.partition("/")[0] for n in names)), steps, remembered)
+    names, found, is_all = _listed(directory)
+    for _ in range(_ATTEMPTS):
+        if is_all:
+            break
+        names, found, is_all = _listed(directory)
+    return Listing(sorted(names), dict(sorted(found.items())), remembered)
+
+
 @overload
 def checkpoints(directory: Path) -> dict[int, Path]: ...
 @overload
@@ -63,31 +110,27 @@ def checkpoints(directory: AnyPath) -> Mapping[int, AnyPath]:
     Raises:
         OSError: If the directory can't be listed; one that is absent has no checkpoints.
     """
-    if isinstance(directory, RemotePath):
-        return {step: path for step, path in _indexed(directory.fresh()).items() if has_index(path)}
-    found, is_all = _listed_steps(directory)
-    for _ in range(_ATTEMPTS):
-        if is_all:
-            break
-        found, is_all = _listed_steps(directory)
-    return dict(sorted(found.items()))
+    return valid(_listing(fresh(directory), frozenset()))
 
 
-def _indexed(directory: RemotePath) -> dict[int, AnyPath]:
-    """The steps in a store that have indices, which may be void, as they were listed."""
-    names = by_step(directory.names())
-    return {step: directory / str(step) for step, found in names.items() if found.indices}
+def valid(there: Listing) -> dict[int, AnyPath]:
+    """The steps of a listing with their paths, but for those whose indices are void."""
+    return {
+        step: path
+        for step, path in there.steps.items()
+        if isinstance(path, Path) or has_index(path)
+    }
 
 
-def _listed_steps(directory: Path) -> tuple[dict[int, Path], bool]:
-    """The steps in a Saver's directory with their paths, and whether none went meanwhile.
+def _listed(directory: Path) -> tuple[list[str], dict[int, Path], bool]:
+    """The names in a directory, the steps with their paths, and whether none went meanwhile.
 
     If one was, its replacement may have come too late to be listed.
     """
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
-        return {}, True
+        return [], {}, True
     found: dict[int, Path] = {}
     for name in names:
         if name.startswith(STAGING):
@@ -95,7 +138,7 @@ def _listed_steps(directory: Path) -> tuple[dict[int, Path], bool]:
     steps = [name for name in names if _is_step(name)]
     found |= {int(name): directory / name for name in steps if has_index(directory / name)}
     is_all = all(int(name) in found or os.path.lexists(directory / name) for name in steps)
-    return found, is_all
+    return names, found, is_all
 
 
 def committed_steps(directory: AnyPath) -> tuple[int, ...]:
@@ -142,29 +185,32 @@ def cannot_be_read(
     )
 
 
-def newest_own(directory: AnyPath) -> OwnSource | None:
+def newest_own(directory: AnyPath, there: Listing) -> tuple[OwnSource | None, Listing]:
     """Open the newest intact step of a Saver's directory; None if no step is saved.
 
     Warns of each newer one, which is damaged.
+
+    Args:
+        directory: The directory.
+        there: What is in it.
+
+    Returns:
+        The checkpoint; and what is in the directory, if it had to be listed again.
 
     Raises:
         CheckpointError: If steps are saved, and none of them is intact.
         OSError: If the directory can't be listed.
     """
-    for attempt in range(_ATTEMPTS):
-        damaged: dict[int, Exception] = {}
-        if isinstance(directory, Path):
-            # In this order, or a step that is committed between the two would be in the state file
-            # and not found.
-            known = _remembered_steps(directory)
-            found: Mapping[int, AnyPath] = checkpoints(directory)
-            for step in known - found.keys():
-                if (directory / str(step)).is_dir():
-                    damaged[step] = ValueError(f"{FILE_NAME} is gone")
-        else:
-            # In a store a directory may have other names than a checkpoint's, and is none then.
-            # Void indices are known once they were read.
-            known, found = frozenset(), checkpoints(directory) if attempt else _indexed(directory)
+    for number in range(_ATTEMPTS):
+        if number:
+            there = listing(fresh(directory))
+            there = there._replace(steps=valid(there))
+        known, found = there.remembered, there.steps
+        damaged: dict[int, Exception] = {
+            step: ValueError(f"{FILE_NAME} is gone")
+            for step in known - found.keys()
+            if (directory / str(step)).is_dir()
+        }
         intact = _newest_intact(found, damaged)
         if intact is not None:
             step = intact.index.step
@@ -176,7 +222,7 @@ def newest_own(directory: AnyPath) -> OwnSource | None:
                     CheckpointWarning,
                     stacklevel=2,
                 )
-            return intact
+            return intact, there
         if damaged:
             texts = [
                 f"Step {step} can't be read from {directory / str(step)}: {text_of(error)}"
@@ -185,9 +231,9 @@ def newest_own(directory: AnyPath) -> OwnSource | None:
             first = damaged[max(damaged)]
             raise CheckpointError(". ".join([*texts, "There is no intact step."])) from first
         if not found and not known:
-            return None
+            return None, there
     if not found:
-        return None
+        return None, there
     raise CheckpointError(
         f"The steps in {directory} are removed faster than they can be read.",
         "Keep more of them: Saver(directory, max_to_keep=...).",

@@ -26,6 +26,31 @@ def test_steps_are_listed_in_order_and_the_latest_is_restored(saver):
     assert int(saver.restore(target, step=np.int64(0))["x"]) == 0
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda saver: saver.latest_step(),
+        lambda saver: saver.all_steps(),
+        lambda saver: saver.restore(),
+        lambda saver: js.latest_checkpoint(saver.directory),
+        lambda saver: js.list_variables(saver.directory),
+    ],
+)
+def test_a_directory_is_listed_once_to_find_its_newest_step(saver, tree, monkeypatch, read):
+    saver.save(tree, 1)
+    saver.save(tree, 2)
+    listed = []
+    original = os.listdir
+
+    def listdir(directory):
+        listed.append(directory)
+        return original(directory)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    read(saver)
+    assert listed == [saver.directory]
+
+
 @pytest.mark.parametrize("step", [np.int64(3), np.array(3), jnp.int32(3), np.uint8(3)])
 def test_integers_of_numpy_and_jax_are_steps(saver, tree, step):
     assert saver.save(tree, step) == saver.directory / "3"

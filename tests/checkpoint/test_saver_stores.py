@@ -16,7 +16,8 @@ import jscope as js
 from jscope._cli import _app
 from jscope._stores.paths import located
 from jscope._stores.store import store_of
-from jscope.formats._own_names import StepNames
+from jscope.formats import _own_names
+from jscope.formats._own_names import StepNames, void
 from jscope.saver import Saver, _claims, _in_store
 
 ROWS = 1 << 11
@@ -247,6 +248,30 @@ def test_small_arrays_take_few_requests(s3, saver):
     assert "list-type=2" in listing.query
     assert index.path.endswith(".json")
     assert data.path.endswith("/packed.bin")
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_of_any_number_of_steps_the_newest_takes_few_requests(s3, saver, monkeypatch, steps):
+    for step in range(steps):
+        saver.save({"x": np.full(3, step)}, step)
+    monkeypatch.setattr(_own_names, "_valid", {})  # as in another process
+    s3.requests()
+    restored = Saver(s3.url("run")).restore({"x": np.zeros(3, int)})
+    np.testing.assert_array_equal(restored["x"], [steps - 1] * 3)
+    requests = s3.requests()
+    assert sum("list-type" in request.query for request in requests) == 1
+    assert len(requests) == 3  # and the index, and the array
+
+
+def test_a_step_of_void_indices_alone_is_none(s3, saver, monkeypatch):
+    saver.save({"x": np.ones(3)}, 1)
+    store_of(located(s3.url("run"))).create(f"2/jscope.1.{'0' * 32}.json", void("0" * 32))
+    monkeypatch.setattr(_own_names, "_valid", {})
+    assert Saver(s3.url("run")).latest_step() == 1
+    Saver(s3.url("run")).restore({"x": np.ones(3)})
+    only = located(s3.url("other"))
+    store_of(only).create(f"2/jscope.1.{'0' * 32}.json", void("0" * 32))
+    assert Saver(str(only)).latest_step() is None
 
 
 def test_large_arrays_take_one_request_for_each_shard(s3, saver):
