@@ -35,6 +35,7 @@ class Settings:
         saving_rounds: Samples of each save and each restore.
         listed_variables: Variables of the checkpoint whose names are listed.
         large_checkpoint: Bytes of the checkpoint from which one variable is read.
+        sharded_checkpoint: Bytes of the checkpoint that is restored over several devices.
         tensors: Tensors of the checkpoint that is read and written.
         tensor: The shape of each.
         checkpoint_rounds: Samples of each way to do it.
@@ -65,6 +66,7 @@ class Settings:
     saving_rounds: int
     listed_variables: int
     large_checkpoint: int
+    sharded_checkpoint: int
     tensors: int
     tensor: tuple[int, ...]
     checkpoint_rounds: int
@@ -96,6 +98,7 @@ FULL = Settings(
     saving_rounds=5,
     listed_variables=10_000,
     large_checkpoint=4 << 30,
+    sharded_checkpoint=256 << 20,
     tensors=200,
     tensor=(1280, 1024),
     checkpoint_rounds=9,
@@ -127,6 +130,7 @@ QUICK = Settings(
     saving_rounds=3,
     listed_variables=500,
     large_checkpoint=64 << 20,
+    sharded_checkpoint=64 << 20,
     tensors=20,
     tensor=(512, 512),
     checkpoint_rounds=3,
@@ -158,6 +162,7 @@ SMOKE = Settings(
     saving_rounds=1,
     listed_variables=3,
     large_checkpoint=4 << 20,
+    sharded_checkpoint=1 << 20,
     tensors=2,
     tensor=(10, 10),
     checkpoint_rounds=1,

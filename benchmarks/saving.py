@@ -8,11 +8,12 @@
 * ``list``: the names and shapes of very many variables.
 * ``read one``: one variable of a large checkpoint; the bytes read beyond its own are a note
   and a target. All large arrays of that checkpoint are one and the same in memory.
+* ``restore over devices``: the bytes read as a multiple of those saved, in a process of eight.
 
 What is written is removed again, off the clock. See `savers` for how each does it. The disk is
 that of temporary files; ``TMPDIR`` chooses another one.
 
-Imports: `_report`, `_settings`, `_timing`, `savers`, JAX and NumPy.
+Imports: `_children`, `_report`, `_settings`, `_sharded`, `_timing`, `savers`, JAX and NumPy.
 """
 
 import functools
@@ -24,14 +25,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
+import _sharded
 import jax
 import numpy as np
+from _children import child
 from _report import Part, Row, Target, ratio_target, rows_of
 from _settings import Settings
 from _timing import in_turn
 from savers import OURS, PLAIN, RAW, SAFETENSORS, V0, V1, Contender, Tree, bytes_read, contenders
 
 MEGABYTE = 1 << 20
+
+Read: TypeAlias = Mapping[str, Mapping[str, float]]
+"""By format and number of devices, the bytes read as a multiple of those saved."""
 
 Beyond: TypeAlias = dict[tuple[str, str], int]
 """By contender and size, how many bytes are read beyond those of the variable and of an index."""
@@ -49,7 +55,9 @@ def measure(settings: Settings) -> Part:
         more, beyond = _one_of_many(
             scratch, known, settings.large_checkpoint, settings.saving_rounds
         )
-    return Part("Saving and restoring", rows + more, _targets(rows + more, beyond), _notes(beyond))
+    read: Read = child(_sharded.__file__, settings.sharded_checkpoint)
+    targets = [*_targets(rows + more, beyond), *_targets_of_bytes(read, settings)]
+    return Part("Saving and restoring", rows + more, targets, _notes(beyond, read))
 
 
 class Scratch:
@@ -197,10 +205,23 @@ def _one_of_many(
     return rows, beyond
 
 
-def _notes(beyond: Beyond) -> list[str]:
+def _targets_of_bytes(read: Read, settings: Settings) -> Iterator[Target]:
+    size = size_text(1, settings.sharded_checkpoint).removeprefix("1 x ")
+    for name, ratios in read.items():
+        for count, value in ratios.items():
+            claim = f"{name}, bytes read / saved, {count} devices"
+            yield Target("restore over devices", size, claim, "<=", 1.05, value)
+
+
+def _notes(beyond: Beyond, read: Read) -> list[str]:
+    over = "; ".join(
+        f"{name} " + ", ".join(f"{value:.4f} over {count}" for count, value in ratios.items())
+        for name, ratios in read.items()
+    )
     counts = ", ".join(f"{name} {size}: {count:,}" for (name, size), count in beyond.items())
     return [
         f"Bytes read of one variable, beyond its own and beyond jscope's index. {counts}.",
+        f"Bytes read of what is saved, by devices that need a part of the rows each: {over}.",
         "At the end of a save all is on disk: files and directories of those who do not flush "
         "them are flushed, on the clock.",
     ]
