@@ -3217,4 +3217,66 @@ assert len(js.declare(lambda s: jax.jit(lambda s: $(s, x, h))(s))()) == 4
         },
         ("jax.jit",),
     ),
+    Situation(
+        "warm_start with a pattern that is not a regular expression",
+        """
+from jscope.tf1 import warm_start
+import re
+name = 'w(1'
+path = tensorflow.export({'w': jnp.ones(2)}, 'model.ckpt', overwrite=True)
+# Fails:
+warm_start({'w': jnp.zeros(2)}, path, name)
+""",
+        {
+            "re.escape(name)": """
+name = 'w'
+assert warm_start({'w': jnp.zeros(2)}, path, $)['w'].all()
+"""
+        },
+        ("'w(1'",),
+    ),
+    Situation(
+        "warm_start with a pattern that matches nothing",
+        """
+path = tensorflow.export({'w': jnp.ones(2)}, 'model.ckpt', overwrite=True)
+# Fails:
+tf1.warm_start({'w': jnp.zeros(2)}, path, 'v')
+""",
+        {
+            "vars_to_warm_start=None": """
+assert not tf1.warm_start({'w': jnp.zeros(2)}, path, $)['w'].any()
+"""
+        },
+    ),
+    Situation(
+        "assign_from_checkpoint_fn of a variable that the checkpoint lacks",
+        """
+path = tensorflow.export({'w': jnp.ones(2)}, 'model.ckpt', overwrite=True)
+tree = {'w': jnp.zeros(2), 'v': jnp.zeros(2)}
+# Fails:
+tf1.assign_from_checkpoint_fn(path, ['v', 'w'])(tree)
+""",
+        {
+            "ignore_missing_vars=True": """
+import warnings
+with warnings.catch_warnings(action='ignore'):
+    assigned = tf1.assign_from_checkpoint_fn(path, ['v', 'w'], $)(tree)
+assert assigned['w'].all()
+"""
+        },
+    ),
+    Situation(
+        "assign_from_checkpoint_fn of a tree",
+        """
+path = tensorflow.export({'w': jnp.ones(2)}, 'model.ckpt', overwrite=True)
+tree = js.VarTree({'w': jnp.zeros(2)})
+declared = js.declare(lambda s: s.get_variable('w', (2,)))()
+# Fails:
+tf1.assign_from_checkpoint_fn(path, tree)
+""",
+        {
+            "list(declared)": "assert tf1.assign_from_checkpoint_fn(path, $)(tree)['w'].all()",
+            "list(tree)": "assert tf1.assign_from_checkpoint_fn(path, $)(tree)['w'].all()",
+        },
+    ),
 ]

@@ -14,7 +14,15 @@ import jax
 import numpy as np
 
 from .. import tf_checkpoint
-from .._errors import CheckpointValueError, CheckpointWarning, TreeMismatchError, listed, near
+from .._errors import (
+    CheckpointNotFoundError,
+    CheckpointValueError,
+    CheckpointWarning,
+    SelectorError,
+    TreeMismatchError,
+    listed,
+    near,
+)
 from .._model.declaration import Declaration
 from .._names.assignment import AssignmentMap
 from .._random.keys import variable_key
@@ -78,7 +86,7 @@ def warm_start(
         vars_to_warm_start: A regular expression, which is matched (`re.match`) with the names of
             trainable variables, of which a tree knows nothing; or a list of such, for all
             variables; or None, for those with vocabularies only. As in TF1, a name ends with
-            ``":0"`` where it is matched.
+            ``":0"`` where it is matched. Each must match a name.
         var_name_to_vocab_info: For variables by name.
         var_name_to_prev_var_name: Names in the checkpoint, where they differ.
         key: For initial values, if the target is a declaration, and for backup initializers.
@@ -89,11 +97,14 @@ def warm_start(
     Raises:
         ValueError: If ``vars_to_warm_start`` is neither; if a name in one of the mappings isn't
             among the variables that are warm-started; or if a vocabulary and a variable differ.
+        SelectorError: If an expression is not a regular one, or matches no name.
+        CheckpointNotFoundError: If there is no such checkpoint, or no such file of a vocabulary.
         MissingVariableError, TreeMismatchError: If the checkpoint lacks a variable, or it
             has another shape or dtype.
         CheckpointValueError: If a key is missing.
 
-    Source: ``tf.train.warm_start``. Difference: the tree is a result.
+    Source: ``tf.train.warm_start``. Differences: the tree is a result; an expression that matches
+        nothing is an error.
     """
     infos = dict(var_name_to_vocab_info or {})
     saved = dict(var_name_to_prev_var_name or {})
@@ -108,6 +119,8 @@ def warm_start(
     for name in plain:
         source = saved.get(name, name)
         read.setdefault(source, []).append(name)
+    sources = {source: names[0] for source, names in read.items()}
+    _check_saved(ckpt_to_initialize_from, sources, "leave it out of vars_to_warm_start")
     moved = {
         name: _moved(name, start[name], saved.get(name, name), ckpt_to_initialize_from, info, key)
         for name, info in infos.items()
@@ -139,7 +152,40 @@ def _chosen(
     if patterns is None:
         return names
     several = [patterns] if isinstance(patterns, str) else patterns
-    return [name for name in names if any(re.match(p, f"{name}:0") for p in several)]
+    matched = {name for pattern in several for name in _matched(pattern, names)}
+    return [name for name in names if name in matched]
+
+
+def _matched(pattern: str, names: Sequence[str]) -> list[str]:
+    """The names that a regular expression matches: at least one, if there are any."""
+    try:
+        found = [name for name in names if re.match(pattern, f"{name}:0")]
+    except re.error as error:
+        raise SelectorError(
+            f"`vars_to_warm_start` {pattern!r} is not a regular expression: {error}. For a name "
+            "as it is, write re.escape(name)."
+        ) from None
+    if names and not found:
+        raise SelectorError(
+            f"`vars_to_warm_start` {pattern!r} matches none of the {len(names)} variables "
+            f"({near(pattern, list(names))}), so nothing would be warm-started. It is a regular "
+            "expression, matched from the beginning of the name. For variables with vocabularies "
+            "only, write vars_to_warm_start=None."
+        )
+    return found
+
+
+def _check_saved(path: Path, sources: Mapping[str, str], instead: str) -> None:
+    """Raise if a checkpoint lacks one of the variables that are read, by their names in it."""
+    there = list(tf_checkpoint.open(path)) if sources else []
+    missing = [name for name in sources if name not in there]
+    if missing:
+        first = missing[0]
+        raise TreeMismatchError(
+            f"The checkpoint {os.fspath(path)} lacks {listed(missing)}, from which "
+            f"{sources[first]!r} was to be read ({near(first, there)}). If it has another name "
+            f"there, map it; if it is new, {instead}."
+        )
 
 
 def _check_used(argument: str, given: Mapping[str, object], chosen: Iterable[str]) -> None:
@@ -174,6 +220,13 @@ def _check_vocab(name: str, info: VocabInfo) -> None:
             f"Variable {name!r}: Must provide all of new_vocab, new_vocab_size and old_vocab, got "
             f"{info}."
         )
+    least = {"new_vocab_size": 1, "num_oov_buckets": 0, "old_vocab_size": -1}
+    for field, smallest in least.items():
+        size = getattr(info, field)
+        if size < smallest:
+            raise ValueError(
+                f"Variable {name!r}: {field} of VocabInfo must be at least {smallest}, got {size}."
+            )
 
 
 def _moved(
@@ -195,8 +248,14 @@ def _moved(
 
 def _entries(path: Path, size: int, name: str) -> list[str]:
     """The first lines of a vocabulary file."""
-    with open(path, encoding="utf-8") as file:
-        lines = [line.rstrip("\r\n") for line in file]
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.rstrip("\r\n") for line in file]
+    except FileNotFoundError:
+        raise CheckpointNotFoundError(
+            f"Variable {name!r}: there is no vocabulary file {os.fspath(path)}, which its "
+            "VocabInfo names. Relative paths are those of the working directory."
+        ) from None
     if size > len(lines):
         raise ValueError(
             f"Variable {name!r}: the vocabulary {os.fspath(path)} has {len(lines)} entries, but "
@@ -255,7 +314,7 @@ def assign_from_checkpoint_fn(
         The function; or None, with a warning, if none of the variables is in the checkpoint.
 
     Raises:
-        ValueError: If ``var_list`` is empty.
+        ValueError: If ``var_list`` is empty, or is not of names.
 
     And from calls: TreeMismatchError, if names, shapes or dtypes differ.
 
@@ -263,7 +322,7 @@ def assign_from_checkpoint_fn(
     """
     if not var_list:
         raise ValueError("var_list cannot be empty")
-    names = dict(var_list) if isinstance(var_list, Mapping) else {n: n for n in var_list}
+    names = _names_of(var_list)
     if ignore_missing_vars:
         there = tf_checkpoint.open(model_path)
         missing = [name for name in names if name not in there]
@@ -279,6 +338,7 @@ def assign_from_checkpoint_fn(
             return None
 
     def assigned(tree: Mapping[str, Any]) -> VarTree:
+        _check_saved(model_path, names, "write ignore_missing_vars=True to keep its value")
         target = as_tree(tree)
         targets: AssignmentMap = {
             saved: tensorflow.Through(name, _reshaping(target[name].shape))
@@ -289,6 +349,24 @@ def assign_from_checkpoint_fn(
         return tensorflow.restore(target, model_path, targets, unexpected="ignore")[0]
 
     return assigned
+
+
+def _names_of(var_list: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Names of variables by those in the checkpoint."""
+    if isinstance(var_list, str):
+        raise ValueError(
+            f"`var_list` is a list of names, or a dict from saved names to names, got the string "
+            f"{var_list!r}. Write [{var_list!r}]."
+        )
+    names = dict(var_list) if isinstance(var_list, Mapping) else {n: n for n in var_list}
+    others = {type(name).__name__ for name in names.values() if not isinstance(name, str)}
+    if others:
+        raise ValueError(
+            f"`var_list` is a list of names, or a dict from saved names to names, got a "
+            f"{type(var_list).__name__} from names to {', '.join(sorted(others))}. Write "
+            "list(declared) for the names of a declaration, and list(tree) for those of a tree."
+        )
+    return names
 
 
 def _reshaping(shape: Sequence[int]) -> Callable[[Values], Values]:

@@ -108,7 +108,10 @@ ENTRY_POINTS = {
     "saver/_target.py": {"select": _restore},
     "saver/_var_list.py": {"var_list": (js.Saver,)},
     "saver/_encoding.py": {"portable": (js.Saver.save, js.Saver.save_async)},
-    "tf1/_warm_start.py": {"key": (tf1.warm_start,)},
+    "tf1/_warm_start.py": {
+        **dict.fromkeys(("key", "vars_to_warm_start"), (tf1.warm_start,)),
+        "ignore_missing_vars": (tf1.assign_from_checkpoint_fn,),
+    },
     "sharding.py": {
         "partitioner": (*_get, *_open),
         "rules": (js.Declaration.init, js.Declaration.plan),

@@ -205,3 +205,63 @@ def test_assign_from_checkpoint_fn_ignores_what_is_missing_if_asked(files):
         tf1.assign_from_checkpoint_fn(path, ["mine"])(tree)
     with pytest.raises(ValueError, match="var_list cannot be empty"):
         tf1.assign_from_checkpoint_fn(path, [])
+
+
+@pytest.mark.parametrize(
+    ("which", "text"),
+    [
+        ("embd.*", "'embd.*' matches none of the 4 variables (no close name among 4: 'emb/w'"),
+        (["emb", "zz"], "'zz' matches none of the 5 variables (no close name among 5"),
+        ("emb(", "'emb(' is not a regular expression: missing ), unterminated subpattern"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_an_error(files, which, text):
+    declared = js.declare(model)(5, 5)
+    with pytest.raises(js.SelectorError, match=re.escape(text)):
+        tf1.warm_start(declared, files[0], which, key=jax.random.key(0))
+
+
+def test_what_a_checkpoint_lacks_is_named_with_what_warm_start_has(files):
+    declared = js.declare(model)(5, 5)
+    text = "lacks 'new_name', from which 'new_name' was to be read (close names: 'old_name')"
+    with pytest.raises(js.TreeMismatchError, match=re.escape(text)) as error:
+        tf1.warm_start(declared, files[0], key=jax.random.key(0))
+    assert "leave it out of vars_to_warm_start" in str(error.value)
+    assert "missing=" not in str(error.value)
+    with pytest.raises(js.TreeMismatchError, match="ignore_missing_vars=True") as error:
+        tf1.assign_from_checkpoint_fn(files[0], ["new_name"])({"new_name": jnp.ones(2)})
+    assert "missing=" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        ((-3, 0, -1), "new_vocab_size of VocabInfo must be at least 1, got -3"),
+        ((4, -1, -1), "num_oov_buckets of VocabInfo must be at least 0, got -1"),
+        ((4, 1, -2), "old_vocab_size of VocabInfo must be at least -1, got -2"),
+    ],
+)
+def test_sizes_of_a_vocabulary_are_numbers_of_entries(files, sizes, text):
+    path, old, new = files
+    size, buckets, old_size = sizes
+    info = tf1.VocabInfo(new, size, buckets, old, old_size)
+    with pytest.raises(ValueError, match=f"Variable 'emb/w': {text}"):
+        tf1.warm_start({"emb/w": jnp.zeros((5, 3))}, path, ".*", {"emb/w": info})
+
+
+def test_a_vocabulary_that_is_not_there_is_named_with_its_variable(files):
+    path, old, _ = files
+    info = tf1.VocabInfo("nowhere.txt", 4, 1, old)
+    with pytest.raises(js.CheckpointNotFoundError, match=r"'emb/w': .* file nowhere\.txt"):
+        tf1.warm_start({"emb/w": jnp.zeros((5, 3))}, path, ".*", {"emb/w": info})
+
+
+def test_a_var_list_is_of_names(files):
+    tree = js.VarTree({"emb/b": jnp.zeros(3)})
+    with pytest.raises(ValueError, match=re.escape("the string 'emb'. Write ['emb'].")):
+        tf1.assign_from_checkpoint_fn(files[0], "emb")
+    for given in (tree, js.declare(model)(5, 5)):
+        with pytest.raises(ValueError, match=re.escape("Write list(declared) for")) as error:
+            tf1.assign_from_checkpoint_fn(files[0], given)
+        assert f"got a {type(given).__name__} from names to" in str(error.value)
+        assert len(str(error.value)) < 250
