@@ -45,6 +45,7 @@ def rename_to_free(source: Path, target: Path) -> None:
 
 
 def _rename_alone(source: Path, target: Path, error: OSError) -> None:
+    """Rename a file on a disk by Linux's own call, unless the new name is taken."""
     rename = renameat2()
     if rename is None:
         raise error

@@ -46,7 +46,7 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def store_error(url: str, operation: str, error: Exception) -> StoreError:
-    """The error of a request, from TensorStore's.
+    """The error of a request to an object store, from TensorStore's.
 
     Args:
         url: Of what.
@@ -90,7 +90,7 @@ def store_error(url: str, operation: str, error: Exception) -> StoreError:
 
 
 def cause_of(text: str) -> str:
-    """The first line of an error, without its code and what the server answered."""
+    """The first line of an error of TensorStore's, without its code and the server's answer."""
     line = _CODE.sub("", text, count=1).partition("\n")[0].partition(" [")[0]
     return _SIGNED.sub("", line)[:200].rstrip(".: ") or "no cause is given"
 

@@ -357,7 +357,7 @@ def first_bytes(path: AnyPath, most: int, *, follow: bool = False) -> bytes:
 
 
 def not_regular(name: str) -> str:
-    """Compose the error for a file that is not read."""
+    """Compose the error: a file is not regular, and is not opened."""
     return (
         f"{name} is not a regular file, and links in a checkpoint are not followed: copy the "
         "checkpoint with its files, as cp -rL does"

@@ -247,6 +247,7 @@ def store_of(path: AnyPath) -> Store:
 
 
 def _write(descriptor: int, data: Data) -> None:
+    """Write all bytes of a file of a `LocalStore`."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]

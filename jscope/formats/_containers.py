@@ -37,7 +37,7 @@ _DAMAGE = (KeyError, TypeError, AttributeError, StopIteration, RecursionError, O
 
 @dataclasses.dataclass(frozen=True)
 class Containers:
-    """The containers for a checkpoint's values.
+    """The containers of a saved pytree, to be filled with values.
 
     Attributes:
         description: See the first lines of this file.
@@ -64,7 +64,7 @@ class Containers:
 
 
 def describe(tree: object) -> Description:
-    """The description of a pytree, in which None is a leaf."""
+    """The description of a pytree's containers, in which None is a leaf."""
     if isinstance(tree, VarTree) and jax.tree_util.all_leaves(tree.values()):
         return {"VarTree": len(tree)}  # without iterating over them
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)

@@ -24,7 +24,7 @@ _NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def member(members: Mapping[str, Any], name: str, read: Callable[[Any], T]) -> T:
-    """The member of a name, read by one of the functions below."""
+    """The member of a JSON object by its name, read by one of the functions below."""
     if name not in members:
         raise ValueError(f"it has no {name!r}")
     try:

@@ -85,7 +85,7 @@ def open(path: str | os.PathLike[str], step: int | None = None, *, verify: bool 
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a checkpoint, intact or not, and not a directory of them."""
+    """Whether a path can be opened as one checkpoint, intact or not, not as a directory of them."""
     place = located(path)
     return _own_steps.has_index(place) or (
         _single(place) is not None and not _is_of_tensorflow(place, _names(place))
@@ -263,7 +263,7 @@ def _without_trees(steps: _Steps) -> _Steps:
 
 
 def _of_prefix(path: AnyPath) -> _Found | None:
-    """The newest step whose name begins as the path does: ``runs/best_``."""
+    """Find the newest step whose name begins as the path to be opened does: ``runs/best_``."""
     if isinstance(path, RemotePath):
         if not path.beginning_with():  # of a bucket no more is listed than has to be
             return None
@@ -275,17 +275,17 @@ def _of_prefix(path: AnyPath) -> _Found | None:
 
 
 def _is_of_tensorflow(path: AnyPath, names: Iterable[str]) -> bool:
-    """Whether a path is a directory of TensorFlow's checkpoints."""
+    """Whether a path that is to be opened is a directory of TensorFlow's checkpoints."""
     return _has_tensorflow(names) or _is_state(path)
 
 
 def _has_tensorflow(names: Iterable[str]) -> bool:
-    """Whether files are TensorFlow's, by their names."""
+    """Whether the files in a directory to be opened are TensorFlow's, by their names."""
     return any(name.endswith(".index") or name == "saved_model.pb" for name in names)
 
 
 def _is_state(path: AnyPath) -> bool:
-    """Whether the state file of a directory is TensorFlow's."""
+    """Whether the state file of a directory to be opened is TensorFlow's, and not a Saver's."""
     state = path / "checkpoint"
     if not state.is_file():
         return False
@@ -294,7 +294,7 @@ def _is_state(path: AnyPath) -> bool:
 
 
 def _of_tensorflow(directory: AnyPath, names: Iterable[str]) -> dict[int, list[AnyPath]]:
-    """The checkpoints of TensorFlow in a directory, by the step in their names."""
+    """The TensorFlow checkpoints that can be opened in a directory, by the step in their names."""
     found: dict[int, list[AnyPath]] = {}
     if _is_of_tensorflow(directory, names):
         for prefix in prefixes(directory):
@@ -319,23 +319,23 @@ def _opened(path: AnyPath, opener: _Opener, verify: bool) -> Source:
 
 
 def _open_flax(path: AnyPath, verify: bool) -> FileSource:
-    """Open a file of Flax."""
+    """The opener of files of Flax."""
     return open_flax(path)
 
 
 def _open_npz(path: AnyPath, verify: bool) -> FileSource:
-    """Open an npz file."""
+    """The opener of npz files."""
     return FileSource(path, npz.open_file(path), format="npz file", checksum="CRC-32")
 
 
 def _open_safetensors(path: AnyPath, verify: bool) -> FileSource:
-    """Open safetensors: a file, an index, or a directory."""
+    """The opener of safetensors: a file, an index, or a directory."""
     tensors = safetensors.open_any(path)
     return FileSource(path, tensors, format="safetensors file", metadata=tensors.metadata)
 
 
 def _open_tensorflow(path: AnyPath, verify: bool) -> FileSource:
-    """Open a TensorFlow checkpoint."""
+    """The opener of TensorFlow checkpoints."""
     opened = tf_checkpoint.open(path, verify=verify)
     return FileSource(
         located(opened.prefix),

@@ -53,7 +53,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
 
 @functools.cache
 def dtype_name(dtype: Any) -> str:
-    """The name of a dtype, in the index and in messages; also of a dtype of PRNG keys.
+    """The name of a dtype in an entry of the index, and in messages; also of one of PRNG keys.
 
     Raises:
         TypeError: If it is a dtype of neither NumPy nor JAX.

@@ -289,7 +289,7 @@ def read_save_id(directory: AnyPath) -> str | None:
 
 
 def listed_save_id(directory: AnyPath) -> str | None:
-    """The same, in a store of what has been listed there.
+    """The ``save_id`` of a checkpoint, from its index in a store, as it was listed.
 
     Raises:
         StoreError: As `read_save_id`.

@@ -136,7 +136,7 @@ def newest_index(directory: AnyPath) -> IndexName | None:
 
 
 def read_newest(directory: AnyPath) -> tuple[IndexName, bytes]:
-    """The index that a reader takes, and its contents: of a store by one request, if none is void.
+    """The name and the contents of the index that a reader of a step's directory takes.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -158,7 +158,7 @@ def read_newest(directory: AnyPath) -> tuple[IndexName, bytes]:
 
 
 def _newest_first(directory: AnyPath) -> Sequence[IndexName]:
-    """The indices in a step's directory, void ones too; of one on a disk its own alone."""
+    """The names of the indices in a step's directory, void ones too; on a disk one of them."""
     if isinstance(directory, RemotePath):
         names = directory.names()
     elif os.path.lexists(directory / FILE_NAME):
@@ -181,7 +181,7 @@ def remember(directory: AnyPath, index: IndexName, is_valid: bool) -> bool:
 
 
 def is_known(directory: AnyPath, index: IndexName) -> bool:
-    """Whether an index in a store is known not to be void, without a request."""
+    """Whether the name of an index in a store is known to be of a valid one, without a request."""
     return _valid.get(str(directory / index.file), False)
 
 

@@ -235,7 +235,7 @@ class OwnSource:
 
 
 def _meeting(chunks: Sequence[Chunk], box: Box, into: Array) -> Iterator[tuple[Chunk, Box, Array]]:
-    """The chunks that meet a box, what both have, and the view of it in the box's memory."""
+    """The chunks that an `OwnSource` reads for a box, what both have, and the view of that."""
     for chunk in chunks:
         inside = tuple(
             (max(start, begin), min(stop, begin + length))

@@ -128,6 +128,7 @@ def values_of(text: str) -> tuple[Any, ...]:
 
 
 def _to_json(value: Any, depth: int) -> Any:
+    """A value of one process as JSON; what can't be saved per process is refused."""
     if depth > _DEEPEST:
         raise CheckpointValueError(f"is nested deeper than {_DEEPEST}")
     if value is None or type(value) in (bool, str):
@@ -150,6 +151,7 @@ def _to_json(value: Any, depth: int) -> Any:
 
 
 def _array_to_json(value: Any) -> Any:
+    """An array or keys of one process as JSON."""
     import jax
     import jax.numpy as jnp
 
@@ -174,6 +176,7 @@ def _array_to_json(value: Any) -> Any:
 
 
 def _base64(array: np.ndarray[Any, Any]) -> str:
+    """The bytes of one process's array as base64, little-endian."""
     little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     return base64.b64encode(little.tobytes()).decode()
 
@@ -190,6 +193,7 @@ _NAMES = frozenset(
 
 
 def _from_json(value: Any, depth: int) -> Any:
+    """A value of one process, from untrusted JSON."""
     if depth > _DEEPEST:
         raise ValueError("it is nested too deeply")
     if value is None or type(value) in (bool, str, int):
@@ -206,16 +210,18 @@ def _from_json(value: Any, depth: int) -> Any:
     return _SCALARS[kind](of)
 
 
-def _array(members: Any) -> Any:
+def _array_from_json(members: Any) -> Any:
+    """An array of one process, from JSON."""
     name, shape, text = members
     dtype = np.dtype(getattr(ml_dtypes, name) if name in _NAMES else name)
     if name not in _NAMES and dtype.kind in _FORBIDDEN:
         raise ValueError(f"{name!r} is not a dtype of numbers")
-    return _filled(dtype, shape, text)
+    return _array_of_bytes(dtype, shape, text)
 
 
-def _filled(dtype: np.dtype[Any], shape: Any, text: Any) -> Any:
-    data = _bytes(text)
+def _array_of_bytes(dtype: np.dtype[Any], shape: Any, text: Any) -> Any:
+    """An array of one process, from its shape and base64."""
+    data = _bytes_from_json(text)
     if not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"{shape!r} is not a shape")
     if math.prod(shape) * dtype.itemsize != len(data):
@@ -223,15 +229,17 @@ def _filled(dtype: np.dtype[Any], shape: Any, text: Any) -> Any:
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
 
 
-def _keys(members: Any) -> Any:
+def _keys_from_json(members: Any) -> Any:
+    """PRNG keys of one process, from JSON."""
     import jax
 
     impl, shape, text = members
-    data = _filled(np.dtype(np.uint32), shape, text)
+    data = _array_of_bytes(np.dtype(np.uint32), shape, text)
     return jax.random.wrap_key_data(data, impl=impl)
 
 
-def _bytes(text: Any) -> bytes:
+def _bytes_from_json(text: Any) -> bytes:
+    """The bytes of one process's value, from base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, TypeError) as error:
@@ -242,8 +250,8 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "number": lambda text: int(text, 16),
     "float": lambda text: struct.unpack(">d", bytes.fromhex(text))[0],
     "complex": lambda text: complex(*struct.unpack(">dd", bytes.fromhex(text))),
-    "bytes": _bytes,
-    "array": _array,
-    "scalar": lambda members: _array(members)[()],
-    "keys": _keys,
+    "bytes": _bytes_from_json,
+    "array": _array_from_json,
+    "scalar": lambda members: _array_from_json(members)[()],
+    "keys": _keys_from_json,
 }

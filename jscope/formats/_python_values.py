@@ -62,7 +62,7 @@ def python_dtype(value: object) -> str | None:
 
 
 def python_text(value: object) -> str:
-    """A value for which `python_dtype` is not None, as text.
+    """The text of a value of Python for which `python_dtype` is not None.
 
     Raises:
         CheckpointValueError: If it is a `PerProcess` of what can't be saved.
@@ -76,7 +76,7 @@ def is_python(dtype: str) -> bool:
 
 
 def python_value(dtype: str, text: str | None) -> PythonValue:
-    """The value of a dtype and a text.
+    """The value of Python, from its dtype and its text.
 
     Raises:
         ValueError: If there is none.

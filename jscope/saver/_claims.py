@@ -212,19 +212,21 @@ def clean(
 
 
 def _may_be_stale(store: Store, step: int, found: StepNames, known: Collection[str]) -> bool:
+    """Whether a step has claims, older indices, or data that no index or claim is for."""
     is_known = len(found.indices) == 1 and found.indices[0].save_id in known
     valid = list(found.indices) if is_known else _valid_of(store, step, found)
-    return bool(found.claims) or len(valid) > 1 or bool(found.data.keys() - _saves(valid))
+    return bool(found.claims) or len(valid) > 1 or bool(found.data.keys() - _ids_of(valid))
 
 
 def _sweep(store: Store, step: int, before: StepNames, found: StepNames) -> None:
+    """Remove the older indices of a step, and data that no index or claim is for."""
     claimed = {_claimant(store.read(f"{step}/{claim_name(n)}")) for n in found.claims}
     if None in claimed:
         return  # one that can't be read, or was removed meanwhile
     valid = _valid_of(store, step, found)
     older = [index for index in valid[:-1] if index.save_id not in claimed]
     _remove(store, step, older, before)
-    kept = claimed | _saves(valid)
+    kept = claimed | _ids_of(valid)
     # Data without an id are of an index of a disk's, which is removed before them.
     if not valid or not valid[0].number:
         kept.add("")
@@ -247,25 +249,30 @@ def _stop(store: Store, step: int, number: int, save_id: str) -> bool:
 
 
 def _remove_data(store: Store, step: int, save_id: str) -> None:
+    """Remove the data of a save whose claim counts no more."""
     found = _listed(store, step)
     store.remove(f"{step}/{name}" for name in found.data.get(save_id, ()))
 
 
 def _remove(store: Store, step: int, indices: Collection[IndexName], found: StepNames) -> None:
+    """Remove indices of a step, and then the data of each."""
     for index in indices:
         store.remove([f"{step}/{index.file}"])
         store.remove(f"{step}/{name}" for name in found.data.get(index.save_id, ()))
 
 
 def _listed(store: Store, step: int) -> StepNames:
+    """The claims, indices and data of a step, as the store lists them."""
     return StepNames.of(name.partition("/")[2] for name in store.names(str(step)))
 
 
 def _valid_of(store: Store, step: int, found: StepNames) -> list[IndexName]:
+    """The indices of a step that are not void."""
     return found.valid(lambda file: store.head(f"{step}/{file}"))
 
 
-def _saves(indices: Collection[IndexName]) -> set[str]:
+def _ids_of(indices: Collection[IndexName]) -> set[str]:
+    """The ids of the saves that indices are of."""
     return {index.save_id for index in indices}
 
 
@@ -341,6 +348,7 @@ def already_saved(step: int, where: str) -> CheckpointExistsError:
 
 
 def _under_way(store: Store, step: int, number: int, where: str) -> CheckpointExistsError:
+    """Compose the error: another save of the step is under way, by its claim."""
     claim = _claim(store.read(f"{step}/{claim_name(number)}"))
     by = ""
     if claim:

@@ -108,14 +108,15 @@ def _lock(staging: Path, *, wait: bool) -> int | None:
         # owner goes on without one, and other processes leave the directory alone.
         is_ours = wait
     else:
-        is_ours = _is(lock, file)
+        is_ours = _is_same(lock, file)
     if is_ours:
         return lock
     os.close(lock)
     return None
 
 
-def _is(descriptor: int, file: Path) -> bool:
+def _is_same(descriptor: int, file: Path) -> bool:
+    """Whether the lock of a staging directory is the file that was opened."""
     try:
         return os.path.samestat(os.stat(file), os.fstat(descriptor))
     except FileNotFoundError:
@@ -162,6 +163,7 @@ def commit(
 
 
 def _read_back(written: Path, index: Index, directory: Path) -> None:
+    """Check that what is staged can be read, before it is committed."""
     try:
         check_readable(written, index)
     except (OSError, ValueError) as error:
@@ -255,6 +257,7 @@ def _put_in_place(
     *,
     overwrite: bool,
 ) -> None:
+    """Rename or exchange what is staged into place, or leave all as it was."""
     step, path = index.step, directory / str(index.step)
     # Where directories can't be locked, another process may have saved the step meanwhile.
     replaces = overwrite and path.exists()
@@ -290,6 +293,7 @@ def _put_in_place(
 
 
 def _evict(paths: Sequence[Path], staging: Staging, directory: Path) -> None:
+    """Move evicted checkpoints to a staging directory, to be removed with it."""
     try:
         for path in paths:
             # Unless another process has removed it meanwhile.
