@@ -26,7 +26,7 @@ _MOST_WITH_RICH = 2000  # rows; it takes a quarter of a millisecond for each
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table that a command prints.
 
     Attributes:
         title: What stands above it.
@@ -40,7 +40,7 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a table: its cells, and Rich's style for it on a terminal."""
+    """A row of a table that a command prints: its cells, and Rich's style for it on a terminal."""
 
     cells: tuple[str, ...]
     style: str = ""

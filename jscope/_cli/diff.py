@@ -142,7 +142,7 @@ def _wide(values: Array) -> Array:
 
 
 def _what(difference: Difference) -> str:
-    """``float32[3]``, ``float32[3] -> [4]``, ``float32 -> float16[3]``."""
+    """How the types of a variable differ between two checkpoints: ``float32[3] -> [4]``."""
     a, b = difference.a, difference.b
     if a == b or not (a and b):
         return a or b

@@ -40,7 +40,7 @@ def to_state_dict(tree: VarTree) -> dict[str, Any]:
 
 
 def from_state_dict(tree: VarTree, state: Mapping[str, Any]) -> VarTree:
-    """A tree of the same names with the values of a state.
+    """A tree of the same names with the values of Flax's state.
 
     Raises:
         TreeMismatchError: If the state lacks variables; they are listed.

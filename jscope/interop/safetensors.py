@@ -149,7 +149,7 @@ def export(
 
 
 def _shard_limit(size: int | str) -> int:
-    """The most bytes of a safetensors shard, from ``max_shard_size``."""
+    """The most bytes of a shard of a safetensors export, from ``max_shard_size``."""
     found = size_of(size) if isinstance(size, str) else size
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
         raise CheckpointValueError(
@@ -244,7 +244,7 @@ def _hint(unfit: Mapping[str, str]) -> str:
 
 
 def _signature_of(tree: ExportedTree, source: str, value: ExportedValue) -> _Signature:
-    """Shape and dtype of a tensor to export, for which only functions need the values."""
+    """Shape and dtype of a tensor of a safetensors export; only functions need the values."""
     leaf = tree.leaves[value.variable]
     if value.function is None:
         return _Signature(tuple(leaf.shape[len(value.place) :]), _native_dtype(leaf.dtype))
@@ -253,6 +253,6 @@ def _signature_of(tree: ExportedTree, source: str, value: ExportedValue) -> _Sig
 
 
 def _native_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype of a tensor to export, in this machine's byte order."""
+    """The dtype of a tensor of a safetensors export, in this machine's byte order."""
     native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
     return native

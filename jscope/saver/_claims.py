@@ -174,7 +174,7 @@ class Claim:
 
 
 def evict(store: Store, step: int) -> None:
-    """Remove a step from a store: its indices, then their data."""
+    """Evict a step from a store, which takes no claim: its indices, the lowest first, then data."""
     found = _listed(store, step)
     _remove(store, step, _valid_of(store, step, found), found)
 
@@ -219,7 +219,7 @@ def _may_be_stale(store: Store, step: int, found: StepNames, known: Collection[s
 
 
 def _sweep(store: Store, step: int, before: StepNames, found: StepNames) -> None:
-    """Remove the older indices of a step, and data that no index or claim is for."""
+    """Remove what no claim is for: the older indices of a step, and stale data."""
     claimed = {_claimant(store.read(f"{step}/{claim_name(n)}")) for n in found.claims}
     if None in claimed:
         return  # one that can't be read, or was removed meanwhile
@@ -255,7 +255,7 @@ def _remove_data(store: Store, step: int, save_id: str) -> None:
 
 
 def _remove(store: Store, step: int, indices: Collection[IndexName], found: StepNames) -> None:
-    """Remove indices of a step, and then the data of each."""
+    """Remove indices whose claims are over, and then the data of each."""
     for index in indices:
         store.remove([f"{step}/{index.file}"])
         store.remove(f"{step}/{name}" for name in found.data.get(index.save_id, ()))
@@ -267,12 +267,12 @@ def _listed(store: Store, step: int) -> StepNames:
 
 
 def _valid_of(store: Store, step: int, found: StepNames) -> list[IndexName]:
-    """The indices of a step that are not void."""
+    """The indices of a step to which claims have led, without void ones."""
     return found.valid(lambda file: store.head(f"{step}/{file}"))
 
 
 def _ids_of(indices: Collection[IndexName]) -> set[str]:
-    """The ids of the saves that indices are of."""
+    """The ids of the saves whose claims became these indices."""
     return {index.save_id for index in indices}
 
 

@@ -87,7 +87,7 @@ def slabs(box: Box, itemsize: int) -> Iterator[Box]:
 
 
 class Readers:
-    """Which process of a group reads what: the one that has read the fewest bytes."""
+    """Which process reads what for an exchange: the one that has read the fewest bytes."""
 
     def __init__(self, group: Group):
         self._loads = dict.fromkeys(group, 0)

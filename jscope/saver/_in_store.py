@@ -240,4 +240,4 @@ class InStore:
 
 
 def _nothing() -> None:
-    """What there is to wait for when nothing has begun."""
+    """What there is to wait for when no save in a store has begun."""

@@ -23,7 +23,7 @@ _ADVICE = (
 
 
 def check_metadata(metadata: object) -> object:
-    """A copy of the metadata, as it will be read.
+    """A copy of the user's metadata, as it will be read.
 
     Raises:
         CheckpointValueError: If JSON does not hold it, or would change it, with the path.

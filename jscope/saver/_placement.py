@@ -219,7 +219,7 @@ def _elements(entry: Entry, data: Array) -> Array:
 
 
 def sharding_of(leaf: object) -> Sharding | None:
-    """The sharding to which a leaf is committed, if it is."""
+    """The sharding with which a leaf's value is placed, if the leaf is committed to one."""
     if isinstance(leaf, jax.Array) and not leaf.committed:
         # Restored to be uncommitted too: a committed array can't meet one of other devices.
         return None
@@ -228,7 +228,7 @@ def sharding_of(leaf: object) -> Sharding | None:
 
 
 def _device_of(leaf: object) -> jax.Device | None:
-    """The device of new arrays that are not committed: the leaf's; None is the default one."""
+    """The device where values are placed uncommitted: the leaf's; None is the default one."""
     if isinstance(leaf, jax.Array):
         device: jax.Device = next(iter(leaf.sharding.device_set))
         return device
@@ -289,7 +289,7 @@ def _placed_keys(
 
 
 def as_weak_as(leaf: object, array: jax.Array) -> jax.Array:
-    """An array, weakly typed if a leaf of a target is: the same values, device and sharding.
+    """A placed array, weakly typed if a leaf of a target is: the same values, device, sharding.
 
     ``jnp.asarray(1.0)``, a step counter that began as a number of Python, and what a jitted
     function makes of one are weakly typed: their dtype gives way to another operand's. Weak types

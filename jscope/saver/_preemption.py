@@ -10,7 +10,7 @@ from . import _processes
 
 
 class Termination:
-    """Whether the program is to end; `Saver.saving_on_termination` gives one.
+    """Whether a signal ends the program; `Saver.saving_on_termination` gives one.
 
     Attributes:
         signum: The signal that came, or None.
@@ -54,7 +54,7 @@ def _must_end(step: int) -> bool:
 def terminating(
     save: Callable[..., object], signals: tuple[signal.Signals, ...]
 ) -> Iterator[Termination]:
-    """Handle signals in the body; a second one has its earlier handler."""
+    """Handle the signals of a preemption in the body; a second one has its earlier handler."""
     if threading.current_thread() is not threading.main_thread():
         raise CheckpointError(
             "Signals reach the main thread only: enter saver.saving_on_termination() there."

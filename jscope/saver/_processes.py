@@ -47,7 +47,7 @@ def is_first() -> bool:
 
 
 def together(work: Callable[[], str]) -> list[str]:
-    """Do something in each process; return what all of them returned, in their order.
+    """Do something in each process; return what all processes returned, in their order.
 
     Raises:
         Exception: What ``work`` raised here; or else, if it failed elsewhere, an error of the same
@@ -190,7 +190,7 @@ def signature(entry: Entry) -> str:
 
 
 def different_values(names: Sequence[str], more: Sequence[str] = ()) -> CheckpointValueError:
-    """Compose the error: which values differ between the processes, and what else."""
+    """Compose the error: the processes were given different values, and what else differs."""
     also = f" Also, {'; '.join(more)}." if more else ""
     return CheckpointValueError(
         f"The processes were given different values: {listed(names)}. A value that is not a "

@@ -306,7 +306,7 @@ IN_FLIGHT = 128 << 20
 
 @dataclasses.dataclass(slots=True)
 class _Leaf:
-    """A leaf of the target that is being read.
+    """A leaf of the target that is being read: what is saved of it, and the memory for that.
 
     Attributes:
         name: Its name.
@@ -383,7 +383,7 @@ def read(
     progress: Progress,
     together: bool = False,
 ) -> dict[str, Any]:
-    """Read leaves to the devices of the target.
+    """Read the leaves of a restore to the devices of the target.
 
     Args:
         prepared: The leaves.

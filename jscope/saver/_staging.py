@@ -203,7 +203,7 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
 
 
 def check_alike(directory: Path, step: int, *, portable: bool) -> None:
-    """Refuse a step that Orbax could read beside one that it can't.
+    """Refuse to stage a step that Orbax could read beside one that it can't.
 
     Its `CheckpointManager` takes each directory that is called by a number for a step of its own.
 

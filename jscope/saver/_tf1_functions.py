@@ -22,7 +22,7 @@ _POLL_SECONDS = 1.0
 
 
 def latest_checkpoint(checkpoint_dir: Anywhere) -> AnyPath | None:
-    """The newest checkpoint in a directory that can be loaded, or None if there is none.
+    """The newest checkpoint in a directory, or None, as ``tf.train.latest_checkpoint``.
 
     >>> js.latest_checkpoint("runs/none-yet") is None
     True
@@ -45,7 +45,7 @@ def latest_checkpoint(checkpoint_dir: Anywhere) -> AnyPath | None:
 
 
 def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
-    """Whether a path is a checkpoint, of jscope or of another library, complete or not.
+    """Whether a path is a checkpoint of any kind, as ``tf.train.checkpoint_exists``.
 
     Source:
         ``tf.train.checkpoint_exists``, which is True of every file and directory.
@@ -54,7 +54,7 @@ def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
 
 
 def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
-    """Names and shapes of the variables of a checkpoint of any kind, sorted by name.
+    """Names and shapes of a checkpoint's variables, by name, as ``tf.train.list_variables``.
 
     Only its index is read. A value that is not an array has the shape ``[]``; for dtypes use
     `Saver.open`.
@@ -74,7 +74,7 @@ def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
 
 
 def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
-    """The value of one variable of a checkpoint of any kind, by TF1's function of this name.
+    """The value of one variable of a checkpoint, as ``tf.train.load_variable``: a NumPy array.
 
     Nothing else is read. PRNG keys are JAX's, and values that are not arrays have their own types.
 
@@ -100,7 +100,7 @@ def checkpoints_iterator(
     timeout: float | None = None,
     timeout_fn: Callable[[], bool] | None = None,
 ) -> Iterator[AnyPath]:
-    """Wait for new checkpoints, and yield each as it comes: for an evaluation job.
+    """Wait for new checkpoints, and yield each as it comes, as ``tf.train.checkpoints_iterator``.
 
     >>> for path in js.checkpoints_iterator("runs/digits", timeout=3600):  # doctest: +SKIP
     ...     variables = saver.restore(declared, path)

@@ -63,7 +63,7 @@ class CheckpointState:
 
 
 def parse(text: str, name: str) -> CheckpointState:
-    """Read the text of a state file.
+    """Read the text of TensorFlow's state file.
 
     Raises:
         CheckpointError: If it isn't one.
@@ -106,7 +106,7 @@ def text_of(state: CheckpointState) -> str:
 def read_state(
     directory: str | os.PathLike[str], name: str = "checkpoint"
 ) -> CheckpointState | None:
-    """The contents of a directory's state file, with paths that begin with the directory.
+    """The contents of TensorFlow's state file of a directory, with paths that begin there.
 
     Returns:
         The state, or None if there is no such file.
@@ -131,14 +131,14 @@ def read_state(
 
 
 def _joined_path(directory: str, path: str) -> str:
-    """A path of a state file, joined to its directory unless it is absolute or a URL."""
+    """A path of TensorFlow's state file, joined to its directory unless it is absolute or a URL."""
     return path if is_url(path) else os.path.join(directory, path)
 
 
 def write_state(
     directory: str | os.PathLike[str], state: CheckpointState, name: str = "checkpoint"
 ) -> None:
-    """Write the state file of a directory, at once, such that `read_state` gives it back.
+    """Write TensorFlow's state file of a directory, at once, as `read_state` gives it back.
 
     Args:
         directory: Where the checkpoints are.
@@ -174,7 +174,7 @@ def write_state(
 
 
 def _with_latest(state: CheckpointState) -> CheckpointState:
-    """The contents of a state file, with the latest checkpoint as the last of all."""
+    """The contents of TensorFlow's state file, with the latest checkpoint as the last of all."""
     paths, times = state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
     if paths[-1:] != (state.model_checkpoint_path,):
         paths = (*paths, state.model_checkpoint_path)
@@ -187,7 +187,7 @@ def _with_latest(state: CheckpointState) -> CheckpointState:
 
 
 def _seen_from(directory: str, state: CheckpointState) -> CheckpointState:
-    """The contents of a state file, with paths relative to its directory, as TF has it."""
+    """The contents of TensorFlow's state file, with paths relative to its directory."""
     if os.path.isabs(directory):
         return state
 
@@ -202,13 +202,13 @@ def _seen_from(directory: str, state: CheckpointState) -> CheckpointState:
 
 
 def _write_file(file: str, state: CheckpointState) -> None:
-    """Write a state file; what the system refuses is a `CheckpointError`."""
+    """Write TensorFlow's state file; what the system refuses is a `CheckpointError`."""
     with failing_writes(file):
         _replace_file(file, text_of(state).encode())
 
 
 def _replace_file(path: str, data: bytes) -> None:
-    """Write a state file so that readers never see it incomplete."""
+    """Write TensorFlow's state file so that readers never see it incomplete."""
     temporary = f"{path}.tempstate{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:
@@ -252,7 +252,7 @@ def append_state(prefix: str) -> None:
 
 
 def _read_unchanged(file: str) -> CheckpointState | None:
-    """The contents of a state file, with the paths that it has; None if there is none."""
+    """The contents of TensorFlow's state file, with the paths that it has; None without one."""
     try:
         data = map_file(file).data.tobytes()
     except CheckpointNotFoundError:
@@ -269,7 +269,7 @@ def _read_unchanged(file: str) -> CheckpointState | None:
 
 
 def _quoted_path(path: str) -> str:
-    """A path in quotes, with the escapes of a state file."""
+    """A path in quotes, with the escapes of TensorFlow's state file."""
     shown = path.translate(_SHOWN)
     # Bytes of a file's name that are not UTF-8 were decoded to lone surrogates.
     return '"' + re.sub("[\udc80-\udcff]", lambda lone: f"\\{ord(lone[0]) & 0xFF:03o}", shown) + '"'
@@ -295,7 +295,7 @@ def _unescaped_byte(escape: re.Match[bytes]) -> bytes:
 
 
 def _time_of(value: str, name: str) -> float:
-    """A time in a state file, in seconds."""
+    """A time in TensorFlow's state file, in seconds."""
     try:
         return float(value)
     except ValueError:
