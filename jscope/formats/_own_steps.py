@@ -129,7 +129,7 @@ def _listed(directory: Path) -> tuple[list[str], dict[int, Path], bool]:
     """
     try:
         names = os.listdir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return [], {}, True
     found: dict[int, Path] = {}
     for name in names:
