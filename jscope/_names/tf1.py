@@ -138,10 +138,7 @@ _CLASSES = {
 _CELLS = ("RNNCell", "BasicRNNCell", "BasicLSTMCell", "LSTMCell", "GRUCell", "MultiRNNCell")
 _LOOPS = ("dynamic_rnn", "static_rnn", "bidirectional_dynamic_rnn", "DropoutWrapper")
 _OF_RNNS = {name: f"js.tf1.layers.{name}" for name in (*_CELLS, *_LOOPS)}
-_RNN = (
-    "js.tf1.layers, which has the cells and the loops: js.tf1.layers.BasicLSTMCell, "
-    "js.tf1.layers.dynamic_rnn, ..."
-)
+_RNN = "js.tf1.layers, such as js.tf1.layers.BasicLSTMCell and js.tf1.layers.dynamic_rnn"
 _NO_CELLS = {
     "rnn": _RNN,
     "rnn_cell": _RNN,
