@@ -1980,6 +1980,23 @@ tensorflow.restore(target, path)
         ("DIRECTORY/x.npz",),
     ),
     Situation(
+        "a scope of TensorFlow's has another name",
+        """
+def filled(value, *names):
+    return {name: np.full(2, value, np.float32) for name in names}
+path = tf_checkpoint.write(os.path.join(directory, 'm'), filled(1, 'bert/w', 'bert/b', 'step'))
+tree = js.VarTree(filled(0, 'enc/w', 'enc/b', 'step'))
+# Fails:
+tensorflow.restore(tree, path)
+""",
+        {
+            "assignment_map={'/': '/', 'bert': 'enc'}": (
+                "tree, _ = tensorflow.restore(tree, path, $)\n"
+                "assert all(value.all() for value in tree.values())"
+            )
+        },
+    ),
+    Situation(
         "a map of TensorFlow's has a list",
         """
 value = np.arange(6, dtype=np.float32).reshape(2, 3)

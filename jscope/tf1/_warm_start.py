@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .. import tf_checkpoint
+from .. import formats, tf_checkpoint
 from .._errors import (
     CheckpointNotFoundError,
     CheckpointValueError,
@@ -29,6 +29,7 @@ from .._random.keys import variable_key
 from .._tree.vartree import VarTree, as_tree, from_flat
 from ..initializers import Initializer
 from ..interop import tensorflow
+from ..interop._named import named
 
 Path = str | os.PathLike[str]
 Values = np.ndarray[Any, Any]
@@ -177,7 +178,7 @@ def _matched(pattern: str, names: Sequence[str]) -> list[str]:
 
 def _check_saved(path: Path, sources: Mapping[str, str], instead: str) -> None:
     """Raise if a checkpoint lacks one of the variables that are read, by their names in it."""
-    there = list(tf_checkpoint.open(path)) if sources else []
+    there = _names_in(path) if sources else {}
     missing = [name for name in sources if name not in there]
     if missing:
         first = missing[0]
@@ -186,6 +187,12 @@ def _check_saved(path: Path, sources: Mapping[str, str], instead: str) -> None:
             f"{sources[first]!r} was to be read ({near(first, there)}). If it has another name "
             f"there, map it; if it is new, {instead}."
         )
+
+
+def _names_in(path: Path) -> dict[str, None]:
+    """The names by which a checkpoint's variables can be restored."""
+    source, aliases = named(formats.open(path), None, None)
+    return dict.fromkeys((*source.entries, *aliases))
 
 
 def _check_used(argument: str, given: Mapping[str, object], chosen: Iterable[str]) -> None:
@@ -324,7 +331,7 @@ def assign_from_checkpoint_fn(
         raise ValueError("var_list cannot be empty")
     names = _names_of(var_list)
     if ignore_missing_vars:
-        there = tf_checkpoint.open(model_path)
+        there = _names_in(model_path)
         missing = [name for name in names if name not in there]
         if missing:
             warnings.warn(

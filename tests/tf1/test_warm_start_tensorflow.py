@@ -265,3 +265,18 @@ def test_a_var_list_is_of_names(files):
             tf1.assign_from_checkpoint_fn(files[0], given)
         assert f"got a {type(given).__name__} from names to" in str(error.value)
         assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "saved", ["dense/kernel", "model/first", "model/first/.ATTRIBUTES/VARIABLE_VALUE"]
+)
+def test_a_variable_of_an_object_based_checkpoint_is_found_by_each_of_its_names(tmp_path, saved):
+    tf2 = tf.compat.v2
+    model = tf2.Module()
+    model.first = tf2.Variable(np.float32([1, 2]), name="dense/kernel")
+    path = tf2.train.Checkpoint(model=model).write(str(tmp_path / "ckpt"))
+    init_fn = tf1.assign_from_checkpoint_fn(path, {saved: "w"}, ignore_missing_vars=True)
+    target = {"w": jnp.zeros(2)}
+    np.testing.assert_array_equal(init_fn(target)["w"], [1, 2])
+    warm = tf1.warm_start(target, path, var_name_to_prev_var_name={"w": saved})
+    np.testing.assert_array_equal(warm["w"], [1, 2])
