@@ -114,6 +114,7 @@ def account(
     policy: Policy,
     spelling: Spelling = Spelling(),
     problems: Sequence[str] = (),
+    lost: Sequence[str] = (),
 ) -> str | None:
     """Compose all differences of a restore, the likely cause and the line to write; or None.
 
@@ -126,6 +127,7 @@ def account(
         spelling: How the names are spelled elsewhere.
         problems: A line for each entry of the map that can't be followed. They explain what only
             the checkpoint has, so that it is not listed.
+        lost: A line for each saved variable whose name another one takes.
     """
     missing = [
         name
@@ -146,7 +148,8 @@ def account(
             f"unexpected: {n!r} {_entry_text(entries[n])} is in the checkpoint only"
             f"{',' if spelling.also(n) else ''}{spelling.also(n)}"
             for n in extra
-        ],
+        ]
+        + list(lost),
         "shape or dtype": [line for texts in changed.values() for line in texts],
     }
     number = sum(map(len, lines.values()))
@@ -159,6 +162,11 @@ def account(
         advice = [f"{given}= goes from the checkpoint's names to the target's."]
     else:
         advice = _all_advice(missing, extra, {n: wanted[n] for n in changed}, wanted, compared)
+    if lost:
+        advice.append(
+            f"A variable that loses its name to another is given one by {spelling.call.argument}=, "
+            "or left out by unexpected='ignore'."
+        )
     return f"{count}:\n  {text}\n" + "\n".join(advice)
 
 
@@ -310,6 +318,12 @@ def _advice(
     scopes = [] if call.is_given else _other_scopes(missing, unexpected, wanted, entries)
     if scopes:
         return _advice_on_scopes(scopes, call, len(unexpected) > len(missing))
+    stack = next(filter(None, (_stack_in_slices(name, entries) for name in missing)), None)
+    if stack:
+        return (
+            f"The checkpoint has the slices of {stack!r} one by one, and the target has it as a "
+            f"stack: write stacks=[{stack!r}]."
+        )
     have_dots = "names" in call.others and all("." in n and "/" not in n for n in unexpected)
     if missing and unexpected and have_dots:
         return (
@@ -333,6 +347,15 @@ def _advice(
         "{saved: name}, missing='keep' or 'init', unexpected='ignore', or a part by select=; "
         "dtypes: convert=True."
     )
+
+
+def _stack_in_slices(name: str, entries: Mapping[str, Entry]) -> str | None:
+    """The scope above a missing name whose slices are saved, if one's are."""
+    parts = name.split("/")
+    for at in range(1, len(parts)):
+        if "/".join((*parts[:at], "0", *parts[at:])) in entries:
+            return "/".join(parts[:at])
+    return None
 
 
 def _other_scopes(

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from .._errors import CheckpointValueError, listed
+from .._errors import CheckpointValueError, listed, with_near_names
 from .._model.declaration import Declaration
 from .._tree.vartree import VarTree, leaf_name
 
@@ -117,8 +117,8 @@ def slices_of(
         declared: The declaration that the leaves are of, which knows its own stacks; or None.
 
     Raises:
-        CheckpointValueError: If ``stacks`` are not scopes, or a leaf has fewer axes than stacks
-            around it.
+        CheckpointValueError: If ``stacks`` are not scopes of leaves, or a leaf has fewer axes
+            than stacks around it.
     """
     if isinstance(stacks, str):  # a string is iterable, by letters
         raise CheckpointValueError(f"`stacks` are several names: write stacks=[{stacks!r}].")
@@ -128,6 +128,13 @@ def slices_of(
         raise CheckpointValueError(
             f"`stacks` are names of scopes, got {listed(map(repr, wrong))}. Write "
             "stacks=['encoder/layers']."
+        )
+    absent = [scope for scope in stacks if not any(n.startswith(f"{scope}/") for n in leaves)]
+    if absent:
+        scopes = {n[:at] for n in leaves for at, letter in enumerate(n) if letter == "/"}
+        raise CheckpointValueError(
+            f"`stacks` has scopes with no variables in the target: "
+            f"{with_near_names(absent, scopes)}. Leave them out, or write the scopes of its stacks."
         )
     found: dict[str, dict[Place, str]] = {}
     for name, leaf in leaves.items():

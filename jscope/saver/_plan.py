@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import jax
 import numpy as np
 
+from .._dtypes import number_kind
 from .._errors import CheckpointValueError, TreeMismatchError, listed
 from .._model.declaration import Declaration
 from .._names.assignment import Through, shown
@@ -152,7 +153,7 @@ def _check_without_target(request: Request) -> None:
     policy = request.policy
     useless = {
         f"missing={policy.missing!r}": policy.missing != "error",
-        "unexpected='ignore'": policy.unexpected != "error",
+        "unexpected='ignore'": policy.unexpected != "error" and not request.naming.call.is_given,
         "convert=True": policy.convert,
         "key=key": request.key is not None,
         "mesh=mesh": request.mesh is not None,
@@ -282,10 +283,20 @@ def _value_through(saved: str, through: Through | None, value: Any) -> Array:
     if through is None:
         return np.asarray(value)
     try:
-        return np.asarray(through.function(value))
+        made = through.function(value)
+        array = np.asarray(made)
     except Exception as error:
         error.add_note(f"This is the function of {shown(through)}, given {saved!r}.")
         raise CallerError(error) from error
+    if number_kind(array.dtype) < 0:
+        raise CallerError(
+            CheckpointValueError(
+                f"The function of {shown(through)}, given {saved!r}, returned "
+                f"{'None' if made is None else f'a {type(made).__name__} of dtype {array.dtype}'}. "
+                "It gets a NumPy array, and returns one of numbers."
+            )
+        )
+    return array
 
 
 def needed_first(
@@ -368,7 +379,9 @@ def plan_of(
     extra = _unexpected(source, target, names, entries, request)
     spelling = _spelling(source, request, names, pieces)
     compared = _compared(target, chosen, pieces)
-    different = account(compared, entries, extra, policy, spelling, names.problems)
+    taken = {name: old for name, old in names.taken.items() if name in parts}
+    lost = _lost_lines(source, taken, names) if policy.unexpected == "error" else []
+    different = account(compared, entries, extra, policy, spelling, names.problems, lost)
     if different:
         raise TreeMismatchError(
             f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
@@ -418,6 +431,18 @@ def _unexpected(
     chosen &= asked_for(others, variables_of(request.var_list))
     aside = source.fillers.union(names.aside)
     return [name for name in others if name in chosen and names.saved[name] not in aside]
+
+
+def _lost_lines(source: Source, taken: Mapping[str, str], names: Renamed) -> list[str]:
+    """A line for each saved variable whose name the plan reads from another one."""
+    lines = []
+    for name, old in taken.items():
+        entry = source.entries[old]
+        lines.append(
+            f"unexpected: {old!r} {signature_text(entry.shape, entry.dtype)} is in the checkpoint "
+            f"too, and {names.saved[name]!r} takes its name"
+        )
+    return lines
 
 
 def _left(

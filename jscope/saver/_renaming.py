@@ -10,8 +10,9 @@ and one entry decides what becomes of it; here from the first to the last that i
 
 A slash at the end marks a scope; a name without one is the variable's, and what is below it.
 
-Where a new name is one that is not mentioned, the latter is dropped: a checkpoint with ``w``
-and ``w/ExponentialMovingAverage`` restores the average into ``w`` by
+Where a new name is that of a saved variable that is not mentioned, the latter has lost its name: an
+unexpected variable. But what is below a variable may take its place: a checkpoint with ``w`` and
+``w/ExponentialMovingAverage`` restores the average into ``w`` by
 ``rename={"w/ExponentialMovingAverage": "w"}``, as TF1's dict of names did. The two variables
 that ``zero_debias`` keeps below the name of such an average may be left then, like the ``w``.
 
@@ -23,6 +24,7 @@ has a function that the values go through.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from .._errors import (
@@ -60,6 +62,7 @@ class Renamed(NamedTuple):
         through: The functions that values go through, by new name.
         about: The leaves of the target that are to be restored; None if all are.
         aside: The saved names that may be left.
+        taken: From new names to the saved variables which have lost them to others.
         expected: What a name of the target should be in the checkpoint, for messages; None if it
             is the same.
         problems: A line for each entry that can't be followed.
@@ -69,6 +72,7 @@ class Renamed(NamedTuple):
     through: Mapping[str, Through]
     about: Collection[str] | None = None
     aside: Collection[str] = ()
+    taken: Mapping[str, str] = MappingProxyType({})
     expected: Callable[[str], str] | None = None
     problems: Sequence[str] = ()
 
@@ -159,7 +163,17 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
     unmentioned = {
         name: old for name, old in spelled.items() if name not in new_of and name not in sources
     }
-    return Renamed(unmentioned | {new: spelled[old] for new, (old,) in sources.items()}, through)
+    return Renamed(
+        unmentioned | {new: spelled[old] for new, (old,) in sources.items()},
+        through,
+        taken={
+            name: old
+            for name, old in spelled.items()
+            if name in sources
+            and name not in new_of
+            and not sources[name][0].startswith(f"{name}/")
+        },
+    )
 
 
 def kept_for_averages(saved: Collection[str], rename: Rename | None) -> frozenset[str]:

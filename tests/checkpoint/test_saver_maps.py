@@ -247,6 +247,7 @@ def test_reshaped_slices_keep_their_order(tmp_path):
     [
         ("layers", r"write stacks=\['layers'\]"),
         ([5], "`stacks` are names of scopes, got '5'"),
+        (["w/b", "wa"], r"no variables in the target: 'w/b' \(close names: 'w/a'"),
         (["w", "w/a"], r"'w/a/b' of shape \(2,\) can't be in the stacks 'w', 'w/a'"),
     ],
 )
@@ -334,6 +335,77 @@ def test_what_a_function_raises_is_raised_with_the_name_of_its_variable(saver, e
         "'bert/layer_1/b'."
     )
     assert isinstance(error.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("format", ["npz", "safetensors", "own"])
+@pytest.mark.parametrize(
+    ("returned", "text"),
+    [
+        (None, "None"),
+        ("s", "a str of dtype <U1"),
+        (np.array(["2020"], "M8[D]"), "a ndarray of dtype datetime64[D]"),
+        (np.array([b"x"], object), "a ndarray of dtype object"),
+    ],
+)
+def test_a_function_that_returns_no_numbers_is_an_error_that_says_what(
+    tmp_path, format, returned, text
+):
+    path, _ = write(format, tmp_path, {"a": np.ones(2, np.float32)})
+    for target in (None, zeros({"a": np.ones(2, np.float32)})):
+        with pytest.raises(js.CheckpointValueError) as error:
+            js.Saver(tmp_path).restore(
+                target, path, rename={"a": js.Through("a", lambda x: returned)}
+            )
+        assert str(error.value) == (
+            f"The function of js.Through('a', ...), given 'a', returned {text}. It gets a NumPy "
+            "array, and returns one of numbers."
+        )
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        {"x/a": "y/a"},
+        {"x": "y"},
+        {"x/*": "y/*"},
+        {"x/a": ("x/a", "y/a")},
+        lambda name: name.replace("x", "y"),
+    ],
+)
+def test_a_variable_that_loses_its_name_to_another_is_unexpected(saver, rename):
+    saver.save({"x/a": jnp.float32([1, 2]), "y/a": jnp.float32([3, 4])}, 1)
+    target = {"y/a": jnp.zeros(2)}
+    if isinstance(rename, dict) and "x/a" in rename and len(rename["x/a"]) == 2:
+        target["x/a"] = jnp.zeros(2)
+    text = (
+        "1 difference:\n  unexpected: 'y/a' float32[2] is in the checkpoint too, and 'x/a' takes "
+        "its name\nA variable that loses its name to another is given one by rename=, or left out "
+        "by unexpected='ignore'."
+    )
+    for restored in (target, None):
+        with pytest.raises(js.TreeMismatchError, match=re.escape(text)):
+            saver.restore(restored, 1, rename=rename)
+        found = saver.restore(restored, 1, rename=rename, unexpected="ignore")
+        np.testing.assert_array_equal(js.VarTree(found)["y/a"], [1, 2])
+        assert saver.report.ignored == ("y/a",)
+
+
+def test_two_variables_may_change_names(saver):
+    saver.save({"x": jnp.float32([1, 2]), "y": jnp.float32([3, 4])}, 1)
+    found = saver.restore(None, 1, rename={"x": "y", "y": "x"})
+    np.testing.assert_array_equal(found["x"], [3, 4])
+
+
+def test_a_stack_that_is_saved_in_slices_and_not_named_is_the_cause_of_what_is_missing(saver):
+    saver.save({"layers": {str(i): {"w": jnp.zeros(3)} for i in range(2)}}, 1)
+    target = js.VarTree({"layers/w": jnp.ones((2, 3))})
+    with pytest.raises(js.TreeMismatchError) as error:
+        saver.restore(target, 1)
+    assert str(error.value).endswith(
+        "The checkpoint has the slices of 'layers' one by one, and the target has it as a stack: "
+        "write stacks=['layers']."
+    )
+    assert not saver.restore(target, 1, stacks=["layers"])["layers/w"].any()
 
 
 def test_through_is_one_class():
