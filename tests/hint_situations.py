@@ -1712,6 +1712,16 @@ saver.open()['w'][0]
         {"saver.open('DIRECTORY/1')['w'].read()": "assert $ == 'text'"},
     ),
     Situation(
+        "strings of a TensorFlow checkpoint are read as a variable",
+        """
+path = tf_checkpoint.write(os.path.join(directory, 'm-7'), {'st': np.array([b'x'], object)})
+checkpoint = Saver(directory).open(path)
+# Fails:
+checkpoint['st']
+""",
+        {"checkpoint.strings['st'].read()": "assert $[0] == b'x'"},
+    ),
+    Situation(
         "saved keys are made an array of NumPy's",
         """
 saver = Saver(directory)

@@ -130,6 +130,26 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
     )
 
 
+def other_checkpoint(directory: AnyPath, step: int) -> AnyPath | None:
+    """Another library's checkpoint that is a step of a directory, but not called by its number.
+
+    A checkpoint of jscope's in ``<directory>/<step>`` would be found in its place.
+    """
+    there = [path for path in _listed(directory) if path.name != str(step)]
+    names = [path for path in there if _is_named_by(path.name, step)]
+    if not names:
+        return None
+    found = [steps[step] for steps in _others(directory, there).values() if step in steps]
+    found += _of_tensorflow(directory, there).get(step, [])
+    return next(iter(found), None)
+
+
+def _is_named_by(name: str, step: int) -> bool:
+    """Whether a file's name may be that of a step to be opened."""
+    match = _STEP.fullmatch(name.removesuffix(".index"))
+    return match is not None and match["step"].lstrip("0") == str(step).lstrip("0")
+
+
 # Finding.
 
 

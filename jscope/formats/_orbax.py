@@ -17,12 +17,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._errors import CheckpointError, listed
 from .._stores.files import contents
 from .._stores.remote import AnyPath, RemotePath, children
 from ._boxes import Array, Box, slices
+from ._file_entry import Entry as FileEntry
 from ._json_members import mapping, member, sequence, short, text
 from ._own_entry import INDEX, KNOWN, ORBAX, Entry, dtype_name
 from ._python_values import python_dtype, python_text
@@ -52,6 +54,8 @@ def items(path: AnyPath) -> dict[str, AnyPath]:
 
 class OrbaxSource:
     """A checkpoint that plain Orbax wrote, opened for reading, as a `Source`."""
+
+    strings: Mapping[str, FileEntry] = MappingProxyType({})
 
     format = "Orbax checkpoint"
     checksum = ""

@@ -4,9 +4,10 @@ import bisect
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from .._stores.files import Contents, File, RemoteFile, open_file
 from .._stores.remote import AnyPath, RemotePath
 from . import _own_packed
 from ._boxes import Array, Box, contiguous, slices
+from ._file_entry import Entry as FileEntry
 from ._orbax import ITEM, METADATA
 from ._own_entry import ORBAX, PACKED, RAW, Chunk, Entry, raw_name
 from ._own_index import FILE_NAME, Index, check_files, contents_of, read_index, read_save_id
@@ -40,6 +42,7 @@ class OwnSource:
     """
 
     fillers: frozenset[str] = frozenset()
+    strings: Mapping[str, FileEntry] = MappingProxyType({})
     checksum = "CRC-32C"
 
     def __init__(self, path: AnyPath, index: Index):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._stores.remote import AnyPath
 from ._boxes import Array, Box, slices
+from ._file_entry import Entry as FileEntry
 from ._own_entry import INDEX, ORBAX, Chunk, Entry, dtype_name
 from ._python_values import python_dtype, python_text
 
@@ -70,6 +71,9 @@ class Source(Protocol):
     @property
     def fillers(self) -> frozenset[str]: ...
 
+    @property
+    def strings(self) -> Mapping[str, FileEntry]: ...
+
     def stored(self, name: str) -> Entry:
         """What is saved under a name, when it is known that its bytes are there.
 
@@ -127,7 +131,7 @@ class FileSource:
         checksum: The checksum of its bytes.
 
     Attributes:
-        variables: All of them; `entries` lack strings, of which JAX has no arrays.
+        variables: All of them, those of strings included.
     """
 
     fillers: frozenset[str] = frozenset()
@@ -149,7 +153,8 @@ class FileSource:
         self.metadata = metadata
         self.index_bytes = 0
         self.variables = variables
-        self.entries = {n: _entry_of(v) for n, v in variables.items() if not _has_strings(v)}
+        self.strings = {n: v for n, v in variables.items() if _has_strings(v)}
+        self.entries = {n: _entry_of(v) for n, v in variables.items() if n not in self.strings}
 
     def stored(self, name: str) -> Entry:
         """As `Source.stored`; each format's reader compares them when it opens the file."""

@@ -14,6 +14,7 @@ from .._tree.text import bytes_text, table
 from .._tree.vartree import VarTree, from_flat
 from ..formats._boxes import Box, of_slices, whole
 from ..formats._checksums import crc32c
+from ..formats._file_entry import Entry as FileEntry
 from ..formats._own_entry import INDEX, Entry
 from ..formats._own_index import Entries
 from ..formats._own_source import OwnSource
@@ -44,6 +45,8 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
         step: Its step, if jscope wrote it.
         metadata: What the user saved beside the variables; None if there is nothing.
         metrics: The metrics given to `Saver.save`, by name.
+        strings: The arrays of strings in another library's file, by name, each with ``shape`` and
+            ``read()``. They are not among the variables, since JAX has no such arrays.
     """
 
     def __init__(self, source: Source, *, verify: bool = True):
@@ -52,12 +55,18 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
         self.step: int | None = None if index is None else index.step
         self.metrics: Mapping[str, float] = {} if index is None else index.metrics
         self.metadata: Any = source.metadata
+        self.strings: Mapping[str, FileEntry] = source.strings
         self._source = source
         self._verify = verify
         weakref.finalize(self, source.close)
 
     def __getitem__(self, name: str) -> "SavedVariable":
         entries = self._source.entries
+        if name in self.strings:
+            raise MissingVariableError(
+                f"{name!r} in the checkpoint {self.path} is an array of strings, of which JAX has "
+                f"none. checkpoint.strings[{name!r}].read() gives it, as NumPy's."
+            )
         if name not in entries:
             raise MissingVariableError(
                 f"No variable {name!r} in the checkpoint {self.path} ({near(name, entries)})."
@@ -226,6 +235,11 @@ class SavedVariable:
         try:
             return read_box(self._source, self.name, box, verify=self._verify)
         except (OSError, ValueError) as error:
+            if self._source.has_changed():
+                raise CheckpointError(
+                    f"{self._source.path} was replaced or removed since it was opened, so "
+                    f"{self.name!r} can't be read. Open it again."
+                ) from error
             raise self._cannot_be_read(error) from error
 
     def _cannot_be_read(self, error: Exception) -> CheckpointError:

@@ -398,7 +398,7 @@ def plan_of(
         saved=saved,
         kept=kept,
         initialized=initialized,
-        ignored=tuple(name for name in source.entries if name not in used),
+        ignored=tuple(name for name in (*source.entries, *source.strings) if name not in used),
         converted=_conversions(target, pieces, entries, names, source),
     )
     in_memory = {

@@ -39,6 +39,7 @@ from .._errors import (
     listed,
 )
 from .._stores.mounts import bucket_mounter
+from ..formats._open import other_checkpoint
 from ..formats._orbax import ITEM, METADATA
 from ..formats._own_index import Index, read_save_id, write_index
 from ..formats._own_source import check_readable
@@ -208,8 +209,15 @@ def check_alike(directory: Path, step: int, *, portable: bool) -> None:
     Its `CheckpointManager` takes each directory that is called by a number for a step of its own.
 
     Raises:
+        CheckpointExistsError: If another library's checkpoint is that step.
         CheckpointValueError: If there is such a step.
     """
+    other = other_checkpoint(directory, step)
+    if other is not None:
+        raise CheckpointExistsError(
+            f"{other} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, "
+            "or give Saver another directory."
+        )
     there = {other: path for other, path in checkpoints(directory).items() if other != step}
     if portable:
         # Before 0.2 a portable checkpoint had no item.

@@ -24,7 +24,7 @@ from ._disk import failing_as, make_directory
 from ._encoding import Layout, store
 from ._in_store import InStore
 from ._retention import Retention
-from ._staging import Staging, check_free, commit, sweep
+from ._staging import Staging, check_alike, check_free, commit, sweep
 from ._write import Save
 
 _ALL_PACKED = Layout(packs_up_to=None)
@@ -93,6 +93,7 @@ def _to_store(directory: RemotePath, step: int) -> Iterator[Callable[[str, Any],
 @contextmanager
 def _to_disk(directory: Path, step: int) -> Iterator[Callable[[str, Any], None]]:
     check_free(directory / str(step), step, overwrite=False)
+    check_alike(directory, step, portable=False)
     failing = functools.partial(failing_as, f"Step {step} was not saved to {directory}")
     with failing():
         make_directory(directory)

@@ -70,13 +70,15 @@ def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
         ``tf.train.list_variables``.
     """
     with _opened_newest(ckpt_dir_or_file) as checkpoint:
-        return sorted(checkpoint.shapes().items())
+        strings = {name: list(entry.shape) for name, entry in checkpoint.strings.items()}
+        return sorted({**checkpoint.shapes(), **strings}.items())
 
 
 def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
     """The value of one variable of a checkpoint, as ``tf.train.load_variable``: a NumPy array.
 
-    Nothing else is read. PRNG keys are JAX's, and values that are not arrays have their own types.
+    Nothing else is read. PRNG keys are JAX's, and values that are not arrays have their own types;
+    an array of strings is NumPy's, of bytes.
 
     Args:
         ckpt_dir_or_file: As for `list_variables`.
@@ -91,7 +93,10 @@ def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
         ``tf.train.load_variable``.
     """
     with _opened_newest(ckpt_dir_or_file) as checkpoint:
-        return checkpoint[name if name in checkpoint else name.removesuffix(":0")].read()
+        if name not in checkpoint and name not in checkpoint.strings:
+            name = name.removesuffix(":0")
+        strings = checkpoint.strings.get(name)
+        return checkpoint[name].read() if strings is None else strings.read()
 
 
 def checkpoints_iterator(

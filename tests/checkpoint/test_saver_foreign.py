@@ -409,3 +409,46 @@ def test_strings_of_orbax_are_strings(tmp_path):
         path = save(tmp_path / save.__name__, {"name": "a run", "w": jnp.ones(1)})
         restored = js.Saver(path).restore({"name": "", "w": jnp.zeros(1)})
         assert (restored["name"], restored["w"]) == ("a run", 1)
+
+
+def test_a_step_of_another_library_is_not_hidden_by_a_save(tmp_path):
+    (tmp_path / "checkpoint_100").write_bytes(serialization.to_bytes({"w": jnp.ones(2)}))
+    saver = js.Saver(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(js.CheckpointExistsError) as error:
+            saver.save({"w": jnp.zeros(2)}, 100, overwrite=overwrite)
+        assert str(error.value) == (
+            f"{tmp_path}/checkpoint_100 is in the way of step 100, and is not a checkpoint of "
+            "jscope. Remove it, or give Saver another directory."
+        )
+    saver.save({"w": jnp.zeros(2)}, 101)
+    assert saver.all_steps() == (100, 101)
+    assert saver.restore(step=100)["w"].all()
+
+
+def test_arrays_of_strings_are_listed_and_loaded_and_reported(tmp_path):
+    text = np.array([b"x", b"yz"], object)
+    path = tf_checkpoint.write(tmp_path / "m-7", {"a": np.ones(2, "f4"), "st": text})
+    assert js.list_variables(path) == [("a", [2]), ("st", [2])]
+    np.testing.assert_array_equal(js.load_variable(path, "st"), text)
+    saver = js.Saver(tmp_path / "none")
+    saver.restore({"a": jnp.zeros(2)}, path)
+    assert saver.report.ignored == ("st",)
+    with pytest.raises(js.MissingVariableError) as error:
+        saver.open(path)["st"]
+    assert str(error.value) == (
+        f"'st' in the checkpoint {path} is an array of strings, of which JAX has none. "
+        "checkpoint.strings['st'].read() gives it, as NumPy's."
+    )
+
+
+def test_an_open_checkpoint_that_is_replaced_says_so(tmp_path):
+    saver = js.Saver(tmp_path)
+    saver.save({"a": jnp.ones((2, 3))}, 1)
+    opened = saver.open(1)
+    path = saver.save({"a": jnp.zeros((2, 3))}, 1, overwrite=True)
+    with pytest.raises(js.CheckpointError) as error:
+        opened["a"].read()
+    assert str(error.value) == (
+        f"{path} was replaced or removed since it was opened, so 'a' can't be read. Open it again."
+    )

@@ -42,6 +42,9 @@ ENTRY_POINTS = {
         "mesh": (js.Declaration.init, js.Declaration.abstract, js.Declaration.shardings),
         "only": (js.Declaration.init,),
     },
+    "_stores/upload.py": {
+        "overwrite": (tf_checkpoint.write, tensorflow.export, safetensors.export)
+    },
     "_dtypes.py": dict.fromkeys(("convert", "select"), (*_restore, *_tensorflow)),
     "_model/declare.py": {"inline": (js.init,)},
     "_names/selectors.py": {
@@ -92,7 +95,8 @@ ENTRY_POINTS = {
         ),
     },
     "saver/_comparison.py": dict.fromkeys(
-        ("rename", "unexpected", "missing", "key", "select", "convert", "names"), _restore
+        ("rename", "unexpected", "missing", "key", "select", "convert", "names", "stacks"),
+        _restore,
     ),
     "saver/_restore.py": {"select": _restore},
     "saver/_plan.py": dict.fromkeys(
