@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     from ._tree.vartree import VarTree as VarTree
     from ._tree.vartree import map_named as map_named
     from ._variables.collections import GraphKeys as GraphKeys
-    from ._variables.spec import AUTO_REUSE as AUTO_REUSE
+    from ._variables.request import AUTO_REUSE as AUTO_REUSE
     from ._variables.spec import VariableSpec as VariableSpec
     from .formats._per_process import PerProcess as PerProcess
     from .regularizers import no_regularizer as no_regularizer
@@ -124,7 +124,8 @@ _HOME = {
         "batch_scatter_update scatter_add scatter_div scatter_max scatter_min scatter_mul "
         "scatter_nd_add scatter_nd_sub scatter_nd_update scatter_sub scatter_update"
     ),
-    "_variables.spec": "AUTO_REUSE VariableSpec",
+    "_variables.request": "AUTO_REUSE",
+    "_variables.spec": "VariableSpec",
     "_scope.getters": "by_value",
     "_ops.averages": "ExponentialMovingAverage",
     "_scope.scope": "Scope",

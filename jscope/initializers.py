@@ -45,6 +45,7 @@ from ._errors import InitializerError
 from ._names import names as _names
 from ._names.tf1 import no_attribute
 from ._random import draws
+from ._random.initializer_bases import Independent, KnownShape, Literal, check_floating
 
 __all__ = [
     "InitializedValue",
@@ -89,30 +90,11 @@ class Initializer(Protocol):
     def __call__(self, key: Array, shape: _Shape, dtype: Any, /) -> Array: ...
 
 
-class KnownShape(abc.ABC):
-    """An initializer that knows the shape of its value, and the dtype it has by itself.
-
-    ``get_variable`` uses both where it is given neither; `constant` has an exception.
-    The dtype follows JAX's rules: a Python or NumPy integer is int32, and a Python float float32,
-    unless x64 is enabled.
-    """
-
-    @property
-    @abc.abstractmethod
-    def shape(self) -> _Shape:
-        """The shape that the variable has when none is requested."""
-
-    @property
-    @abc.abstractmethod
-    def dtype(self) -> _Dtype:
-        """The dtype that the variable has when none is requested."""
-
-
 # 1. The same value everywhere, or a literal value.
 
 
 @dataclass(frozen=True, repr=False)
-class _Everywhere(draws.Literal):
+class _Everywhere(Literal):
     """`zeros` and `ones`: initializers themselves, that may be written with ``()`` too."""
 
     name: str
@@ -159,7 +141,7 @@ ones = _Everywhere("ones", 1)
 
 
 @dataclass(frozen=True, repr=False)
-class constant(KnownShape, draws.Literal):
+class constant(KnownShape, Literal):
     """A literal value: a number, or numbers that fill the variable row by row.
 
     If there are fewer numbers than elements, the last one is repeated. Where no shape is
@@ -247,7 +229,7 @@ def fill(value: complex) -> constant:
     return filled
 
 
-class _Sequence(KnownShape, draws.Literal):
+class _Sequence(KnownShape, Literal):
     """Numbers that follow from a few parameters, in one dimension."""
 
     @abc.abstractmethod
@@ -382,7 +364,7 @@ class linspace(_Sequence):
 
 
 @dataclass(frozen=True)
-class random_uniform(draws.Independent):
+class random_uniform(Independent):
     r"""Uniform on $[\texttt{minval}, \texttt{maxval})$: floats, or integers for an integer dtype.
 
     Args:
@@ -446,7 +428,7 @@ class random_uniform(draws.Independent):
 
 
 @dataclass(frozen=True)
-class _Normal(draws.Independent):
+class _Normal(Independent):
     mean: float = 0.0
     stddev: float = 1.0
     _of: ClassVar[Callable[[_Dtype, float, float], draws.Draw]]
@@ -556,7 +538,7 @@ class categorical:
 
 
 @dataclass(frozen=True)
-class uniform_unit_scaling(draws.Independent):
+class uniform_unit_scaling(Independent):
     r"""Uniform on $\pm\,\texttt{factor}\sqrt{3/n}$; ``shape[:-1]`` has $n$ elements.
 
     With factor 1, ``x @ w`` has about the variance of ``x``.
@@ -580,7 +562,7 @@ class uniform_unit_scaling(draws.Independent):
 
 
 @dataclass(frozen=True, repr=False)
-class variance_scaling(draws.Independent):
+class variance_scaling(Independent):
     r"""Random numbers of variance $\texttt{scale} / n$, where $n$ counts inputs or outputs.
 
     A matrix is ``[inputs, outputs]``. A convolution kernel is ``[..., inputs, outputs]``, and
@@ -731,7 +713,7 @@ class _Gain(abc.ABC):
 
     def __call__(self, key: Array, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
         dtype = np.dtype(dtype)
-        draws.check_floating(self, dtype)
+        check_floating(self, dtype)
         return self._draw(key, tuple(shape), draws.wide(dtype)).astype(dtype)
 
 
@@ -879,7 +861,7 @@ class convolutional_orthogonal_3d(_ConvolutionalOrthogonal):
 
 
 @dataclass(frozen=True)
-class identity(_Gain, draws.Literal):
+class identity(_Gain, Literal):
     """A matrix with ``gain`` on its diagonal and zeros elsewhere; it needn't be square.
 
     Args:
@@ -893,7 +875,7 @@ class identity(_Gain, draws.Literal):
     """
 
     def array(self, shape: _Shape, dtype: _Dtype) -> np.ndarray[Any, Any]:
-        draws.check_floating(self, dtype)
+        check_floating(self, dtype)
         if len(shape) != 2:
             raise InitializerError(
                 f"Identity matrix initializer can only be used for 2D matrices, got shape {shape}."

@@ -36,8 +36,8 @@ from .._tree.values import is_array, jax_value, value_bytes
 from .._tree.vartree import VarTree, as_tree, from_flat
 from .._variables.closures import signature
 from .._variables.collections import GraphKeys, in_scope
-from .._variables.initial import put
 from .._variables.initialize import initialize
+from .._variables.placement import put
 from .._variables.spec import VariableSpec
 from ..sharding import AnyMesh, Rules, mesh_for_init, named_shardings
 from . import plan as _plan

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from .._errors import ScopeError
+from .._random.initializer_bases import KnownShape
 from .._random.keys import ROOT_LANES, below, check_key, draw_lanes, fold_words
 from .._scope.call_sites import transform_around
 from .._scope.declaring import Recorder
@@ -24,7 +25,6 @@ from .._scope.scope import Scope, declaring_scope
 from .._scope.usage import trace_state
 from .._tree.vartree import VarTree
 from .._variables.initialize import initialize
-from ..initializers import KnownShape
 from .declaration import Declaration
 from .tracing import (
     AxisSizes,

@@ -47,7 +47,7 @@ from .._tree.vartree import (
     structure_of,
     values_of,
 )
-from .._variables import initial as _initial
+from .._variables import initial_value as _initial
 from .._variables import request as _request
 from .._variables.request import Shape
 from ..initializers import InitializedValue, Initializer

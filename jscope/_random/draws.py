@@ -17,13 +17,11 @@ constants alone is done here, before: it multiplies the two factors of a normal 
 root of two and the standard deviation, with each other; and it omits the addition of zero. The sum
 with the mean is one instruction with the product (FMA) where the processor has it, either way.
 
-`bits_of` gives the bits that JAX draws with threefry where `jax_threefry_partitionable` is set, as
-it is by default: those of element i depend on the key and i alone.
-
-The file also has what else an initializer may be to those who run it: a `Literal`.
+`threefry.random_bits` gives the bits that JAX draws with threefry where
+`jax_threefry_partitionable` is set, as it is by default: those of element i depend on the key and
+i alone.
 """
 
-import abc
 import functools
 import math
 from dataclasses import dataclass
@@ -33,10 +31,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.typing import DTypeLike
 
-from .._errors import InitializerError
-from .threefry import Words, threefry
+from .threefry import Words
 
 _Shape: TypeAlias = tuple[int, ...]
 _Dtype: TypeAlias = np.dtype[Any]
@@ -44,7 +40,7 @@ _Dtype: TypeAlias = np.dtype[Any]
 
 @dataclass(frozen=True)
 class Draw:
-    """How values follow from uniform numbers; see the top of this file.
+    """How random values follow from uniform numbers; see the top of this file.
 
     Attributes:
         dtype: The dtype of the values, a floating-point one. The parameters are numbers of `wide`.
@@ -92,18 +88,18 @@ class Draw:
 
 
 def wide(dtype: _Dtype) -> _Dtype:
-    """The dtype in which values of a floating-point dtype are drawn."""
+    """The dtype in which random values of a floating-point dtype are drawn, before rounding."""
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
 
 
 def uniform(dtype: _Dtype, low: float, high: float) -> Draw:
-    """Uniform on ``[low, high)``, also after rounding to the dtype."""
+    """The `Draw` of numbers uniform on ``[low, high)``, also after rounding to the dtype."""
     most = np.nextafter(np.asarray(high, dtype), np.asarray(low, dtype))
     return Draw(dtype, _rounded(dtype, low), _rounded(dtype, high), most=float(most))
 
 
 def normal(dtype: _Dtype, mean: float, stddev: float) -> Draw:
-    """Normal, as `jax.random.normal`."""
+    """The `Draw` of normal numbers, as `jax.random.normal`."""
     number = wide(dtype).type
     low = np.nextafter(number(-1), number(0))
     scale = number(math.sqrt(2)) * number(_rounded(dtype, stddev))
@@ -111,7 +107,7 @@ def normal(dtype: _Dtype, mean: float, stddev: float) -> Draw:
 
 
 def truncated_normal(dtype: _Dtype, mean: float, stddev: float) -> Draw:
-    """Normal, truncated at two standard deviations, as `jax.random.truncated_normal`."""
+    """The `Draw` of `jax.random.truncated_normal`: truncated at two standard deviations."""
     number = wide(dtype).type
     root, two = number(math.sqrt(2)), number(2)
     high = float(number(math.erf(two / root)))
@@ -129,65 +125,8 @@ def _shift(dtype: _Dtype, mean: float) -> float:
     return _rounded(dtype, mean) or -0.0
 
 
-class Elementwise(abc.ABC):
-    """An initializer that may be a `Draw`, depending on shape and dtype."""
-
-    @abc.abstractmethod
-    def draw(self, shape: _Shape, dtype: _Dtype) -> Draw | None:
-        """The draw whose values are the initializer's; None if it is none.
-
-        Raises:
-            InitializerError: If the initializer has no values of this shape and dtype.
-        """
-
-
-class Independent(Elementwise):
-    """An initializer that gives floating-point numbers, drawn independently of each other."""
-
-    @abc.abstractmethod
-    def floats(self, shape: _Shape, dtype: _Dtype) -> Draw:
-        """How they are drawn."""
-
-    def draw(self, shape: _Shape, dtype: _Dtype) -> Draw | None:
-        check_floating(self, dtype)
-        return self.floats(shape, dtype)
-
-    def __call__(self, key: Array, shape: _Shape, dtype: DTypeLike = jnp.float32) -> Array:
-        dtype, shape = np.dtype(dtype), tuple(shape)
-        check_floating(self, dtype)
-        return self.floats(shape, dtype).values(key, shape)
-
-
-def check_floating(initializer: object, dtype: _Dtype) -> None:
-    """Raise an `InitializerError` unless the dtype is a floating-point one."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise InitializerError(
-            f"{initializer!r} gives floating-point numbers, but the variable is {dtype}. Write "
-            "dtype=jnp.float32; or for integers init.zeros, init.constant(...) or "
-            "init.random_uniform(minval, maxval)."
-        )
-
-
-class Literal(abc.ABC):
-    """An initializer that draws nothing, and whose value NumPy computes: nothing is compiled."""
-
-    @abc.abstractmethod
-    def array(self, shape: _Shape, dtype: _Dtype) -> np.ndarray[Any, Any]:
-        """The value, equal to that of the call with any key. It may be a view, or read-only.
-
-        Raises:
-            InitializerError: If the initializer has no value of this shape and dtype.
-        """
-
-
-def bits_of(key: tuple[Words, Words], counters: Words) -> Words:
-    """The 32 random bits of elements ``counters``, below 2^32, of a draw with a threefry key."""
-    x, y = threefry(key, (np.uint32(0), counters))
-    return x ^ y
-
-
 def values_of(bits: Words, parameters: Array) -> Array:
-    """Values in float32 from random bits, each row with its `Draw.parameters`.
+    """Random values in float32 from random bits, each row with its `Draw.parameters`.
 
     Args:
         bits: ``[rows, elements]``, uint32.

@@ -52,12 +52,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
-from jax.extend.random import threefry_2x32
 from jaxtyping import Array, UInt32
 
 from .._errors import KeyArgumentError
 from .._names.names import split
-from . import threefry as _hash
+from .threefry import threefry_key
 
 RULE_VERSION = 2
 
@@ -102,7 +101,7 @@ def below(lanes: Lanes, name: str) -> Lanes:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _path(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What the components of ``name`` do together: a factor and a summand of each lane."""
+    """What a name does to the name hash of a scope: a factor and a summand for each word."""
     factors, summands = (1, 1), (0, 0)
     for component in name.split("/"):
         a, b = component_words(component)
@@ -193,31 +192,10 @@ def fold_words(root: Array, words: Words | Lanes) -> Array:
     """
     implementation = jax.random.key_impl(root)
     if implementation == "threefry2x32":
-        return _threefry(root, words)
+        return threefry_key(root, words[0], words[1])
     # unsafe_rbg folds a batch of keys differently from single keys.
     folded: Array = (_fold_in_turn if implementation == "unsafe_rbg" else _fold)(root, words)
     return folded
-
-
-def _threefry(root: Array, words: Words | Lanes) -> Array:
-    typed = jnp.issubdtype(root.dtype, jax.dtypes.prng_key)
-    data = jax.random.key_data(root) if typed else root
-    key: Array = _block(data, words[0], words[1])
-    return jax.random.wrap_key_data(key, impl="threefry2x32") if typed else key
-
-
-@jax.jit
-def _block(data: Array, first: Array, second: Array) -> Array:
-    """One block of threefry; compiled, so that a program has it once."""
-    key: Array = threefry_2x32((data[0], data[1]), jnp.stack([first, second]))
-    return key
-
-
-def threefry_keys(root: Array, words: UInt32[Array, "n 2"]) -> UInt32[Array, "n 2"]:
-    """`fold_words` of many name hashes under a threefry key, in a program that compiles fast."""
-    data = jax.random.key_data(root)
-    keys = _hash.threefry((data[0], data[1]), (words[:, 0], words[:, 1]))
-    return jnp.stack(keys, axis=-1)
 
 
 def _fold(root: Array, words: Words | Lanes) -> Array:
@@ -239,6 +217,14 @@ def variable_key(root: Array, name: str) -> Array:
     """
     split(name)
     return fold_words(check_key(root), name_words(name))
+
+
+def gives_traced_keys(root: Array) -> bool:
+    """Whether a root key gives traced keys, and so traced values, here.
+
+    Not ``isinstance(root, Tracer)``: from a concrete key JAX computes traced values under a jit.
+    """
+    return isinstance(jax.random.key_data(root), jax.core.Tracer)
 
 
 def check_key(key: object) -> Array:

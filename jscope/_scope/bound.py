@@ -39,8 +39,9 @@ from .._random.keys import ROOT_LANES, check_key, draw_lanes, fold_integer, fold
 from .._random.keys import below as lanes_below
 from .._tree.values import jax_value
 from .._tree.vartree import Structure, VarTree, intern_structure, structure_of, values_of
-from .._variables.request import VariableRequest, is_value, shape_and_dtype
-from .._variables.spec import AUTO_REUSE, Reuse, VariableSpec
+from .._variables.initializer_argument import is_value
+from .._variables.request import AUTO_REUSE, Reuse, VariableRequest, shape_and_dtype
+from .._variables.spec import VariableSpec
 from .arguments import NO_ARGUMENTS, Arguments
 from .call_sites import Site, in_callback
 from .context import WITH_A_TREE, Leaves, not_sliced, stack_marker, unsliced

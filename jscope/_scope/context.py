@@ -20,8 +20,8 @@ from jax import Array
 from .._errors import ScopeError
 from .._random.keys import Lane
 from .._tree.vartree import VarTree
-from .._variables.request import VariableRequest
-from .._variables.spec import Reuse, VariableSpec
+from .._variables.request import Reuse, VariableRequest
+from .._variables.spec import VariableSpec
 from .arguments import Arguments
 from .call_sites import Site
 from .defaults import Defaults

@@ -41,11 +41,11 @@ from .._errors import (
 )
 from .._names.names import below, check_root, inside, join, outward
 from .._tree.vartree import VarTree
-from .._variables import initial as _initial
+from .._variables import initial_value as _initial
 from .._variables.closures import check_untraced
 from .._variables.collections import check_collections
-from .._variables.request import Shape, VariableRequest, check_found, normalize
-from .._variables.spec import Reuse, Stack, VariableSpec
+from .._variables.request import Reuse, Shape, VariableRequest, check_found, normalize
+from .._variables.spec import Stack, VariableSpec
 from ..initializers import InitializedValue
 from ..sharding import check_spec
 from .arguments import Arguments

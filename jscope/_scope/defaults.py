@@ -19,8 +19,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._errors import ConstraintError
-from .._variables.request import VariableRequest, is_value, normalize_dtype
-from .._variables.spec import AUTO_REUSE, Constraint, Partitioner, Reuse
+from .._variables.initializer_argument import is_value
+from .._variables.request import AUTO_REUSE, Reuse, VariableRequest, normalize_dtype
+from .._variables.spec import Constraint, Partitioner
 from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .arguments import NO_ARGUMENTS, Arguments

@@ -47,8 +47,8 @@ from .._ops.scatter import Indices
 from .._tree.values import NUMPY_TYPES, jax_value
 from .._tree.vartree import VarTree, as_tree, from_flat
 from .._variables.collections import GraphKeys
-from .._variables.request import Shape, VariableRequest, refused
-from .._variables.spec import AUTO_REUSE, Constraint, Partitioner, Reuse
+from .._variables.request import AUTO_REUSE, Reuse, Shape, VariableRequest, refused
+from .._variables.spec import Constraint, Partitioner
 from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .bound import Bound, bound_root, from_bytes

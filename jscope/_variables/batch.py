@@ -1,10 +1,10 @@
 """The draws of many small variables in one program, whose shapes are not those of the variables.
 
 A program for each shape of a small model takes seconds to compile, to compute a few milliseconds.
-With threefry, random element i depends on the key and i alone (`_random.draws.bits_of`), so draws
-are cut into **rows** of 1,024 elements, each with its variable's name hash, the number of its first
-element and the parameters of its `_random.draws.Draw`. Rows of all variables, of any shapes and
-parameters, are computed by one program.
+With threefry, random element i depends on the key and i alone (`_random.threefry.random_bits`), so
+a **batch** of draws is cut into **rows** of 1,024 elements, each with its variable's name hash, the
+number of its first element and the parameters of its `_random.draws.Draw`. Rows of all variables,
+of any shapes and parameters, are computed by one program.
 
 * **Outside any trace** a program computes 4 or 64 rows. These two programs serve all models; a
   model of up to 64 rows calls one of them once. The values are cut and reshaped by NumPy, which
@@ -31,7 +31,10 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import Float32, UInt32
 
 from .._random import draws
-from .._random.keys import Words, threefry_keys
+from .._random.initializer_bases import Elementwise
+from .._random.keys import Words, gives_traced_keys
+from .._random.threefry import random_bits, threefry_keys
+from .placement import new_arrays, unaligned
 
 ROW = 1024  # elements
 SIZES = (4, 64)  # rows of a program, outside any trace
@@ -43,7 +46,7 @@ _DTYPES = tuple(np.dtype(dtype) for dtype in (np.float32, np.float16, jnp.bfloat
 
 @dataclass(frozen=True)
 class Piece:
-    """A variable, or a stack of them, to be drawn with others.
+    """A variable, or a stack of them, to be drawn in one batch with others.
 
     Attributes:
         draw: How its elements are drawn.
@@ -77,7 +80,7 @@ class Piece:
 
 
 def accepts(root: Array) -> bool:
-    """Whether draws with this root key can be cut into rows, and are computed on one device."""
+    """Whether a batch can be drawn with this root key: cut into rows, and on one device."""
     if jax.random.key_impl(root) != "threefry2x32" or not _is_partitionable():
         return False
     if isinstance(jax.random.key_data(root), jax.core.Tracer):
@@ -97,12 +100,12 @@ def _is_partitionable() -> bool:
 def draw_of(
     initializer: object, shape: tuple[int, ...], dtype: np.dtype[Any], slices: int = 1
 ) -> draws.Draw | None:
-    """The draw of a variable, or of a stack of slices, that may be drawn with others.
+    """The `Draw` of a variable, or of a stack, if it may be drawn in one batch with others.
 
     Raises:
         InitializerError: As the call of the initializer.
     """
-    if not isinstance(initializer, draws.Elementwise) or dtype not in _DTYPES:
+    if not isinstance(initializer, Elementwise) or dtype not in _DTYPES:
         return None
     size = math.prod(shape)
     if not 0 < size <= LARGEST or not 0 < slices * -(-size // ROW) <= MOST_ROWS:
@@ -110,11 +113,18 @@ def draw_of(
     return initializer.draw(shape, dtype)
 
 
+def drawn_together(root: Array, pieces: Sequence[Piece]) -> list[Array]:
+    """The initial values of variables that are drawn together, in a trace or outside."""
+    if gives_traced_keys(root):
+        return _traced_values(root, pieces)
+    return new_arrays(_values(root, pieces), root)
+
+
 # Outside any trace.
 
 
-def values(root: Array, pieces: Sequence[Piece]) -> list[np.ndarray[Any, Any]]:
-    """The values of variables, computed at once; they may be views of one array."""
+def _values(root: Array, pieces: Sequence[Piece]) -> list[np.ndarray[Any, Any]]:
+    """The values of a batch of variables, outside any trace; they may be views of one array."""
     rows = _rows(pieces)
     size = next((size for size in SIZES if size >= len(rows)), SIZES[-1])
     blocks = [
@@ -133,24 +143,8 @@ def values(root: Array, pieces: Sequence[Piece]) -> list[np.ndarray[Any, Any]]:
     return found
 
 
-def unaligned(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same values in memory that JAX copies.
-
-    On a CPU it uses the memory of NumPy's arrays where that is aligned to 64 bytes. Then two arrays
-    of one value would share it, and none could be donated.
-    """
-    if value.flags.c_contiguous and value.ctypes.data % 64:
-        return value
-    memory = np.empty(value.nbytes + 128, np.uint8)
-    at = 64 - memory.ctypes.data % 64 + max(value.itemsize, 1)
-    copy: np.ndarray[Any, Any] = memory[at : at + value.nbytes].view(value.dtype)
-    copy = copy.reshape(value.shape)
-    copy[...] = value
-    return copy
-
-
 def _rows(pieces: Sequence[Piece]) -> UInt32[np.ndarray, "rows 11"]:
-    """The name hash, the number of the first element, and the bits of the parameters, of each row.
+    """The rows of a batch: each has a name hash, the number of its first element, and parameters.
 
     One array, since each argument of a compiled program takes its time.
     """
@@ -167,13 +161,13 @@ def _rows(pieces: Sequence[Piece]) -> UInt32[np.ndarray, "rows 11"]:
 
 
 def _padded(rows: UInt32[np.ndarray, "rows 11"], size: int) -> UInt32[np.ndarray, "size 11"]:
-    """With further rows, whose values nobody reads, up to a number of rows."""
+    """The rows of a batch, and further ones whose values are not used, up to a number of rows."""
     missing = size - len(rows)
     return rows if not missing else np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
 
 
-def _computed(root: Array, rows: UInt32[Array, "rows 11"]) -> Float32[Array, "rows elements"]:
-    """The elements of some rows."""
+def _rows_computed(root: Array, rows: UInt32[Array, "rows 11"]) -> Float32[Array, "rows elements"]:
+    """The random elements of some rows of a batch; compiled, as `_compiled`."""
     return _elements(threefry_keys(root, rows[:, :2]), rows)
 
 
@@ -181,18 +175,18 @@ def _elements(
     keys: UInt32[Array, "rows 2"], rows: UInt32[Array, "rows 11"]
 ) -> Float32[Array, "rows elements"]:
     counters = rows[:, 2:3] + lax.broadcasted_iota(np.uint32, (len(rows), ROW), 1)
-    bits = draws.bits_of((keys[:, :1], keys[:, 1:]), counters)
+    bits = random_bits((keys[:, :1], keys[:, 1:]), counters)
     return draws.values_of(bits, lax.bitcast_convert_type(rows[:, 3:], jnp.float32))
 
 
-_compiled = jax.jit(_computed)
+_compiled = jax.jit(_rows_computed)
 
 
 # In a trace.
 
 
-def traced_values(root: Array, pieces: Sequence[Piece]) -> list[Array]:
-    """The values of variables, in a program that hardly grows with their number."""
+def _traced_values(root: Array, pieces: Sequence[Piece]) -> list[Array]:
+    """The values of a batch of variables, in a trace; the program hardly grows with it."""
     loops: dict[tuple[np.dtype[Any], int], list[int]] = {}
     rows = 0
     for i, piece in enumerate(pieces):
@@ -206,7 +200,7 @@ def traced_values(root: Array, pieces: Sequence[Piece]) -> list[Array]:
 
 
 def _in_loop(root: Array, pieces: Sequence[Piece], dtype: np.dtype[Any]) -> Array:
-    """The elements of all rows, one after the other."""
+    """The random elements of all rows of a batch, one row after the other, by a loop."""
     rows = _rows(pieces)
     block = min(SIZES[-1], -(-len(rows) // 2))
     iterations = -(-len(rows) // block)
@@ -220,7 +214,7 @@ def _in_loop(root: Array, pieces: Sequence[Piece], dtype: np.dtype[Any]) -> Arra
 
 
 def _cut(flat: Array, pieces: Sequence[Piece]) -> list[Array]:
-    """The variables in an array that has their rows one after the other."""
+    """The variables of a batch, cut from an array that has their rows one after the other."""
     ends = np.cumsum([piece.rows for piece in pieces])
     first = [np.int32((end - piece.rows) * ROW) for end, piece in zip(ends, pieces, strict=True)]
     starts = _unknown(first)
@@ -237,7 +231,7 @@ def _cut(flat: Array, pieces: Sequence[Piece]) -> list[Array]:
 
 
 def _unknown(numbers: Sequence[np.int32]) -> list[Array]:
-    """The same numbers, such that XLA doesn't know them, and can't make them part of kernels."""
+    """The offsets of a batch's variables, such that XLA doesn't know them while it compiles."""
     zero = np.int32(0)
     one = lax.fori_loop(0, 2, lambda _, number: lax.max(number, zero), np.int32(1))
     found: list[Array] = lax.cond(

@@ -42,12 +42,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from .._errors import InitializerCycleError, InitializerError, near
 from .._names.names import outward
-from .._random.draws import Draw, Literal
-from .._random.keys import Words, fold_words, stack_words
-from ..initializers import InitializedValue, KnownShape
+from .._random.draws import Draw
+from .._random.initializer_bases import KnownShape, Literal
+from .._random.keys import Words, fold_words, gives_traced_keys, stack_words
+from ..initializers import InitializedValue
 from . import batch
-from . import initial as _initial
+from . import initial_value as _initial
 from .closures import signature
+from .placement import in_shards, new_arrays, placed, traceable
 from .spec import Stack, VariableSpec
 
 Group: TypeAlias = tuple[VariableSpec, NamedSharding | None, list[str]]
@@ -60,7 +62,7 @@ def initialize(
     given: Mapping[str, Any],
     shardings: Mapping[str, NamedSharding] = types.MappingProxyType({}),
 ) -> dict[str, Array]:
-    """The initial values of some variables.
+    """The initial values of many variables, by groups of equal ones.
 
     Args:
         specs: All declared variables.
@@ -88,8 +90,8 @@ def initialize(
 def _plain_values(
     groups: Sequence[Group], specs: Mapping[str, VariableSpec], key: Array
 ) -> dict[str, Array]:
-    """The values that depend on no other variable's."""
-    traced = _initial.is_traced(key)
+    """The initial values of the groups that depend on no other variable's value."""
+    traced = gives_traced_keys(key)
     literals = [group for group in groups if isinstance(group[0].initializer, Literal)]
     rest = [group for group in groups if not isinstance(group[0].initializer, Literal)]
     draws = _draws_of(rest) if batch.accepts(key) else {}
@@ -98,18 +100,18 @@ def _plain_values(
     values = (_traced_literals if traced else _literals)(literals, key)
     if draws:
         pieces = [batch.Piece(draws[name], words[name], specs[name].slice_shape) for name in draws]
-        values.update(zip(draws, _initial.drawn(key, pieces), strict=True))
+        values.update(zip(draws, batch.drawn_together(key, pieces), strict=True))
     others = [group for group in rest if group[2][0] not in draws]
     values.update((_traced if traced else _computed)(others, words, key))
     return values
 
 
 def _draws_of(groups: Sequence[Group]) -> dict[str, Draw]:
-    """The draws of all variables that are drawn together."""
+    """By name, the `Draw` of each variable, of all groups, that is drawn together with others."""
     draws: dict[str, Draw] = {}
     for spec, sharding, members in groups:
         if sharding is None:
-            with _initial.named(members[0]):
+            with _initial.errors_named(members[0]):
                 slices = math.prod(spec.shape[: len(spec.stack)])
                 draw = batch.draw_of(spec.initializer, spec.slice_shape, spec.dtype, slices)
             if draw is not None:
@@ -124,13 +126,13 @@ def _literals(groups: Sequence[Group], key: Array) -> dict[str, Array]:
     alone: dict[str, np.ndarray[Any, Any]] = {}
     values: dict[str, Array] = {}
     for spec, sharding, members in groups:
-        with _initial.named(members[0]):
+        with _initial.errors_named(members[0]):
             array = _initial.literal(spec)
         if sharding is None:
             alone.update(dict.fromkeys(members, array))
         else:
-            values.update((name, _initial.in_shards(array, sharding)) for name in members)
-    values.update(zip(alone, _initial.new_arrays(list(alone.values()), key), strict=True))
+            values.update((name, in_shards(array, sharding)) for name in members)
+    values.update(zip(alone, new_arrays(list(alone.values()), key), strict=True))
     return values
 
 
@@ -157,7 +159,7 @@ def _call(name: str, group: Group, words: Words, key: Array) -> _initial.Call:
     spec, sharding, _ = group
     if sharding is not None:
         everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-        key = jax.device_put(key, _initial.for_computing(everywhere))
+        key = jax.device_put(key, traceable(everywhere))
     return name, spec.initializer, key, words, spec.slice_shape, spec.dtype, sharding
 
 
@@ -182,17 +184,17 @@ def _in_graph(group: Group, words: Words, key: Array) -> list[Array]:
         ]
 
     def one(key: Array, words: Words) -> Array:
-        return _initial.checked(
+        return _initial.uncompiled(
             members[0], spec.initializer, fold_words(key, words), spec.slice_shape, spec.dtype
         )
 
     def each(key: Array, words: Words) -> Array:
-        return _initial.in_turn(functools.partial(one, key), words, spec.slice_shape)
+        return _initial.slices_in_turn(functools.partial(one, key), words, spec.slice_shape)
 
     together = None
     if sharding is not None:
         together = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
-    stacked = _initial.placed(each, together, key, words)
+    stacked = placed(each, together, key, words)
     return [stacked[i] for i in range(len(members))]
 
 
@@ -214,7 +216,7 @@ def _groups(
 
 
 def common_stacks(a: Stack, b: Stack) -> int:
-    """The number of stacks, from the outermost, that hold both of two variables."""
+    """The number of stacks that hold both a variable and the one that its initial value is from."""
     same = [x == y for x, y in zip(a, b, strict=False)]
     return (*same, False).index(False)
 
@@ -224,7 +226,7 @@ def _is_dependent(spec: VariableSpec) -> bool:
 
 
 def _source(specs: Mapping[str, VariableSpec], name: str) -> str:
-    """The variable whose initial value ``name`` takes: looked up from the inside out."""
+    """The name of the variable whose initial value is that of ``name`` too, looked up outward."""
     initializer = specs[name].initializer
     assert isinstance(initializer, InitializedValue)
     for candidate in outward(name, initializer.name):
@@ -241,7 +243,7 @@ def _source(specs: Mapping[str, VariableSpec], name: str) -> str:
 def _dependencies_first(
     specs: Mapping[str, VariableSpec], names: Collection[str], given: Mapping[str, Any]
 ) -> list[str]:
-    """The names, and what they depend on and is not given, each after what it depends on."""
+    """The names to initialize, and those they depend on, each after what it depends on."""
     order: dict[str, None] = {}
     wanted = set(names)
     for name in names:

@@ -3,41 +3,59 @@
 `VariableRequest` is the one place that knows the list. `normalize` reads the arguments of a request
 that creates once, so that what follows need not look at them again: a shape is a tuple of ints, a
 dtype one that JAX has under its present settings, an initializer a function
-``f(key, shape, dtype)``. `check_found` compares them with a variable that exists.
+``f(key, shape, dtype)``, made of the argument by `initializer_argument`. `check_found` compares
+them with a variable that exists.
 
 Arguments of TF1 that have no meaning in JAX are refused; the error names what replaces them.
-
-An initializer may take no arguments: ``initializer=lambda: table()``. Such a function gives the
-initial value itself, so the variable has that value's shape and dtype, and none may be requested
-beside it (a shape with unknown dimensions may). It runs compiled, like any initializer. A parameter
-that has a default counts as none; but where the shape is known, what takes a key, a shape and a
-dtype gets them. Source: ``tf.get_variable``, TensorFlow 1.15. One difference: a dtype that is
-requested must be the value's, where TF ignores it.
 """
 
-import inspect
+import enum
 import operator
-import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
 from .. import initializers
-from .._dtypes import is_python, widths
 from .._errors import DtypeMismatchError, InitializerError, ScopeError, ShapeMismatchError
-from ..initializers import Initializer, KnownShape
+from .._random.initializer_bases import KnownShape
+from ..initializers import Initializer
 from ..regularizers import Regularizer
-from .closures import signature
-from .spec import Constraint, Partitioner, Reuse
+from .initializer_argument import (
+    NoArguments,
+    check_called,
+    check_dtype_of_value,
+    constant_of,
+    is_full,
+    is_value,
+    known_shape,
+    of_no_arguments,
+    rank,
+    shape_of_constant,
+    takes_any,
+    takes_none,
+)
+from .spec import Constraint, Partitioner
 
 Shape: TypeAlias = int | Iterable[int | None] | None
+
+
+class ReuseMode(enum.Enum):
+    """The type of `AUTO_REUSE`: a value of the argument ``reuse``, beside False and True."""
+
+    AUTO_REUSE = "get or create"
+
+    def __repr__(self) -> str:
+        return "AUTO_REUSE"
+
+
+AUTO_REUSE = ReuseMode.AUTO_REUSE
+Reuse: TypeAlias = bool | Literal[ReuseMode.AUTO_REUSE]
 
 
 @dataclass(slots=True)
@@ -108,96 +126,8 @@ _FOR_GETTERS = tuple(
 )
 
 
-# Initializers that take no arguments.
-
-
-@dataclass(frozen=True, eq=False)
-class NoArguments:
-    """A function of no arguments, as an initializer; and its value's shape and dtype.
-
-    Two are equal if their functions compute the same, as far as `closures.signature` can tell.
-    """
-
-    function: Callable[[], ArrayLike]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __call__(self, key: object, shape: object, dtype: object = None) -> Array:
-        del key, shape, dtype  # the caller compares them with the result
-        value = self.function()
-        return jnp.asarray(value, self.dtype if is_python(value) else None)
-
-    def _key(self) -> tuple[object, ...]:
-        return signature(self.function), self.shape, self.dtype
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, NoArguments) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __repr__(self) -> str:
-        return repr(self.function)
-
-
-def takes_none(initializer: object) -> bool:
-    """Whether something can be called without arguments, to give an initial value."""
-    if isinstance(initializer, types.FunctionType):  # nearly all other initializers
-        defaults = initializer.__defaults__ or ()
-        keywords = initializer.__kwdefaults__ or {}
-        code = initializer.__code__
-        return code.co_argcount == len(defaults) and code.co_kwonlyargcount == len(keywords)
-    if not callable(initializer) or type(initializer).__module__ == initializers.__name__:
-        return False
-    try:
-        parameters = inspect.signature(initializer).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature
-        return False
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return all(p.default is not p.empty or p.kind in several for p in parameters)
-
-
-def takes_any(initializer: Callable[..., object]) -> bool:
-    """Whether a callable of no arguments also takes key, shape and dtype."""
-    try:
-        inspect.signature(initializer).bind(None, None, None)
-    except TypeError:
-        return False
-    return True
-
-
-def no_arguments(
-    name: str, function: Callable[[], ArrayLike], requested: np.dtype[Any] | None
-) -> NoArguments:
-    """The function as an initializer; runs it once, abstractly.
-
-    If it gives Python's numbers, they get the requested dtype, if it is one of theirs.
-
-    Raises:
-        InitializerError: If it doesn't return an array.
-    """
-    has_dtype = True
-
-    def value() -> Array:
-        nonlocal has_dtype
-        given = function()
-        has_dtype = not is_python(given)
-        return jnp.asarray(given)
-
-    try:
-        like = jax.eval_shape(value)
-    except TypeError as error:
-        raise InitializerError(
-            f"Variable {name!r}: The initializer passed is not valid. It should be a callable with "
-            f"no arguments that gives an array, but {function!r} raised {error}"
-        ) from error
-    if requested is not None and not has_dtype and requested in widths(like.dtype):
-        return NoArguments(function, like.shape, requested)
-    return NoArguments(function, like.shape, like.dtype)
-
-
 class Wanted(NamedTuple):
-    """What a variable is to be: three arguments of `get_variable`, normalized."""
+    """The shape, dtype and initializer of a request for a new variable, normalized."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -210,7 +140,7 @@ class Wanted(NamedTuple):
 
 
 def normalize(name: str, shape: Shape, dtype: DTypeLike | None, initializer: Any) -> Wanted:
-    """Read the arguments of a `get_variable` that creates.
+    """Read the arguments of a request that creates a variable.
 
     Args:
         name: The variable's whole name, for messages.
@@ -235,16 +165,16 @@ def normalize(name: str, shape: Shape, dtype: DTypeLike | None, initializer: Any
     """
     requested = None if dtype is None else normalize_dtype(name, dtype)
     if initializer is not None and not callable(initializer):
-        value, initializer = initializer, _constant(name, initializer)
+        value, initializer = initializer, constant_of(name, initializer)
         if shape is not None:
             raise shape_of_constant(name, shape)
-        _check_dtype_of_value(name, requested, value, initializer)
-    _check_called(name, initializer)
-    if takes_none(initializer) and not (_is_full(shape) and takes_any(initializer)):
-        initializer = _of_no_arguments(name, shape, requested, initializer)
+        check_dtype_of_value(name, requested, value, initializer)
+    check_called(name, initializer)
+    if takes_none(initializer) and not (is_full(shape) and takes_any(initializer)):
+        initializer = of_no_arguments(name, shape, requested, initializer)
     known = isinstance(initializer, KnownShape | NoArguments)
     if requested is None:
-        fills = isinstance(initializer, initializers.constant) and _is_full(shape)
+        fills = isinstance(initializer, initializers.constant) and is_full(shape)
         requested = initializer.dtype if known and not fills else np.dtype(np.float32)
     if shape is None and not known:
         passed = "" if initializer is None else "The initializer passed is not valid by itself. "
@@ -254,34 +184,13 @@ def normalize(name: str, shape: Shape, dtype: DTypeLike | None, initializer: Any
         )
     if initializer is None:
         initializer = initializers.default(requested, name)
-    if known and not _is_full(shape):
+    if known and not is_full(shape):
         shape = _completed(name, shape, initializer.shape)
     return Wanted(normalize_shape(name, shape), requested, initializer)
 
 
-def is_value(initializer: object, shape: object) -> bool:
-    """Whether an initializer, passed beside this shape, is the initial value itself."""
-    if initializer is None:
-        return False
-    return not callable(initializer) or (not _is_full(shape) and takes_none(initializer))
-
-
-def shape_of_constant(name: str, shape: object) -> InitializerError:
-    """Compose TF1's error for a shape that is given beside an initial value."""
-    return InitializerError(
-        f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
-        f"shape={shape!r} out, or write initializer=init.constant(value) to fill the shape."
-    )
-
-
-def _is_full(shape: object) -> bool:
-    if isinstance(shape, Iterable) and _rank(shape):
-        return all(dimension is not None for dimension in shape)
-    return shape is not None
-
-
 def _completed(name: str, shape: Shape, own: tuple[int, ...]) -> tuple[int, ...]:
-    """The initial value's own shape, if it is one that was requested."""
+    """The shape of the initial value, if it fits a requested one that has unknown dimensions."""
     if shape is not None and not _fits(_dimensions(name, shape), own):
         raise ShapeMismatchError(
             f"Shape of a new variable ({name}) must be fully defined, or fit its initial value's "
@@ -290,61 +199,8 @@ def _completed(name: str, shape: Shape, own: tuple[int, ...]) -> tuple[int, ...]
     return own
 
 
-def _check_dtype_of_value(
-    name: str, requested: np.dtype[Any] | None, value: object, found: initializers.constant
-) -> None:
-    """Raise if a literal value has another dtype than requested.
-
-    Python's numbers have no dtype, and may have that of either setting of `jax_enable_x64`.
-    """
-    if requested is None:
-        return
-    if not is_python(value):
-        if requested != found.dtype:
-            raise _other_dtype(name, found.dtype, requested)
-    elif requested not in widths(found.value.dtype):
-        raise _other_dtype(name, found.dtype, requested)
-    elif requested.kind == "i" and not np.array_equal(found.value.astype(requested), found.value):
-        raise DtypeMismatchError(
-            f"Variable {name!r}: Initializer type '{found.value.dtype}' and explicit dtype "
-            f"'{requested}' don't match: {requested} can't hold {value!r}. Write dtype=jnp.int64, "
-            "with jax.config.update('jax_enable_x64', True)."
-        )
-
-
-def _other_dtype(name: str, found: object, requested: np.dtype[Any]) -> DtypeMismatchError:
-    return DtypeMismatchError(
-        f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{requested}' don't "
-        "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "
-        f"{requested.name!r})."
-    )
-
-
-def _of_no_arguments(
-    name: str, shape: object, requested: np.dtype[Any] | None, function: Callable[[], ArrayLike]
-) -> NoArguments:
-    if _is_full(shape):
-        raise InitializerError(
-            f"Variable {name!r}: {function!r} takes no arguments. If it makes initializers, call "
-            f"it first; if it gives the initial value itself, leave shape={shape!r} out."
-        )
-    initializer = no_arguments(name, function, requested)
-    if requested is not None and requested != initializer.dtype:
-        raise _other_dtype(name, initializer.dtype, requested)
-    return initializer
-
-
-def known_shape(initializer: Initializer | ArrayLike | None) -> tuple[int, ...] | None:
-    """The shape of a literal initial value; None for all other initializers."""
-    if isinstance(initializer, KnownShape):
-        return initializer.shape
-    if initializer is None or callable(initializer):
-        return None
-    return tuple(np.shape(initializer))
-
-
 def normalize_shape(name: str, shape: Shape) -> tuple[int, ...]:
-    """A shape as a tuple of ints; 5 is ``(5,)``.
+    """A requested shape as a tuple of ints; 5 is ``(5,)``.
 
     Raises:
         ShapeMismatchError: If a dimension is traced, unknown, negative or not an integer.
@@ -380,7 +236,7 @@ def normalize_shape(name: str, shape: Shape) -> tuple[int, ...]:
 
 
 def normalize_dtype(name: str, dtype: Any) -> np.dtype[Any]:
-    """A dtype as NumPy's, if JAX has it under its present settings.
+    """A requested dtype as NumPy's, if JAX has it under its present settings.
 
     Raises:
         DtypeMismatchError: If it is not a dtype, or a 64-bit one while x64 is not enabled.
@@ -407,7 +263,7 @@ def normalize_dtype(name: str, dtype: Any) -> np.dtype[Any]:
 
 
 def shape_and_dtype(name: str, value: object) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and dtype of a variable's value, or of its spec.
+    """The shape and dtype of a variable, for comparison with a request; from its value or spec.
 
     Raises:
         DtypeMismatchError: If it has none; a tree may hold anything.
@@ -459,7 +315,7 @@ _INT = frozenset({int})
 
 
 def _dimensions(name: str, shape: object) -> tuple[Any, ...]:
-    """A shape in which dimensions may be None; the others are checked."""
+    """A requested shape, in which dimensions may be None; the others are checked."""
     requested = _as_tuple(shape)
     normalize_shape(name, tuple(d for d in requested if d is not None))
     return requested
@@ -470,59 +326,7 @@ def _fits(requested: tuple[Any, ...], found: tuple[int, ...]) -> bool:
 
 
 def _as_tuple(shape: object) -> tuple[Any, ...]:
-    return tuple(shape) if isinstance(shape, Iterable) and _rank(shape) else (shape,)
-
-
-def _rank(shape: object) -> int:
-    return getattr(shape, "ndim", 1)  # an array of no dimensions has __iter__, which raises
-
-
-def _constant(name: str, value: object) -> initializers.constant:
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
-        raise InitializerError(
-            f"The initial value of variable {name!r} is traced, but initial values can't depend on "
-            f"traced values: {value!r}. Compute it outside the model, or assign it afterwards; if "
-            "it is to depend on what the model computes, write js.init(model, inline=True)."
-        )
-    try:
-        return initializers.constant(value)
-    except InitializerError:
-        raise InitializerError(
-            f"Variable {name!r}: The initializer passed is not valid: {value!r} of type "
-            f"{type(value).__name__}. Pass a function f(key, shape, dtype), such as init.zeros or "
-            "init.glorot_uniform(); or a number, a list of numbers or an array, and no shape."
-        ) from None
-
-
-def _check_called(name: str, initializer: object) -> None:
-    """Raise if an initializer's class, or the function that makes one, was passed itself."""
-    ours = getattr(initializer, "__module__", None) == initializers.__name__
-    if inspect.isclass(initializer) or (
-        ours and inspect.isfunction(initializer) and "<locals>" not in initializer.__qualname__
-    ):
-        called = f"{'init.' if ours else ''}{initializer.__name__}()"
-        raise InitializerError(
-            f"Variable {name!r}: {initializer.__name__} is not an initializer, but makes one from "
-            f"its parameters: write {called}."
-        )
-    if not ours and callable(initializer) and _has_tf1s_form(initializer):
-        called = getattr(initializer, "__name__", type(initializer).__name__)
-        raise InitializerError(
-            f"Variable {name!r}: the initializer {called} takes the shape first and no random key, "
-            "as those of TF1. Here it is f(key, shape, dtype). Write "
-            f"initializer=js.tf1.initializer({called}), or give it a key as its first argument."
-        )
-
-
-def _has_tf1s_form(initializer: Callable[..., object]) -> bool:
-    """Whether a function's first argument is a shape, or one of them is ``partition_info``."""
-    function = initializer if hasattr(initializer, "__code__") else type(initializer).__call__
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return False
-    names = code.co_varnames[: code.co_argcount]
-    names = names[1:] if names[:1] == ("self",) else names
-    return names[:1] == ("shape",) or "partition_info" in names
+    return tuple(shape) if isinstance(shape, Iterable) and rank(shape) else (shape,)
 
 
 # Arguments of TF1 that have no meaning in JAX.
@@ -550,7 +354,7 @@ _INSTEAD = {
 
 
 def refused(where: str, **arguments: object) -> ScopeError:
-    """Compose the error for TF1's arguments, of which at least one is not None."""
+    """Compose the error for a request with arguments of TF1 that have no meaning in JAX."""
     name, value = next(item for item in arguments.items() if item[1] is not None)
     return ScopeError(
         f"{where} was passed {name}={value!r}, which has no meaning in JAX: {_INSTEAD[name]}. "

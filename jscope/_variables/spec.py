@@ -1,9 +1,8 @@
-"""What is declared of a variable, and the types of the arguments of a request."""
+"""`VariableSpec`: what is declared of a variable."""
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jax import Array
@@ -13,18 +12,6 @@ from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .collections import GraphKeys
 
-
-class ReuseMode(enum.Enum):
-    """The third value of ``reuse``, beside False and True."""
-
-    AUTO_REUSE = "get or create"
-
-    def __repr__(self) -> str:
-        return "AUTO_REUSE"
-
-
-AUTO_REUSE = ReuseMode.AUTO_REUSE
-Reuse: TypeAlias = bool | Literal[ReuseMode.AUTO_REUSE]
 Constraint: TypeAlias = Callable[[Array], Array]
 Partitioner: TypeAlias = Callable[[str, tuple[int, ...], Any], PartitionSpec | None]
 Stack: TypeAlias = tuple[tuple[str, int], ...]

@@ -16,8 +16,8 @@ from jax.extend.random import threefry_2x32
 
 import jscope as js
 from jscope import initializers as init
-from jscope._random import draws, threefry
-from jscope._random.keys import fold_words, name_words, threefry_keys, variable_key
+from jscope._random import threefry
+from jscope._random.keys import fold_words, name_words, variable_key
 from jscope._variables import batch
 
 KEY = jax.random.key(11)
@@ -45,14 +45,14 @@ def test_the_hash_is_jax_s():
 def test_random_bits_of_an_element_are_jax_s():
     counters = jnp.arange(3000, dtype=jnp.uint32)
     data = jax.random.key_data(KEY)
-    found = draws.bits_of((data[:1], data[1:]), counters)
+    found = threefry.random_bits((data[:1], data[1:]), counters)
     np.testing.assert_array_equal(found, jax.random.bits(KEY, (3000,), jnp.uint32))
 
 
 @pytest.mark.parametrize("root", [KEY, jax.random.PRNGKey(3)], ids=["typed", "old"])
 def test_keys_of_many_names_are_those_of_each(root):
     words = np.stack([name_words(f"layer_{i}/w") for i in range(20)])
-    for found, own in zip(threefry_keys(root, words), words, strict=True):
+    for found, own in zip(threefry.threefry_keys(root, words), words, strict=True):
         np.testing.assert_array_equal(found, jax.random.key_data(fold_words(root, own)))
 
 

@@ -15,7 +15,7 @@ import jscope as js
 from jscope import _errors
 from jscope import initializers as init
 from jscope._random.keys import fold_words, name_words
-from jscope._variables import initial as _initial
+from jscope._variables import initial_value as _initial
 from jscope._variables import request as _request
 
 KEY = jax.random.key(7)
@@ -404,7 +404,7 @@ def test_checked_gives_the_initializer_s_value_for_a_key_inside_larger_programs(
     words = jnp.asarray(np.stack([name_words(name) for name in ["a/w", "b/w"]]))
     stacked = jax.jit(
         lambda ws: jax.lax.map(
-            lambda w: _initial.checked(
+            lambda w: _initial.uncompiled(
                 "a/w", wanted.initializer, fold_words(KEY, w), wanted.shape, wanted.dtype
             ),
             ws,

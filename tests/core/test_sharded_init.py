@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jscope as js
 from jscope import initializers as init
-from jscope._variables import initial as _initial
+from jscope._variables import initial_value as _initial
 
 P = PartitionSpec
 KEY = jax.random.key(3)

@@ -26,7 +26,7 @@ from jscope._errors import (
     VariableExistsError,
     VariableNameError,
 )
-from jscope._variables.spec import AUTO_REUSE
+from jscope._variables.request import AUTO_REUSE
 
 components = st.text("ab0-._Z", min_size=1, max_size=3).filter(lambda c: c not in (".", ".."))
 names = st.lists(components, min_size=1, max_size=4).map("/".join)

@@ -20,7 +20,7 @@ from jscope._errors import (
 )
 from jscope._scope.call_sites import call_site, site_text
 from jscope._scope.usage import _MOST_TRACES
-from jscope._variables.spec import AUTO_REUSE
+from jscope._variables.request import AUTO_REUSE
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 3))

@@ -1,4 +1,4 @@
-"""From an initializer to an array: what initializing one variable means.
+"""The initial value of one variable: from its initializer to an array.
 
 `run` calls the initializer that `_variables.request` has read. Facts that other files rely on:
 
@@ -25,14 +25,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.typing import ArrayLike
+from jax.sharding import NamedSharding
 
 from .._errors import InitializerError
-from .._random.draws import Literal
-from .._random.keys import Words, fold_words
-from ..initializers import InitializedValue, Initializer, KnownShape
+from .._random.initializer_bases import KnownShape, Literal
+from .._random.keys import Words, fold_words, gives_traced_keys
+from ..initializers import InitializedValue, Initializer
 from . import batch
+from .placement import in_shards, new_arrays, placed, put
 
 _T = TypeVar("_T")
 
@@ -80,9 +80,9 @@ def run(
     Raises:
         InitializerError: If the result is not of the requested shape and dtype.
     """
-    with named(name):
+    with errors_named(name):
         whole_shape = (*words.shape[:-1], *shape)
-        if isinstance(initializer, Literal) and not is_traced(root):
+        if isinstance(initializer, Literal) and not gives_traced_keys(root):
             array = np.broadcast_to(initializer.array(shape, dtype), whole_shape)
             return new_arrays([array], root)[0] if sharding is None else in_shards(array, sharding)
         if isinstance(initializer, KnownShape | Literal):
@@ -91,14 +91,14 @@ def run(
         slices = words.size // 2
         draw = batch.draw_of(initializer, shape, dtype, slices) if sharding is None else None
         if draw is not None and batch.accepts(root):
-            return drawn(root, [batch.Piece(draw, words, shape)])[0]
+            return batch.drawn_together(root, [batch.Piece(draw, words, shape)])[0]
         compiled = _compiled(sharding)
         computed: Array = compiled(_hashable(initializer), root, words, shape, dtype)
         return computed
 
 
 def literal(wanted: _Wanted) -> np.ndarray[Any, Any]:
-    """The value of a `Literal`, which may be a view of a smaller one."""
+    """The initial value of one variable whose initializer is a `Literal`; it may be a view."""
     assert isinstance(wanted.initializer, Literal)
     return np.broadcast_to(wanted.initializer.array(wanted.slice_shape, wanted.dtype), wanted.shape)
 
@@ -106,41 +106,13 @@ def literal(wanted: _Wanted) -> np.ndarray[Any, Any]:
 def traced_literal(
     name: str, wanted: _Wanted, root: Array, sharding: NamedSharding | None
 ) -> Array:
-    """The value of a `Literal`, in a trace."""
-    value = checked(name, wanted.initializer, root, wanted.slice_shape, wanted.dtype)
+    """The initial value of one variable whose initializer is a `Literal`, in a trace."""
+    value = uncompiled(name, wanted.initializer, root, wanted.slice_shape, wanted.dtype)
     return put(jnp.broadcast_to(value, wanted.shape), sharding)
 
 
-def is_traced(root: Array) -> bool:
-    """Whether what is computed from a root key is traced.
-
-    Not ``isinstance(root, Tracer)``: from a concrete key JAX computes traced values under a jit.
-    """
-    return isinstance(jax.random.key_data(root), jax.core.Tracer)
-
-
-def drawn(root: Array, pieces: Sequence[batch.Piece]) -> list[Array]:
-    """The values of variables that are drawn together."""
-    if is_traced(root):
-        return batch.traced_values(root, pieces)
-    return new_arrays(batch.values(root, pieces), root)
-
-
-def new_arrays(values: Sequence[np.ndarray[Any, Any]], root: Array) -> list[Array]:
-    """Arrays with buffers of their own, where a program with this root key would put them."""
-    device = root.sharding if root.committed and root.is_fully_replicated else None
-    sources = {id(value): batch.unaligned(value) for value in values}
-    arrays: list[Array] = jax.device_put([sources[id(value)] for value in values], device)
-    return arrays
-
-
-def in_shards(value: np.ndarray[Any, Any], sharding: NamedSharding) -> Array:
-    """An array with buffers of its own, sharded."""
-    return jax.make_array_from_callback(value.shape, sharding, lambda index: np.array(value[index]))
-
-
 def compile_at_once(calls: Sequence[Call]) -> None:
-    """Compile the programs of several calls of `run` side by side, where those would in turn.
+    """Compile the programs of single initial values, those of several `run`, side by side.
 
     They are traced in this thread, which has the configuration that JAX's context managers set.
     Python's lock is free while XLA compiles.
@@ -151,7 +123,7 @@ def compile_at_once(calls: Sequence[Call]) -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = []
         for name, initializer, *arguments, sharding in new:
-            with named(name):
+            with errors_named(name):
                 lowered = _compiled(sharding).lower(_hashable(initializer), *arguments)
             compiling.append(pool.submit(lowered.compile))
         for program in compiling:
@@ -159,7 +131,7 @@ def compile_at_once(calls: Sequence[Call]) -> None:
 
 
 def _was_compiled(call: Call) -> bool:
-    """Whether `compile_at_once` has seen such a call; JAX's own cache takes longer to look up."""
+    """Whether `compile_at_once` has seen such a call of `run`; JAX's own cache is slower to ask."""
     _, initializer, root, words, shape, dtype, sharding = call
     like = (_hashable(initializer), root.dtype, words.shape, shape, dtype, sharding)
     known = like in _seen
@@ -172,22 +144,22 @@ def _was_compiled(call: Call) -> bool:
 _seen: set[object] = set()
 
 
-def checked(
+def uncompiled(
     name: str, initializer: Initializer, key: Array, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
-    """The initializer's value for this key, not compiled, for use in larger programs.
+    """The initial value of one variable for its own key, not compiled: a part of larger programs.
 
     Raises:
         InitializerError: As `run`.
     """
-    with named(name):
+    with errors_named(name):
         return _checked(initializer, key, shape, dtype)
 
 
 def like_source(
     initializer: InitializedValue, source: Array | jax.ShapeDtypeStruct
 ) -> jax.ShapeDtypeStruct:
-    """The shape and dtype that `initializers.initialized_value` has by itself."""
+    """The shape and dtype of an initial value that is another variable's, from that one's."""
     value = jax.ShapeDtypeStruct(source.shape, source.dtype)
     like: jax.ShapeDtypeStruct = jax.eval_shape(initializer.function or jnp.asarray, value)
     return like
@@ -200,7 +172,7 @@ def derive(
     shared: int = 0,
     sharding: NamedSharding | None = None,
 ) -> Array:
-    """The value that `initializers.initialized_value` gives, from the other variable's.
+    """The initial value of one variable that is another one's, by `initializers.initialized_value`.
 
     Args:
         name: The variable's whole name, for messages.
@@ -213,7 +185,7 @@ def derive(
     Raises:
         InitializerError: If the function gives another shape or dtype than is wanted.
     """
-    with named(name):
+    with errors_named(name):
         assert isinstance(wanted.initializer, InitializedValue)
         function = wanted.initializer.function or jnp.asarray
         lengths = wanted.shape[:shared]
@@ -228,7 +200,7 @@ def derive(
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(sharding: NamedSharding | None) -> Any:  # JAX names no type of a jitted function
-    """The functions that compute initial values, compiled, with results of this sharding."""
+    """The compiled function that computes the initial value of one variable, in this sharding."""
     compute = functools.partial(_values, sharding=sharding)
     return jax.jit(compute, static_argnums=(0, 3, 4), out_shardings=sharding)
 
@@ -245,13 +217,13 @@ def _values(
         return behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
 
     def all_in_turn(root: Array, words: Words) -> Array:
-        return in_turn(functools.partial(one, root), words, shape)
+        return slices_in_turn(functools.partial(one, root), words, shape)
 
     return placed(one if words.ndim == 1 else all_in_turn, sharding, root, words)
 
 
-def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...]) -> Array:
-    """One value after another: ``one`` of each name hash, along the other axes of ``words``.
+def slices_in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...]) -> Array:
+    """The initial values of slices, one after another: ``one`` of each name hash in ``words``.
 
     Barriers keep XLA from folding the hashes into constants, and from fusing the loop with
     its consumer; both would change bits.
@@ -261,54 +233,15 @@ def in_turn(one: Callable[[Words], Array], words: Words, shape: tuple[int, ...])
     return behind_barrier(values).reshape((*words.shape[:-1], *shape))
 
 
-def placed(
-    compute: Callable[..., Array], sharding: NamedSharding | None, *arrays: ArrayLike
-) -> Array:
-    """``compute(*arrays)``, inside a trace, such that each device computes its own shard."""
-    if sharding is None:
-        return compute(*arrays)
-    if AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types:
-        # Under an explicit mesh a new array is whole on each device, unless its sharding is given.
-        sharded: Any = jax.sharding.auto_axes(compute, out_sharding=sharding)(*arrays)
-    else:
-        sharded = lax.with_sharding_constraint(compute(*arrays), for_computing(sharding))
-    value: Array = sharded
-    return value
-
-
-def for_computing(sharding: NamedSharding) -> NamedSharding:
-    """The same sharding such that JAX accepts it in a trace.
-
-    A mesh with explicit axes is one for types, and types with shardings need `jax.set_mesh`.
-    Without it, the same devices are an automatic mesh.
-    """
-    mesh = sharding.mesh
-    if AxisType.Explicit not in mesh.axis_types or not jax.sharding.get_abstract_mesh().empty:
-        return sharding
-    automatic = (AxisType.Auto,) * len(mesh.axis_names)
-    same: Any = Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
-    return NamedSharding(same, sharding.spec)
-
-
-def put(value: Array, sharding: NamedSharding | None) -> Array:
-    """An existing value, sharded."""
-    if sharding is None:
-        return value
-    if isinstance(value, jax.core.Tracer):
-        return placed(jnp.asarray, sharding, value)
-    moved: Array = jax.device_put(value, sharding)
-    return moved
-
-
 def behind_barrier(value: _T) -> _T:
-    """The same array, or tuple of arrays, that XLA doesn't simplify together with its consumers."""
+    """An initial value, or a tuple of them, that XLA doesn't fuse with its consumers."""
     barrier: Any = lax.optimization_barrier  # not annotated in jax 0.10
     behind: _T = barrier(value)
     return behind
 
 
 class _ById:
-    """An initializer that can't be hashed, as a static argument: equal to itself alone."""
+    """An initializer that can't be hashed, made a static argument: it is equal to itself alone."""
 
     def __init__(self, initializer: Initializer):
         self.initializer = initializer
@@ -359,8 +292,8 @@ def _fitting(
 
 
 @contextlib.contextmanager
-def named(name: str) -> Iterator[None]:
-    """Add the variable's name to the errors of its initializer."""
+def errors_named(name: str) -> Iterator[None]:
+    """Add a variable's name to the errors of its initializer."""
     try:
         yield
     except InitializerError as error:
