@@ -7,10 +7,11 @@ the model computes, as those of ActNorm and of weight normalization by data do. 
 can't be created inside a transform: its value could not leave it.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeAlias
 
 import jax
 import numpy as np
@@ -26,17 +27,11 @@ from .._scope.usage import trace_state
 from .._tree.vartree import VarTree
 from .._variables.initialize import initialize
 from .declaration import Declaration
-from .tracing import (
-    AxisSizes,
-    argument_names,
-    branches_explained,
-    check_axis_sizes,
-    named_like,
-    run_abstractly,
-    with_axes_explained,
-)
+from .jax_errors import branches_explained, with_axes_explained, with_values_explained
+from .signatures import ArgumentNames, argument_names, named_like
 
 P = ParamSpec("P")
+AxisSizes: TypeAlias = Mapping[str, int]
 
 
 def declare(
@@ -76,7 +71,7 @@ def declare(
     if not callable(model):
         raise TypeError(f"js.declare needs a model, a callable; got {model!r}.")
 
-    check_axis_sizes(axis_sizes)
+    _check_axis_sizes(axis_sizes)
 
     def declared(*args: P.args, **kwargs: P.kwargs) -> Declaration:
         recorder = Recorder()
@@ -93,10 +88,70 @@ def declare(
         names, arrays = (
             list(compress(all_, traced)) for all_ in (argument_names(model, args, kwargs), leaves)
         )
-        run_abstractly(run, model, names, arrays, axis_sizes)
+        _run_abstractly(run, model, names, arrays, axis_sizes)
         return Declaration(recorder.specs(), recorder.times())
 
     return named_like(declared, model, first=())
+
+
+def _run_abstractly(
+    run: Callable[..., None],
+    model: Callable[..., Any],
+    names: Sequence[str],
+    arrays: Sequence[object],
+    axis_sizes: AxisSizes | None,
+) -> None:
+    """Declare by tracing ``run(*arrays)`` on abstract values, under the name of the model.
+
+    Args:
+        run: Calls the model.
+        model: The model, for its name and its line in the user's code.
+        names: The names of the arrays.
+        arrays: What is traced.
+        axis_sizes: Mapped axes and their sizes; none by default.
+
+    Raises:
+        ConcreteValueError: If the model needs a value.
+        UnboundAxisError: If it uses an axis that is not in ``axis_sizes``.
+    """
+    named_like(run, model)
+    run.__signature__ = ArgumentNames(names)  # type: ignore[attr-defined]
+    cure = (
+        "Give the axes and their sizes: "
+        "js.declare({model}, axis_sizes={{{axis!r}: 8}})(...), and so for js.init."
+    )
+    with with_axes_explained(model, cure), with_values_explained(model):
+        if axis_sizes:
+            # Not a vmap of the model: JAX 0.10 gives an all_to_all of what is not mapped another
+            # shape there than in jax.shard_map.
+            jax.make_jaxpr(run, axis_env=list(axis_sizes.items()))(*arrays)
+        else:
+            jax.eval_shape(run, *arrays)
+
+
+def _check_axis_sizes(axis_sizes: object) -> None:
+    """Raise unless the ``axis_sizes`` of a declaration map strings to ints of at least 1.
+
+    Raises:
+        TypeError: If they are something else.
+        ValueError: If a size is less than 1.
+    """
+    if axis_sizes is None:
+        return
+    if not isinstance(axis_sizes, Mapping):
+        raise TypeError(f"{_AXIS_SIZES}; got {axis_sizes!r}.")
+    for name, size in axis_sizes.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{_AXIS_SIZES}; got {name!r} as the name of an axis.")
+        try:
+            number = operator.index(size)
+        except TypeError:
+            raise TypeError(f"{_AXIS_SIZES}; got {size!r} as the size of {name!r}.") from None
+        if number < 1:
+            raise ValueError(f"{_AXIS_SIZES}, of at least 1; got {size!r} as the size of {name!r}.")
+
+
+_AXIS_SIZES = "`axis_sizes` maps the names of axes to their sizes, such as {'b': 8}"
 
 
 def init(
@@ -173,8 +228,8 @@ def _is_traced(leaf: object) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Computed(KnownShape):
-    """An initial value that is traced: of the trace in which the model runs."""
+class _Computed(KnownShape):
+    """The initializer of a value that the model computed, in ``init(model, inline=True)``."""
 
     value: Array
 
@@ -192,7 +247,7 @@ class Computed(KnownShape):
 
 
 class InlineRecorder(Recorder):
-    """A recorder that also gives variables their initial values."""
+    """The recorder of ``init(model, inline=True)``: gives variables their initial values too."""
 
     has_values = True
 
@@ -221,7 +276,7 @@ class InlineRecorder(Recorder):
 
     def accepted(self, name: str, initializer: object) -> object:
         """The initializer of a new variable; it may depend on what the model computed."""
-        return Computed(initializer) if isinstance(initializer, jax.core.Tracer) else initializer
+        return _Computed(initializer) if isinstance(initializer, jax.core.Tracer) else initializer
 
     def draw(self, scope: str, stream: str, name: str | None) -> Array:
         """A random key, from the key of the initial values."""

@@ -24,7 +24,8 @@ from .._scope.scope import Scope, out_of_reach, with_ledgers
 from .._scope.usage import Ledger, RecordsLedger
 from .._tree.selection import Selector, drop, matching
 from .._tree.vartree import VarTree, from_flat
-from .tracing import branches_explained, named_like
+from .jax_errors import branches_explained
+from .signatures import named_like
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 from .._errors import ScopeError
 from .._scope.name_stack import enter_call, leave_call
 from .._scope.scope import Scope
-from .tracing import name_of, named_like, plain_function
+from .signatures import name_of, named_like, plain_function
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -22,7 +22,7 @@ from .._scope.declaring import Declaring
 from .._scope.getters import CustomGetter
 from .._scope.scope import Scope
 from .._scope.usage import trace_state
-from .tracing import named_like
+from .signatures import named_like
 
 R = TypeVar("R")
 

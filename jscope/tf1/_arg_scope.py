@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from .._errors import ScopeError
-from .._model.tracing import named_like
+from .._model.signatures import named_like
 from .._scope.scope import Scope
 
 P = ParamSpec("P")
