@@ -75,6 +75,12 @@ def widths(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
     return (dtype,) if narrow is None else (dtype, np.dtype(narrow))
 
 
+def integer_limits(dtype: DTypeLike) -> tuple[int, int]:
+    """The least and the largest number of an integer dtype."""
+    info: Any = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
+    return int(info.min), int(info.max)
+
+
 @dataclasses.dataclass(frozen=True)
 class Lost:
     """The values of an array that another dtype can't hold.
@@ -123,7 +129,7 @@ def converted(array: Array, dtype: DTypeLike) -> tuple[Array, Lost]:
     into = result.reshape(-1)
     lost = Lost()
     with np.errstate(all="ignore"):
-        for at, part in _parts(array):
+        for at, part in _chunks(array):
             numbers = _native(part)
             is_lost = _not_held(numbers, dtype)
             if is_lost is not None and is_lost.any():
@@ -134,7 +140,7 @@ def converted(array: Array, dtype: DTypeLike) -> tuple[Array, Lost]:
 
 
 def lost_text(name: str, found: str, size: int, dtype: DTypeLike, lost: Lost) -> str:
-    """A line about a variable that can't be converted.
+    """For the error: a line about a variable whose values another dtype can't hold.
 
     Args:
         name: The variable's name.
@@ -152,7 +158,7 @@ def lost_text(name: str, found: str, size: int, dtype: DTypeLike, lost: Lost) ->
 
 
 def cannot_convert(lines: Sequence[str]) -> TreeMismatchError:
-    """Compose the error, of a line for each variable."""
+    """Compose the error for variables whose values another dtype can't hold, a line for each."""
     count = "1 variable" if len(lines) == 1 else f"{len(lines)} variables"
     shown = "\n  ".join(lines)
     return TreeMismatchError(
@@ -162,8 +168,8 @@ def cannot_convert(lines: Sequence[str]) -> TreeMismatchError:
     )
 
 
-def _parts(array: Array) -> Iterator[tuple[int, Array]]:
-    """The array's elements in order, some at a time, each with the number of the first."""
+def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
+    """The elements of an array to convert, some at a time, each with the number of the first."""
     elements: Any = array.reshape(-1) if array.flags.c_contiguous else array.flat
     for at in range(0, array.size, _AT_ONCE):
         yield at, elements[at : at + _AT_ONCE]
@@ -182,11 +188,10 @@ def _native(part: Array) -> Array:
 def _not_held(numbers: Array, dtype: np.dtype[Any]) -> Array | None:
     """Which of the numbers the dtype can't hold, or None: all of them can be."""
     if numbers.dtype.kind == "c":
-        is_lost = _not_held(_components(numbers), dtype)
+        is_lost = _not_held(_complex_parts(numbers), dtype)
         return None if is_lost is None else is_lost[::2] | is_lost[1::2]
     if dtype.name in INTEGERS:
-        limits: Any = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
-        return _not_within(numbers, int(limits.min), int(limits.max))
+        return _not_within(numbers, *integer_limits(dtype))
     if numbers.dtype.kind == "f":
         return _not_rounded(numbers, _floating(dtype))
     return _not_exact(numbers, _floating(dtype))
@@ -195,10 +200,10 @@ def _not_held(numbers: Array, dtype: np.dtype[Any]) -> Array | None:
 def _cast(numbers: Array, dtype: np.dtype[Any]) -> Array:
     """Numbers in a dtype that can hold them."""
     if numbers.dtype.kind == "c":
-        parts = _cast(_components(numbers), _component(dtype))
+        parts = _cast(_complex_parts(numbers), _part_dtype(dtype))
         return np.ascontiguousarray(parts).view(dtype)
     if dtype.kind == "c":
-        return _cast(numbers, _component(dtype)).astype(dtype)
+        return _cast(numbers, _part_dtype(dtype)).astype(dtype)
     if numbers.dtype.kind == "O":
         numbers = numbers.astype(_wide(dtype))
     if numbers.dtype.kind == "f" and not _floating(dtype).has_zero:
@@ -210,12 +215,13 @@ def _cast(numbers: Array, dtype: np.dtype[Any]) -> Array:
     return numbers.astype(dtype)
 
 
-def _components(numbers: Array) -> Array:
-    return np.ascontiguousarray(numbers).view(_component(numbers.dtype))
+def _complex_parts(numbers: Array) -> Array:
+    """Complex numbers as an array of their real and imaginary parts, in turn."""
+    return np.ascontiguousarray(numbers).view(_part_dtype(numbers.dtype))
 
 
-def _component(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Of a complex number's two parts."""
+def _part_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The floating-point dtype of the two parts of a complex dtype."""
     return np.dtype(f"f{dtype.itemsize // 2}")
 
 
@@ -241,7 +247,7 @@ def _to_odd(numbers: Array) -> Array:
 
 
 def _not_within(numbers: Array, low: int, high: int) -> Array | None:
-    """Which integers are outside of limits."""
+    """Which integers an integer dtype of these limits can't hold."""
     if numbers.dtype.kind != "O":
         own = np.iinfo(numbers.dtype)
         if low <= own.min and own.max <= high:
@@ -272,8 +278,9 @@ class _Floating(NamedTuple):
 
 @functools.cache
 def _floating(dtype: np.dtype[Any]) -> _Floating:
+    """What a floating-point dtype can hold; of a complex one, each of its two parts."""
     if dtype.kind == "c":
-        dtype = _component(dtype)
+        dtype = _part_dtype(dtype)
     info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     with np.errstate(all="ignore"):
         specials = np.array([np.inf, np.nan, 0], np.float32).astype(dtype).astype(np.float64)
@@ -289,11 +296,11 @@ def _floating(dtype: np.dtype[Any]) -> _Floating:
 
 
 def _not_exact(numbers: Array, floating: _Floating) -> Array | None:
-    """Which integers are not exactly a floating-point number of a dtype."""
+    """Which integers a floating-point dtype can't hold exactly."""
     largest = max(-int(numbers.min()), int(numbers.max()))
     if floating.has_zero and largest <= min(2**floating.precision, floating.largest):
         return None  # the common case, in a tenth of the time
-    size = np.abs(numbers) if numbers.dtype.kind == "O" else _sizes(numbers)
+    size = np.abs(numbers) if numbers.dtype.kind == "O" else _absolute_values(numbers)
     last_digit = size & -size
     # An exact one is its last set bit times a number of at most `precision` bits.
     is_long = (size >> floating.precision >= last_digit) & (size != 0)
@@ -301,8 +308,8 @@ def _not_exact(numbers: Array, floating: _Floating) -> Array | None:
     return is_lost if floating.has_zero else is_lost | (numbers <= 0)
 
 
-def _sizes(integers: Array) -> Array:
-    """Their absolute values; that of the least int64 does not fit in int64."""
+def _absolute_values(integers: Array) -> Array:
+    """The absolute values of integers, in an unsigned dtype that holds that of the least int64."""
     if integers.dtype.kind == "u":
         return integers.astype(np.uint64)
     wide = integers.astype(np.int64)
@@ -310,7 +317,7 @@ def _sizes(integers: Array) -> Array:
 
 
 def _not_rounded(numbers: Array, floating: _Floating) -> Array | None:
-    """Which floating-point numbers don't round to one of a dtype."""
+    """Which floating-point numbers another floating-point dtype can't hold, rounded."""
     wide = np.finfo(numbers.dtype)
     size = np.abs(numbers)
     found = []

@@ -40,7 +40,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from ._dtypes import can_convert, number_kind
+from ._dtypes import can_convert, integer_limits, number_kind
 from ._errors import InitializerError
 from ._names import names as _names
 from ._names.tf1 import no_attribute
@@ -85,7 +85,7 @@ _Dtype = np.dtype[Any]
 
 
 class Initializer(Protocol):
-    """What initializes a variable: any function of key, shape and dtype that gives an array."""
+    """An initializer: any function of key, shape and dtype that gives an array."""
 
     def __call__(self, key: Array, shape: _Shape, dtype: Any, /) -> Array: ...
 
@@ -415,7 +415,7 @@ class random_uniform(Independent):
                 f"Must specify maxval for integer dtype {dtype}. "
                 f"Write init.random_uniform({self.minval}, maxval)."
             )
-        least, most = _bounds(dtype)
+        least, most = integer_limits(dtype)
         low, high = int(self.minval), int(self.maxval)
         if (low, high) != (self.minval, self.maxval) or low < least or high > most:
             raise InitializerError(
@@ -479,7 +479,7 @@ class truncated_normal(_Normal):
 
 @dataclass(frozen=True, repr=False)
 class categorical:
-    r"""Class numbers with given probabilities, $e^{l_{bc}} / \sum_k e^{l_{bk}}$ in row $b$.
+    r"""Random class numbers: in row $b$ with probabilities $e^{l_{bc}} / \sum_k e^{l_{bk}}$.
 
     Args:
         logits: $l$, logarithms of probabilities or of anything proportional to them, in shape
@@ -519,7 +519,7 @@ class categorical:
                 f"{tuple(shape)}."
             )
         dtype = np.dtype(dtype)
-        if not jnp.issubdtype(dtype, jnp.integer) or _bounds(dtype)[1] < classes - 1:
+        if not jnp.issubdtype(dtype, jnp.integer) or integer_limits(dtype)[1] < classes - 1:
             raise InitializerError(
                 f"{self!r} gives class numbers from 0 to {classes - 1}, but the variable is "
                 f"{dtype}. Write dtype=jnp.int32."
@@ -1054,12 +1054,6 @@ def _hold(
         f"{self!r} has {values.dtype} values that {dtype} can't hold. Write other values, or "
         "request another dtype."
     )
-
-
-def _bounds(dtype: _Dtype) -> tuple[int, int]:
-    """The least and the largest integer of an integer dtype."""
-    info: Any = jnp.iinfo(dtype)  # type: ignore[no-untyped-call, unused-ignore]
-    return int(info.min), int(info.max)
 
 
 def _check_filters(self: object, shape: _Shape) -> None:

@@ -20,10 +20,11 @@ from jax import Array
 from .._errors import ScopeError
 from .._random.initializer_bases import KnownShape
 from .._random.keys import ROOT_LANES, below, check_key, draw_lanes, fold_words
-from .._scope.call_sites import transform_around
-from .._scope.declaring import Recorder
-from .._scope.scope import Scope, declaring_scope
-from .._scope.usage import trace_state
+from .._scope.declaring import Recorder, declaring_root
+from .._scope.ledgers import Ledger
+from .._scope.scope import Scope, scope_over, with_ledgers
+from .._scope.transforms import trace_state, transform_around
+from .._scope.usage import Usage
 from .._tree.vartree import VarTree
 from .._variables.initialize import initialize
 from .declaration import Declaration
@@ -83,7 +84,7 @@ def declare(
             mixed = [next(rest) if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
             args, kwargs = jax.tree.unflatten(structure, mixed)
             with branches_explained():
-                model(declaring_scope(recorder), *args, **kwargs)
+                model(_declaring_scope(recorder), *args, **kwargs)
 
         names, arrays = (
             list(compress(all_, traced)) for all_ in (argument_names(model, args, kwargs), leaves)
@@ -92,6 +93,12 @@ def declare(
         return Declaration(recorder.specs(), recorder.times())
 
     return named_like(declared, model, first=())
+
+
+def _declaring_scope(recorder: Recorder) -> Scope:
+    """The root scope of a declaration, which accepts assignments and discards them."""
+    context, leaves = declaring_root(recorder)
+    return with_ledgers(scope_over(context, leaves, Usage()), Ledger(), None)
 
 
 def _run_abstractly(
@@ -205,7 +212,7 @@ def init(
             )
         recorder = InlineRecorder(key)
         with with_axes_explained(model, _WHERE_THE_AXIS_IS), branches_explained():
-            model(declaring_scope(recorder), *args, **kwargs)
+            model(_declaring_scope(recorder), *args, **kwargs)
         return VarTree(recorder.values)
 
     return named_like(initialized_inline if inline else initialized, model, first=("key",))

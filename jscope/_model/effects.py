@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .._errors import ScopeError, listed
-from .._scope.scope import Scope, out_of_reach, with_ledgers
-from .._scope.usage import Ledger, RecordsLedger
+from .._scope.ledgers import Ledger, RecordsLedger, out_of_reach
+from .._scope.scope import Scope, with_ledgers
 from .._tree.selection import Selector, drop, matching
 from .._tree.vartree import VarTree, from_flat
 from .jax_errors import branches_explained

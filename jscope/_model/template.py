@@ -16,12 +16,12 @@ from .._errors import ScopeError, VariableExistsError
 from .._names.names import check, inside
 from .._names.unique import Openings
 from .._scope.bound import Bound
-from .._scope.call_sites import Site, call_site, elsewhere, site_text
+from .._scope.call_sites import Site, call_site, site_text
 from .._scope.context import Leaves
 from .._scope.declaring import Declaring
 from .._scope.getters import CustomGetter
 from .._scope.scope import Scope
-from .._scope.usage import trace_state
+from .._scope.transforms import trace_state, transform_or_thread
 from .signatures import named_like
 
 R = TypeVar("R")
@@ -159,10 +159,10 @@ class Template(Generic[R]):
         """Open the template's scope."""
         if self._unique_name is None and not scope._begun().runs_once():
             raise ScopeError(
-                f"The {self._kind} {self.name!r} was called for the first time {elsewhere()}, "
-                "where its name can't be made unique: JAX may run a body once for two calls. Write "
-                f"{self._naming.format(self.name)}, or call it outside first, and in the body with "
-                "a scope from outside."
+                f"The {self._kind} {self.name!r} was called for the first time "
+                f"{transform_or_thread()}, where its name can't be made unique: JAX may run a body "
+                f"once for two calls. Write {self._naming.format(self.name)}, or call it outside "
+                "first, and in the body with a scope from outside."
             )
         first = scope.variable_scope(self._unique_name, self.name, custom_getter=self._getter)
         entered = _Entered(first._context, first._leaves, first._openings(), trace_state())

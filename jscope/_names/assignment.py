@@ -50,7 +50,7 @@ class Through:
 
 
 def shown(through: Through) -> str:
-    """What to call such a side in messages."""
+    """What to call a `Through`, the right side of an entry of a map, in messages."""
     return f"js.Through({through.name!r}, ...)"
 
 
@@ -60,7 +60,7 @@ AssignmentMap: TypeAlias = Mapping[str | re.Pattern[str], _Right | tuple[_Right,
 
 @dataclass(frozen=True)
 class Rule:
-    """One entry of a map.
+    """A rule of an assignment map: one of its entries.
 
     Attributes:
         left: Its left side, for messages.
@@ -203,7 +203,7 @@ def _is_scope(side: str, names: Collection[str]) -> bool:
 
 
 def pattern_rule(left: str, right: str, kind: int, through: Through | None) -> Rule:
-    """Of two names, or of two scopes, which are empty or end with a slash; stars in either."""
+    """The rule from a name to a name, or from a scope to a scope; stars may be in either."""
     below = [side == "" or side.endswith("/") for side in (left, right)]
     if left.count("*") != right.count("*") or below[0] != below[1]:
         raise CheckpointValueError(
@@ -225,7 +225,7 @@ def pattern_rule(left: str, right: str, kind: int, through: Through | None) -> R
 
 
 def _read(side: str, is_scope: bool) -> tuple[re.Pattern[str], str]:
-    """A pattern for the names that one side is about, and a template for such a name."""
+    """A pattern for the names that one side of a rule is about, and a template for such a name."""
     pattern = re.escape(side).replace(r"\*", "([^/]+)") + "(.+)" * is_scope
     template = side.replace("\\", r"\\") + "*" * is_scope
     for group in range(template.count("*")):

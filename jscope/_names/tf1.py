@@ -249,7 +249,7 @@ _ENDING = {
 
 
 def no_attribute(module: str, name: str, known: Iterable[str] = ()) -> AttributeError:
-    """Compose the error for a name that a module doesn't have.
+    """Compose the error for a name, maybe one of TF1's, that a module doesn't have.
 
     Args:
         module: The module's whole name.

@@ -28,7 +28,7 @@ _lock = threading.RLock()
 
 
 class Openings:
-    """The names of the scopes that were opened through one Scope object, from the root."""
+    """Which scopes were opened through one Scope object: what makes default names unique."""
 
     __slots__ = ("_apart", "_deep", "_names", "_outer", "_path")
 

@@ -69,7 +69,7 @@ def get_variable(
     *,
     key: Array | None = None,
 ) -> tuple[Array, VarTree]:
-    """The value of a variable; if there is none and a key is given, a new one.
+    """The value of a variable in a tree; if it has none and a key is given, a new one.
 
     A new variable has the value ``initializer(k, shape, dtype)``, where ``k`` follows from
     ``key`` and ``name`` alone: not from other variables nor from the order of creation. The
@@ -341,7 +341,7 @@ def find(
 def checked_value(
     variable: Variable, value: Any, requested: tuple[int, ...] | None = None
 ) -> Array:
-    """The value that the user passed, as a JAX array of the variable's dtype.
+    """The value to assign, as a JAX array of the variable's dtype, or raise.
 
     Of the variable's shape; or, for updates, of the shape ``requested`` or a scalar.
     """
@@ -400,7 +400,7 @@ def _number(variable: Variable, value: object, what: str) -> np.ndarray[Any, Any
 
 
 def _cast_text(value: object, what: str, dtype: np.dtype[Any]) -> str:
-    """The line that casts Python numbers, if there is one."""
+    """For the error: the line that casts Python numbers, which are to be assigned."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # the imaginary part is cut
         try:
@@ -428,7 +428,7 @@ def _value_shape_text(variable: Variable, shape: tuple[int, ...]) -> str:
 
 
 def _broadcast_text(what: str, shape: tuple[int, ...], requested: tuple[int, ...]) -> str:
-    """The line that broadcasts, if there is one."""
+    """For the error: the line that broadcasts a value, which is to be assigned, if one does."""
     try:
         is_possible = np.broadcast_shapes(shape, requested) == requested
     except ValueError:

@@ -227,7 +227,7 @@ class ExponentialMovingAverage:
             kept[average] = jax.ShapeDtypeStruct(np.shape(value), value.dtype)
             if self.zero_debias:
                 kept[f"{average}/biased"] = kept[average]
-                kept[f"{average}/local_step"] = jax.ShapeDtypeStruct((), _wide(value.dtype))
+                kept[f"{average}/local_step"] = jax.ShapeDtypeStruct((), _step_dtype(value.dtype))
         return kept
 
     def _check(self, averages: VarTree, tree: VarTree) -> None:
@@ -257,8 +257,8 @@ def _debiased(average: str, averages: VarTree, value: Array, rate: Array) -> dic
     return {average: shown, f"{average}/biased": biased, f"{average}/local_step": step}
 
 
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Where steps are counted: float32 at least."""
+def _step_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which an average counts its steps: float32 at least."""
     return np.promote_types(dtype, np.float32)
 
 

@@ -15,7 +15,7 @@ Function: TypeAlias = Callable[..., Any]
 
 
 class Arguments:
-    """Arguments by function; immutable, and compared by value."""
+    """Default arguments by function; immutable, and compared by value."""
 
     __slots__ = ("_identity", "_of")
 
@@ -43,6 +43,7 @@ NO_ARGUMENTS = Arguments({})
 
 
 def _identity(value: object) -> Hashable:
+    """What a default argument is compared by: its value if it is hashable, else its identity."""
     if isinstance(value, Mapping):
         return "mapping", tuple((key, _identity(each)) for key, each in value.items())
     if isinstance(value, tuple | list):

@@ -43,16 +43,18 @@ from .._variables.initializer_argument import is_value
 from .._variables.request import AUTO_REUSE, Reuse, VariableRequest, shape_and_dtype
 from .._variables.spec import VariableSpec
 from .arguments import NO_ARGUMENTS, Arguments
-from .call_sites import Site, in_callback
-from .context import WITH_A_TREE, Leaves, not_sliced, stack_marker, unsliced
+from .call_sites import Site
+from .context import WITH_A_TREE, Leaves, stack_marker, unsliced_error, unsliced_stacks
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, identities, path_for
-from .usage import RequestedRecords, Usage
+from .ledgers import RequestedRecords
+from .transforms import in_callback
+from .usage import Usage
 
 
 @dataclass(eq=False, repr=False, slots=True, weakref_slot=True)
 class Fixed:
-    """The static part of a bound scope; made by `intern` alone."""
+    """The static part of a bound scope; made by `fixed_of` alone."""
 
     structure: Structure
     reuse: Reuse
@@ -106,7 +108,7 @@ class Fixed:
     def other(self, **changed: Any) -> "Fixed":
         """The same with other facts."""
         facts = {key: getattr(self, key) for key in _FACTS}
-        return intern(**{**facts, **changed})
+        return fixed_of(**{**facts, **changed})
 
 
 _FACTS = tuple(fact.name for fact in fields(Fixed) if fact.init)
@@ -116,7 +118,7 @@ _fixed: "weakref.WeakValueDictionary[tuple[Any, ...], Fixed]" = weakref.WeakValu
 _fixed_lock = threading.RLock()
 
 
-def intern(
+def fixed_of(
     structure: Structure,
     reuse: Reuse,
     dtype: np.dtype[Any] | None,
@@ -127,7 +129,7 @@ def intern(
     records: RequestedRecords | None = None,
     arguments: Arguments = NO_ARGUMENTS,
 ) -> Fixed:
-    """The one of these facts.
+    """The one `Fixed` with these facts, which equal bound scopes share.
 
     Args:
         structure: The relative names.
@@ -248,14 +250,14 @@ class Bound:
         names = context.fixed.structure.names
         # JAX's, since users may index the leaves of a stack with traced integers.
         values, extra = tuple(map(jax_value, leaves[: len(names)])), leaves[len(names) :]
-        axis = unsliced(extra[0]) if extra else 0
+        axis = unsliced_stacks(extra[0]) if extra else 0
         _check_lengths(context.path, names, values, axis, length)
         context.fixed = context.fixed.other(has_marker=True)
         if not context.fixed.streams:
             return context, (*values, stack_marker(extra[0] if extra else None, length))
         first, second, *keys = extra
         lanes = map(jax_value, slices((first, second), length))
-        return context, (*values, *lanes, *(_repeated(key, axis, length) for key in keys))
+        return context, (*values, *lanes, *(_repeated_key(key, axis, length) for key in keys))
 
     def folded(self, i: int | Array, leaves: Leaves) -> tuple["Bound", Leaves]:
         if not self.fixed.streams:
@@ -385,8 +387,8 @@ class Bound:
         return {}
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
-        if self.fixed.has_marker and unsliced(leaves[len(self.fixed.structure.names)]):
-            raise not_sliced(self.path, what)
+        if self.fixed.has_marker and unsliced_stacks(leaves[len(self.fixed.structure.names)]):
+            raise unsliced_error(self.path, what)
 
     # Random keys.
 
@@ -439,7 +441,7 @@ class Bound:
 
 
 def bound_root(tree: VarTree, rngs: object) -> tuple[Bound, Leaves]:
-    """The context and the leaves of a root scope.
+    """The bound context, and the leaves, of a root scope over a tree.
 
     Raises:
         KeyArgumentError: If ``rngs`` is neither None, a PRNG key, nor a mapping to such.
@@ -447,7 +449,7 @@ def bound_root(tree: VarTree, rngs: object) -> tuple[Bound, Leaves]:
     """
     structure = structure_of(tree)
     if rngs is None:
-        fixed = intern(structure, False, None, (), (), False)
+        fixed = fixed_of(structure, False, None, (), (), False)
         return Bound(fixed, "", structure), values_of(tree)
     named = rngs if isinstance(rngs, Mapping) else {ANY_STREAM: rngs}
     streams = tuple(sorted(named))
@@ -456,7 +458,7 @@ def bound_root(tree: VarTree, rngs: object) -> tuple[Bound, Leaves]:
             check(stream)
     keys = [check_key(named[stream]) for stream in streams]
     extra = (*ROOT_LANES, *keys) if keys else ()
-    fixed = intern(structure, False, None, (), streams, bool(keys))
+    fixed = fixed_of(structure, False, None, (), streams, bool(keys))
     return Bound(fixed, "", structure), (*values_of(tree), *extra)
 
 
@@ -464,19 +466,19 @@ _REUSES: dict[str, Reuse] = {repr(reuse): reuse for reuse in (False, True, AUTO_
 
 
 def from_bytes(data: bytes | bytearray) -> Bound:
-    """The context that `Bound.to_bytes` wrote."""
+    """The bound context that `Bound.to_bytes` wrote."""
     facts = json.loads(bytes(data))
     names, path = tuple(facts["names"]), facts["path"]
     dtype = None if facts["dtype"] is None else jnp.dtype(facts["dtype"])
     streams = tuple(facts["streams"])
-    fixed = intern(
+    fixed = fixed_of(
         intern_structure(names), _REUSES[facts["reuse"]], dtype, (), streams, facts["has_marker"]
     )
     return Bound(fixed, path, intern_structure(tuple(below(path, name) for name in names)))
 
 
-def _repeated(key: Array, axis: int, length: int) -> Array:
-    """A key for each slice, along a new axis."""
+def _repeated_key(key: Array, axis: int, length: int) -> Array:
+    """A stream's key in a bound stack: repeated for each slice, along a new axis."""
     shape = np.shape(key)
     return jnp.broadcast_to(jnp.expand_dims(key, axis), (*shape[:axis], length, *shape[axis:]))
 
@@ -484,6 +486,7 @@ def _repeated(key: Array, axis: int, length: int) -> Array:
 def _check_lengths(
     scope: str, names: tuple[str, ...], values: Leaves, axis: int, length: int
 ) -> None:
+    """Raise unless the variables of a bound stack have as many slices as was requested."""
     shapes = {name: tuple(np.shape(value)) for name, value in zip(names, values, strict=True)}
     uneven = {name: s for name, s in shapes.items() if len(s) <= axis or s[axis] != length}
     if uneven:
@@ -501,6 +504,7 @@ def _check_lengths(
 
 
 def _other_settings() -> str:
+    """Why a bound variable may have another shape or dtype than requested, for the error."""
     inside = ""
     if jax.sharding.get_abstract_mesh().manual_axes:
         inside = (

@@ -26,13 +26,14 @@ from .arguments import Arguments
 from .call_sites import Site
 from .defaults import Defaults
 from .getters import Creator, CustomGetter
-from .usage import RequestedRecords, Usage
+from .ledgers import RequestedRecords
+from .usage import Usage
 
 Leaves: TypeAlias = tuple[Any, ...]
 
 
 class ScopeContext(Protocol):
-    """The path of a scope, its defaults and its variables' names.
+    """The interface of a scope's context: its path, its defaults, its variables.
 
     Attributes:
         path: The whole path; no result may depend on it.
@@ -167,13 +168,13 @@ class ScopeContext(Protocol):
         """A summary of the variables below, for printing."""
 
 
-def unsliced(marker: Lane) -> int:
-    """The number of stacks that are not sliced yet, by a word of the name hash or its stand-in."""
+def unsliced_stacks(marker: Lane) -> int:
+    """The number of stacks around a context that are not sliced yet, by one of its leaves."""
     return int(jnp.ndim(marker))
 
 
 def stack_marker(outer: Lane | None, length: int) -> Array:
-    """The stand-in for a name hash of a stack, in a scope with the stand-in ``outer`` or None."""
+    """The leaf of a stack's context that shows if it is sliced, in place of a name hash."""
     lead = () if outer is None else tuple(outer.shape)
     # JAX's, not NumPy's: users may index the leaves of a stack with traced integers.
     return jnp.zeros((*lead, length), jnp.uint32)
@@ -182,8 +183,8 @@ def stack_marker(outer: Lane | None, length: int) -> Array:
 WITH_A_TREE = "jax.export.export(jax.jit(lambda tree, x: model(js.Scope(tree), x)))(tree, x)"
 
 
-def not_sliced(scope: str, what: str) -> ScopeError:
-    """Compose the error for using a stack as if it were one of its slices."""
+def unsliced_error(scope: str, what: str) -> ScopeError:
+    """Compose the error, of any context, for a request in a stack that is not sliced."""
     return ScopeError(
         f"{what} was requested in the scope {scope!r}, which is in a stack that is not sliced. "
         "Pass the stack to a transform over its first axis, and request it in the body: "

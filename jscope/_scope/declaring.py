@@ -50,15 +50,16 @@ from ..initializers import InitializedValue
 from ..sharding import check_spec
 from .arguments import Arguments
 from .call_sites import Site, site_text
-from .context import WITH_A_TREE, Leaves, not_sliced, stack_marker, unsliced
+from .context import WITH_A_TREE, Leaves, stack_marker, unsliced_error, unsliced_stacks
 from .defaults import Defaults
 from .getters import Creator, CustomGetter, composed, path_for
-from .usage import RequestedRecords, Usage
+from .ledgers import RequestedRecords
+from .usage import Usage
 from .with_blocks import WithBlock, WithBlocks
 
 
 class RecordedSpecs(NamedTuple):
-    """How a scope is sharded where it is passed to a transform.
+    """How a declaring scope is sharded where it is passed to a transform; see `Recorder`.
 
     ``function`` takes the names of variables relative to ``scope``, and their shapes behind
     ``lengths``, those of the stacks that are not sliced there.
@@ -71,7 +72,7 @@ class RecordedSpecs(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """A variable that was created: where, and how often it was requested."""
+    """The recorder's entry of one variable: its spec, where it was created, how often requested."""
 
     spec: VariableSpec
     site: Site
@@ -79,9 +80,10 @@ class Entry:
 
 
 class Recorder:
-    """The variables that one run has created so far, in order; static facts, never tracers.
+    """The recorder of a declaring run: the variables that it has created so far, in order.
 
-    It lives as long as the call of `js.declare` that made it. `_model.declare` has one with values.
+    They are static facts, never tracers. It lives as long as the call of `js.declare` that made
+    it. `_model.declare` has one with values.
     """
 
     has_values = False
@@ -131,7 +133,7 @@ class Recorder:
         return None
 
     def created(self, name: str) -> VariableSpec | None:
-        """The variable's facts, if it has been created; doesn't count as a request."""
+        """The variable's spec, if it has been created; doesn't count as a request."""
         entry = self.entries.get(name)
         return None if entry is None else entry.spec
 
@@ -172,8 +174,8 @@ class Run:
 # A variable as one scope sees it.
 
 
-def slice_of(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruct:
-    """A variable as a slice of these stacks sees it.
+def seen_in_slice(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of a recorded variable that a declaring scope in a stack's slice sees.
 
     Raises:
         ShapeMismatchError: If the variable doesn't begin with the stacks' lengths.
@@ -191,11 +193,11 @@ def slice_of(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruc
 def seen_in_shard(
     name: str, whole: jax.ShapeDtypeStruct, recorder: Recorder
 ) -> jax.ShapeDtypeStruct:
-    """A variable as one shard sees it inside `jax.shard_map`; elsewhere all of it."""
+    """The shape and dtype that a declaring scope sees: in `jax.shard_map` those of one shard."""
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.manual_axes:
         return whole
-    shards = _shards(name, whole, recorder, mesh)
+    shards = _shard_counts(name, whole, recorder, mesh)
     uneven = [i for i, (size, n) in enumerate(zip(whole.shape, shards, strict=True)) if size % n]
     if uneven:
         i = uneven[0]
@@ -210,7 +212,7 @@ def seen_in_shard(
 def shape_of_all_shards(
     name: str, one: jax.ShapeDtypeStruct, sharding: PartitionSpec | None, recorder: Recorder
 ) -> tuple[int, ...]:
-    """The shape of a variable that is created inside `jax.shard_map`, from that of one shard.
+    """The shape of a variable that a declaring scope creates in `jax.shard_map`: of all shards.
 
     Raises:
         ShapeMismatchError: If the variable's sharding was given, but not that of its scope.
@@ -218,41 +220,41 @@ def shape_of_all_shards(
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.manual_axes:
         return tuple(one.shape)
-    if recorder.specs_of(name) is None and any(_manual(part, mesh) for part in sharding or ()):
+    if recorder.specs_of(name) is None and any(_manual_axes(part, mesh) for part in sharding or ()):
         raise ShapeMismatchError(
             f"Variable {name!r} with sharding={sharding} is created inside jax.shard_map over "
             f"{mesh.manual_axes}, where {one.shape} may be the shape of one shard or of all. Pass "
             "the scope with in_specs=(scope.specs(lambda name, value: spec, PartitionSpec()), ...),"
             " which gives the sharding to both runs of the model; or create the variable outside."
         )
-    shards = _shards(name, one, recorder, mesh)
+    shards = _shard_counts(name, one, recorder, mesh)
     return tuple(size * n for size, n in zip(one.shape, shards, strict=True))
 
 
-def _shards(
+def _shard_counts(
     name: str, value: jax.ShapeDtypeStruct, recorder: Recorder, mesh: AbstractMesh
 ) -> tuple[int, ...]:
-    """Along each axis of a declared variable, the number of shards that `Scope.specs` recorded."""
+    """The number of shards along each axis of a recorded variable, as `Scope.specs` recorded it."""
     specs = recorder.specs_of(name)
     if specs is None:
         return (1,) * len(value.shape)
     whole = jax.ShapeDtypeStruct((*specs.lengths, *value.shape), value.dtype)
     spec = tuple(specs.function(name[len(specs.scope) + 1 :] if specs.scope else name, whole))
     of_stack, of_slice = spec[: len(specs.lengths)], spec[len(specs.lengths) :]
-    if len(of_slice) > len(value.shape) or any(_manual(part, mesh) for part in of_stack):
+    if len(of_slice) > len(value.shape) or any(_manual_axes(part, mesh) for part in of_stack):
         raise ShapeMismatchError(
             f"scope.specs gives {spec} for variable {name!r} of shape {whole.shape}: it must have "
             "at most as many parts as the variable has dimensions, and can't cut a stack itself."
         )
     shards = [1] * len(value.shape)
     for i, part in enumerate(of_slice):
-        for axis in _manual(part, mesh):
+        for axis in _manual_axes(part, mesh):
             shards[i] *= mesh.shape[axis]
     return tuple(shards)
 
 
-def _manual(part: object, mesh: AbstractMesh) -> tuple[str, ...]:
-    """The axes of the mesh inside `jax.shard_map` that one part of a spec names."""
+def _manual_axes(part: object, mesh: AbstractMesh) -> tuple[str, ...]:
+    """The mesh axes of the `jax.shard_map` around a declaring scope in one part of a spec."""
     axes = part if isinstance(part, tuple) else (part,)
     return tuple(axis for axis in axes if axis in mesh.manual_axes)
 
@@ -260,14 +262,14 @@ def _manual(part: object, mesh: AbstractMesh) -> tuple[str, ...]:
 # Creating a variable.
 
 
-def create(
+def create_spec(
     whole: str,
     request: VariableRequest,
     creators: tuple[Creator, ...],
     stack: Stack,
     recorder: Recorder,
 ) -> VariableSpec:
-    """The facts of a new variable.
+    """The spec of a variable that a declaring scope creates, by its variable creators.
 
     Args:
         whole: Its whole name.
@@ -277,7 +279,7 @@ def create(
         recorder: That of the run.
     """
     if not creators:
-        return _spec(whole, request, stack, recorder)
+        return _requested_spec(whole, request, stack, recorder)
 
     def make(name: str, **arguments: Any) -> VariableSpec:
         if name != whole:
@@ -285,7 +287,7 @@ def create(
                 f"The creator of variable {whole!r} requested the name {name!r}. A creator can't "
                 "change a name, since look-ups don't run it; a custom getter can."
             )
-        return _spec(whole, VariableRequest(request.name, **arguments), stack, recorder)
+        return _requested_spec(whole, VariableRequest(request.name, **arguments), stack, recorder)
 
     created = composed(creators, make)(name=whole, **request.for_creators())
     if not isinstance(created, VariableSpec):
@@ -301,11 +303,14 @@ def create(
 
 
 def _changed_by_creator(found: object) -> str:
+    """What to write where a variable creator has changed the shape or dtype, for the error."""
     return "Its variable creator changed that; leave it out of get_variable, or of the creator."
 
 
-def _spec(whole: str, request: VariableRequest, stack: Stack, recorder: Recorder) -> VariableSpec:
-    """The facts of a variable that is made as requested."""
+def _requested_spec(
+    whole: str, request: VariableRequest, stack: Stack, recorder: Recorder
+) -> VariableSpec:
+    """The spec of a variable that a declaring scope creates as requested, without creators."""
     regularizer, constraint = request.regularizer, request.constraint
     if not (regularizer is None or callable(regularizer)):
         raise RegularizerError(
@@ -319,7 +324,7 @@ def _spec(whole: str, request: VariableRequest, stack: Stack, recorder: Recorder
         )
     shape, dtype, initializer = request.shape, request.dtype, request.initializer
     if isinstance(initializer, InitializedValue):
-        shape, dtype = _like_source(whole, initializer, shape, dtype, stack, recorder)
+        shape, dtype = _from_source(whole, initializer, shape, dtype, stack, recorder)
     wanted = normalize(whole, shape, dtype, recorder.accepted(whole, initializer))
     sharding, partitioner = request.sharding, request.partitioner
     if sharding is None and partitioner is not None:
@@ -346,7 +351,7 @@ def _spec(whole: str, request: VariableRequest, stack: Stack, recorder: Recorder
     )
 
 
-def _like_source(
+def _from_source(
     whole: str,
     initializer: InitializedValue,
     shape: Shape,
@@ -354,7 +359,7 @@ def _like_source(
     stack: Stack,
     recorder: Recorder,
 ) -> tuple[Shape, DTypeLike | None]:
-    """The shape and dtype of a variable that starts as another one, where not given."""
+    """While declaring, the shape and dtype of a variable that starts as another recorded one."""
     for name in outward(whole, initializer.name):
         source = recorder.created(name)
         if source is not None:
@@ -372,7 +377,7 @@ def _like_source(
 
 
 class Found(NamedTuple):
-    """A variable as one scope sees it."""
+    """A recorded variable as the declaring scope that found or created it sees it."""
 
     name: str
     entry: Entry
@@ -575,7 +580,7 @@ class Declaring:
         recorder = self.run.recorder(self._path)
         creators = self.defaults.creators
         entry = recorder.create(
-            whole, site, lambda: create(whole, request, creators, self.stack, recorder)
+            whole, site, lambda: create_spec(whole, request, creators, self.stack, recorder)
         )
         block = self.run.blocks.beside(self) or self.beside
         if block is not None:
@@ -598,7 +603,7 @@ class Declaring:
     ) -> jax.ShapeDtypeStruct:
         """A variable as a slice of these stacks, and inside `jax.shard_map` a shard, sees it."""
         if stack:
-            whole_slice = slice_of(whole, spec, stack)
+            whole_slice = seen_in_slice(whole, spec, stack)
         else:
             whole_slice = jax.ShapeDtypeStruct(spec.shape, spec.dtype)
         return seen_in_shard(whole, whole_slice, recorder)
@@ -614,7 +619,7 @@ class Declaring:
                 f"{error} scope[name] reads what exists; to create a variable, write "
                 "scope.get_variable(name, shape)."
             )
-        sliced = len(self.stack) - (unsliced(self._marker(leaves)) if self.stack else 0)
+        sliced = len(self.stack) - (unsliced_stacks(self._marker(leaves)) if self.stack else 0)
         entry.uses += counted
         seen = self._seen(whole, entry.spec, self.stack[:sliced], recorder)
         return recorder.value(whole, seen)
@@ -633,8 +638,8 @@ class Declaring:
         return self.run.recorder(self.path).specs()
 
     def check_sliced(self, leaves: Leaves, what: str) -> None:
-        if self.stack and unsliced(self._marker(leaves)):
-            raise not_sliced(self.path, what)
+        if self.stack and unsliced_stacks(self._marker(leaves)):
+            raise unsliced_error(self.path, what)
 
     # Random keys.
 
@@ -677,6 +682,6 @@ class Declaring:
 
 
 def declaring_root(recorder: Recorder) -> tuple[Declaring, Leaves]:
-    """The context and the leaves of the root scope of a declaration."""
+    """The declaring context, and the leaves, of the root scope of a declaration."""
     context = Declaring(Run(recorder), "", (), Defaults())
     return context, context.bits

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Defaults:
-    """See the top of this file. Compared by identity, since they may be arrays."""
+    """The defaults that a scope gives to requests in it; compared by identity, as arrays are."""
 
     reuse: Reuse = False
     initializer: Initializer | ArrayLike | None = None

@@ -29,7 +29,7 @@ Creator: TypeAlias = Callable[..., Any]
 
 
 def check_getter(getter: object) -> CustomGetter:
-    """The getter, if it can be called.
+    """The custom getter, if it can be called.
 
     Raises:
         GetterError: With TF's text.
@@ -43,7 +43,7 @@ def check_getter(getter: object) -> CustomGetter:
 
 
 class _ByValue:
-    """The result of `by_value`."""
+    """A custom getter that `by_value` has marked."""
 
     __slots__ = ("getter",)
 
@@ -86,7 +86,7 @@ def by_value(getter: CustomGetter, /) -> CustomGetter:
 
 
 def reads_names(getter: CustomGetter) -> bool:
-    """Whether a getter gets whole names; else those relative to the requesting scope."""
+    """Whether a custom getter gets whole names; else those relative to the requesting scope."""
     return not isinstance(getter, _ByValue)
 
 
@@ -103,11 +103,12 @@ def path_for(added: Iterable[CustomGetter], path: str | None, known: str | None)
 
 
 def identities(getters: Iterable[CustomGetter]) -> tuple[Hashable, ...]:
-    """The identity by which getters are compared."""
+    """The identity by which custom getters are compared."""
     return tuple(map(_identity, getters))
 
 
 def _identity(getter: object) -> Hashable:
+    """The identity of one custom getter, or of what a partial binds: by the parts it is made of."""
     if isinstance(getter, types.MethodType):  # each look-up of a method makes another object
         return id(getter.__self__), id(getter.__func__)
     if isinstance(getter, _ByValue):
@@ -125,7 +126,7 @@ def _identity(getter: object) -> Hashable:
 def composed(
     getters: Iterable[Callable[..., Any]], innermost: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """All in one: each calls the one before it, the first calls ``innermost``."""
+    """Getters, or creators, in one: each calls the one before it, the first ``innermost``."""
     function = innermost
     for getter in getters:
         function = functools.partial(getter, function)
@@ -133,14 +134,14 @@ def composed(
 
 
 def all_in_one(getters: tuple[CustomGetter, ...]) -> CustomGetter:
-    """A getter that stands for several, outermost first."""
+    """A custom getter that stands for several, outermost first."""
     return lambda getter, *args, **kwargs: composed(getters, getter)(*args, **kwargs)
 
 
 def composed_in(
     scope: str, getters: Iterable[CustomGetter], innermost: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """The getters in one, which takes a name relative to the scope where they are called.
+    """Custom getters in one, which takes a name relative to the scope where they are called.
 
     Args:
         scope: How getters that read names know that scope.
@@ -153,7 +154,7 @@ def composed_in(
 
 
 def _at(scope: str, getter: CustomGetter) -> CustomGetter:
-    """A getter that is called with names relative to a scope, and gets whole ones."""
+    """A custom getter that is called with names relative to a scope, and gets whole ones."""
 
     def called(outer: CustomGetter, *args: Any, **kwargs: object) -> object:
         def outer_by_whole_name(*args: Any, **kwargs: object) -> object:
@@ -171,7 +172,7 @@ def _with_name(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> object:
-    """Call a function with another name, which may be passed by position or by keyword."""
+    """Call a getter with another name, which may be passed by position or by keyword."""
     if args:
         return function(change(args[0]), *args[1:], **kwargs)
     if "name" in kwargs:

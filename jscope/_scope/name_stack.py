@@ -31,26 +31,42 @@ documents that it gives None; if it does, blocks that are left out of order are 
 """
 
 import functools
+import itertools
 import threading
 from contextlib import AbstractContextManager
 
 import jax
 
-from .usage import Base, clock, trace_state
+from .transforms import trace_state
 
 # If there are more, blocks are forgotten: those that were left, and may never be on top of the
 # stack again; and those of other traces, which have most probably ended, that were not left.
 _MOST_LEFT, _MOST = 16, 256
 
 
+clock = itertools.count(1).__next__  # the times of this process, each once
+
+
+class Base:
+    """A root scope, or a scope at a boundary, to which the names of operations are relative.
+
+    Attributes:
+        began: When, by `clock`.
+        blocks: What is entered by ``with``, by the scope's path from here.
+    """
+
+    began: int
+    blocks: "dict[str, list[Block]] | None" = None
+
+
 class Block:
-    """What was entered of one scope.
+    """What was entered in JAX's name stack of one scope.
 
     Attributes:
         base: Where its path begins; None if it entered no name.
         path: The scope's path from there.
         trace: The trace in which it was entered.
-        time: When it was entered, by `usage.clock`.
+        time: When it was entered, by `clock`.
         left: When it was left, though its name may still be on the stack; or None.
         manager: Leaving it sets JAX's stack to what it was before the block.
         stack: JAX's stack in the block, as `_stack` gives it, if it is one of ``with``, which may
@@ -81,8 +97,8 @@ _here = _Thread()
 
 
 @functools.cache
-def _no_trace() -> object:
-    """The trace state outside of any trace, where each thread begins."""
+def _outside_traces() -> object:
+    """The trace state outside of any trace, where operations have no names; threads begin there."""
     found: list[object] = []
     thread = threading.Thread(target=lambda: found.append(trace_state()))
     thread.start()
@@ -91,13 +107,13 @@ def _no_trace() -> object:
 
 
 def enter_call(base: Base, path: str, function: str) -> Block | None:
-    """Enter the rest of a scope's path; at the base, where there is none, a function's name.
+    """Enter the rest of a scope's path in the name stack; at the base, a function's name.
 
     Returns:
         What `leave_call` takes; None if there was nothing to enter.
     """
     trace = trace_state()
-    if trace == _no_trace():
+    if trace == _outside_traces():
         return None
     outer, suspended = _surroundings(_here.blocks, base, path, trace)
     name = (path or function) if outer is None else _rest(path, outer)
@@ -109,7 +125,7 @@ def enter_call(base: Base, path: str, function: str) -> Block | None:
 
 
 def leave_call(block: Block) -> None:
-    """Restore what was there before a call, whatever is left of blocks that began in it."""
+    """Restore the name stack of before a call, whatever is left of blocks that began in it."""
     block.manager.__exit__(None, None, None)
     blocks = _here.blocks
     if blocks and blocks[-1] is block:
@@ -119,11 +135,11 @@ def leave_call(block: Block) -> None:
 
 
 def enter_with(base: Base, path: str) -> None:
-    """Enter a scope's path until `leave_with`."""
+    """Enter a scope's path in the name stack, at the beginning of ``with scope:``."""
     trace = trace_state()
     block = Block(base if path else None, path, trace)
     block.thread = threading.get_ident()
-    if trace != _no_trace():
+    if trace != _outside_traces():
         outer, suspended = _surroundings(_here.blocks, base, path, trace)
         _enter(block, path if outer is None else _rest(path, outer), suspended)
         block.stack = _stack()
@@ -135,7 +151,7 @@ def enter_with(base: Base, path: str) -> None:
 
 
 def leave_with(base: Base, path: str) -> None:
-    """Leave the block that was entered last, if possible in this thread and trace."""
+    """Leave the block of ``with scope:`` that was entered last, if possible in this thread."""
     blocks = None if base.blocks is None else base.blocks.get(path)
     if not blocks:
         return
@@ -149,7 +165,7 @@ def leave_with(base: Base, path: str) -> None:
 def _surroundings(
     blocks: list[Block], base: Base, path: str, trace: object
 ) -> tuple[str | None, Block | None]:
-    """What is around a new block.
+    """The blocks in the name stack that are around a new one.
 
     Returns:
         The path, from the same base, of the innermost block that contains it; and the outermost

@@ -19,7 +19,7 @@ from .usage import Usage
 
 
 def resolve(context: ScopeContext, leaves: Leaves, request: VariableRequest, usage: Usage) -> Array:
-    """The value of the variable that is requested; while declaring, it is created.
+    """Resolve a request: the value of the variable; while declaring, it is created.
 
     A request that fails is removed from the usage tracker, so that a corrected one isn't a second
     use.
@@ -53,6 +53,7 @@ def resolve(context: ScopeContext, leaves: Leaves, request: VariableRequest, usa
 
 
 def _exists_already(name: str, first: Site, second: Site, hint: str) -> VariableExistsError:
+    """Compose TF1's error for a second request of a variable that isn't shared."""
     return VariableExistsError(
         f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
         f"reuse=js.AUTO_REUSE in variable_scope, or scope.shared(...)? {hint}\n"

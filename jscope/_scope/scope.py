@@ -19,7 +19,7 @@ A scope is a JAX pytree, so the user's own `jax.jit`, `jax.vmap`, `jax.checkpoin
 import inspect
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, ParamSpec, Self
 
 import jax
@@ -52,20 +52,15 @@ from .._variables.spec import Constraint, Partitioner
 from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .bound import Bound, bound_root, from_bytes
-from .call_sites import (
-    call_site,
-    elsewhere,
-    in_transform,
-    site_text,
-    transform_around,
-    users_line,
-)
-from .declaring import Declaring, Recorder, declaring_root
+from .call_sites import call_site, site_text, users_line
+from .declaring import Declaring
 from .defaults import read
 from .getters import Creator, CustomGetter, check_getter, composed_in
-from .name_stack import enter_with, leave_with
+from .ledgers import Ledger, RecordsLedger, out_of_reach
+from .name_stack import clock, enter_with, leave_with
 from .resolve import resolve
-from .usage import Ledger, RecordsLedger, Usage, clock
+from .transforms import in_transform, transform_around, transform_or_thread
+from .usage import Usage
 
 P = ParamSpec("P")
 
@@ -386,7 +381,7 @@ class Scope:
         if not self._begun().runs_once():
             raise ScopeError(
                 f"The default name {default_name!r} was requested in the scope {self._path!r} "
-                f"{elsewhere()}. JAX may run a body once for two calls, which would "
+                f"{transform_or_thread()}. JAX may run a body once for two calls, which would "
                 "then share what should get a name of its own. Write scope.variable_scope("
                 f"{default_name!r}), or enter the scope outside and pass it to the transform."
             )
@@ -982,17 +977,8 @@ class Scope:
         raise TypeError("A scope can't be iterated; iterate over the tree it was made of.")
 
 
-def out_of_reach(names: Collection[str]) -> ScopeError:
-    """Compose the error for records that can't reach the `js.with_records` that selects them."""
-    return ScopeError(
-        f"The records {listed(names)} were made inside a transform, from which values come out "
-        "only as results. Write the function that is transformed with y, records = "
-        "js.with_records(block)(scope, x) and return both; or select others. (A scope made by "
-        "scope.with_values(tree) needs the same.)"
-    )
-
-
 def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> ScopeError:
+    """Compose the error for `Scope.assign` where no ledger takes the new value."""
     if at_boundary and not in_transform():
         return ScopeError(
             f"Variable {name!r} was assigned through a scope that was rebuilt from its leaves, as "
@@ -1017,19 +1003,14 @@ def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> Sc
     )
 
 
-def declaring_scope(recorder: Recorder) -> Scope:
-    """The root scope of a declaration, which accepts assignments and discards them."""
-    context, leaves = declaring_root(recorder)
-    return with_ledgers(_make(context, leaves, Usage()), Ledger(), None)
-
-
 def with_ledgers(scope: Scope, updates: Ledger | None, records: RecordsLedger | None) -> Scope:
-    """The same scope, whose updates or records go to other ledgers; None leaves them."""
+    """The same `Scope` with other ledgers for its updates or records; None leaves them."""
     usage = scope._begun().with_ledgers(updates, records)
     return scope._at(scope._context, _flatten(scope)[0], usage, scope._openings())
 
 
-def _make(context: Bound | Declaring, leaves: tuple[Any, ...], usage: Usage | None) -> Scope:
+def scope_over(context: Bound | Declaring, leaves: tuple[Any, ...], usage: Usage | None) -> Scope:
+    """A `Scope` object of a context, its leaves and a usage tracker, which are not checked."""
     scope = Scope.__new__(Scope)
     scope._context = context
     scope._leaves = leaves
@@ -1039,6 +1020,7 @@ def _make(context: Bound | Declaring, leaves: tuple[Any, ...], usage: Usage | No
 
 
 def _merge(trees: tuple[Mapping[str, Any], ...]) -> VarTree:
+    """The trees that `Scope` was given, in one; their names must differ."""
     for tree in trees:
         if isinstance(tree, Scope):
             raise ScopeError(
@@ -1074,7 +1056,7 @@ def _flatten_with_keys(
 
 
 def _unflatten(context: Bound | Declaring, leaves: Iterable[Any]) -> Scope:
-    scope = _make(context, leaves, None)  # type: ignore[arg-type]  # JAX passes a tuple
+    scope = scope_over(context, leaves, None)  # type: ignore[arg-type]  # JAX passes a tuple
     scope._since = clock()
     return scope
 

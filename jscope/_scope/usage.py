@@ -9,9 +9,7 @@ It is not part of the pytree: what crosses a transform's boundary begins a new o
   are never compared;
 * which of these names were first requested as not trainable, or with unknown trainability;
 * the `Ledger` of `js.with_updates` and that of `js.with_records`, if the scope was made by
-  these. A ledger takes values only in the trace in which it was opened: a value of an inner
-  trace would leak. Where records are requested, that alone crosses a transform's boundary
-  (`RequestedRecords`), so that a record made behind it is an error and isn't lost;
+  these;
 * the scopes of templates (`_model.template`);
 * its `Base`, from which the names of operations begin (`_scope.name_stack`);
 * the path of the scope where it began, to which names are relative (`Scope.name`);
@@ -24,125 +22,19 @@ Trace states are opaque, are compared with ``==`` and hold weak references only.
 """
 
 import copy
-import itertools
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from jax.extend.core import get_opaque_trace_state
-
-from .._names.names import below
-from .._names.selectors import Selector, matching
 from .call_sites import Site
+from .ledgers import Ledger, RecordsLedger
+from .name_stack import Base, clock
+from .transforms import trace_state
 
 K = TypeVar("K", bound=Hashable)
 
 
-def trace_state() -> object:
-    """The present trace, to be compared with ``==``."""
-    return get_opaque_trace_state(convention="jscope")
-
-
-clock = itertools.count(1).__next__  # the times of this process, each once
-
-
-class Base:
-    """A root scope, or a scope at a boundary, to which the names of operations are relative.
-
-    Attributes:
-        began: When, by `clock`.
-        blocks: What is entered by ``with``, by the scope's path from here (`_scope.name_stack`).
-    """
-
-    began: int
-    blocks: dict[str, list[Any]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestedRecords:
-    """Which records `js.with_records` collects, as the scopes in it know it.
-
-    Part of a scope's identity where it crosses a transform's boundary.
-
-    Attributes:
-        selector: Picks records by their names relative to the scope of `js.with_records`; None
-            picks all.
-        scope: The path of a scope from there; ``""`` if the selector is None, which reads none.
-    """
-
-    selector: Selector | None = field(compare=False)
-    scope: str = ""
-    _identity: Hashable = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        same = self.selector if isinstance(self.selector, str) else id(self.selector)
-        object.__setattr__(self, "_identity", None if self.selector is None else same)
-
-    def child(self, name: str) -> Self:
-        """That of the scope ``name`` below."""
-        if self.selector is None:
-            return self
-        return replace(self, scope=below(self.scope, name))
-
-    def picks(self, name: str, value: object) -> bool:
-        """Whether a record of the scope is collected."""
-        if self.selector is None:
-            return True
-        record = {below(self.scope, name): value}
-        return bool(matching(record, self.selector, allow_empty=True))
-
-
-class Ledger:
-    """Values by whole name, taken in one trace.
-
-    A scope that outlives the call reads what was assigned in it from here.
-    """
-
-    __slots__ = ("entries", "is_open", "out_of_reach", "trace")
-
-    def __init__(self) -> None:
-        self.trace = trace_state()
-        self.entries: dict[str, Any] = {}
-        # Records made in other traces: names to shapes and dtypes.
-        self.out_of_reach: dict[str, Any] = {}
-        self.is_open = True
-
-    def takes(self) -> bool:
-        """Whether a value of the present trace may be entered."""
-        return self.is_open and trace_state() == self.trace
-
-    def close(self) -> None:
-        """Accept no more values; those it holds stay."""
-        self.is_open = False
-
-
-class RecordsLedger(Ledger):
-    """The ledger of one `js.with_records`.
-
-    Attributes:
-        scope: The whole path of its scope.
-        selector: Its selector.
-        outer: The ledger that a scope which outlives this call records to.
-    """
-
-    __slots__ = ("outer", "scope", "selector")
-
-    def __init__(self, scope: str, selector: Selector | None, outer: "RecordsLedger | None"):
-        super().__init__()
-        self.scope = scope
-        self.selector = selector
-        self.outer = outer
-
-    def requested(self, path: str) -> RequestedRecords:
-        """What the scope of this whole path knows where it crosses a transform's boundary."""
-        if self.selector is None:
-            return RequestedRecords(None)
-        relative = path[len(self.scope) + 1 :] if self.scope else path
-        return RequestedRecords(self.selector, relative)
-
-
 class Usage:
-    """See the top of this file."""
+    """The usage tracker that related scopes share; see the top of this file."""
 
     __slots__ = (
         "_drawn",
@@ -205,7 +97,7 @@ class Usage:
         if trained is not True and not self._uses.get(name):  # when sharing, it is as created
             self._untrained[name] = trained is False
         traces = (*self.enclosing, trace_state())
-        earlier = [_again(self._uses, name, site, trace) for trace in traces]
+        earlier = [_count(self._uses, name, site, trace) for trace in traces]
         return next((found for found in earlier if found is not None), None)
 
     def roll_back(self, name: str) -> None:
@@ -217,7 +109,7 @@ class Usage:
 
     def draw(self, draw: Hashable, site: Site) -> Site | None:
         """Count a random key that is drawn; the site of an earlier draw in the same trace."""
-        return _again(self._drawn, draw, site, trace_state())
+        return _count(self._drawn, draw, site, trace_state())
 
     def open_records(self) -> RecordsLedger | None:
         """The innermost ledger that collects records, if there is one."""
@@ -267,7 +159,8 @@ _Uses = dict[K, list[tuple[object, Site]]]
 _MOST_TRACES = 8
 
 
-def _again(uses: _Uses[K], what: K, site: Site, trace: object) -> Site | None:
+def _count(uses: _Uses[K], what: K, site: Site, trace: object) -> Site | None:
+    """Count a use in a trace; the site of an earlier one in it, or None."""
     those = uses.setdefault(what, [])
     for state, first in those:
         if state == trace:

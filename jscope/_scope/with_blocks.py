@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from .._errors import listed
 from .call_sites import Site, site_text
-from .usage import trace_state
+from .transforms import trace_state
 
 
 @dataclass(slots=True, eq=False)

@@ -35,6 +35,7 @@ _MOST_COMPARED = 5000
 
 
 def _missing(expected: Mapping[str, Any], found: Mapping[str, Any], found_is: str) -> list[str]:
+    """One line for each expected name that is not found, with near names."""
     lines: list[str] = []
     hints = max(1, _MOST_COMPARED // max(1, len(found)))
     for name in expected:
@@ -47,6 +48,7 @@ def _missing(expected: Mapping[str, Any], found: Mapping[str, Any], found_is: st
 def _changes(
     name: str, expected: object, found: object, expected_is: str, found_is: str
 ) -> list[str]:
+    """One line for each of shape and dtype in which a variable differs."""
     if not (is_array(found) and is_array(expected)):
         sides = f"{value_text(found)} {found_is}, {value_text(expected)} {expected_is}"
         return [f"no array: {name!r} is {sides}"]
@@ -60,7 +62,7 @@ def _changes(
 
 
 def transposing(found: Sequence[int], wanted: Sequence[int]) -> str | None:
-    """What to write behind an array where its shape may be another one transposed.
+    """What to write behind an array where two shapes differ by a transposition.
 
     >>> transposing((64, 32, 3, 3), (3, 3, 32, 64))  # a kernel of PyTorch, and one of JAX
     '.transpose(2, 3, 1, 0)'

@@ -130,7 +130,7 @@ def _trees_in(tree: object) -> list[tuple[str, VarTree]]:
 
 
 def _below(tree: VarTree, scope: str) -> dict[str, str]:
-    """The names below a scope, and the names relative to it."""
+    """The names below the scope of a stack, or of its slices, and those relative to it."""
     start = len(scope) + 1
     return {name: name[start:] for name in tree if name.startswith(scope + "/")}
 
@@ -193,7 +193,7 @@ def _stack_leaves(leaves: Sequence[Any], axis: int) -> object:
     if not is_array(first):
         return first
     if isinstance(first, jax.ShapeDtypeStruct):
-        shape, spec = list(first.shape), _spec(first)
+        shape, spec = list(first.shape), _axis_shardings(first)
         place = axis % (len(shape) + 1)
         shape.insert(place, len(leaves))
         if spec is not None:
@@ -242,7 +242,7 @@ def _slices_of(leaf: Any, axis: int, length: int) -> Sequence[Any]:
     if not is_array(leaf):
         return [leaf] * length
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        shape, spec = list(leaf.shape), _spec(leaf)
+        shape, spec = list(leaf.shape), _axis_shardings(leaf)
         del shape[axis]
         if spec is not None:
             del spec[axis]
@@ -256,8 +256,8 @@ def _has_axis(leaf: Shaped, axis: int) -> bool:
     return -len(leaf.shape) <= axis < len(leaf.shape)
 
 
-def _spec(leaf: jax.ShapeDtypeStruct) -> list[Any] | None:
-    """How each axis of an abstract value is sharded, if that is given."""
+def _axis_shardings(leaf: jax.ShapeDtypeStruct) -> list[Any] | None:
+    """How each axis of a stack's abstract value is sharded, if that is given."""
     if not isinstance(leaf.sharding, NamedSharding):
         return None
     return [*leaf.sharding.spec, *(None,) * (len(leaf.shape) - len(leaf.sharding.spec))]

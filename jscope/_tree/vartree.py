@@ -97,7 +97,7 @@ def intern_structure(names: tuple[str, ...]) -> Structure:
 
 
 class HasTree(Protocol):
-    """What has variables that are not simply a mapping's: a scope, a saved checkpoint."""
+    """What a `VarTree` can be made of beside mappings: a scope, a saved checkpoint."""
 
     def __vartree__(self) -> "VarTree":
         """Its variables, by name."""
@@ -349,7 +349,7 @@ def as_tree(variables: Mapping[str, Any]) -> VarTree:
 
 
 def map_named(tree: Mapping[str, Any], function: Callable[[str, Any], Any]) -> VarTree:
-    """A tree of the same names with ``function(name, value)`` for each variable.
+    """A `VarTree` of the same names, with ``function(name, value)`` for each variable.
 
     >>> map_named(VarTree({"a/w": 2.0}), lambda name, value: f"{name} is {value}")["a/w"]
     'a/w is 2.0'
@@ -359,7 +359,7 @@ def map_named(tree: Mapping[str, Any], function: Callable[[str, Any], Any]) -> V
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
-    """A key path as a name: the variable's, and its leaf's path if the value is a pytree."""
+    """The name of a tree's leaf by JAX's key path: the variable's, and the path in its value."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
