@@ -25,7 +25,7 @@ def convolve(
     dilation_rate: Sizes = 1,
     groups: int = 1,
 ) -> Array:
-    """Convolution of (batch, *spatial, channels), in the dtype of ``x``."""
+    """A layer's convolution of (batch, *spatial, channels), in the dtype of ``x``."""
     axes = x.ndim - 2
     return lax.conv_general_dilated(
         x,
@@ -54,7 +54,7 @@ def convolve_transposed(x: Array, kernel: Array, strides: Sizes, padding: str) -
 def moments(
     x: Array, axes: tuple[int, ...], kept: tuple[int, ...], mean_of: Callable[[Array], Array]
 ) -> tuple[Array, Array]:
-    """Mean and variance over ``axes``, divided by their number.
+    """Mean and variance for a normalization layer, over ``axes``, divided by their number.
 
     Args:
         x: At least float32.
@@ -75,7 +75,7 @@ def normalized(
     gamma: Array | None,
     beta: Array | None,
 ) -> Array:
-    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
+    """A normalization layer: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
     Args:
         x: Any shape.
@@ -95,7 +95,7 @@ def normalized(
 
 
 def over_axes(value: Array, axis_name: str | Sequence[str] | None, creates: bool) -> Array:
-    """The mean over mapped axes; while declaring, over those of them that are there.
+    """A layer's mean over mapped axes; while declaring, over those of them that are there.
 
     It has the shape of the value, so nothing that is declared depends on it.
     """
@@ -107,7 +107,7 @@ def over_axes(value: Array, axis_name: str | Sequence[str] | None, creates: bool
 
 
 def axes_size(axis_name: str | Sequence[str] | None) -> int:
-    """The product of the sizes of mapped axes; of those that are there."""
+    """The number of batches that a layer averages over: the product of the sizes of mapped axes."""
     return math.prod(int(lax.axis_size(name)) for name in _names(axis_name) if is_mapped(name))
 
 
@@ -118,7 +118,7 @@ def _names(axis_name: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def is_mapped(axis_name: str) -> bool:
-    """Whether an axis of this name is mapped here."""
+    """Whether a mapped axis, over which a layer is to average, is there."""
     try:
         lax.axis_size(axis_name)
     except NameError:
@@ -130,7 +130,7 @@ def is_mapped(axis_name: str) -> bool:
 
 
 def check_static(**hyperparameters: object) -> None:
-    """Raise if a hyperparameter is traced: it decides what is computed."""
+    """Raise if a layer's hyperparameter is traced: it decides what is computed."""
     for name, value in hyperparameters.items():
         if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
             raise TypeError(
@@ -141,7 +141,7 @@ def check_static(**hyperparameters: object) -> None:
 
 
 def floating(x: Array) -> Array:
-    """The array, if its values are floating-point numbers."""
+    """The input of a layer, if its values are floating-point numbers."""
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise TypeError(
             f"A layer computes with floating-point values, got x of dtype {x.dtype}. Write "
@@ -151,19 +151,19 @@ def floating(x: Array) -> Array:
 
 
 def at_least_float32(x: Array) -> Array:
-    """The array, in float32 if its dtype is narrower."""
+    """The input of a layer, in float32 if its dtype is narrower."""
     return x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)
 
 
 def along(value: Array, axes: tuple[int, ...], rank: int) -> Array:
-    """A value with these axes, such that it broadcasts with arrays of that rank."""
+    """A layer's parameter with these axes, reshaped to broadcast with an input of that rank."""
     # Reshaped, not expanded: the gradient of a broadcast sums over the new axes of size 1.
     sizes = dict(zip(axes, value.shape, strict=True))
     return value.reshape([sizes.get(i, 1) for i in range(rank)])
 
 
 def axes_of(axis: Sizes, x: Array) -> tuple[int, ...]:
-    """Axes as given, counted from the front, in order."""
+    """The axes that a layer was given, counted from the front, in order."""
     axes = tuple(map(operator.index, axis if isinstance(axis, Sequence) else (axis,)))
     strange = [i for i in axes if not -x.ndim <= i < x.ndim]
     if strange:
@@ -172,7 +172,7 @@ def axes_of(axis: Sizes, x: Array) -> tuple[int, ...]:
 
 
 def spatial_axes(x: Array, what: str) -> int:
-    """The number of spatial axes of (batch, *spatial, channels)."""
+    """The number of spatial axes of a layer's input, (batch, *spatial, channels)."""
     if x.ndim not in (3, 4, 5):
         raise ShapeMismatchError(
             f"{what} takes x of shape (batch, *spatial, channels) with one, two or three spatial "
@@ -183,7 +183,7 @@ def spatial_axes(x: Array, what: str) -> int:
 
 
 def sizes_of(size: Sizes, axes: int) -> tuple[int, ...]:
-    """One size for each spatial axis."""
+    """A layer's sizes or strides, one for each spatial axis."""
     sizes = tuple(map(operator.index, size if isinstance(size, Sequence) else (size,) * axes))
     if len(sizes) != axes:
         raise ShapeMismatchError(
@@ -194,7 +194,7 @@ def sizes_of(size: Sizes, axes: int) -> tuple[int, ...]:
 
 
 def padding_of(padding: str) -> str:
-    """The padding in capital letters, if it is one."""
+    """A layer's padding in capital letters, if it is one."""
     if str(padding).upper() not in ("SAME", "VALID"):
         raise ValueError(
             f"`padding` is 'SAME' or 'VALID', got {padding!r}. For others pad before: "

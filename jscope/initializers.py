@@ -894,7 +894,7 @@ class identity(_Gain, Literal):
 
 @dataclass(frozen=True)
 class InitializedValue:
-    """The initial value of another variable; see `initialized_value`."""
+    """The initializer that takes another variable's initial value; see `initialized_value`."""
 
     name: str
     function: Callable[[Array], Array] | None = None
@@ -975,13 +975,13 @@ _default_of_floats = functools.cache(
 
 
 def _store(self: object, **fields: object) -> None:
-    """Set fields of a frozen dataclass, while it is being built."""
+    """Set parameters of an initializer, which is frozen, while it is being built."""
     for name, value in fields.items():
         object.__setattr__(self, name, value)
 
 
 def _number(self: object, name: str) -> int | float:
-    """The parameter ``name`` as a finite Python number, or raise."""
+    """An initializer's parameter ``name`` as a finite Python number, or raise."""
     value = given = getattr(self, name)
     if getattr(given, "ndim", None) == 0 and not isinstance(given, jax.core.Tracer):
         value = given.item()
@@ -1003,7 +1003,7 @@ def _not_negative(self: object, name: str) -> float:
 
 
 def _store_array(self: constant | categorical, name: str) -> None:
-    """Make the parameter ``name`` a read-only copy, and take the digest it is compared by."""
+    """Make an initializer's array a read-only copy, and take the digest it is compared by."""
     given = getattr(self, name)
     owner = f"`{name}` of `{type(self).__name__}`"
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
@@ -1039,7 +1039,7 @@ def _array_text(array: np.ndarray[Any, Any]) -> str:
 def _hold(
     self: KnownShape, values: np.ndarray[Any, Any], wanted: DTypeLike
 ) -> np.ndarray[Any, Any]:
-    """The values in another dtype, rounded at most, or raise if it can't hold them."""
+    """The values of a literal initializer in another dtype, or raise if it can't hold them."""
     dtype = np.dtype(wanted)
     if can_convert(values.dtype, dtype):
         with np.errstate(all="ignore"):

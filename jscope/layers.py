@@ -448,7 +448,7 @@ def dropout(
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _bernoulli(key: Array, p: float, shape: tuple[int, ...]) -> Array:
-    """`jax.random.bernoulli`, without its floats: half the instructions of a mask.
+    """The mask of `dropout`: `jax.random.bernoulli` without its floats, in half the instructions.
 
     That compares the upper 23 bits, as a float32 in [0, 1), with ``p``.
     """
@@ -588,14 +588,14 @@ def _weights(
 
 
 def _for_each(x: Array, num_heads: int) -> Array:
-    """Keys or values, repeated for the heads that share them."""
+    """Attention's keys or values, repeated for the heads that share them."""
     return jnp.repeat(x, num_heads // x.shape[2], axis=2)
 
 
 def _cached(
     scope: Scope, key: Array, value: Array, length: int
 ) -> tuple[Array, Array, Array, Array]:
-    """All keys and values so far, which of them each position sees, and whether there was room."""
+    """Attention's keys and values so far, which of them each position sees; if there was room."""
     batch, positions, *rest = key.shape
     first = scope.get_variable("cache_index", (), jnp.int32, init.zeros, trainable=False)
     if not isinstance(first, jax.core.Tracer) and int(first) + positions > length:
@@ -787,7 +787,7 @@ def _parameter(
     regularizer: Regularizer | None = None,
     constraint: Constraint | None = None,
 ) -> Array:
-    """A variable with some axes of ``y``, such that it broadcasts with it."""
+    """A layer's variable with some axes of ``y``, such that it broadcasts with it."""
     value = scope.get_variable(
         name,
         tuple(y.shape[i] for i in axes),

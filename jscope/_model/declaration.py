@@ -371,7 +371,7 @@ class Declaration(Mapping[str, VariableSpec]):
         tree = as_tree(tree)
         regularized = (name for name, spec in self._specs.items() if spec.regularizer is not None)
         names = in_scope(regularized, scope)
-        losses = {name: _loss(name, self._specs[name], tree[name]) for name in names}
+        losses = {name: _regularization_loss(name, self._specs[name], tree[name]) for name in names}
         return {name: loss for name, loss in losses.items() if loss is not None}
 
     def regularization_loss(
@@ -417,10 +417,11 @@ class Declaration(Mapping[str, VariableSpec]):
         return tree | changed
 
     def __repr__(self) -> str:
-        return _text(self._specs, self._times)
+        return _declaration_text(self._specs, self._times)
 
 
 def _has_gradient(spec: VariableSpec) -> bool:
+    """Whether a declared variable has a dtype with respect to which JAX differentiates."""
     return bool(jnp.issubdtype(spec.dtype, jnp.inexact))
 
 
@@ -435,6 +436,7 @@ def _without_gradient(dtypes: Mapping[str, Any]) -> str:
 
 
 def _is_step(value: object) -> bool:
+    """Whether a value can be a ``global_step``, which a model need not declare."""
     return is_array(value) and value.shape == () and str(value.dtype) in ("int32", "int64")
 
 
@@ -446,15 +448,15 @@ def _copy(value: object) -> Array:
 # slice.
 
 
-def _loss(name: str, spec: VariableSpec, value: object) -> Array | None:
-    """The regularizer's value, summed over slices; None if there is none, or it gives None.
+def _regularization_loss(name: str, spec: VariableSpec, value: object) -> Array | None:
+    """The declared regularizer's value, summed over slices; None if there is none, or it gives it.
 
     Raises:
         RegularizerError: If it gives no scalar.
     """
     if spec.regularizer is None:
         return None
-    term = _each(spec.regularizer, spec)(jax_value(value))
+    term = _on_slices(spec.regularizer, spec)(jax_value(value))
     if term is None:
         return None
     if np.shape(term)[len(spec.stack) :]:
@@ -466,7 +468,7 @@ def _loss(name: str, spec: VariableSpec, value: object) -> Array | None:
 
 
 def _constrained(name: str, spec: VariableSpec, value: object) -> object:
-    """The value that the variable's constraint gives; the value itself without one.
+    """A declared variable's value after its constraint; the value itself without one.
 
     Raises:
         ConstraintError: If it has another shape or dtype.
@@ -474,7 +476,7 @@ def _constrained(name: str, spec: VariableSpec, value: object) -> object:
     if spec.constraint is None:
         return value
     try:
-        result = jnp.asarray(_each(spec.constraint, spec)(jax_value(value)))
+        result = jnp.asarray(_on_slices(spec.constraint, spec)(jax_value(value)))
     except Exception as error:
         error.add_note(f"(While the constraint of variable {name!r} was applied.)")
         raise
@@ -487,15 +489,15 @@ def _constrained(name: str, spec: VariableSpec, value: object) -> object:
     return result
 
 
-def _each(function: Callable[[Any], Any], spec: VariableSpec) -> Callable[[Any], Any]:
-    """A function of one slice, applied to all slices of a stack."""
+def _on_slices(function: Callable[[Any], Any], spec: VariableSpec) -> Callable[[Any], Any]:
+    """A declared regularizer or constraint, applied to all slices if the variable is a stack."""
     for _ in spec.stack:
         function = jax.vmap(function)
     return function
 
 
 def _spec_differences(spec: VariableSpec, other: VariableSpec) -> Iterator[str]:
-    """A line for each attribute in which two specs differ."""
+    """A line for each attribute in which two declarations of a variable differ."""
     for field in fields(VariableSpec):
         mine, theirs = getattr(spec, field.name), getattr(other, field.name)
         if signature(mine) != signature(theirs):
@@ -505,8 +507,8 @@ def _spec_differences(spec: VariableSpec, other: VariableSpec) -> Iterator[str]:
 # Printing.
 
 
-def _text(specs: Mapping[str, VariableSpec], times: Mapping[str, int]) -> str:
-    """The table, and above it the totals.
+def _declaration_text(specs: Mapping[str, VariableSpec], times: Mapping[str, int]) -> str:
+    """A declaration as text: a table of its variables, and above it the totals.
 
     Args:
         specs: What is declared.
@@ -542,5 +544,5 @@ def _text(specs: Mapping[str, VariableSpec], times: Mapping[str, int]) -> str:
 
 
 def _stack_text(spec: VariableSpec) -> str:
-    """``layers[48], layers/heads[8]``."""
+    """The stacks of a declared variable as text: ``layers[48], layers/heads[8]``."""
     return ", ".join(f"{scope}[{length}]" for scope, length in spec.stack)

@@ -96,7 +96,7 @@ def declare(
 
 
 def _declaring_scope(recorder: Recorder) -> Scope:
-    """The root scope of a declaration, which accepts assignments and discards them."""
+    """The scope that `declare` passes to the model; it accepts assignments and discards them."""
     context, leaves = declaring_root(recorder)
     return with_ledgers(scope_over(context, leaves, Usage()), Ledger(), None)
 

@@ -133,7 +133,7 @@ def with_records(
 
 
 def _completed(updates: VarTree, scope: Scope, always: Selector) -> VarTree:
-    """The updates with the selected variables' values; without them where there are no values."""
+    """The updates of `with_updates`, and the values of the variables that ``always`` selects."""
     if not scope._context.has_values:
         return drop(updates, always, allow_empty=True)
     values = VarTree(scope)
@@ -146,6 +146,7 @@ def _check_callable(model: object, what: str) -> None:
 
 
 def _scope_of(variables: Variables, kwargs: dict[str, Any], what: str) -> Scope:
+    """The scope that `with_updates` or `with_records` was called with, or one over a tree."""
     rngs = kwargs.pop("rngs", None)
     if not isinstance(variables, Scope):
         return Scope(variables, rngs=rngs)
@@ -158,6 +159,7 @@ def _scope_of(variables: Variables, kwargs: dict[str, Any], what: str) -> Scope:
 
 
 def _relative(scope: Scope, entries: Mapping[str, Any]) -> VarTree:
+    """A ledger's entries as updates or records: a tree with names relative to the scope."""
     path = scope._path
     cut = len(path) + 1 if path else 0
     outside = [name for name in entries if name[:cut] != (path + "/")[:cut]]

@@ -23,7 +23,7 @@ _SHOWN = 10  # rows of a printed table of variables
 
 
 class Optimizer(Protocol):
-    """An object with an ``init`` from parameters to a state, such as Optax's transformations."""
+    """What is planned for: an object with ``init``, from parameters to a state, such as Optax's."""
 
     @property
     def init(self) -> Callable[[VarTree], object]: ...
@@ -31,7 +31,7 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class Planned:
-    """One array of a step.
+    """One array of a plan: how it is sharded, and its bytes on each device.
 
     Attributes:
         name: The variable's name, or the path of a leaf of the optimizer's state.
@@ -132,7 +132,7 @@ class Plan:
 def _largest(
     title: str, rows: Iterable[Planned], more: Mapping[str, Callable[[Planned], str]]
 ) -> str:
-    """A table of the variables that take the most bytes on each device."""
+    """A table for a plan: the variables that take the most bytes on each device."""
     columns: dict[str, Callable[[Planned], str]] = {
         title: lambda row: row.name,
         "shape": lambda row: str(row.shape),
@@ -153,7 +153,7 @@ def plan(
     rules: Rules,
     optimizer: Optimizer | None,
 ) -> Plan:
-    """See `Declaration.plan`."""
+    """The plan of a training step; see `Declaration.plan`."""
     devices = abstract_mesh(mesh)
     shardings = named_shardings(specs, devices, rules)
     planned = {name: _planned(name, spec, shardings[name]) for name, spec in specs.items()}
@@ -196,7 +196,7 @@ def _as_variable(
     shardings: Mapping[str, NamedSharding],
     whole: NamedSharding,
 ) -> NamedSharding:
-    """The sharding of the variable that a leaf of an optimizer's state belongs to."""
+    """The planned sharding of an array of an optimizer: that of the variable it belongs to."""
     for entry in path:
         name = getattr(entry, "key", None)
         if isinstance(name, str) and name in planned and planned[name].shape == leaf.shape:

@@ -89,7 +89,7 @@ def make_template(
 
 @dataclass
 class _Entered:
-    """The scope of a template in one run; not as a Scope, whose usage tracker refers to this."""
+    """A template's scope in one run; not as a `Scope`, whose usage tracker refers to this."""
 
     context: Bound | Declaring
     leaves: Leaves
@@ -201,10 +201,10 @@ class Template(Generic[R]):
 
     def _checked(self, scope: Scope, args: tuple[object, ...], kwargs: Mapping[str, object]) -> R:
         """A later call, which may create no trainable variable."""
-        before = _trained(scope)
+        before = _created_trainable(scope)
         with scope:
             result = self.func(scope, *args, **kwargs)
-        created = [name for name in _trained(scope) if name not in before]
+        created = [name for name in _created_trainable(scope) if name not in before]
         if created:
             raise VariableExistsError(
                 "Trainable variable created when calling a template after the first time, perhaps "
@@ -216,7 +216,7 @@ class Template(Generic[R]):
         return f"make_template({self.name!r}, {self.func!r})"
 
 
-def _trained(scope: Scope) -> dict[str, None]:
-    """The trainable variables of the run so far; none of a bound scope, which creates none."""
+def _created_trainable(scope: Scope) -> dict[str, None]:
+    """The trainable variables there are around a template's call; none in a bound scope."""
     created = scope._context.created()
     return dict.fromkeys(name for name, spec in created.items() if spec.trainable)

@@ -96,11 +96,11 @@ ROOT_LANES: Lanes = (_word(_ROOT_WORDS[0]), _word(_ROOT_WORDS[1]))
 
 def below(lanes: Lanes, name: str) -> Lanes:
     """The name hash of ``name`` below a scope, from the scope's; NumPy or traced."""
-    return _affine(lanes, *_path(name))
+    return _affine(lanes, *_name_factors(name))
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _path(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+def _name_factors(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """What a name does to the name hash of a scope: a factor and a summand for each word."""
     factors, summands = (1, 1), (0, 0)
     for component in name.split("/"):

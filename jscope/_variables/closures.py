@@ -15,7 +15,7 @@ from .._errors import InitializerError
 
 
 def parts(value: object) -> Iterator[tuple[str, object]]:
-    """What a callable may use, each with where it is, in words. Other objects have no parts."""
+    """What a callable may use: closure, defaults, bound arguments, attributes; each with words."""
     if isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f"{name!r} in its closure", _contents(cell)) for name, cell in cells)
@@ -36,7 +36,7 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def check_untraced(name: str, initializer: object) -> None:
-    """Raise if an initializer holds a traced value, as far as can be seen without running it.
+    """Raise if an initializer has a traced value in its closure, or in what else it may use.
 
     Raises:
         InitializerError: If it, its closure, its defaults or its attributes hold one.
@@ -52,7 +52,7 @@ def check_untraced(name: str, initializer: object) -> None:
 
 
 def _traced_in(value: object, what: str, seen: set[int]) -> str | None:
-    """Where in a value a tracer was found, in words, or None."""
+    """Where in a callable's closure, or in what else it may use, a tracer is, in words; or None."""
     if isinstance(value, jax.core.Tracer):
         return f"{what} is {value.aval.str_short()}"
     if id(value) in seen:
@@ -63,7 +63,7 @@ def _traced_in(value: object, what: str, seen: set[int]) -> str | None:
 
 
 def signature(value: object, inside: tuple[int, ...] = ()) -> Hashable:
-    """A hashable that is equal for callables that compute the same.
+    """A hashable that is equal for callables that compute the same: of equal code and closure.
 
     jscope's initializers compare by their parameters. The functions that factories such as
     ``jax.nn.initializers.he_normal()`` return do not, though each call returns the same code

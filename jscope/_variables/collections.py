@@ -17,7 +17,7 @@ from .._names.names import check
 
 
 class GraphKeys:
-    """TF1's names of the standard collections. Any other string is a key too."""
+    """TF1's keys of the standard collections. Any other string is a key too."""
 
     GLOBAL_VARIABLES: Final = "variables"
     LOCAL_VARIABLES: Final = "local_variables"
@@ -50,7 +50,7 @@ def check_collections(name: str, collections: object) -> tuple[str, ...]:
 
 
 def in_scope(names: Iterable[str], scope: str | re.Pattern[str] | None) -> tuple[str, ...]:
-    """The names that a filter keeps.
+    """The names of a collection that the filter by scope keeps.
 
     Args:
         names: Whole names.

@@ -203,6 +203,7 @@ def _groups(
     names: Sequence[str],
     shardings: Mapping[str, NamedSharding],
 ) -> list[Group]:
+    """The variables in groups that share a program: of equal initializer, shape and dtype."""
     groups: dict[Any, Group] = {}
     for name in names:
         spec, sharding = specs[name], shardings.get(name)
@@ -222,11 +223,12 @@ def common_stacks(a: Stack, b: Stack) -> int:
 
 
 def _is_dependent(spec: VariableSpec) -> bool:
+    """Whether a variable's initial value is made from that of another."""
     return isinstance(spec.initializer, InitializedValue)
 
 
 def _source(specs: Mapping[str, VariableSpec], name: str) -> str:
-    """The name of the variable whose initial value is that of ``name`` too, looked up outward."""
+    """The variable from whose initial value that of ``name`` is made; looked up outward."""
     initializer = specs[name].initializer
     assert isinstance(initializer, InitializedValue)
     for candidate in outward(name, initializer.name):

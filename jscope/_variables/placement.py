@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 
 def new_arrays(values: Sequence[np.ndarray[Any, Any]], root: Array) -> list[Array]:
-    """NumPy values placed where a program with this root key would, in buffers of their own."""
+    """Initial values by NumPy, placed where programs with this root key place theirs."""
     device = root.sharding if root.committed and root.is_fully_replicated else None
     sources = {id(value): unaligned(value) for value in values}
     arrays: list[Array] = jax.device_put([sources[id(value)] for value in values], device)
@@ -42,7 +42,7 @@ def unaligned(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def in_shards(value: np.ndarray[Any, Any], sharding: NamedSharding) -> Array:
-    """A NumPy value placed over the devices of a sharding, in buffers of its own."""
+    """An initial value by NumPy, placed over the devices of a sharding."""
     return jax.make_array_from_callback(value.shape, sharding, lambda index: np.array(value[index]))
 
 
@@ -65,7 +65,7 @@ def placed(
 
 
 def traceable(sharding: NamedSharding) -> NamedSharding:
-    """The same placement as a sharding that JAX accepts in a trace.
+    """A sharding of the same placement that JAX accepts in a trace.
 
     A mesh with explicit axes is one for types, and types with shardings need `jax.set_mesh`.
     Without it, the same devices are an automatic mesh.
@@ -79,7 +79,7 @@ def traceable(sharding: NamedSharding) -> NamedSharding:
 
 
 def put(value: Array, sharding: NamedSharding | None) -> Array:
-    """A value that exists, placed over the devices of a sharding; where it is, without one."""
+    """A value that exists, placed over the devices of a sharding, if there is one."""
     if sharding is None:
         return value
     if isinstance(value, jax.core.Tracer):

@@ -19,7 +19,7 @@ Stack: TypeAlias = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True)
 class VariableSpec:
-    """All that is declared of a variable.
+    """The spec of a variable: all that is declared of it.
 
     Attributes:
         shape: Its shape.

@@ -306,7 +306,7 @@ def assign_from_checkpoint_fn(
     ignore_missing_vars: bool = False,
     reshape_variables: bool = False,
 ) -> Callable[[Mapping[str, Any]], VarTree] | None:
-    """A function from a tree to one with a checkpoint's values: slim's ``init_fn``.
+    """A function that warm-starts a tree with a checkpoint's values: slim's ``init_fn``.
 
     >>> init_fn = js.tf1.assign_from_checkpoint_fn("resnet.ckpt", names)  # doctest: +SKIP
     >>> tree = init_fn(declared.init(key))  # doctest: +SKIP

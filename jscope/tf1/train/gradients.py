@@ -124,12 +124,12 @@ class IndexedSlices:
 
 
 def _in_range(indices: Array, size: int) -> Array:
-    """Negative ones beyond the end, where a scatter drops them."""
+    """The indices of `IndexedSlices`, negative ones beyond the end, where they are dropped."""
     return jnp.where(indices < 0, jnp.asarray(size, indices.dtype), indices)
 
 
 def is_slices(value: object) -> bool:
-    """Whether a value is `IndexedSlices`, which are a leaf among gradients."""
+    """Whether a gradient is `IndexedSlices`, which are one leaf among gradients."""
     return isinstance(value, IndexedSlices)
 
 

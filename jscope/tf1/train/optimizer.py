@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from ..._errors import TreeMismatchError
+from ..._errors import CheckpointValueError, TreeMismatchError
 from ..._names.names import check
 from ..._tree.differences import differences
 from ..._tree.vartree import VarTree
@@ -46,7 +46,7 @@ class OptimizerState(NamedTuple):
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot of each variable.
+    """A slot that an optimizer keeps for each variable.
 
     Attributes:
         key: What TF calls it in ``get_slot``.
@@ -61,7 +61,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Variable:
-    """What a rule sees of one variable, or of some of its rows.
+    """What an optimizer's rule sees of one variable, or of some of its rows.
 
     Attributes:
         name: Its name, for weight decay.
@@ -177,7 +177,7 @@ def _update(
     params: Any,
     global_step: ArrayLike | None,
 ) -> tuple[Any, OptimizerState]:
-    """Optax's ``update``; ``global_step`` is what a schedule gets in the place of the count."""
+    """An optimizer's update of all variables, as Optax calls it, with TF's ``global_step``."""
     if params is None:
         raise ValueError(
             f"{type(optimizer).__name__}.update was not passed the parameters: write "
@@ -206,7 +206,7 @@ def _update(
 
 
 class _New:
-    """What is added to one variable, and its new slots; a leaf, which no NamedTuple is."""
+    """An optimizer's update of one variable, and its new slots; a leaf, which no NamedTuple is."""
 
     def __init__(self, update: Array | IndexedSlices, slots: Slots):
         self.update, self.slots = update, slots
@@ -221,7 +221,7 @@ def _updated(
     rate: ArrayLike,
     state: OptimizerState,
 ) -> tuple[Array | IndexedSlices, Slots]:
-    """What is added to one variable, and its new slots."""
+    """An optimizer's update of one variable, and its new slots."""
     name, value = jax.tree_util.keystr(path, simple=True, separator="/"), jnp.asarray(value)
     powers = {name: power.astype(value.dtype) for name, power in state.powers.items()}
     shared = (scalar(rate).astype(value.dtype), powers)
@@ -239,7 +239,7 @@ def _updated(
 
 
 def _check_same(params: Any, tree: Any, what: str) -> None:
-    """Raise unless a tree has the variables of the parameters."""
+    """Raise unless an optimizer's gradients or state have the variables of the parameters."""
     if not (isinstance(params, VarTree) and isinstance(tree, VarTree)):
         return  # JAX compares other trees
     dense = {name: _dense_struct(g) if is_slices(g) else g for name, g in tree.items()}
@@ -262,3 +262,49 @@ def _dense_struct(slices: IndexedSlices) -> jax.ShapeDtypeStruct:
 def _is_alike(value: Any, other: Any) -> bool:
     dtypes = (getattr(x, "dtype", None) for x in (value, other))
     return np.shape(value) == np.shape(other) and len(set(dtypes)) == 1
+
+
+# Several optimizers of one program.
+
+
+Optimizers: TypeAlias = Optimizer | Mapping[str, Optimizer]
+States: TypeAlias = OptimizerState | Mapping[str, OptimizerState]
+
+
+def optimizers_by_key(optimizer: Optimizers) -> dict[str, Optimizer]:
+    """An optimizer, or a mapping of several, as a mapping; a single one has the key ``""``.
+
+    Raises:
+        CheckpointValueError: If one is not of `jscope.tf1.train`.
+    """
+    several = isinstance(optimizer, Mapping)
+    optimizers = dict(optimizer) if isinstance(optimizer, Mapping) else {"": optimizer}
+    for key, one in optimizers.items():
+        if not isinstance(one, Optimizer):
+            what = f"{key!r} of `optimizer`" if several else "`optimizer`"
+            raise CheckpointValueError(
+                f"{what} is {type(one).__name__}, and only an optimizer of jscope.tf1.train knows "
+                "the names of its slots. Of a chain give the optimizer and its own state: "
+                "adam = tf1.train.AdamOptimizer(); chain = optax.chain(clip, adam); "
+                "tf1.train.to_slots(adam, opt_state[1])."
+            )
+    return optimizers
+
+
+def given_by_optimizer(
+    optimizers: Mapping[str, Optimizer], values: Any, what: str
+) -> dict[str, Any]:
+    """What was given beside an optimizer, or beside a mapping of several, as a mapping.
+
+    Raises:
+        CheckpointValueError: If the keys are not the same.
+    """
+    if list(optimizers) == [""]:
+        return {"": values}
+    if not isinstance(values, Mapping) or values.keys() != optimizers.keys():
+        found = list(values) if isinstance(values, Mapping) else type(values).__name__
+        raise CheckpointValueError(
+            f"`optimizer` is a mapping of {list(optimizers)}, and `{what}` is not one of the same "
+            f"keys: {found}."
+        )
+    return {key: values[key] for key in optimizers}

@@ -18,7 +18,7 @@ Schedule = Callable[[ArrayLike], Array]
 
 
 def scalar(value: ArrayLike) -> Array:
-    """A number as TF makes a tensor of it: Python's are float32, arrays keep their dtype."""
+    """A rate, or another number of a schedule, as TF's tensor: float32, or an array as it is."""
     return jnp.asarray(value, np.float32 if type(value) in (int, float) else None)
 
 

@@ -14,7 +14,7 @@ Source: ``slot_creator.py`` and ``Optimizer._create_non_slot_variable``, TensorF
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,16 @@ from ..._errors import CheckpointValueError, TreeMismatchError
 from ..._names.names import join
 from ..._tree.differences import differences
 from ..._tree.vartree import VarTree, as_tree, from_flat
-from .optimizer import Optimizer, OptimizerState
+from .optimizer import (
+    Optimizer,
+    Optimizers,
+    OptimizerState,
+    States,
+    given_by_optimizer,
+    optimizers_by_key,
+)
 from .schedules import scalar
 
-Optimizers: TypeAlias = Optimizer | Mapping[str, Optimizer]
-States: TypeAlias = OptimizerState | Mapping[str, OptimizerState]
-T = TypeVar("T")
 GLOBAL_STEP = "global_step"
 
 
@@ -68,8 +72,8 @@ def to_slots(optimizer: Optimizers, opt_state: States) -> VarTree:
     Raises:
         CheckpointValueError: If these are not such an optimizer and its state.
     """
-    optimizers = each(optimizer)
-    states = matched(optimizers, opt_state, "opt_state")
+    optimizers = optimizers_by_key(optimizer)
+    states = given_by_optimizer(optimizers, opt_state, "opt_state")
     for state in states.values():
         _check_state(state)
     names = slot_names(optimizers, {k: _variables(state) for k, state in states.items()})
@@ -101,8 +105,8 @@ def from_slots(optimizer: Optimizers, tree: Mapping[str, Any], params: Mapping[s
         TreeMismatchError: If slots are missing, or have other shapes or dtypes; all are listed.
         CheckpointValueError: If this is not an optimizer of `jscope.tf1.train`.
     """
-    optimizers = each(optimizer)
-    trees = {k: as_tree(p) for k, p in matched(optimizers, params, "params").items()}
+    optimizers = optimizers_by_key(optimizer)
+    trees = {k: as_tree(p) for k, p in given_by_optimizer(optimizers, params, "params").items()}
     expected = expected_slots(optimizers, trees)
     found = {name: jnp.asarray(tree[name]) for name in expected if name in tree}
     lines = differences(expected, found, "of the optimizer", "in the tree")
@@ -124,43 +128,6 @@ def from_slots(optimizer: Optimizers, tree: Mapping[str, Any], params: Mapping[s
     return states if isinstance(optimizer, Mapping) else states[""]
 
 
-def each(optimizer: Optimizers) -> dict[str, Optimizer]:
-    """The optimizers by key; a single one has the key ``""``.
-
-    Raises:
-        CheckpointValueError: If one is not of `jscope.tf1.train`.
-    """
-    several = isinstance(optimizer, Mapping)
-    optimizers = dict(optimizer) if isinstance(optimizer, Mapping) else {"": optimizer}
-    for key, one in optimizers.items():
-        if not isinstance(one, Optimizer):
-            what = f"{key!r} of `optimizer`" if several else "`optimizer`"
-            raise CheckpointValueError(
-                f"{what} is {type(one).__name__}, and only an optimizer of jscope.tf1.train knows "
-                "the names of its slots. Of a chain give the optimizer and its own state: "
-                "adam = tf1.train.AdamOptimizer(); chain = optax.chain(clip, adam); "
-                "tf1.train.to_slots(adam, opt_state[1])."
-            )
-    return optimizers
-
-
-def matched(optimizers: Mapping[str, Optimizer], values: Any, what: str) -> dict[str, Any]:
-    """What was given for each optimizer.
-
-    Raises:
-        CheckpointValueError: If the keys are not the same.
-    """
-    if list(optimizers) == [""]:
-        return {"": values}
-    if not isinstance(values, Mapping) or values.keys() != optimizers.keys():
-        found = list(values) if isinstance(values, Mapping) else type(values).__name__
-        raise CheckpointValueError(
-            f"`optimizer` is a mapping of {list(optimizers)}, and `{what}` is not one of the same "
-            f"keys: {found}."
-        )
-    return {key: values[key] for key in optimizers}
-
-
 def slot_names(
     optimizers: Mapping[str, Optimizer], variables: Mapping[str, Iterable[str]]
 ) -> dict[str, SlotNames]:
@@ -174,10 +141,11 @@ def slot_names(
     result = {}
     for key, optimizer in optimizers.items():
         powers = {
-            power: _take(taken, optimizer.name_scope, power) for power in sorted(optimizer.powers)
+            power: _free_name(taken, optimizer.name_scope, power)
+            for power in sorted(optimizer.powers)
         }
         slots = {
-            (slot.key, variable): _take(taken, optimizer.scope, f"{variable}/{slot.op_name}")
+            (slot.key, variable): _free_name(taken, optimizer.scope, f"{variable}/{slot.op_name}")
             for variable in variables[key]
             for slot in optimizer.slots
         }
@@ -185,8 +153,8 @@ def slot_names(
     return result
 
 
-def _take(taken: set[str], scope: str, name: str) -> str:
-    """The name, or with the first number that makes it free."""
+def _free_name(taken: set[str], scope: str, name: str) -> str:
+    """A slot's name that is not taken: TF's, or with the first number that makes it free."""
     tried = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1)))
     free = next(whole for each in tried if (whole := join(scope, each)) not in taken)
     taken.add(free)
@@ -220,7 +188,7 @@ def expected_slots(
 def hints(
     optimizers: Mapping[str, Optimizer], missing: Iterable[str], known: Iterable[str]
 ) -> list[str]:
-    """What to write if slots are there by other names.
+    """What to write if slots are there by other names, for errors.
 
     Args:
         optimizers: As for `slot_names`.

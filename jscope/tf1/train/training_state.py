@@ -22,16 +22,8 @@ from ...interop import tensorflow
 from ...interop._named import named
 from ...saver._leaves import slices_of
 from ...sharding import AnyMesh, Rules
-from .slots import (
-    GLOBAL_STEP,
-    Optimizers,
-    each,
-    expected_slots,
-    from_slots,
-    hints,
-    matched,
-    to_slots,
-)
+from .optimizer import Optimizers, given_by_optimizer, optimizers_by_key
+from .slots import GLOBAL_STEP, expected_slots, from_slots, hints, to_slots
 
 
 class TrainingState(NamedTuple):
@@ -91,9 +83,9 @@ def restore(
         SelectorError: If ``var_list`` or ``others`` matches nothing.
         CheckpointError: If the checkpoint is not there, or damaged.
     """
-    optimizers = each(optimizer)
+    optimizers = optimizers_by_key(optimizer)
     structs = declared.abstract(mesh, rules=rules)
-    trained = _trained(declared, optimizers, var_list)
+    trained = _trained_names(declared, optimizers, var_list)
     params = {key: from_flat({n: structs[n] for n in names}) for key, names in trained.items()}
     target = structs | expected_slots(optimizers, params)
     stacks = {scope for spec in declared.values() for scope, _ in spec.stack}
@@ -123,7 +115,7 @@ def save(
     write_state: bool = True,
     overwrite: bool = False,
 ) -> str:
-    """Write a checkpoint that TF's program restores and trains on from: the inverse of `restore`.
+    """Write a training state as a checkpoint that TF's program trains on from: `restore` inverted.
 
     >>> js.tf1.train.save(training, "model.ckpt-2000", optimizer)  # doctest: +SKIP
     'model.ckpt-2000'
@@ -160,15 +152,17 @@ def save(
     )
 
 
-def _trained(
+def _trained_names(
     declared: Declaration, optimizers: Mapping[str, Any], var_list: Any
 ) -> dict[str, tuple[str, ...]]:
-    """The names that each optimizer trains."""
+    """The variables of a training state that each optimizer trains, by ``var_list``."""
     several = list(optimizers) != [""]
     if var_list is None:
         selectors: dict[str, Any] = dict.fromkeys(optimizers, declared.trainable)
     else:
-        selectors = matched(optimizers, var_list, "var_list") if several else {"": var_list}
+        selectors = (
+            given_by_optimizer(optimizers, var_list, "var_list") if several else {"": var_list}
+        )
     abstract = declared.abstract()
     return {key: tuple(select(abstract, selector)) for key, selector in selectors.items()}
 
@@ -181,7 +175,7 @@ def _compare_names(
     optimizers: Mapping[str, Any],
     untrainable: list[str],
 ) -> tuple[list[str], list[str]]:
-    """The checkpoint's names that are carried along; and those beside the target's, with the step.
+    """Compare a TF program's checkpoint with the training state to restore: what it has beside it.
 
     Args:
         stored: The checkpoint's names.
