@@ -216,7 +216,7 @@ def _squares(w: Array) -> Array:
 
 
 def _total(self: object, value: Array, term: Callable[[Array], Array]) -> Array:
-    """The term, computed in float32 at least, in the dtype of the value."""
+    """A regularizer's term, computed in float32 at least, in the dtype of the value."""
     value = _checked(self, value)
     wide = value.astype(jnp.float32) if value.dtype.itemsize < 4 else value
     return term(wide).astype(jnp.real(value).dtype)

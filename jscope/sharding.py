@@ -37,7 +37,7 @@ AnyMesh: TypeAlias = Mesh | AbstractMesh
 
 @dataclass(frozen=True)
 class _AxisPartitioner:
-    """What TF1's three have in common: they cut along one axis, and leave scalars whole."""
+    """What TF1's three partitioners have in common: they cut along one axis, scalars not at all."""
 
     axis: int
     mesh_axis: str

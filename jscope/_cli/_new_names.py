@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from .._errors import SelectorError, with_near_names
-from .._names.assignment import Rule, absent_old_names, problems_of, read_rules, renamed
+from .._names.assignment import Rule, absent_old_names, mapped_name, problems_of, read_rules
 from ..formats._file_entry import Entry
 from ._command import CommandError
 
@@ -43,7 +43,7 @@ def with_new_names(variables: Mapping[str, Entry], names: Mapping[str, str]) -> 
         raise SelectorError(f"Nothing to rename: {with_near_names(absent, variables)}.")
     result: dict[str, Entry] = {}
     for old, variable in variables.items():
-        new = renamed(names, old)
+        new = mapped_name(names, old)
         if new in result:
             raise CommandError(
                 f"two variables would be called {new!r}", "rename one of them otherwise"

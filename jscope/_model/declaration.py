@@ -436,7 +436,7 @@ def _without_gradient(dtypes: Mapping[str, Any]) -> str:
 
 
 def _is_step(value: object) -> bool:
-    """Whether a value can be a ``global_step``, which a model need not declare."""
+    """Whether a tree's value can be a ``global_step``, which need not be declared."""
     return is_array(value) and value.shape == () and str(value.dtype) in ("int32", "int64")
 
 

@@ -14,8 +14,8 @@ decides:
 A rule *covers* the variables of the tree that its right side could name: a name, what is below
 a scope, or below the part of a template before its first group.
 
-A *rename map*, of `js.rename` for one, is simpler: it goes from old names to new ones, each of a
-variable, of a scope, with all that is below it, or ``""``, the root.
+A map from *old names to new ones*, of `js.rename` for one, is simpler: each is the name of a
+variable, or of a scope, with all that is below it, or ``""``, the root.
 """
 
 import re
@@ -100,7 +100,7 @@ class Rule:
 def read_rules(
     assignment_map: AssignmentMap, sources: Collection[str], targets: Collection[str]
 ) -> list[Rule]:
-    """The rules of a map, the most specific first.
+    """The rules of an assignment map, the most specific first.
 
     Args:
         assignment_map: The map. A slash at the end marks a scope; without one, a
@@ -132,7 +132,7 @@ def read_rules(
 
 
 def check_map(assignment_map: object) -> None:
-    """Refuse what can't be a map.
+    """Refuse what can't be an assignment map.
 
     Raises:
         CheckpointValueError: If it isn't a mapping of names; all entries that can't be are listed.
@@ -153,7 +153,7 @@ def check_map(assignment_map: object) -> None:
 
 
 def wrong_entries(assignment_map: Mapping[Any, object]) -> list[str]:
-    """The entries that don't go from a name or a regular expression to names, for an error."""
+    """The entries of an assignment map that don't go from a name or pattern to names."""
     return [
         f"{left!r}: {right!r}"
         for left, right in assignment_map.items()
@@ -249,11 +249,11 @@ def template_rule(left: re.Pattern[str], right: str, order: int, through: Throug
     )
 
 
-# Rename maps.
+# Maps from old names to new ones.
 
 
-def renamed(names: Mapping[str, str], name: str) -> str:
-    """A name by a rename map: the longest old name decides, its own or that of a scope."""
+def mapped_name(names: Mapping[str, str], name: str) -> str:
+    """A name by a map from old to new ones: the longest decides, its own or that of a scope."""
     old = deciding_name(names, name)
     if old is None:
         return name
@@ -262,7 +262,7 @@ def renamed(names: Mapping[str, str], name: str) -> str:
 
 
 def deciding_name(names: Mapping[str, Any], name: str) -> str | None:
-    """The old name in a rename map that decides what a name becomes, or None: see `renamed`."""
+    """The old name in a map to new ones that decides what a name becomes; or None."""
     end = len(name)
     while end > 0:
         if name[:end] in names:
@@ -272,7 +272,7 @@ def deciding_name(names: Mapping[str, Any], name: str) -> str | None:
 
 
 def absent_old_names(known: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The old names of a rename map that are neither a variable, nor a scope, nor the root."""
+    """The old names in a map to new ones that are neither a variable, nor a scope, nor the root."""
     there = {""}
     for name in known:
         while name not in there:

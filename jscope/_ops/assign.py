@@ -284,7 +284,7 @@ REAL: tuple[Any, ...] = (jnp.integer, jnp.floating)
 
 @dataclass(frozen=True, eq=False)
 class Variable:
-    """The variable of an operation, with the facts that its checks need."""
+    """The variable that an operation assigns to, with the facts that its checks need."""
 
     tree: VarTree
     name: str
@@ -318,7 +318,7 @@ class Variable:
 def find(
     tree: Mapping[str, Any], name: str, operation: str, kinds: tuple[Any, ...] = ANY
 ) -> Variable:
-    """Look a variable up, and check that its dtype is one the operation is for."""
+    """Look up the variable to assign to, and check that its dtype is one the operation is for."""
     variables = as_tree(tree)
     if name not in variables:
         raise MissingVariableError(
@@ -366,7 +366,7 @@ def checked_value(
 
 
 def _strong(variable: Variable, value: Array, what: str) -> Array | np.ndarray[Any, Any]:
-    """A scalar of a weak type, which a Python number has after a trace, in the variable's dtype."""
+    """A scalar to assign of a weak type, as a traced Python number has, in the variable's dtype."""
     if not isinstance(value, jax.core.Tracer):
         return _number(variable, value.item(), what)
     fits = can_convert(value.dtype, variable.dtype)
@@ -374,7 +374,7 @@ def _strong(variable: Variable, value: Array, what: str) -> Array | np.ndarray[A
 
 
 def _number(variable: Variable, value: object, what: str) -> np.ndarray[Any, Any]:
-    """Python numbers, alone or in lists, as NumPy's of the variable's dtype, if it holds them."""
+    """Python numbers to assign, alone or in lists, in the variable's dtype, if it holds them."""
     is_list = isinstance(value, list | tuple)
     leaves = jax.tree.leaves(value, is_leaf=lambda x: x is None) if is_list else [value]
     if not all(isinstance(x, int | float | complex) and not hasattr(x, "dtype") for x in leaves):

@@ -251,7 +251,7 @@ def batch_scatter_update(
 
 
 def _with_batch_coordinates(last: _Array) -> _Array:
-    """``batch + [n]`` indices as places ``batch + [n, k]``, NumPy's if they are."""
+    """Scatter indices ``batch + [n]`` as places ``batch + [n, k]``, NumPy's if they are."""
     xp: Any = np if isinstance(last, np.ndarray) else jnp
     axes = [
         xp.broadcast_to(
@@ -268,7 +268,7 @@ def _with_batch_coordinates(last: _Array) -> _Array:
 
 
 def _indices(name: str, indices: Any, operation: str) -> _Array:
-    """Indices as an array, NumPy's if they are concrete; or raise if they are not integers."""
+    """Scatter indices as an array, NumPy's if they are concrete; raise if they aren't integers."""
     if not hasattr(indices, "dtype"):
         traced = any(isinstance(i, jax.core.Tracer) for i in jax.tree.leaves(indices))
         empty = isinstance(indices, list) and not jax.tree.leaves(indices)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from .._errors import NameCollisionError, SelectorError, listed, with_near_names
-from .._names.assignment import absent_old_names, renamed
+from .._names.assignment import absent_old_names, mapped_name
 from .._names.names import check
 from .._names.selectors import ALLOW
 from .._names.selectors import Selector as Selector
@@ -139,7 +139,7 @@ def rename(
     tree = as_tree(tree)
     if isinstance(names, Mapping):
         _check_renames(tree, names, allow_empty)
-    new_name = functools.partial(renamed, names) if isinstance(names, Mapping) else names
+    new_name = functools.partial(mapped_name, names) if isinstance(names, Mapping) else names
     sources: dict[str, list[str]] = {}
     for name in tree:
         sources.setdefault(check(new_name(name)), []).append(name)

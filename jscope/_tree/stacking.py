@@ -86,7 +86,7 @@ Converted = tuple[dict[str, Any], list[str]]  # what replaces the variables belo
 
 
 def _in_all_trees(tree: T, scope: str, convert: Callable[[VarTree], Converted], done: str) -> T:
-    """Convert the variables below a scope, in each tree of variables that a pytree holds."""
+    """Stack or unstack what is below a scope, in each tree of variables that a pytree holds."""
     check(scope)
     trees = _trees_in(tree)
     if trees and not any(_below(part, scope) for _, part in trees):
@@ -122,7 +122,7 @@ def _holds_trees(tree: object) -> bool:
 
 
 def _trees_in(tree: object) -> list[tuple[str, VarTree]]:
-    """The trees of variables in a pytree, with their paths; a mapping is one itself."""
+    """The trees of variables in a pytree, to stack or unstack, with their paths."""
     if isinstance(tree, VarTree) or (isinstance(tree, Mapping) and not _holds_trees(tree)):
         return [("", as_tree(tree))]
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_tree)
@@ -171,7 +171,7 @@ def _stacked(tree: VarTree, scope: str, axis: int) -> Converted:
 
 
 def _uneven(names: Sequence[str], values: Sequence[Any], axis: int) -> Iterator[str]:
-    """Why values can't be one array, each compared with the first."""
+    """Why slices can't be stacked to one array, each compared with the first."""
     first = values[0]
     structure: Any = jax.tree.structure(first)
     for name, value in zip(names, values, strict=True):

@@ -59,8 +59,8 @@ def elements(leaf: object) -> int:
 # As text.
 
 
-def describe(value: object) -> tuple[str, str, str]:
-    """The shape, dtype and bytes of any value, as text for the columns of a table."""
+def shown_value(value: object) -> tuple[str, str, str]:
+    """The shape, dtype and bytes of any value, as it is shown in tables."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return str(tuple(value.shape)), str(value.dtype), bytes_text(value_bytes(value))
     leaves = jax.tree.leaves(value)
@@ -72,7 +72,7 @@ def describe(value: object) -> tuple[str, str, str]:
 
 
 def value_text(value: object) -> str:
-    """The dtype and shape of a value as text, such as ``float32[3,4]``."""
+    """A value as it is shown in errors: its dtype and shape, such as ``float32[3,4]``."""
     if not is_array(value):
         return f"of type {type(value).__name__}"
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"

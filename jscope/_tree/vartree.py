@@ -37,7 +37,7 @@ from .._errors import (
 )
 from .._names.names import check, join
 from .text import bytes_text, table
-from .values import describe, elements, same_bits, value_bytes
+from .values import elements, same_bits, shown_value, value_bytes
 
 T = TypeVar("T")
 
@@ -261,7 +261,7 @@ class VarTree(Mapping[str, Any]):
         counts = f"{len(self):,} variables, {self.size:,} elements, {bytes_text(self.nbytes)}"
         if not self:
             return "VarTree of no variables"
-        rows = [(name, *describe(value)) for name, value in self.items()]
+        rows = [(name, *shown_value(value)) for name, value in self.items()]
         body = table(("name", "shape", "dtype", "bytes"), rows, right=("bytes",))
         return f"VarTree of {counts}\n{body}"
 
@@ -359,7 +359,7 @@ def map_named(tree: Mapping[str, Any], function: Callable[[str, Any], Any]) -> V
 
 
 def leaf_name(path: tuple[Any, ...]) -> str:
-    """The name of a tree's leaf by JAX's key path: the variable's, and the path in its value."""
+    """The name of a `VarTree`'s leaf by JAX's key path: the variable's, and the path below it."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

@@ -241,7 +241,7 @@ def behind_barrier(value: _T) -> _T:
 
 
 class _ById:
-    """An initializer that can't be hashed, made a static argument: it is equal to itself alone."""
+    """An initializer without a hash, for the compiled program of an initial value."""
 
     def __init__(self, initializer: Initializer):
         self.initializer = initializer
@@ -293,7 +293,7 @@ def _fitting(
 
 @contextlib.contextmanager
 def errors_named(name: str) -> Iterator[None]:
-    """Add a variable's name to the errors of its initializer."""
+    """Add a variable's name to errors while its initial value is computed."""
     try:
         yield
     except InitializerError as error:

@@ -94,7 +94,7 @@ def _has_tf1s_form(initializer: Callable[..., object]) -> bool:
 
 
 def constant_of(name: str, value: object) -> initializers.constant:
-    """The initializer of a literal value."""
+    """The initializer of an argument that is a literal value."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         raise InitializerError(
             f"The initial value of variable {name!r} is traced, but initial values can't depend on "

@@ -26,7 +26,7 @@ def new_arrays(values: Sequence[np.ndarray[Any, Any]], root: Array) -> list[Arra
 
 
 def unaligned(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A NumPy array in memory that JAX copies, and so does not share between two variables.
+    """An initial value by NumPy in memory that JAX copies, so that no two variables share it.
 
     On a CPU it uses the memory of NumPy's arrays where that is aligned to 64 bytes. Then two arrays
     of one value would share it, and none could be donated.
@@ -65,7 +65,7 @@ def placed(
 
 
 def traceable(sharding: NamedSharding) -> NamedSharding:
-    """A sharding of the same placement that JAX accepts in a trace.
+    """The placement of an initial value as a sharding that JAX accepts in a trace.
 
     A mesh with explicit axes is one for types, and types with shardings need `jax.set_mesh`.
     Without it, the same devices are an automatic mesh.
@@ -79,7 +79,7 @@ def traceable(sharding: NamedSharding) -> NamedSharding:
 
 
 def put(value: Array, sharding: NamedSharding | None) -> Array:
-    """A value that exists, placed over the devices of a sharding, if there is one."""
+    """An initial value, or one given in its place, placed over the devices of a sharding."""
     if sharding is None:
         return value
     if isinstance(value, jax.core.Tracer):

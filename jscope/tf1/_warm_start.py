@@ -289,7 +289,7 @@ def _check_shapes(name: str, value: Any, old: Values, info: VocabInfo, known: in
 
 
 def _backup(name: str, value: Any, info: VocabInfo, key: jax.Array | None) -> Values:
-    """A whole value, of which new entries and buckets keep their parts."""
+    """The whole initial value of which a warm-started variable's new entries keep their parts."""
     if info.backup_initializer is None:
         return np.zeros(value.shape, value.dtype)
     if key is None:

@@ -46,7 +46,7 @@ class OptimizerState(NamedTuple):
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot that an optimizer keeps for each variable.
+    """What an optimizer says of a slot that it keeps for each variable.
 
     Attributes:
         key: What TF calls it in ``get_slot``.
