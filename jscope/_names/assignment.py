@@ -162,6 +162,7 @@ def wrong_entries(assignment_map: Mapping[Any, object]) -> list[str]:
 
 
 def is_right_side(right: object) -> bool:
+    """Whether an entry of an assignment map may have this right side."""
     if isinstance(right, tuple):
         return (
             bool(right)
@@ -190,6 +191,7 @@ def problems_of(
 
 
 def _near(side: str, names: Collection[str]) -> str:
+    """Names that look like one side of a rule, as text."""
     if side.endswith("/"):
         scopes = {n[: i + 1] for n in names for i, character in enumerate(n) if character == "/"}
         return near(side, sorted(scopes)) if scopes else "there are no scopes at all"
@@ -197,6 +199,7 @@ def _near(side: str, names: Collection[str]) -> str:
 
 
 def _is_scope(side: str, names: Collection[str]) -> bool:
+    """Whether one side of a rule is about scopes of these names."""
     if side == "" or side.endswith("/"):
         return True
     return side not in names and any(name.startswith(side + "/") for name in names)
@@ -234,6 +237,7 @@ def _read(side: str, is_scope: bool) -> tuple[re.Pattern[str], str]:
 
 
 def template_rule(left: re.Pattern[str], right: str, order: int, through: Through | None) -> Rule:
+    """The rule from a regular expression to a template, as `re.Match.expand` has it."""
     literal = right.partition("\\")[0]
     could_be = re.compile(re.escape(literal) + ("" if literal == right else ".+"))
     return Rule(

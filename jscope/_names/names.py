@@ -108,6 +108,7 @@ def split(name: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def checked(name: str) -> str:
+    """Return the legal ``name`` as a plain string, or raise."""
     for component in name.split("/"):
         if not _COMPONENT.fullmatch(component) or component in (".", ".."):
             raise VariableNameError(_what_is_wrong(name))
@@ -129,6 +130,7 @@ def outward(name: str, relative: str) -> Iterator[str]:
 
 
 def _what_is_wrong(name: str) -> str:
+    """Why a name is not legal, for the error."""
     if not name.strip("/"):
         return f"A variable name can't be empty, got {name!r}."
     illegal = _ILLEGAL.search(name)

@@ -66,6 +66,7 @@ ALLOW = "Write allow_empty=True if that is meant."
 
 
 def _predicate(selector: Selector) -> Callable[[str, Any], bool]:
+    """The function of name and value that says if a single selector picks a variable."""
     if isinstance(selector, str):
         pattern = _glob(selector)
         return lambda name, value: pattern.fullmatch(name) is not None
@@ -84,6 +85,7 @@ def _predicate(selector: Selector) -> Callable[[str, Any], bool]:
 
 @functools.lru_cache(maxsize=4096)
 def _glob(glob: str) -> re.Pattern[str]:
+    """The pattern of a glob."""
     components = glob.split("/")
     if not all(components):
         raise SelectorError(
@@ -105,6 +107,7 @@ def _glob(glob: str) -> re.Pattern[str]:
 
 
 def _component_pattern(component: str, glob: str) -> str:
+    """The pattern of one component of a glob."""
     # One character class, "*" or "?" at a time; everything else stands for itself.
     pattern = ""
     for part in re.findall(r"\[!?[^\]]+\]|.", component, re.DOTALL):
@@ -120,6 +123,7 @@ def _component_pattern(component: str, glob: str) -> str:
 
 
 def _class_pattern(text: str, glob: str) -> str:
+    """The pattern of a character class of a glob, such as ``[!a-c]``."""
     # Spelled out in the alphabet of names, since re's own classes have a syntax of their own
     # ("[^a]", "[\W]", "[a--c]") and could match the "/" between components.
     others = text[1] == "!"
@@ -141,6 +145,7 @@ def _class_pattern(text: str, glob: str) -> str:
 def _named_by(
     tree: Mapping[str, Any], names: Mapping[str, Any], allow_empty: bool, hint: str
 ) -> frozenset[str]:
+    """The names that a mapping, as a selector, picks."""
     if not names and not allow_empty:
         raise SelectorError("A selector without names picks nothing.", hint)
     absent = [name for name in names if name not in tree]
@@ -154,6 +159,7 @@ def _named_by(
 
 
 def _matches_nothing(tree: Mapping[str, Any], selector: Selector, hint: str) -> SelectorError:
+    """Compose the error for a selector that matches nothing, with near names."""
     if isinstance(selector, str):
         scope = selector.rstrip("*").rstrip("/")
         below = [name for name in tree if name.startswith(scope + "/")]

@@ -267,6 +267,7 @@ def no_attribute(module: str, name: str, known: Iterable[str] = ()) -> Attribute
 
 
 def _instead(module: str, name: str) -> str | None:
+    """What does the job of a name of TF1, which a module doesn't have; or None."""
     found = _TABLES.get(module, {}).get(name)
     if found is not None:
         return found

@@ -140,6 +140,7 @@ def _initial_value(
     initializer: object,
     key: Array,
 ) -> Array:
+    """The initial value of a variable that `get_variable` adds to a tree."""
     if not isinstance(initializer, InitializedValue):
         wanted = _request.normalize(name, shape, dtype, initializer)
         return _initial.run(
@@ -411,12 +412,14 @@ def _cast_text(value: object, what: str, dtype: np.dtype[Any]) -> str:
 
 
 def _holds(held: np.ndarray[Any, Any], written: np.ndarray[Any, Any]) -> bool:
+    """Whether NumPy's numbers in a variable's dtype are the Python numbers to assign."""
     # TF takes True for 1, and 1 for 1.0, but not 1 for True, nor 1.0 for 1.
     fits = can_convert(written.dtype, held.dtype)
     return fits and np.array_equal(np.isfinite(held), np.isfinite(written))
 
 
 def _value_shape_text(variable: Variable, shape: tuple[int, ...]) -> str:
+    """For the error: the shapes of a variable and of the value to assign."""
     name = variable.name
     write = _broadcast_text("value", shape, variable.shape)
     if shape == ():
@@ -439,6 +442,7 @@ def _broadcast_text(what: str, shape: tuple[int, ...], requested: tuple[int, ...
 def updates_shape_error(
     variable: Variable, shape: tuple[int, ...], requested: tuple[int, ...]
 ) -> ShapeMismatchError:
+    """Compose the error for updates of another shape than the places they are scattered to."""
     return ShapeMismatchError(
         f"Variable {variable.name!r} of shape {variable.shape} needs updates of shape {requested} "
         f"for these indices, got shape {shape}. js.{variable.operation} doesn't broadcast"

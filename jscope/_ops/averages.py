@@ -244,6 +244,7 @@ class ExponentialMovingAverage:
 
 
 def _toward(average: Array, value: Array, rate: Array) -> Array:
+    """An average, moved toward a value."""
     return average - (average - value) * rate.astype(average.dtype)
 
 
@@ -263,6 +264,7 @@ def _step_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _floats(tree: Mapping[str, Any]) -> VarTree:
+    """The variables to average, if all are half, float or double."""
     tree = as_tree(tree)
     others = [n for n, v in tree.items() if str(getattr(v, "dtype", "no dtype")) not in _FLOATS]
     if others:

@@ -117,11 +117,13 @@ def truncated_normal(dtype: _Dtype, mean: float, stddev: float) -> Draw:
 
 
 def _rounded(dtype: _Dtype, value: float) -> float:
+    """A parameter of a `Draw`, as a number of the dtype in which values are drawn."""
     with np.errstate(over="ignore"):
         return float(wide(dtype).type(value))
 
 
 def _shift(dtype: _Dtype, mean: float) -> float:
+    """A mean as the `Draw.shift`: -0.0 for 0."""
     return _rounded(dtype, mean) or -0.0
 
 

@@ -87,6 +87,7 @@ _INTEGER_WORDS = component_words(f"jscope.fold.{RULE_VERSION}")
 
 
 def _word(value: int) -> np.uint32:
+    """An integer as one word of a name hash, modulo 2^32."""
     return np.uint32(value & 0xFFFFFFFF)
 
 
@@ -111,11 +112,13 @@ def _name_factors(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _affine(lanes: Lanes, factors: tuple[int, int], summands: tuple[int, int]) -> Lanes:
+    """A name hash times factors plus summands, word by word."""
     first, second = lanes
     return _scaled(first, factors[0], summands[0]), _scaled(second, factors[1], summands[1])
 
 
 def _scaled(lane: Lane, factor: int, summand: int) -> Lane:
+    """One word of a name hash, or those of slices, times a factor plus a summand."""
     if isinstance(lane, np.generic | np.ndarray) and lane.ndim == 0:
         # In integers, since NumPy warns of overflow in scalars. JAX gives scalars as arrays, too.
         return _word(int(lane) * factor + summand)
@@ -141,6 +144,7 @@ def slices(lanes: Lanes, length: int) -> Lanes:
 
 @functools.lru_cache(maxsize=1024)
 def _indices(length: int) -> UInt32[np.ndarray, "2 n"]:
+    """The hashes of the names ``0``, ``1``, ... of a stack's slices, word by word."""
     return np.array([component_words(str(i)) for i in range(length)], np.uint32).reshape(-1, 2).T
 
 
@@ -199,6 +203,7 @@ def fold_words(root: Array, words: Words | Lanes) -> Array:
 
 
 def _fold(root: Array, words: Words | Lanes) -> Array:
+    """The key of a name hash under a root key of any kind, by folding in its words."""
     return jax.random.fold_in(jax.random.fold_in(root, words[0]), words[1])
 
 

@@ -191,14 +191,17 @@ def _surroundings(
 
 
 def _is_in(path: str, outer: str) -> bool:
+    """Whether a scope's path is that of another block's scope, or below."""
     return not outer or path == outer or path.startswith(outer + "/")
 
 
 def _rest(path: str, outer: str) -> str:
+    """The rest of a scope's path, in the block of a scope around it."""
     return path[len(outer) :].removeprefix("/")
 
 
 def _enter(block: Block, name: str, suspended: Block | None) -> None:
+    """Enter a name in JAX's name stack, in place of the suspended block's."""
     manager = block.manager = jax.named_scope(name)
     manager.__enter__()
     if suspended is not None or not name:

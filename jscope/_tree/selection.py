@@ -152,11 +152,13 @@ def rename(
 
 
 def _where(tree: VarTree, keep: list[bool]) -> VarTree:
+    """The variables of a tree that are to be kept."""
     names = tuple(itertools.compress(tree, keep))
     return from_values(intern_structure(names), itertools.compress(values_of(tree), keep))
 
 
 def _check_renames(tree: VarTree, names: Mapping[str, str], allow_empty: bool) -> None:
+    """Raise if a map from old names to new ones has names that aren't legal, or not there."""
     for name in itertools.chain(names, names.values()):
         if name != "":  # the root
             check(name)

@@ -139,6 +139,7 @@ def _below(tree: VarTree, scope: str) -> dict[str, str]:
 
 
 def _stacked(tree: VarTree, scope: str, axis: int) -> Converted:
+    """The stacks that the slices below a scope make, by name; and what is uneven."""
     slices: dict[str, dict[int, str]] = {}
     problems = []
     for name, inside in _below(tree, scope).items():
@@ -189,6 +190,7 @@ def _uneven(names: Sequence[str], values: Sequence[Any], axis: int) -> Iterator[
 
 
 def _stack_leaves(leaves: Sequence[Any], axis: int) -> object:
+    """The arrays of all slices of one leaf, stacked to one array."""
     first = leaves[0]
     if not is_array(first):
         return first
@@ -208,6 +210,7 @@ def _stack_leaves(leaves: Sequence[Any], axis: int) -> object:
 
 
 def _lengths(tree: VarTree, scope: str, axis: int) -> Iterator[int]:
+    """The number of slices along an axis, by each array of a stack."""
     for name in _below(tree, scope):
         for leaf in jax.tree.leaves(tree[name]):
             if is_array(leaf) and _has_axis(leaf, axis):
@@ -215,6 +218,7 @@ def _lengths(tree: VarTree, scope: str, axis: int) -> Iterator[int]:
 
 
 def _unstacked(tree: VarTree, scope: str, axis: int, length: int | None) -> Converted:
+    """The slices of the stack of a scope, by name; and what has another number of slices."""
     problems = []
     if length is None:
         problems.append("no array has the number of slices; write length=...")
@@ -239,6 +243,7 @@ def _unstacked(tree: VarTree, scope: str, axis: int, length: int | None) -> Conv
 
 
 def _slices_of(leaf: Any, axis: int, length: int) -> Sequence[Any]:
+    """One stacked leaf, taken apart into its slices."""
     if not is_array(leaf):
         return [leaf] * length
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -266,6 +271,7 @@ def _axis_shardings(leaf: jax.ShapeDtypeStruct) -> list[Any] | None:
 def _struct(
     like: jax.ShapeDtypeStruct, shape: Sequence[int], spec: Sequence[Any] | None
 ) -> jax.ShapeDtypeStruct:
+    """An abstract value of a stack or slice, with another shape, on the mesh of one like it."""
     if spec is None:
         return jax.ShapeDtypeStruct(tuple(shape), like.dtype)
     assert isinstance(like.sharding, NamedSharding)

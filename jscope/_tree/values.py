@@ -100,6 +100,7 @@ def same_bits(a: Any, b: Any) -> bool:
 
 
 def _bits(array: Array | np.ndarray[Any, Any]) -> object:
+    """What is compared of an array: its bytes, or a list of its Python objects."""
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     array = np.asarray(array)

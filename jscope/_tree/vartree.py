@@ -364,6 +364,7 @@ def leaf_name(path: tuple[Any, ...]) -> str:
 
 
 def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]) -> None:
+    """Enter nested mappings into a flat dictionary, by the whole names of a tree."""
     for name, value in variables.items():
         whole = join(scope, check(name))
         if isinstance(value, Mapping):
@@ -375,6 +376,7 @@ def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]
 
 
 def _check_leaf_names(tree: VarTree) -> None:
+    """Raise if two leaves of a tree get one name, as values that are pytrees may."""
     # Values that are pytrees themselves: "w": [x, y] has the leaves "w/0" and "w/1".
     seen: dict[str, int] = {}
     for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:

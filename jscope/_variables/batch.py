@@ -91,6 +91,7 @@ def accepts(root: Array) -> bool:
 
 
 def _is_partitionable() -> bool:
+    """Whether JAX draws the bits of each element by itself, so that a batch can have rows."""
     # Read each time: it is a setting that `jax.threefry_partitionable` changes for a block.
     config: Any = jax.config  # its settings are not annotated
     partitionable: bool = config.jax_threefry_partitionable
@@ -174,6 +175,7 @@ def _rows_computed(root: Array, rows: UInt32[Array, "rows 11"]) -> Float32[Array
 def _elements(
     keys: UInt32[Array, "rows 2"], rows: UInt32[Array, "rows 11"]
 ) -> Float32[Array, "rows elements"]:
+    """The random elements of a batch's rows, from the key of each row."""
     counters = rows[:, 2:3] + lax.broadcasted_iota(np.uint32, (len(rows), ROW), 1)
     bits = random_bits((keys[:, :1], keys[:, 1:]), counters)
     return draws.values_of(bits, lax.bitcast_convert_type(rows[:, 3:], jnp.float32))

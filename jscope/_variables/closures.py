@@ -88,10 +88,12 @@ def signature(value: object, inside: tuple[int, ...] = ()) -> Hashable:
 
 
 def _by_name(values: Mapping[str, object] | None) -> Iterator[object]:
+    """The values of keyword arguments that a callable may use, in the order of their names."""
     return (value for _, value in sorted((values or {}).items(), key=lambda item: item[0]))
 
 
 def _is_hashable(value: object) -> bool:
+    """Whether a value that a callable uses can be hashed."""
     try:
         hash(value)
     except TypeError:
@@ -100,6 +102,7 @@ def _is_hashable(value: object) -> bool:
 
 
 def _contents(cell: types.CellType) -> object:
+    """What a cell of a closure holds."""
     try:
         return cell.cell_contents
     except ValueError:  # a variable that has no value yet

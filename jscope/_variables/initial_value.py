@@ -213,6 +213,8 @@ def _values(
     dtype: np.dtype[Any],
     sharding: NamedSharding | None,
 ) -> Array:
+    """The initial value of one variable, or of each slice of a stack, to be compiled."""
+
     def one(root: Array, words: Words) -> Array:
         return behind_barrier(_checked(initializer, fold_words(root, words), shape, dtype))
 
@@ -260,6 +262,7 @@ class _ById:
 
 
 def _hashable(initializer: Initializer) -> Initializer:
+    """An initializer as a static argument of the compiled initial value."""
     try:
         hash(initializer)
     except TypeError:
@@ -270,12 +273,14 @@ def _hashable(initializer: Initializer) -> Initializer:
 def _checked(
     initializer: Initializer, key: Array, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
+    """What an initializer gives for a key, if that fits as the initial value."""
     return _fitting(initializer, initializer(key, shape, dtype), shape, dtype)
 
 
 def _fitting(
     initializer: object, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
+    """The initial value, if an initializer has given the shape and dtype it was called with."""
     called = f"was called for shape {shape} and dtype {dtype}"
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
         hint = " It makes initializers: call it with its parameters first." * callable(value)

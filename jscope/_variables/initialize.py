@@ -123,6 +123,7 @@ def _draws_of(groups: Sequence[Group]) -> dict[str, Draw]:
 
 
 def _literals(groups: Sequence[Group], key: Array) -> dict[str, Array]:
+    """The initial values of groups of literals, outside any trace: nothing is compiled."""
     alone: dict[str, np.ndarray[Any, Any]] = {}
     values: dict[str, Array] = {}
     for spec, sharding, members in groups:
@@ -137,6 +138,7 @@ def _literals(groups: Sequence[Group], key: Array) -> dict[str, Array]:
 
 
 def _traced_literals(groups: Sequence[Group], key: Array) -> dict[str, Array]:
+    """The initial values of groups of literals, in a trace."""
     values: dict[str, Array] = {}
     for spec, sharding, members in groups:
         value = _initial.traced_literal(members[0], spec, key, sharding)
@@ -149,6 +151,7 @@ def _traced_literals(groups: Sequence[Group], key: Array) -> dict[str, Array]:
 
 
 def _computed(groups: Sequence[Group], words: Mapping[str, Words], key: Array) -> dict[str, Array]:
+    """The initial values of groups, outside any trace: one call of a program for each variable."""
     calls = {name: _call(name, group, words[name], key) for group in groups for name in group[2]}
     if len(groups) > 1:
         _initial.compile_at_once([calls[members[0]] for *_, members in groups])
@@ -156,6 +159,7 @@ def _computed(groups: Sequence[Group], words: Mapping[str, Words], key: Array) -
 
 
 def _call(name: str, group: Group, words: Words, key: Array) -> _initial.Call:
+    """The arguments by which one variable of a group is initialized."""
     spec, sharding, _ = group
     if sharding is not None:
         everywhere = NamedSharding(sharding.mesh, PartitionSpec())
@@ -167,6 +171,7 @@ def _call(name: str, group: Group, words: Words, key: Array) -> _initial.Call:
 
 
 def _traced(groups: Sequence[Group], words: Mapping[str, Words], key: Array) -> dict[str, Array]:
+    """The initial values of groups, in a trace."""
     values: dict[str, Array] = {}
     for group in groups:
         stacked = np.stack([words[name] for name in group[2]])
@@ -175,6 +180,7 @@ def _traced(groups: Sequence[Group], words: Mapping[str, Words], key: Array) -> 
 
 
 def _in_graph(group: Group, words: Words, key: Array) -> list[Array]:
+    """The initial values of one group, in a trace: a loop over its name hashes."""
     spec, sharding, members = group
     if isinstance(spec.initializer, KnownShape):
         # The value is there, and traced: nothing is drawn.

@@ -142,6 +142,7 @@ def check_dtype_of_value(
 
 
 def _other_dtype(name: str, found: object, requested: np.dtype[Any]) -> DtypeMismatchError:
+    """Compose the error for an initial value of another dtype than requested beside it."""
     return DtypeMismatchError(
         f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{requested}' don't "
         "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "

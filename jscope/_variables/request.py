@@ -322,10 +322,12 @@ def _dimensions(name: str, shape: object) -> tuple[Any, ...]:
 
 
 def _fits(requested: tuple[Any, ...], found: tuple[int, ...]) -> bool:
+    """Whether a variable's shape is one that is requested, in which dimensions may be None."""
     return len(requested) == len(found) and all(a in (None, f) for a, f in zip(requested, found))
 
 
 def _as_tuple(shape: object) -> tuple[Any, ...]:
+    """A requested shape as a tuple; 5 is ``(5,)``."""
     return tuple(shape) if isinstance(shape, Iterable) and rank(shape) else (shape,)
 
 

@@ -196,6 +196,7 @@ def _names_in(path: Path) -> dict[str, None]:
 
 
 def _check_used(argument: str, given: Mapping[str, object], chosen: Iterable[str]) -> None:
+    """Raise if an argument is for variables that are not warm-started."""
     unused = [name for name in given if name not in chosen]
     if unused:
         raise ValueError(
@@ -206,6 +207,7 @@ def _check_used(argument: str, given: Mapping[str, object], chosen: Iterable[str
 
 
 def _start(target: Declaration | Mapping[str, Any], key: jax.Array | None) -> VarTree:
+    """The tree to warm-start: the target, or initial values of a declaration."""
     if not isinstance(target, Declaration):
         return as_tree(target)
     if key is None:
@@ -217,6 +219,7 @@ def _start(target: Declaration | Mapping[str, Any], key: jax.Array | None) -> Va
 
 
 def _check_vocab(name: str, info: VocabInfo) -> None:
+    """Raise unless a `VocabInfo` is complete."""
     if info.axis not in (0, 1):
         raise ValueError(
             "The only supported values for the axis argument are 0 and 1.  Provided axis: "
@@ -272,6 +275,7 @@ def _entries(path: Path, size: int, name: str) -> list[str]:
 
 
 def _check_shapes(name: str, value: Any, old: Values, info: VocabInfo, known: int) -> None:
+    """Raise if a variable to warm-start does not have the shape that its vocabularies give."""
     axis, shape = info.axis, tuple(value.shape)
     rows = info.new_vocab_size + info.num_oov_buckets
     if len(shape) <= axis or shape[axis] != rows:
@@ -377,6 +381,8 @@ def _names_of(var_list: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
 
 
 def _reshaping(shape: Sequence[int]) -> Callable[[Values], Values]:
+    """A function that warm-starts a variable of this shape with a value of another shape."""
+
     def reshaped(value: Values) -> Values:
         return value.reshape(tuple(shape)) if value.size == np.prod(shape) else value
 

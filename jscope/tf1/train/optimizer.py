@@ -160,6 +160,8 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
 
 
 def _init(optimizer: Optimizer, params: Any) -> OptimizerState:
+    """An optimizer's first state."""
+
     def filled(slot: Slot) -> Any:
         return jax.tree.map(lambda p: jnp.full_like(p, slot.initial), params)
 
@@ -256,10 +258,12 @@ def _check_same(params: Any, tree: Any, what: str) -> None:
 
 
 def _dense_struct(slices: IndexedSlices) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of the gradient that `IndexedSlices` stand for."""
     return jax.ShapeDtypeStruct(slices.dense_shape, slices.values.dtype)
 
 
 def _is_alike(value: Any, other: Any) -> bool:
+    """Whether a gradient has the shape and dtype of the parameter."""
     dtypes = (getattr(x, "dtype", None) for x in (value, other))
     return np.shape(value) == np.shape(other) and len(set(dtypes)) == 1
 

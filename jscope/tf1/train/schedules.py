@@ -241,6 +241,7 @@ def piecewise_constant(
 
 
 def _check_unbound(function: str, step: object) -> None:
+    """Raise if a schedule was passed a step, which changes while the schedule stays."""
     if step is not None:
         raise TypeError(
             f"{function} was passed the step {step!r}, which changes while the schedule stays. "
@@ -250,9 +251,11 @@ def _check_unbound(function: str, step: object) -> None:
 
 
 def _like(value: ArrayLike, rate: Array) -> Array:
+    """A number of a schedule in the dtype of its rate."""
     return jnp.asarray(value).astype(rate.dtype)
 
 
 def _periods(step: ArrayLike, steps: ArrayLike, rate: Array, staircase: bool) -> Array:
+    """How many periods of a schedule have passed."""
     periods = _like(step, rate) / _like(steps, rate)
     return jnp.floor(periods) if staircase else periods

@@ -223,6 +223,7 @@ def _lacking(
     expected: Mapping[str, Any],
     tree: Mapping[str, Any],
 ) -> str:
+    """Compose the text for slots that are missing, or of another shape or dtype."""
     lines = tuple(lines)
     missing = [name for name in expected if name not in tree]
     shown = "\n".join(f"  {line}" for line in lines)
@@ -237,10 +238,12 @@ def _lacking(
 
 
 def _variables(state: OptimizerState) -> tuple[str, ...]:
+    """The names of the variables of which a state has slots."""
     return tuple(next(iter(state.slots.values()), ()))
 
 
 def _check_state(state: object) -> None:
+    """Raise unless a state has slots by name."""
     if not isinstance(state, OptimizerState):
         raise CheckpointValueError(
             f"`opt_state` is {type(state).__name__}, not the OptimizerState that an optimizer of "

@@ -209,6 +209,7 @@ def _names_differ(
     optimizers: Mapping[str, Any],
     untrainable: list[str],
 ) -> str:
+    """Compose the text for a checkpoint of other names than the training state to restore."""
     lines = [
         *(f"missing: {name!r} is not in the checkpoint" for name in missing),
         *(f"unexpected: {name!r} is in the checkpoint only" for name in unexpected),
@@ -236,6 +237,7 @@ def _names_differ(
 
 
 def _check_step(stated: object, step: ArrayLike) -> None:
+    """Raise if a training state has its step twice, and they differ."""
     if int(np.asarray(stated)) != int(np.asarray(step)):
         raise CheckpointValueError(
             f"training_state.global_step is {step}, and 'global_step' in training_state.state is "
@@ -245,6 +247,7 @@ def _check_step(stated: object, step: ArrayLike) -> None:
 
 
 def _check_apart(parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise if two parts of a training state to save have variables of one name."""
     first: dict[str, str] = {}
     twice = []
     for part, tree in parts.items():
