@@ -28,7 +28,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from . import initializers as init
-from ._arithmetic import (
+from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
+from ._layer_arithmetic import (
     Sizes,
     along,
     at_least_float32,
@@ -44,7 +45,6 @@ from ._arithmetic import (
     sizes_of,
     spatial_axes,
 )
-from ._errors import IndexOutOfRangeError, ScopeError, ShapeMismatchError
 from ._model.named import named
 from ._names.tf1 import no_attribute
 from ._scope.scope import Scope

@@ -31,7 +31,8 @@ from jax.typing import DTypeLike
 
 from .. import initializers as init
 from .. import layers, regularizers
-from .._arithmetic import (
+from .._errors import ShapeMismatchError
+from .._layer_arithmetic import (
     Sizes,
     along,
     at_least_float32,
@@ -41,7 +42,6 @@ from .._arithmetic import (
     floating,
     sizes_of,
 )
-from .._errors import ShapeMismatchError
 from .._names.names import join
 from .._names.tf1 import no_attribute
 from .._scope.scope import Scope

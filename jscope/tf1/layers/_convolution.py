@@ -7,7 +7,7 @@ from jax import Array
 
 from ... import initializers as init
 from ... import layers
-from ..._arithmetic import Sizes, along, check_static, convolve, floating, sizes_of
+from ..._layer_arithmetic import Sizes, along, check_static, convolve, floating, sizes_of
 from ..._model.named import named
 from ..._scope.scope import Scope
 from ..._variables.spec import Constraint

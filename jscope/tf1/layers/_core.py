@@ -7,7 +7,7 @@ from jax import Array
 
 from ... import initializers as init
 from ... import layers
-from ..._arithmetic import check_static
+from ..._layer_arithmetic import check_static
 from ..._scope.scope import Scope
 from ..._variables.spec import Constraint
 from ...layers import Activation, Initial

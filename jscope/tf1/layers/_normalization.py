@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ... import initializers as init
-from ..._arithmetic import (
+from ..._errors import ShapeMismatchError
+from ..._layer_arithmetic import (
     along,
     at_least_float32,
     axes_of,
@@ -19,7 +20,6 @@ from ..._arithmetic import (
     normalized,
     over_axes,
 )
-from ..._errors import ShapeMismatchError
 from ..._scope.scope import Scope
 from ..._variables.spec import Constraint
 from ...layers import Initial

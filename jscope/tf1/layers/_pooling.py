@@ -3,7 +3,7 @@
 from jax import Array
 
 from ... import layers
-from ..._arithmetic import Sizes
+from ..._layer_arithmetic import Sizes
 from ..._scope.scope import Scope
 from .._arg_scope import add_arg_scope
 from ._layer import CHANNELS_LAST, channels_as_given, channels_last, check_rank

@@ -18,7 +18,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from ... import layers
-from ..._arithmetic import floating
+from ..._layer_arithmetic import floating
 from ..._model.template import Template
 from ..._names.names import check
 from ..._scope.call_sites import call_site
