@@ -4,17 +4,18 @@ Trace states are opaque, are compared with ``==`` and hold weak references only.
 it is, JAX doesn't say: it is read from the call stack, for error messages.
 """
 
+import functools
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 from jax.extend.core import get_opaque_trace_state
 
 from .call_sites import package_of
 
-
-def trace_state() -> object:
-    """The present trace: that of the innermost transform; opaque, to be compared with ``==``."""
-    return get_opaque_trace_state(convention="jscope")
+# The present trace: that of the innermost transform; opaque, to be compared with ``==``. Not a
+# function of Python's, which each request would call once more.
+trace_state: Callable[[], object] = functools.partial(get_opaque_trace_state, convention="jscope")
 
 
 # JAX's functions as they appear on the stack while they trace a user's function. If JAX

@@ -1,7 +1,7 @@
 """What may be passed as ``initializer=``: ``f(key, shape, dtype)``, a literal value, ``f()``.
 
-`request.normalize` makes an initializer ``f(key, shape, dtype)`` of each, by the functions here;
-what is none of these is an error that says what to write.
+`read_initializer` makes an initializer ``f(key, shape, dtype)`` of each; what is none of these is
+an error that says what to write.
 
 An initializer may take no arguments: ``initializer=lambda: table()``. Such a function gives the
 initial value itself, so the variable has that value's shape and dtype, and none may be requested
@@ -29,6 +29,29 @@ from .._errors import DtypeMismatchError, InitializerError
 from .._random.initializer_bases import KnownShape
 from ..initializers import Initializer
 from .closures import signature
+
+
+def read_initializer(
+    name: str, shape: object, requested: np.dtype[Any] | None, initializer: Any
+) -> Initializer:
+    """The initializer of an argument ``initializer``: itself, or made of a value or a function.
+
+    Args:
+        name: The variable's whole name, for messages.
+        shape: The shape that is passed beside it.
+        requested: The dtype that is requested, or None.
+        initializer: The argument; not None.
+    """
+    if not callable(initializer):
+        value, initializer = initializer, _constant(name, initializer)
+        if shape is not None:
+            raise shape_of_constant(name, shape)
+        _check_dtype_of_value(name, requested, value, initializer)
+    _check_called(name, initializer)
+    if takes_none(initializer) and not (is_full(shape) and _takes_any(initializer)):
+        return _of_no_arguments(name, shape, requested, initializer)
+    read: Initializer = initializer
+    return read
 
 
 def is_value(initializer: object, shape: object) -> bool:
@@ -59,7 +82,7 @@ def rank(shape: object) -> int:
     return getattr(shape, "ndim", 1)  # an array of no dimensions has __iter__, which raises
 
 
-def check_called(name: str, initializer: object) -> None:
+def _check_called(name: str, initializer: object) -> None:
     """Raise if the argument ``initializer`` is a class or function that makes initializers."""
     ours = getattr(initializer, "__module__", None) == initializers.__name__
     if inspect.isclass(initializer) or (
@@ -93,7 +116,7 @@ def _has_tf1s_form(initializer: Callable[..., object]) -> bool:
 # Literal values.
 
 
-def constant_of(name: str, value: object) -> initializers.constant:
+def _constant(name: str, value: object) -> initializers.constant:
     """The initializer of an argument that is a literal value."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         raise InitializerError(
@@ -119,7 +142,7 @@ def shape_of_constant(name: str, shape: object) -> InitializerError:
     )
 
 
-def check_dtype_of_value(
+def _check_dtype_of_value(
     name: str, requested: np.dtype[Any] | None, value: object, found: initializers.constant
 ) -> None:
     """Raise if an ``initializer`` that is a literal value has another dtype than requested.
@@ -199,7 +222,7 @@ def takes_none(initializer: object) -> bool:
     return all(p.default is not p.empty or p.kind in several for p in parameters)
 
 
-def takes_any(initializer: Callable[..., object]) -> bool:
+def _takes_any(initializer: Callable[..., object]) -> bool:
     """Whether an initializer that takes no arguments also takes key, shape and dtype."""
     try:
         inspect.signature(initializer).bind(None, None, None)
@@ -238,7 +261,7 @@ def no_arguments(
     return NoArguments(function, like.shape, like.dtype)
 
 
-def of_no_arguments(
+def _of_no_arguments(
     name: str, shape: object, requested: np.dtype[Any] | None, function: Callable[[], ArrayLike]
 ) -> NoArguments:
     """The initializer of a function of no arguments that was passed beside this shape and dtype."""

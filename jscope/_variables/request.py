@@ -28,17 +28,12 @@ from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .initializer_argument import (
     NoArguments,
-    check_called,
-    check_dtype_of_value,
-    constant_of,
     is_full,
     is_value,
     known_shape,
-    of_no_arguments,
     rank,
+    read_initializer,
     shape_of_constant,
-    takes_any,
-    takes_none,
 )
 from .spec import Constraint, Partitioner
 
@@ -164,14 +159,8 @@ def normalize(name: str, shape: Shape, dtype: DTypeLike | None, initializer: Any
         DtypeMismatchError: If the dtype isn't one, or another than the value's.
     """
     requested = None if dtype is None else normalize_dtype(name, dtype)
-    if initializer is not None and not callable(initializer):
-        value, initializer = initializer, constant_of(name, initializer)
-        if shape is not None:
-            raise shape_of_constant(name, shape)
-        check_dtype_of_value(name, requested, value, initializer)
-    check_called(name, initializer)
-    if takes_none(initializer) and not (is_full(shape) and takes_any(initializer)):
-        initializer = of_no_arguments(name, shape, requested, initializer)
+    if initializer is not None:
+        initializer = read_initializer(name, shape, requested, initializer)
     known = isinstance(initializer, KnownShape | NoArguments)
     if requested is None:
         fills = isinstance(initializer, initializers.constant) and is_full(shape)
