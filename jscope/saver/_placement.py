@@ -182,6 +182,8 @@ def _committed(
     array = next(iter(arrays.values()))
     if array.size == math.prod(shape):  # all of it, perhaps of another shape
         array = array.reshape(shape)
+        if sharding.is_fully_replicated:
+            return jax.make_array_from_callback(shape, sharding, lambda index: array)
         return jax.make_array_from_callback(shape, sharding, lambda index: view(array, index or ()))
     return jax.make_array_from_callback(
         shape, sharding, lambda index: arrays[of_slices(index or (), shape)]

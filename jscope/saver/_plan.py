@@ -332,6 +332,8 @@ def _needed_through(
     names = named_by_var_list(renamed, request.var_list)
     found: dict[str, dict[int, Through | None]] = {}
     for places in _pieces(into.target, _chosen(into, names), names.saved).values():
+        if () in places and places[()] not in names.through:
+            continue
         saved = {part: names.saved[part] for part in places.values() if part in names.saved}
         entries = {p: source.entries[saved[part]] for p, part in places.items() if part in saved}
         is_array = () in places or can_be_stacked(entries)
@@ -407,7 +409,7 @@ def plan_of(
             for place, part in places.items()
         }
         for name, places in pieces.items()
-        if any(part in made for part in places.values())
+        if not made.keys().isdisjoint(places.values())
         or not (() in places or can_be_stacked({p: entries[n] for p, n in places.items()}))
     }
     return found, in_memory
@@ -554,13 +556,16 @@ def _conversions(
     for name, places in pieces.items():
         part = next(iter(places.values()))
         rank = len(next(iter(places)))
-        entry, leaf = source.entries[names.saved[part]], target.leaves[name]
+        leaf = target.leaves[name]
+        shape, dtype = signature(leaf)
+        is_same = shape[rank:] == entries[part].shape and dtype == entries[part].dtype
+        if is_same and part not in names.through:
+            continue
+        entry = source.entries[names.saved[part]]
         texts = []
         if part in names.through:
             function = names.through[part].function
             texts.append(f"through {getattr(function, '__name__', repr(function))}")
-        shape, dtype = signature(leaf)
-        is_same = shape[rank:] == entries[part].shape and dtype == entries[part].dtype
         if not is_same and not stands_for_python(leaf, entry):
             before = signature_text((*shape[:rank], *entry.shape), entry.dtype)
             texts.append(f"{before} -> {signature_text(shape, dtype)}")

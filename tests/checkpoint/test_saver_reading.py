@@ -518,8 +518,8 @@ def test_a_step_that_is_overwritten_while_it_is_read_is_read_anew(saver, monkeyp
 def test_steps_that_vanish_forever_are_an_error(saver, monkeypatch):
     saver.save({"w": jnp.ones(1)}, 1)
     shutil.rmtree(saver.directory / "1")
-    found = {1: saver.directory / "1"}
-    monkeypatch.setattr(_own_steps, "checkpoints", lambda directory: found)
+    found = ["1"], {1: saver.directory / "1"}, True
+    monkeypatch.setattr(_own_steps, "_listed", lambda directory: found)
     with pytest.raises(js.CheckpointError, match="removed faster than they can be read"):
         saver.restore({"w": jnp.zeros(1)})
 
@@ -540,7 +540,7 @@ def test_what_cannot_be_listed_is_an_error_of_ours(saver, tmp_path, monkeypatch)
     def refuse(directory):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_own_steps, "checkpoints", refuse)
+    monkeypatch.setattr(_own_steps, "_listed", refuse)
     with pytest.raises(js.CheckpointError, match="can't be read: PermissionError"):
         saver.restore({"w": jnp.zeros(1)})
 
