@@ -135,12 +135,13 @@ def other_checkpoint(directory: AnyPath, step: int) -> AnyPath | None:
 
     A checkpoint of jscope's in ``<directory>/<step>`` would be found in its place.
     """
-    there = [path for path in _listed(directory) if path.name != str(step)]
-    names = [path for path in there if _is_named_by(path.name, step)]
-    if not names:
+    there = _own_steps.listing(directory)
+    names = [name for name in there.names if name != str(step)]
+    if not any(_is_named_by(name, step) for name in names):
         return None
-    found = [steps[step] for steps in _others(directory, there).values() if step in steps]
-    found += _of_tensorflow(directory, there).get(step, [])
+    others = _others(directory, there._replace(names=names))
+    found = [steps[step] for steps in others.values() if step in steps]
+    found += _of_tensorflow(directory, names).get(step, [])
     return next(iter(found), None)
 
 
