@@ -70,22 +70,28 @@ def lengths(box: Box) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in box)
 
 
-def aligned(shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """New memory to read a box of an array into, aligned so that XLA can use it without a copy."""
+def aligned(shape: Sequence[int], dtype: DTypeLike, *, huge: bool = True) -> Array:
+    """New memory to read a box of an array into, aligned so that XLA can use it without a copy.
+
+    Args:
+        shape: The box's.
+        dtype: The array's.
+        huge: Whether a large box has huge pages, where the system has them.
+    """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size >= _OWN_PAGES:
-        pages: Array = np.frombuffer(_pages(size), dtype).reshape(shape)
+        pages: Array = np.frombuffer(_pages(size, huge), dtype).reshape(shape)
         return pages
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.__array_interface__["data"][0] % _ALIGNMENT
     return np.ndarray(shape, dtype, memory, start)
 
 
-def _pages(size: int) -> mmap.mmap:
-    """The system's pages as memory for a large box; huge ones where it has them."""
+def _pages(size: int, huge: bool) -> mmap.mmap:
+    """The system's pages as memory for a large box; huge ones on request, where it has them."""
     pages = mmap.mmap(-1, size, **_PRIVATE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    if huge and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             pages.madvise(mmap.MADV_HUGEPAGE)
     return pages

@@ -35,7 +35,7 @@ from ..formats._boxes import (
     whole,
 )
 from ..formats._checksums import crc32c
-from ..formats._own_entry import INDEX, ORBAX, Chunk, Entry, dtype_name
+from ..formats._own_entry import INDEX, ORBAX, RAW, Chunk, Entry, dtype_name
 from ..formats._own_source import OwnSource
 from ..formats._python_values import PythonValue, is_python, python_value
 from ..formats._source import Extent, Source, nothing_left
@@ -657,7 +657,10 @@ def _read_memory(regions: Sequence[Box], entry: Entry) -> dict[Box, Array]:
     """The memory into which boxes of a stored array are read."""
     if is_python(entry.dtype):
         return {}
-    return {box: aligned(lengths(box), entry.stored_dtype) for box in regions}
+    # What an object is received in breaks up the system's huge pages, and it takes longer to put
+    # new ones together than to fill small ones.
+    has_huge = entry.location != RAW
+    return {box: aligned(lengths(box), entry.stored_dtype, huge=has_huge) for box in regions}
 
 
 def _chunks_to_read(entry: Entry, verify: bool) -> Sequence[Chunk]:
