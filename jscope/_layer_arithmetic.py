@@ -30,9 +30,9 @@ def convolve(
     return lax.conv_general_dilated(
         x,
         kernel.astype(x.dtype),
-        sizes_of(strides, axes),
+        sizes_of(strides, axes, "strides"),
         padding_of(padding),
-        rhs_dilation=sizes_of(dilation_rate, axes),
+        rhs_dilation=sizes_of(dilation_rate, axes, "dilation_rate"),
         dimension_numbers=layout_of(axes),
         feature_group_count=groups,
     )
@@ -44,7 +44,7 @@ def convolve_transposed(x: Array, kernel: Array, strides: Sizes, padding: str) -
     return lax.conv_transpose(
         x,
         kernel.astype(x.dtype),
-        sizes_of(strides, axes),
+        sizes_of(strides, axes, "strides"),
         padding_of(padding),
         dimension_numbers=layout_of(axes),
         transpose_kernel=True,
@@ -182,15 +182,37 @@ def spatial_axes(x: Array, what: str) -> int:
     return x.ndim - 2
 
 
-def sizes_of(size: Sizes, axes: int) -> tuple[int, ...]:
-    """A layer's sizes or strides, one for each spatial axis."""
+def sizes_of(size: Sizes, axes: int, argument: str) -> tuple[int, ...]:
+    """A layer's sizes or strides, one for each spatial axis, from an argument of this name."""
     sizes = tuple(map(operator.index, size if isinstance(size, Sequence) else (size,) * axes))
     if len(sizes) != axes:
         raise ShapeMismatchError(
             f"{size!r} has {len(sizes)} sizes, for {axes} spatial axes. Give one for each, or an "
             "int for all."
         )
+    if min(sizes) < 1:
+        raise ShapeMismatchError(
+            f"`{argument}` must be at least 1 along each spatial axis, got {size!r}."
+        )
     return sizes
+
+
+def check_window(
+    layer: str, x: Array, size: Sizes, padding: str, rate: Sizes = 1, argument: str = "kernel_size"
+) -> None:
+    """Raise if a window is larger than (batch, *spatial, channels), so that there is no result."""
+    axes = x.ndim - 2
+    sizes, rates = sizes_of(size, axes, argument), sizes_of(rate, axes, "dilation_rate")
+    if padding_of(padding) == "SAME":
+        return
+    for axis, (length, one, step) in enumerate(zip(x.shape[1:-1], sizes, rates, strict=True)):
+        window = (one - 1) * step + 1
+        if window > length:
+            raise ShapeMismatchError(
+                f"{layer}: Negative dimension size caused by subtracting {window} from {length}: "
+                f"the window, of {argument} {size!r}, is larger than x of shape {x.shape} along "
+                f"spatial axis {axis}. Write padding='SAME', or a smaller {argument}."
+            )
 
 
 def padding_of(padding: str) -> str:

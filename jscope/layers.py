@@ -35,6 +35,7 @@ from ._layer_arithmetic import (
     at_least_float32,
     axes_of,
     check_static,
+    check_window,
     convolve,
     convolve_transposed,
     floating,
@@ -155,9 +156,11 @@ def conv(
             f"conv in the scope {scope._path!r}: {x.shape[-1]} channels and {filters} filters "
             f"can't be split into groups={groups}."
         )
+    layer = f"conv in the scope {scope._path!r}"
+    check_window(layer, x, kernel_size, padding, dilation_rate)
     kernel = scope.get_variable(
         "kernel",
-        (*sizes_of(kernel_size, axes), x.shape[-1] // groups, filters),
+        (*sizes_of(kernel_size, axes, "kernel_size"), x.shape[-1] // groups, filters),
         initializer=kernel_initializer,
         regularizer=kernel_regularizer,
         constraint=kernel_constraint,
@@ -206,7 +209,7 @@ def conv_transpose(
     axes = spatial_axes(x, "conv_transpose")
     kernel = scope.get_variable(
         "kernel",
-        (*sizes_of(kernel_size, axes), filters, x.shape[-1]),
+        (*sizes_of(kernel_size, axes, "kernel_size"), filters, x.shape[-1]),
         initializer=kernel_initializer,
         regularizer=kernel_regularizer,
         constraint=kernel_constraint,
@@ -412,7 +415,7 @@ def dropout(
     *,
     training: bool,
     rate: float = 0.5,
-    noise_shape: Sequence[int] | None = None,
+    noise_shape: Sequence[int | None] | None = None,
     stream: str = "dropout",
     name: str | None = None,
 ) -> Array:
@@ -425,7 +428,8 @@ def dropout(
         x: Any shape.
         training: Static.
         rate: In [0, 1), static.
-        noise_shape: The shape of the random draws, which is broadcast; default: that of ``x``.
+        noise_shape: The shape of the random draws, which is broadcast; None in it is the size
+            of ``x``. Default: the shape of ``x``.
         stream: The name of the random stream.
         name: Distinguishes several draws in one scope.
 
@@ -441,9 +445,23 @@ def dropout(
     floating(x)
     if not training or rate == 0:
         return x
-    shape = x.shape if noise_shape is None else tuple(noise_shape)
+    shape = x.shape if noise_shape is None else _noise_shape(scope, x, noise_shape)
     keep = _bernoulli(scope.rng(stream, name), 1 - float(rate), shape)
     return lax.select(jnp.broadcast_to(keep, x.shape), x / (1 - rate), jnp.zeros_like(x))
+
+
+def _noise_shape(scope: Scope, x: Array, noise_shape: Sequence[int | None]) -> tuple[int, ...]:
+    """A shape that broadcasts to that of ``x``."""
+    own = x.shape[max(x.ndim - len(noise_shape), 0) :]
+    sizes = zip(noise_shape, own, strict=False)
+    shape = tuple(n if size is None else size for size, n in sizes)
+    if len(noise_shape) > x.ndim or any(a not in (1, b) for a, b in zip(shape, own, strict=True)):
+        raise ShapeMismatchError(
+            f"The dropout in the scope {scope._path!r} has noise_shape={noise_shape!r}, which "
+            f"doesn't broadcast to x of shape {x.shape}: each size is 1, that of x, or None for "
+            "that of x."
+        )
+    return shape
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -727,6 +745,8 @@ def max_pool(
 
     Source: ``tf.layers.max_pooling1d``, ``max_pooling2d``, ``max_pooling3d``.
     """
+    spatial_axes(x, "a pool")
+    check_window("max_pool", x, pool_size, padding, argument="pool_size")
     return _pooled(x, lax.max, -jnp.inf, pool_size, strides, padding)
 
 
@@ -737,6 +757,8 @@ def avg_pool(
 
     Source: ``tf.layers.average_pooling1d``, ``average_pooling2d``, ``average_pooling3d``.
     """
+    spatial_axes(x, "a pool")
+    check_window("avg_pool", x, pool_size, padding, argument="pool_size")
     total = _pooled(at_least_float32(floating(x)), lax.add, 0, pool_size, strides, padding)
     window, steps = _window(x, pool_size, strides)
     pads = lax.padtype_to_pads(x.shape, window, steps, padding_of(padding))
@@ -770,8 +792,8 @@ def _window(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     check_static(pool_size=pool_size, strides=strides)
     axes = spatial_axes(x, "a pool")
-    window = (1, *sizes_of(pool_size, axes), 1)
-    return window, window if strides is None else (1, *sizes_of(strides, axes), 1)
+    window = (1, *sizes_of(pool_size, axes, "pool_size"), 1)
+    return window, window if strides is None else (1, *sizes_of(strides, axes, "strides"), 1)
 
 
 # Shared by the layers.

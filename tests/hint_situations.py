@@ -3306,4 +3306,57 @@ tf1.assign_from_checkpoint_fn(path, tree)
             "list(tree)": "assert tf1.assign_from_checkpoint_fn(path, $)(tree)['w'].all()",
         },
     ),
+    Situation(
+        "a window is larger than its input",
+        """
+x = jnp.ones((2, 6, 6, 3))
+# Fails:
+js.declare(lambda s: layers.conv(s, x, filters=4, kernel_size=9))()
+""",
+        {
+            "padding='SAME'": """
+assert len(js.declare(lambda s: layers.conv(s, x, filters=4, kernel_size=9, $))()) == 2
+"""
+        },
+    ),
+    Situation(
+        "an initializer is a string",
+        """
+x = jnp.ones((2, 3))
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2,), initializer='random_normal'))()
+""",
+        {
+            "initializer=init.random_normal()": """
+assert len(js.declare(lambda s: s.get_variable('w', (2,), $))()) == 1
+"""
+        },
+        ("f(key, shape, dtype)",),
+    ),
+    Situation(
+        "an initializer is called without a dtype",
+        """
+def ones(key, shape):
+    return jnp.ones(shape)
+# Fails:
+js.declare(lambda s: s.get_variable('w', (2,), initializer=ones))()
+""",
+        {},
+        ("f(key, shape, dtype)",),
+    ),
+    Situation(
+        "an initializer of jscope's is passed as one of TF1's",
+        """
+def ones(key, shape, dtype):
+    return jnp.ones(shape, dtype)
+# Fails:
+js.tf1.initializer(ones)
+""",
+        {
+            "initializer=ones": """
+assert len(js.declare(lambda s: s.get_variable('w', (2,), $))()) == 1
+"""
+        },
+        ("js.tf1.initializer",),
+    ),
 ]

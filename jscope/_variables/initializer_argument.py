@@ -11,8 +11,10 @@ dtype gets them. Source: ``tf.get_variable``, TensorFlow 1.15. One difference: a
 requested must be the value's, where TF ignores it.
 """
 
+import functools
 import inspect
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,7 @@ from jax.typing import ArrayLike
 
 from .. import initializers
 from .._dtypes import is_python, widths
-from .._errors import DtypeMismatchError, InitializerError
+from .._errors import DtypeMismatchError, InitializerError, near
 from .._random.initializer_bases import KnownShape
 from ..initializers import Initializer
 from .closures import signature
@@ -45,7 +47,7 @@ def read_initializer(
     if not callable(initializer):
         value, initializer = initializer, _constant(name, initializer)
         if shape is not None:
-            raise shape_of_constant(name, shape)
+            raise shape_of_constant(name, shape, value)
         _check_dtype_of_value(name, requested, value, initializer)
     _check_called(name, initializer)
     if takes_none(initializer) and not (is_full(shape) and _takes_any(initializer)):
@@ -94,23 +96,81 @@ def _check_called(name: str, initializer: object) -> None:
             f"its parameters: write {called}."
         )
     if not ours and callable(initializer) and _has_tf1s_form(initializer):
-        called = getattr(initializer, "__name__", type(initializer).__name__)
-        raise InitializerError(
-            f"Variable {name!r}: the initializer {called} takes the shape first and no random key, "
-            "as those of TF1. Here it is f(key, shape, dtype). Write "
-            f"initializer=js.tf1.initializer({called}), or give it a key as its first argument."
-        )
+        raise _in_tf1s_form(name, initializer)
+
+
+def _in_tf1s_form(name: str, initializer: Callable[..., object]) -> InitializerError:
+    """Compose the error for an ``initializer`` in TF1's form."""
+    called = _called(initializer)
+    return InitializerError(
+        f"Variable {name!r}: the initializer {called} takes the shape first and no random key, "
+        "as those of TF1. Here it is f(key, shape, dtype). Write "
+        f"initializer=js.tf1.initializer({called}), or give it a key as its first argument."
+    )
+
+
+def _called(initializer: object) -> str:
+    """What an ``initializer`` is called in messages."""
+    while isinstance(initializer, functools.partial):
+        initializer = initializer.func
+    return getattr(initializer, "__name__", type(initializer).__name__)
 
 
 def _has_tf1s_form(initializer: Callable[..., object]) -> bool:
     """Whether an ``initializer`` takes TF1's arguments: the shape first, or ``partition_info``."""
+    names = _argument_names(initializer)
+    return names[:1] == ("shape",) or "partition_info" in names
+
+
+def _argument_names(initializer: Callable[..., object]) -> tuple[str, ...]:
+    """The names of a function's arguments, without ``self``; none where they can't be found."""
+    if isinstance(initializer, functools.partial):
+        return tuple(inspect.signature(initializer).parameters)
     function = initializer if hasattr(initializer, "__code__") else type(initializer).__call__
     code = getattr(function, "__code__", None)
     if code is None:
+        return ()
+    names: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+    return names[1:] if names[:1] == ("self",) else names
+
+
+def check_form(
+    name: str, initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
+    """Raise if an initializer can't be called with key, shape and dtype.
+
+    Where the names of its arguments don't tell, the function is run, abstractly: once for each.
+    """
+    if type(initializer).__module__.startswith("jscope."):
+        return
+    function = initializer if isinstance(initializer, types.FunctionType) else None
+    code = None if function is None else function.__code__
+    if code in _of_this_form or _argument_names(initializer)[:3] == ("key", "shape", "dtype"):
+        return
+    if not _takes_any(initializer):
+        raise InitializerError(
+            f"Variable {name!r}: the initializer {_called(initializer)} is called with a random "
+            f"key, the shape and the dtype, but takes {inspect.signature(initializer)}. Write it "
+            "as a function f(key, shape, dtype)."
+        )
+    if not _runs(lambda: initializer(jax.random.key(0), shape, dtype)) and _runs(
+        lambda: initializer(list(shape), dtype, None)  # type: ignore[arg-type]
+    ):
+        raise _in_tf1s_form(name, initializer)
+    if code is not None:
+        _of_this_form.add(code)
+
+
+_of_this_form: weakref.WeakSet[types.CodeType] = weakref.WeakSet()
+
+
+def _runs(function: Callable[[], object]) -> bool:
+    """Whether an initializer's call can be traced, and gives an array or a number."""
+    try:
+        jax.eval_shape(lambda: jnp.asarray(function()))
+    except Exception:  # of a user's function: any
         return False
-    names = code.co_varnames[: code.co_argcount]
-    names = names[1:] if names[:1] == ("self",) else names
-    return names[:1] == ("shape",) or "partition_info" in names
+    return True
 
 
 # Literal values.
@@ -134,8 +194,15 @@ def _constant(name: str, value: object) -> initializers.constant:
         ) from None
 
 
-def shape_of_constant(name: str, shape: object) -> InitializerError:
+def shape_of_constant(name: str, shape: object, value: object) -> InitializerError:
     """Compose TF1's error for a shape given beside an ``initializer`` that is a literal value."""
+    if isinstance(value, str):
+        is_known = value in initializers.__all__
+        known = f"Write initializer=init.{value}()." * is_known or near(value, initializers.__all__)
+        return InitializerError(
+            f"Variable {name!r}: the initializer is the string {value!r}, not a function "
+            f"f(key, shape, dtype). {known}"
+        )
     return InitializerError(
         f"Variable {name!r}: If initializer is a constant, do not specify shape. Leave "
         f"shape={shape!r} out, or write initializer=init.constant(value) to fill the shape."

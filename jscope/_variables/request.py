@@ -28,6 +28,7 @@ from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .initializer_argument import (
     NoArguments,
+    check_form,
     is_full,
     is_value,
     known_shape,
@@ -98,7 +99,7 @@ class VariableRequest:
             is_default = self.is_filled and callable(self.initializer)
             return None if is_default else known_shape(self.initializer)
         if not (self.initializer is None or callable(self.initializer)):
-            raise shape_of_constant(name, self.shape)
+            raise shape_of_constant(name, self.shape, self.initializer)
         return self.shape
 
     def requested_dtype(
@@ -175,7 +176,9 @@ def normalize(name: str, shape: Shape, dtype: DTypeLike | None, initializer: Any
         initializer = initializers.default(requested, name)
     if known and not is_full(shape):
         shape = _completed(name, shape, initializer.shape)
-    return Wanted(normalize_shape(name, shape), requested, initializer)
+    wanted = Wanted(normalize_shape(name, shape), requested, initializer)
+    check_form(name, initializer, wanted.shape, requested)
+    return wanted
 
 
 def _completed(name: str, shape: Shape, own: tuple[int, ...]) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def initializer(function: Callable[..., ArrayLike], /) -> "OfTensorFlow":
             converted to the variable's.
 
     Raises:
-        InitializerError: If it can't be called.
+        InitializerError: If it can't be called, or takes a key first.
 
     Source: ``tf.get_variable(initializer=)``.
     """
@@ -41,7 +41,21 @@ def initializer(function: Callable[..., ArrayLike], /) -> "OfTensorFlow":
             "js.tf1.initializer takes a function of shape, dtype and partition_info, got "
             f"{function!r}. A value is an initializer as it is."
         )
+    first = next(iter(_parameters(function)), None)
+    if first is not None and first.name == "key":
+        called = getattr(function, "__name__", type(function).__name__)
+        raise InitializerError(
+            f"js.tf1.initializer takes a function of shape, dtype and partition_info, but {called} "
+            f"takes a random key first, as jscope's initializers do. Write initializer={called}."
+        )
     return OfTensorFlow(function)
+
+
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True)
@@ -53,9 +67,13 @@ class OfTensorFlow:
     def __call__(self, key: Array, shape: Sequence[int], dtype: Any) -> Array:
         del key  # there is none in TF1's form
         offered = {"dtype": dtype, "partition_info": None}
-        parameters = inspect.signature(self.function).parameters
-        given = {name: value for name, value in offered.items() if name in parameters}
-        value = self.function(list(shape), **given)
+        others = _parameters(self.function)[1:]
+        required = [p.name for p in others if p.default is p.empty and p.kind in _BY_POSITION]
+        if offered.keys() >= set(required):
+            given = {p.name: offered[p.name] for p in others if p.name in offered}
+            value = self.function(list(shape), **given)
+        else:  # under names of its own
+            value = self.function(list(shape), *[*offered.values()][: len(required)])
         if isinstance(value, Array):
             return value.astype(dtype)
         return jnp.asarray(np.asarray(value), dtype)

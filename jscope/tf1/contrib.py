@@ -21,7 +21,7 @@ are compared with the latter's.
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -31,12 +31,13 @@ from jax.typing import DTypeLike
 
 from .. import initializers as init
 from .. import layers, regularizers
-from .._errors import ShapeMismatchError
+from .._errors import ShapeMismatchError, near
 from .._layer_arithmetic import (
     Sizes,
     along,
     at_least_float32,
     check_static,
+    check_window,
     convolve,
     convolve_transposed,
     floating,
@@ -54,10 +55,12 @@ from ._arg_scope import arg_scope as arg_scope
 from ._arg_scope import has_arg_scope as has_arg_scope
 from .layers._convolution import separable_shapes, separably_convolved
 from .layers._layer import (
+    activation_of,
     channels_as_given,
     channels_last,
     check_rank,
     is_channels_first,
+    keep_prob_of,
     refuse,
 )
 from .layers._normalization import batch_normalized
@@ -146,8 +149,9 @@ def _layer(
 def _activated(
     scope: Scope, y: Array, activation_fn: Activation | None, outputs_collections: Outputs
 ) -> Array:
-    if activation_fn is not None:
-        y = activation_fn(y)
+    activation = activation_of(activation_fn)
+    if activation is not None:
+        y = activation(y)
     return _collected(scope, y, outputs_collections)
 
 
@@ -283,7 +287,10 @@ class _Convolution:
         check_rank(self.__name__, inputs, inputs.ndim - 2 if self._axes is None else self._axes)
 
         def convolved(weights: _Weights, x: Array) -> Array:
-            shape = (*sizes_of(kernel_size, x.ndim - 2), x.shape[-1], num_outputs)
+            layer = f"{self.__name__} in the scope {weights.scope._path!r}"
+            check_window(layer, x, kernel_size, padding, rate)
+            sizes = sizes_of(kernel_size, x.ndim - 2, "kernel_size")
+            shape = (*sizes, x.shape[-1], num_outputs)
             kernel = weights.get("weights", shape, weights_initializer, weights_regularizer)
             return convolve(x, kernel, stride, padding, rate)
 
@@ -348,7 +355,7 @@ def conv2d_transpose(
     check_rank("conv2d_transpose", inputs, 2)
 
     def convolved(weights: _Weights, x: Array) -> Array:
-        shape = (*sizes_of(kernel_size, 2), num_outputs, x.shape[-1])
+        shape = (*sizes_of(kernel_size, 2, "kernel_size"), num_outputs, x.shape[-1])
         kernel = weights.get("weights", shape, weights_initializer, weights_regularizer)
         return convolve_transposed(x, kernel, stride, padding)
 
@@ -417,6 +424,8 @@ def separable_conv2d(
     initial = {"depthwise_weights": weights_initializer, "pointwise_weights": pointwise}
 
     def convolved(weights: _Weights, x: Array) -> Array:
+        layer = f"separable_conv2d in the scope {weights.scope._path!r}"
+        check_window(layer, x, kernel_size, padding, rate)
         shapes = separable_shapes(x, num_outputs, kernel_size, depth_multiplier)
         kernels = [
             weights.get(name, shape, initializer, weights_regularizer, collections_of="weights")
@@ -551,6 +560,8 @@ def batch_norm(
         adjustment=adjustment,
     )
     check_static(is_training=is_training, center=center, scale=scale, fused=fused)
+    _check_names("param_initializers", param_initializers, _PARAMETERS)
+    _check_names("param_regularizers", param_regularizers, ("beta", "gamma"))
     is_fused = fused is not False and inputs.ndim in (2, 4) and inputs.dtype != jnp.float64
     # TF1 has three implementations, which create variables in different orders.
     in_layer = updates_collections == UPDATE_OPS and not (is_fused and inputs.ndim == 2)
@@ -583,6 +594,19 @@ def batch_norm(
             axis_name=axis_name,
         )
         return _activated(inner, y, activation_fn, outputs_collections)
+
+
+_PARAMETERS = ("beta", "gamma", "moving_mean", "moving_variance")
+
+
+def _check_names(argument: str, given: Mapping[str, object] | None, known: Collection[str]) -> None:
+    """Raise for a parameter of batch normalization that there isn't."""
+    for name in given or ():
+        if name not in known:
+            raise ValueError(
+                f"`{argument}` of batch_norm has {name!r}, which is not one of its parameters "
+                f"({near(name, known)})."
+            )
 
 
 @add_arg_scope
@@ -644,7 +668,7 @@ def dropout(
     /,
     inputs: Array,
     keep_prob: float = 0.5,
-    noise_shape: Sequence[int] | None = None,
+    noise_shape: Sequence[int | None] | None = None,
     is_training: bool = True,
     outputs_collections: Outputs = None,
     scope: str | Scope | None = None,
@@ -668,7 +692,7 @@ def dropout(
         return _collected(here, inputs, outputs_collections)
     inner = within.variable_scope(scope, "Dropout")
     folded = inner if seed is None else inner.fold(seed)
-    rate = 1 - keep_prob
+    rate = 1 - keep_prob_of("keep_prob", keep_prob)
     y = layers.dropout(folded, inputs, rate=rate, noise_shape=noise_shape, training=True)
     return _collected(inner, y, outputs_collections)
 
@@ -703,6 +727,7 @@ class _Pooling:
         """
         check_rank(self.__name__, inputs, self._axes)
         x = channels_last(inputs, data_format)
+        check_window(self.__name__, x, kernel_size, padding)
         y = self._pool(x, pool_size=kernel_size, strides=stride, padding=padding)
         y = channels_as_given(y, data_format)
         return _collected(within, y, outputs_collections, scope or self._default)

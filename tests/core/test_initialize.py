@@ -588,8 +588,10 @@ def test_a_wrong_initializer_is_named():
         for wrong in (lambda k, s, d: jnp.ones(3), lambda k, s, d: jnp.ones(s, jnp.int32)):
             with pytest.raises(InitializerError, match=r"Variable 'a/w': .* was called for shape"):
                 wrap(js.declare(model)(wrong).init)(KEY)
-    with pytest.raises(TypeError, match="positional argument") as caught:
-        js.init(model)(KEY, lambda key: 0)
+    with pytest.raises(InitializerError, match=r"'a/w': .* and the dtype, but takes \(key\)"):
+        js.declare(model)(lambda key: 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        js.init(model)(KEY, lambda k, s, d: 1 / 0)
     assert caught.value.__notes__[-1] == "(While variable 'a/w' was initialized.)"
 
 

@@ -36,6 +36,7 @@ _tensorflow = (tensorflow.restore,)
 # A keyword argument by itself is for the functions that raise, or the one that the text names. Here
 # by file: which those are, of all that the file's errors come out of.
 ENTRY_POINTS = {
+    "_layer_arithmetic.py": {"padding": (layers.conv, layers.max_pool, layers.avg_pool)},
     "_scope/bound.py": {"rngs": (js.Scope,), "in_specs": (jax.shard_map,)},
     "_variables/collections.py": {"collections": _get},
     "_model/declaration.py": {
@@ -113,6 +114,7 @@ ENTRY_POINTS = {
     "saver/_target.py": {"select": _restore},
     "saver/_var_list.py": {"var_list": (js.Saver,)},
     "saver/_encoding.py": {"portable": (js.Saver.save, js.Saver.save_async)},
+    "tf1/_initializer.py": {"initializer": _get},
     "tf1/_warm_start.py": {
         **dict.fromkeys(("key", "vars_to_warm_start"), (tf1.warm_start,)),
         "ignore_missing_vars": (tf1.assign_from_checkpoint_fn,),

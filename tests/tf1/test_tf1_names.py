@@ -1,5 +1,6 @@
 """TF1's names that jscope doesn't have: the errors say what does their job, and that exists."""
 
+import functools
 import importlib
 import re
 
@@ -104,7 +105,17 @@ def declared(initializer):
     return js.declare(lambda scope: scope.get_variable("a/w", (2, 3), initializer=initializer))()
 
 
-@pytest.mark.parametrize("initializer", [of_tensorflow, Constant(), lambda shape, dtype: 0])
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        of_tensorflow,
+        Constant(),
+        lambda shape, dtype: 0,
+        lambda a, b, c: jnp.ones(a, b),
+        lambda *args: jnp.ones(args[0]),
+        functools.partial(lambda v, shape, dtype=None, partition_info=None: np.full(shape, v), 3.0),
+    ],
+)
 def test_an_initializer_in_tf1s_form_is_refused_with_the_line_to_write(initializer):
     with pytest.raises(js.InitializerError) as error:
         declared(initializer)
@@ -113,9 +124,48 @@ def test_an_initializer_in_tf1s_form_is_refused_with_the_line_to_write(initializ
     assert "initializer=js.tf1.initializer(" in text
 
 
+def test_an_initializer_that_takes_no_dtype_is_refused_where_it_is_declared():
+    with pytest.raises(js.InitializerError, match=r"'a/w': .* but takes \(key, shape\)"):
+        declared(lambda key, shape: jnp.ones(shape))
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        lambda k, s, d: jnp.ones(s, d),
+        lambda *args: jnp.ones(*args[1:]),
+        lambda k, *args: jax.random.normal(k, *args),
+        jax.jit(lambda k, s, d: jnp.ones(s, d), static_argnums=(1, 2)),
+    ],
+)
+def test_initializers_with_names_of_their_own_are_accepted(initializer):
+    assert declared(initializer).init(jax.random.key(0))["a/w"].shape == (2, 3)
+
+
+def test_an_initializer_is_run_at_most_once_to_find_its_form():
+    calls = []
+
+    def model(scope):
+        for i in range(5):
+
+            def ones(k, s, d):
+                calls.append(s)
+                return jnp.ones(s, d)
+
+            scope.get_variable(f"w_{i}", (2,), initializer=ones)
+
+    js.declare(model)()
+    assert calls == [(2,)]
+
+
 @pytest.mark.parametrize(
     ("function", "value"),
-    [(of_tensorflow, 2), (Constant(), 3), (lambda shape: jnp.ones(shape), 1)],
+    [
+        (of_tensorflow, 2),
+        (Constant(), 3),
+        (lambda shape: jnp.ones(shape), 1),
+        (lambda a, b, c: jnp.ones(a, b), 1),
+    ],
 )
 def test_an_initializer_in_tf1s_form_through_the_adapter(function, value):
     tree = declared(tf1.initializer(function)).init(jax.random.key(0))
@@ -126,6 +176,8 @@ def test_an_initializer_in_tf1s_form_through_the_adapter(function, value):
 def test_the_adapter_takes_functions_only():
     with pytest.raises(js.InitializerError, match="A value is an initializer as it is"):
         tf1.initializer(3)
+    with pytest.raises(js.InitializerError, match="takes a random key first, as jscope's"):
+        tf1.initializer(lambda key, shape, dtype: jnp.ones(shape, dtype))
 
 
 def test_the_initializers_of_contrib_have_its_variances():

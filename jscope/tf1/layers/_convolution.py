@@ -7,7 +7,15 @@ from jax import Array
 
 from ... import initializers as init
 from ... import layers
-from ..._layer_arithmetic import Sizes, along, check_static, convolve, floating, sizes_of
+from ..._layer_arithmetic import (
+    Sizes,
+    along,
+    check_static,
+    check_window,
+    convolve,
+    floating,
+    sizes_of,
+)
 from ..._model.named import named
 from ..._scope.scope import Scope
 from ..._variables.spec import Constraint
@@ -294,6 +302,8 @@ def separable_conv(
     """
     check_static(filters=filters, kernel_size=kernel_size, use_bias=use_bias)
     x = floating(x)
+    layer = f"separable_conv in the scope {scope._path!r}"
+    check_window(layer, x, kernel_size, padding, dilation_rate)
     shapes = separable_shapes(x, filters, kernel_size, depth_multiplier)
     found = [
         scope.get_variable(name, shape, trainable=trainable, **arguments)
@@ -314,7 +324,8 @@ def separable_shapes(
 ) -> list[tuple[int, ...]]:
     """The shapes of the depthwise and, if there are filters, of the pointwise kernel."""
     axes, channels = x.ndim - 2, x.shape[-1]
-    shapes: list[tuple[int, ...]] = [(*sizes_of(kernel_size, axes), channels, depth_multiplier)]
+    sizes = sizes_of(kernel_size, axes, "kernel_size")
+    shapes: list[tuple[int, ...]] = [(*sizes, channels, depth_multiplier)]
     if filters is not None:
         shapes.append((*(1,) * axes, channels * depth_multiplier, filters))
     return shapes

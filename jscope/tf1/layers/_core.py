@@ -117,7 +117,7 @@ def dropout(
     /,
     inputs: Array,
     rate: float = 0.5,
-    noise_shape: Sequence[int] | None = None,
+    noise_shape: Sequence[int | None] | None = None,
     seed: int | None = None,
     training: bool = False,
     name: str | Scope | None = None,

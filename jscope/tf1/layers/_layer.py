@@ -58,6 +58,11 @@ def check_rank(layer: str, x: Array, axes: int) -> None:
 
 def activation_of(activation: Activation | str | None) -> Activation | None:
     """A function, by its name in `jax.nn`."""
+    if activation is not None and not isinstance(activation, str) and not callable(activation):
+        raise TypeError(
+            "An activation is a function, or the name of one in jax.nn, got "
+            f"{activation!r} of type {type(activation).__name__}. Write None for none."
+        )
     if not isinstance(activation, str):
         return activation
     if activation == "linear":
@@ -69,6 +74,16 @@ def activation_of(activation: Activation | str | None) -> Activation | None:
         )
     found: Activation = function
     return found
+
+
+def keep_prob_of(argument: str, keep_prob: float) -> float:
+    """A probability to keep a value, if it is one."""
+    if not 0 < keep_prob <= 1:
+        raise ValueError(
+            f"`{argument}` is the probability to keep a value, in (0, 1], got {keep_prob!r}. With "
+            "1 nothing is dropped."
+        )
+    return keep_prob
 
 
 def refuse_activity(layer: str, activity_regularizer: object) -> None:

@@ -3,7 +3,7 @@
 from jax import Array
 
 from ... import layers
-from ..._layer_arithmetic import Sizes
+from ..._layer_arithmetic import Sizes, check_window
 from ..._scope.scope import Scope
 from .._arg_scope import add_arg_scope
 from ._layer import CHANNELS_LAST, channels_as_given, channels_last, check_rank
@@ -33,6 +33,7 @@ class _Pooling:
         del scope, name  # which TF1 gives to the operations; no variable has them
         check_rank(self.__name__, inputs, self._axes)
         x = channels_last(inputs, data_format)
+        check_window(self.__name__, x, pool_size, padding, argument="pool_size")
         y = self._pool(x, pool_size=pool_size, strides=strides, padding=padding)
         return channels_as_given(y, data_format)
 

@@ -1,4 +1,4 @@
-"""What cells and loops of RNNs are given, checked: inputs, states, lengths and probabilities."""
+"""What cells and loops of RNNs are given, checked: inputs, states and lengths."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -90,13 +90,3 @@ def lengths_of(
             f"Give one length for each sequence: the shape is ({batch},)."
         )
     return lengths.astype(jnp.int32)
-
-
-def keep_prob_of(argument: str, keep_prob: float) -> float:
-    """A probability to keep a value, if it is one."""
-    if not 0 < keep_prob <= 1:
-        raise ValueError(
-            f"`{argument}` is the probability to keep a value, in (0, 1], got {keep_prob!r}. With "
-            "1 nothing is dropped."
-        )
-    return keep_prob

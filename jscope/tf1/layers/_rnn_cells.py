@@ -24,14 +24,13 @@ from ..._names.names import check
 from ..._scope.call_sites import call_site
 from ..._scope.scope import Scope
 from ...layers import Activation, Initial
-from ._layer import refuse
+from ._layer import keep_prob_of, refuse
 from ._rnn_arguments import (
     Sizes,
     State,
     check_dtypes,
     check_inputs,
     check_state,
-    keep_prob_of,
     other_state,
 )
 
