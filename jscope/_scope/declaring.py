@@ -582,7 +582,8 @@ class Declaring:
         entry = recorder.create(
             whole, site, lambda: create_spec(whole, request, creators, self.stack, recorder)
         )
-        block = self.run.blocks.beside(self) or self.beside
+        blocks = self.run.blocks
+        block = (blocks.beside(self) if blocks.open else None) or self.beside
         if block is not None:
             block.created.setdefault(whole, site)
         return self._found(whole, entry, recorder)

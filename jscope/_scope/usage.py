@@ -96,9 +96,11 @@ class Usage:
         """
         if trained is not True and not self._uses.get(name):  # when sharing, it is as created
             self._untrained[name] = trained is False
-        traces = (*self.enclosing, trace_state())
-        earlier = [_count(self._uses, name, site, trace) for trace in traces]
-        return next((found for found in earlier if found is not None), None)
+        earlier = None
+        for trace in (*self.enclosing, trace_state()):
+            found = _count(self._uses, name, site, trace)
+            earlier = found if earlier is None else earlier
+        return earlier
 
     def roll_back(self, name: str) -> None:
         """Take back the first request for a name in this trace, since it failed."""

@@ -46,32 +46,36 @@ class WithBlock:
 
 
 class WithBlocks:
-    """The blocks that are open in one run of a model, in all its threads; innermost last."""
+    """The blocks that are open in one run of a model, in all its threads.
 
-    __slots__ = ("_open", "_warned")
+    Attributes:
+        open: The blocks, innermost last.
+    """
+
+    __slots__ = ("_warned", "open")
 
     def __init__(self) -> None:
-        self._open: list[WithBlock] = []
+        self.open: list[WithBlock] = []
         self._warned: set[Site] = set()
 
     def enter(self, context: object, path: str, outer: object, site: Site) -> None:
         """Open a block."""
-        self._open.append(WithBlock(context, path, outer, site))
+        self.open.append(WithBlock(context, path, outer, site))
 
     def beside(self, context: object) -> WithBlock | None:
         """The innermost block here, if its scope was opened from the scope of this context."""
-        if context is None or not any(block.outer is context for block in self._open):
+        if context is None or not any(block.outer is context for block in self.open):
             return None
         trace, thread = trace_state(), threading.get_ident()
-        here = (b for b in reversed(self._open) if b.trace == trace and b.thread == thread)
+        here = (b for b in reversed(self.open) if b.trace == trace and b.thread == thread)
         block = next(here, None)
         return block if block is not None and block.outer is context else None
 
     def leave(self, context: object) -> WithBlock | None:
         """Close the block of this scope that was opened last."""
-        block = next((b for b in reversed(self._open) if b.context is context), None)
+        block = next((b for b in reversed(self.open) if b.context is context), None)
         if block is not None:
-            self._open.remove(block)
+            self.open.remove(block)
         return block
 
     def warning(self, block: WithBlock) -> str | None:
