@@ -130,7 +130,7 @@ def index_bytes(index: Index) -> bytes:
 
 
 def read_index(directory: AnyPath, step: int | None) -> Index:
-    """The index of a checkpoint.
+    """Read the index of a checkpoint.
 
     Args:
         directory: The checkpoint.
@@ -144,7 +144,7 @@ def read_index(directory: AnyPath, step: int | None) -> Index:
 
 
 def read_header(directory: AnyPath, step: int) -> Index:
-    """The index of a checkpoint without its entries.
+    """Read the index of a checkpoint without its entries.
 
     Raises:
         ValueError: As `read_index`.

@@ -18,7 +18,7 @@ from .._stores.disk import renameat2 as _renameat2
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange two names of a disk in one step; False if this system can't."""
+    """Exchange two directories of a Saver in one step; False if this system can't."""
     rename = _renameat2()
     if rename is None:
         return False
@@ -35,7 +35,7 @@ _RENAME_EXCHANGE = 2
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Exclude other threads and processes that lock the same directory, where the disk can."""
+    """Exclude other threads and processes that lock the same directory of a Saver, if it can be."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         # Network file systems don't lock directories. The code under this lock loses no
@@ -49,7 +49,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def failing_as(what: str) -> Iterator[None]:
-    """Raise any failure of the body as a `CheckpointError` that begins with ``what``."""
+    """Raise any failure of a Saver in the body as a `CheckpointError` that begins with ``what``."""
     try:
         yield
     except CheckpointError:
@@ -61,7 +61,7 @@ def failing_as(what: str) -> Iterator[None]:
 
 
 def size_of(root: Path) -> int:
-    """The bytes of all files in a directory; of those that vanish meanwhile, none."""
+    """The bytes of all files that a save has written to a directory so far."""
     total = 0
     for directory, _, names in os.walk(root):
         for name in names:
@@ -71,5 +71,5 @@ def size_of(root: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory and its contents from the disk, as far as possible."""
+    """Remove a directory of a Saver and its contents, as far as possible."""
     shutil.rmtree(path, ignore_errors=True)

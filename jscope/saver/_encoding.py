@@ -135,7 +135,7 @@ def is_key_dtype(dtype: np.dtype[Any] | str) -> bool:
 
 
 def key_dtype(entry: Entry) -> np.dtype[Any]:
-    """JAX's dtype of saved keys.
+    """JAX's dtype of the PRNG keys that an entry encodes.
 
     Raises:
         ValueError: If this program has no such keys.
@@ -152,7 +152,7 @@ def key_dtype(entry: Entry) -> np.dtype[Any]:
 
 @functools.cache
 def _keys_of(impl: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """The dtype of keys, and the shape of the data of one."""
+    """The dtype of PRNG keys, and the shape of the data by which one is encoded."""
     one = jax.random.key(0, impl=impl)
     return one.dtype, jax.random.key_data(one).shape
 
@@ -196,7 +196,7 @@ def _is_packed(array: Array, layout: Layout) -> bool:
 
 
 def _as_bytes(leaf: object) -> Array:
-    """The same bits as ``uint8``, one element to a byte, as NumPy has these dtypes."""
+    """Encode an array of such a dtype as NumPy has it: the same bits, ``uint8``, one an element."""
 
     def to_bytes(array: object) -> np.ndarray[Any, Any]:
         # A copy: order="C" alone would give a view, which the caller may change.
@@ -225,6 +225,7 @@ def _portable_problem(leaf: Any) -> str | None:
 
 
 def _problem(leaf: object) -> str | None:
+    """Why a leaf can't be encoded at all, or None."""
     if isinstance(leaf, jax.core.Tracer):
         return f"is a tracer, {leaf.aval.str_short()}: call save outside of jit, grad and vmap"
     if isinstance(leaf, jax.ShapeDtypeStruct):

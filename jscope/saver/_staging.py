@@ -239,7 +239,7 @@ def check_alike(directory: Path, step: int, *, portable: bool) -> None:
 
 
 def is_portable(path: Path) -> bool:
-    """Whether a checkpoint is laid out as one of Orbax's `CheckpointManager`."""
+    """Whether what is staged, or a step beside it, is as Orbax's `CheckpointManager` has it."""
     return (path / ITEM / METADATA).exists()
 
 
