@@ -4,10 +4,16 @@ import contextlib
 import ctypes
 import errno
 import functools
+import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_AT_ONCE = 8
 
 
 def flush(path: Path) -> None:
@@ -73,6 +79,14 @@ def make_directory(directory: Path) -> None:
         flush(directory.parent)
 
 
+def write_new(path: Path, data: memoryview) -> None:
+    """Write a new file, and flush it to disk."""
+    with path.open("xb", buffering=0) as file:
+        while data:
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
+
+
 def flush_all(*roots: Path) -> None:
     """Flush files, and directories with all that is in them, to disk, all at once."""
     paths: list[Path] = []
@@ -83,31 +97,37 @@ def flush_all(*roots: Path) -> None:
     in_threads(flush, paths)
 
 
-def in_threads(work: Callable[[Path], None], paths: list[Path]) -> None:
-    """Flush many paths, eight at a time, or do something else to them; raise the first error."""
+def in_threads(work: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do the same to many items, eight at a time; raise the first error.
+
+    An item is taken when a thread is free for it.
+    """
     # A file system writes its journal once for all that wait for it at a time.
     errors: list[BaseException] = []
-    parts = [paths[i::8] for i in range(max(1, min(8, len(paths))))]
+    threads: list[threading.Thread] = []
+    lock, rest = threading.Lock(), iter(items)
 
-    def run(mine: list[Path]) -> None:
+    def run() -> None:
         try:
-            while mine:
-                work(mine[-1])
-                mine.pop()
+            while not errors:
+                with lock:
+                    taken = list(itertools.islice(rest, 1))
+                if not taken:
+                    return
+                if len(threads) < _AT_ONCE - 1:
+                    start_another()
+                work(taken[0])
         except BaseException as error:
             errors.append(error)
 
-    threads = []
-    for mine in parts[1:]:
-        thread = threading.Thread(target=run, args=(mine,))
+    def start_another() -> None:
+        thread = threading.Thread(target=run)
         with contextlib.suppress(RuntimeError):  # at the program's end no thread can start
             thread.start()
             threads.append(thread)
-    run(parts[0])
+
+    run()
     for thread in threads:
         thread.join()
-    # What is left is of threads that did not start, or that the hook of a debugger ended.
-    while not errors and any(parts):
-        run(next(filter(None, parts)))
     if errors:
         raise errors[0]

@@ -91,10 +91,10 @@ class Entry(NamedTuple):
             value that is not an array ``"python int"``.
         stored_shape: The shape of the array whose bytes are on disk.
         stored_dtype: The name of that array's dtype.
-        location: Where its bytes are: ``packed.bin``, Orbax's arrays, an object for each chunk
+        location: Where its bytes are: ``packed.bin``, Orbax's arrays, a file for each chunk
             (`raw_name`), or the index only.
         offset: Where they begin in ``packed.bin``.
-        key: The name of the stored array, Orbax's or of the chunks' objects.
+        key: The name of the stored array, Orbax's or of the chunks' files.
         chunks: Boxes that cover the stored array, each element once; one, if it was not sharded.
         key_impl: For PRNG keys the name of their implementation, such as ``"threefry2x32"``.
         value: A value that is not an array, as text.

@@ -4,14 +4,13 @@ A checkpoint of step 12 is the directory ``12``. In it are
 
 * ``jscope.json``, the index, written last;
 * ``packed.bin``, the bytes of the small arrays: see `_own_packed`. Absent if there are none;
-* what Orbax wrote, a flat dict ``{key: array}`` of the larger ones, where the keys are ``"0"``,
-  ``"1"`` and so on, in Orbax's own files. Absent if there are none.
+* of each larger array a directory, ``0``, ``1`` and so on, with a file for each of its chunks.
 
 The index is one JSON object, in the format of `_sealed_json`::
 
     {"format": "jscope", "version": 2, "step": 12, "save_id": "9f6c...", "saved_at": 1764040000.0,
      "portable": false, "metadata": null, "metrics": {}, "containers": null,
-     "files": {"packed.bin": [96, null], "0/zarr.json": [406, 3735928559]},
+     "files": {"packed.bin": [96, null], "0/4.0": [16777216, null], ...},
      "values": {
        "enc/w": {"shape": [2, 3], "dtype": "float32", "place": "packed", "offset": 0,
                  "crc32c": 2774112397},
@@ -20,22 +19,26 @@ The index is one JSON object, in the format of `_sealed_json`::
        "none": {"shape": [3, 0], "dtype": "float32", "place": "index"},
        "rng": {"shape": [], "dtype": "key<fry>", "place": "packed", "stored_shape": [2],
                "stored_dtype": "uint32", "offset": 128, "crc32c": 1, "key_impl": "threefry2x32"},
-       "table": {"shape": [8, 1048576], "dtype": "float32", "place": "orbax",
+       "table": {"shape": [8, 1048576], "dtype": "float32", "place": "raw",
                  "key": "0", "chunks": [[[0, 0], [4, 1048576], 2], [[4, 0], [4, 1048576], 3]]},
        "epoch": {"shape": [], "dtype": "python int", "place": "index", "value": "0x1f"}},
      "crc32c": "89abcdef"}
 
 * ``save_id`` is of this save and no other; ``saved_at`` is in seconds since 1970.
-* ``portable`` is true if nothing is packed, and Orbax's arrays are not a flat dict but nested ones;
+* A value with ``"place": "raw"`` has for each chunk a file ``0/0.512`` of its bytes, in C order and
+  little-endian, whose name begins with the ``key`` and ends with where the chunk starts.
+* One with ``"place": "orbax"`` is in files of Orbax's, as a flat dict ``{key: array}``: compressed
+  ones, and all larger ones in checkpoints of jscope 0.1.
+* ``portable`` is true if Orbax has written all arrays, and not as a flat dict but as nested ones;
   the keys are the names then, and split at ``/``. They are in ``default/``, as the only item of a
   step of Orbax's `CheckpointManager`; in the directory itself, if its name is not in ``files``.
 * ``metadata`` is the user's; ``metrics`` are numbers by name, with ``"nan"``, ``"inf"`` and
   ``"-inf"`` as strings.
 * ``containers`` describe the saved pytree, in the format of `_containers`, of the values in their
   order; null if only a part of it was saved, or by other names.
-* ``files`` are all other files of the checkpoint but raw arrays, each with its size and, up to
-  `SMALL_FILE` bytes, its CRC-32 (zlib's: some of Orbax's files end with their own CRC-32C, and all
-  such have one and the same); the larger ones hold arrays, which have their own.
+* ``files`` are all other files of the checkpoint, in a store but raw arrays, each with its size
+  and, up to `SMALL_FILE` bytes, its CRC-32 (zlib's: some of Orbax's files end with their own
+  CRC-32C, and all such have one and the same); the larger ones hold arrays, which have their own.
 * The members of a value are those of `_own_entry.Entry`; ``stored_shape`` and ``stored_dtype`` are
   left out where they are ``shape`` and ``dtype``. A value in the ``index`` has no bytes elsewhere:
   an array without elements, or a value that is not an array.
@@ -45,9 +48,7 @@ The index is one JSON object, in the format of `_sealed_json`::
   element once; of an array of one chunk there is only the ``crc32c``. The checksum of data is in
   the index, so that a data file of another checkpoint is detected too.
 
-In a store the names are those of `_own_names`, and the larger arrays are not Orbax's: of a value
-with ``"place": "raw"`` and the ``key`` ``"0"`` each chunk is an object ``0/0.512`` of its bytes, in
-C order and little-endian, whose name ends with where the chunk starts.
+In a store the names are those of `_own_names`.
 
 A reader refuses a ``version`` that it does not know. An index and its checksum may come from an
 untrusted source; its members are checked here and in `_own_entry`, once, and compared with the

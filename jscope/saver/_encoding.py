@@ -36,12 +36,17 @@ class Layout:
     Attributes:
         packs_up_to: The most bytes of an array that is packed, or None: all are.
         portable: Whether stock Orbax is to read it, so that nothing is packed or disguised.
-        is_raw: Whether larger arrays are objects of a store, and not Orbax's.
+        compresses: Whether larger arrays are compressed, by Orbax.
     """
 
     packs_up_to: int | None = _own_packed.LIMIT
     portable: bool = False
-    is_raw: bool = False
+    compresses: bool = False
+
+    @property
+    def larger(self) -> str:
+        """The location of the arrays that are not packed."""
+        return ORBAX if self.portable or self.compresses else RAW
 
 
 def store(
@@ -167,7 +172,7 @@ def _store_array(leaf: Array, layout: Layout) -> tuple[Entry, Array | None]:
     elif dtype in AS_BYTES:
         array = _as_bytes(leaf)
     elif isinstance(leaf, jax.Array):
-        # An array of one process is saved by Orbax in the first process only, and as NumPy's.
+        # An array that lies in one process is written by the first one, as NumPy's are.
         is_own = _processes.are_several() and leaf.is_fully_addressable
         array = np.asarray(leaf) if is_own else leaf
     else:
@@ -175,8 +180,7 @@ def _store_array(leaf: Array, layout: Layout) -> tuple[Entry, Array | None]:
     stored = tuple(array.shape), dtype_name(array.dtype)
     if not math.prod(array.shape):
         return Entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
-    larger = RAW if layout.is_raw else ORBAX
-    location = PACKED if _is_packed(array, layout) else larger
+    location = PACKED if _is_packed(array, layout) else layout.larger
     return Entry(shape, dtype, *stored, location, key_impl=key_impl), array
 
 

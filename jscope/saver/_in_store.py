@@ -14,24 +14,25 @@ import uuid
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from io import BytesIO
 
 from .._errors import CheckpointExistsError, CheckpointWarning
 from .._stores.background import begin
 from .._stores.errors import StoreError
-from .._stores.remote import RemotePath, fresh
+from .._stores.remote import AnyPath, RemotePath, fresh
 from .._stores.store import BucketStore
-from ..formats import _own_packed
 from ..formats._own_index import SMALL_FILE, Index, index_bytes, read_save_id
 from ..formats._own_names import IndexName, StepNames, by_step, is_known, remember
+from ..formats._own_packed import FILE_NAME as PACKED_FILE
+from ..formats._own_packed import Packer
 from ..formats._own_state import FILE_NAME as STATE_FILE
 from ..formats._own_state import Record, State, read_state, remembered_saves, state_bytes
 from ..formats._own_steps import checkpoints
 from . import _processes
 from ._claims import Claim, clean, evict
-from ._on_disk import no_part
+from ._on_disk import OnDisk, no_part
 from ._snapshot import Part, Snapshot
-from ._write import Save
+from ._write import Place, Save
 
 # A claim is renewed so many times in a lease.
 _RENEWALS = 4
@@ -53,7 +54,7 @@ class InStore:
         # How to wait for what is under way: the claim, and the look at who was faster; the data.
         self._claimed: Callable[[], object] = _nothing
         self._looked: Callable[[], object] = _nothing
-        self._data: Callable[[], object] = _nothing
+        self._data: list[Callable[[], object]] = []
         self._is_committed = False
         self._written = 0
         self._files: dict[str, tuple[int, int | None]] = {}
@@ -122,27 +123,36 @@ class InStore:
 
     def begin(self, snapshot: Snapshot) -> Callable[[], Part]:
         """As `Place.begin`."""
-        return functools.partial(self._write, snapshot)
+        return functools.partial(snapshot.write, self)
 
-    def _write(self, snapshot: Snapshot) -> Part:
-        part: dict[str, Any] = {}
-        # The index is made while the last objects are under way.
-        self._data = self._store.begin_all(self._recorded(snapshot.objects(part)))
-        return part
+    def packer(self) -> Packer:
+        """As `Files.packer`."""
+        self._packed = BytesIO()
+        return Packer(self._packed)
 
-    def put(self, objects: Iterable[tuple[str, bytes]]) -> None:
-        """Write objects of the data, by their names; some at a time."""
-        self._store.write_all(self._recorded(objects))
+    def put_packed(self, packer: Packer) -> None:
+        """As `Files.put_packed`."""
+        data = self._packed.getbuffer()
+        if data.nbytes:
+            crc = zlib.crc32(data) if data.nbytes <= SMALL_FILE else None
+            self._files[PACKED_FILE] = data.nbytes, crc
+            self.put([(PACKED_FILE, data)])
 
-    def _recorded(self, objects: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-        wait = self._claimed  # before it data are stale
-        for name, data in objects:
-            if name == _own_packed.FILE_NAME:
-                crc = zlib.crc32(data) if len(data) <= SMALL_FILE else None
-                self._files[name] = len(data), crc
-            wait()
+    def put(self, files: Iterable[tuple[str, memoryview]]) -> None:
+        """As `Files.put`."""
+        self._data.append(self._store.begin_all(self._counted(files)))
+
+    def settle(self) -> None:
+        """As `Files.settle`."""
+        while self._data:
+            self._data.pop()()
+
+    def _counted(self, files: Iterable[tuple[str, memoryview]]) -> Iterator[tuple[str, memoryview]]:
+        for name, data in files:
+            self._claimed()  # before it data are stale
+            if self._written:
+                self._looked()  # no more are written if they would be in vain
             yield self._name(name), data
-            wait = self._looked  # no more are written if they would be in vain
             self._written += len(data)
 
     def _name(self, name: str) -> str:
@@ -154,7 +164,7 @@ class InStore:
 
     def send(self, part: Part) -> None:
         """As `Place.send`."""
-        self._data()
+        self.settle()
         name = self._part_name(_processes.index())
         self._store.write(name, json.dumps(part).encode())
 
@@ -175,7 +185,7 @@ class InStore:
         """As `Place.commit`."""
         save = self._save
         data = index_bytes(dataclasses.replace(index, files=self._files))
-        self._data()
+        self.settle()
         self._looked()
         claim = self._claim
         assert claim is not None  # this is the first process
@@ -225,7 +235,7 @@ class InStore:
 
     def leave(self) -> None:
         """As `Place.leave`."""
-        for wait in (self._looked, self._data):
+        for wait in (self._looked, *self._data):
             with contextlib.suppress(Exception):
                 wait()
         self._release()
@@ -237,6 +247,11 @@ class InStore:
             self._renewing.join(_LONGEST_RENEWAL)
             with contextlib.suppress(StoreError):
                 claim.leave(has_committed=self._is_committed)
+
+
+def place_of(directory: AnyPath) -> Callable[[Save], Place]:
+    """What makes the place of a save to a directory."""
+    return InStore if isinstance(directory, RemotePath) else OnDisk
 
 
 def _nothing() -> None:

@@ -1,21 +1,29 @@
 """Where a save is written on a disk: a staging directory, which `_staging` puts in place."""
 
+import contextlib
+import functools
 import json
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .._errors import CheckpointError
-from ..formats import _own_packed
+from .._stores import background
+from .._stores.disk import in_threads, write_new
 from ..formats._own_index import Index, read_save_id
+from ..formats._own_packed import FILE_NAME as PACKED_FILE
+from ..formats._own_packed import Packer
 from ..formats._own_state import remembered
 from ..formats._plain_paths import FOR_WRITING, Plain
+from ..formats._source import nothing_left
 from . import _orbax, _processes
 from ._disk import flush_all, make_directory, size_of
 from ._snapshot import Part, Snapshot
 from ._staging import Staging, check_alike, check_free, commit, staging_path, sweep
 from ._write import Save
+
+# What Orbax writes, beside the directory of the checkpoint.
+_ORBAX = "orbax"
 
 
 class OnDisk:
@@ -28,6 +36,7 @@ class OnDisk:
         self._directory = save.directory
         self._staging: Staging | None = None
         self._plain: Plain | None = None
+        self._packed: Callable[[], None] = nothing_left
 
     def make(self) -> None:
         """As `Place.make`."""
@@ -40,23 +49,52 @@ class OnDisk:
             sweep(self._directory)
             self._began = time.time()
             self._staging = Staging(self._directory)
-            self.save_id = self._staging.save_id
+            self.join(self._staging.save_id)
+            self._data.mkdir()
 
     def join(self, save_id: str) -> None:
         """As `Place.join`."""
         self.save_id = save_id
         self._path = staging_path(self._directory, save_id)
+        self._data = self._path / str(self._save.step)
 
     def begin(self, snapshot: Snapshot) -> Callable[[], Part]:
         """As `Place.begin`."""
-        layout, path = self._save.layout, self._path
-        if snapshot.needs_orbax or layout.portable:
-            # Orbax requires the same path in all processes.
-            self._plain = Plain(path, FOR_WRITING, self.save_id)
-            path = self._plain.path
-        return snapshot.begin(
-            path / "orbax", portable=layout.portable, compresses=self._save.compresses
-        )
+        layout = self._save.layout
+        if not (snapshot.needs_orbax or layout.portable):
+            return functools.partial(snapshot.write, self)
+        # Orbax requires the same path in all processes.
+        self._plain = Plain(self._path, FOR_WRITING, self.save_id)
+        wait = snapshot.begin_orbax(self._plain.path / _ORBAX, layout)
+
+        def finish() -> Part:
+            try:
+                return snapshot.write(self)
+            finally:
+                wait()
+
+        return finish
+
+    def packer(self) -> Packer:
+        """As `Files.packer`."""
+        return Packer(self._data / PACKED_FILE)
+
+    def put_packed(self, packer: Packer) -> None:
+        """As `Files.put_packed`."""
+        self._packed = background.begin(packer.finish)
+
+    def put(self, files: Iterable[tuple[str, memoryview]]) -> None:
+        """As `Files.put`."""
+        in_threads(self._write, files)
+
+    def settle(self) -> None:
+        """As `Files.settle`; the directories are flushed with the index."""
+        self._packed()
+
+    def _write(self, file: tuple[str, memoryview]) -> None:
+        path = self._data / file[0]
+        path.parent.mkdir(exist_ok=True)
+        write_new(path, file[1])
 
     def written(self) -> int:
         """As `Place.written`."""
@@ -64,6 +102,7 @@ class OnDisk:
 
     def send(self, part: Part) -> None:
         """As `Place.send`."""
+        self.settle()
         flush_all(self._path)
         self._part_file(_processes.index()).write_text(json.dumps(part))
 
@@ -77,19 +116,16 @@ class OnDisk:
 
     def commit(self, index: Index) -> None:
         """As `Place.commit`."""
-        save, path = self._save, self._path
-        written = path / str(save.step)
+        save = self._save
+        self.settle()
+        orbax = self._path / _ORBAX
         if save.layout.portable:
-            _orbax.take_out_item(path / "orbax", written, began=self._began, custom=index.metadata)
-        elif (path / "orbax").exists():
-            _orbax.take_out(path / "orbax", written)
-        else:
-            written.mkdir()
-        if (path / _own_packed.FILE_NAME).exists():
-            os.rename(path / _own_packed.FILE_NAME, written / _own_packed.FILE_NAME)
+            _orbax.take_out_item(orbax, self._data, began=self._began, custom=index.metadata)
+        elif orbax.exists():
+            _orbax.take_out(orbax, self._data)
         assert self._staging is not None  # this is the first process
         commit(
-            written,
+            self._data,
             index,
             self._staging,
             self._directory,
@@ -104,6 +140,8 @@ class OnDisk:
 
     def leave(self) -> None:
         """As `Place.leave`."""
+        with contextlib.suppress(Exception):
+            self.settle()
         if self._plain is not None:
             self._plain.close()
             self._plain = None

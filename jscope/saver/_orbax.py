@@ -1,7 +1,7 @@
-"""The one file that uses Orbax: flat dicts of arrays to one directory, and its barriers.
+"""The one file that uses Orbax: what it is to read, what it compresses, and its barriers.
 
-Orbax writes large and sharded arrays to disk in parallel, from all processes of a program; names,
-steps and commit are jscope's. Used of it are ``save_async`` and ``Context`` of the v1 API, and its
+Orbax writes arrays to one directory, from all processes of a program; names, steps and commit are
+jscope's. Used of it are ``save_async`` and ``Context`` of the v1 API, and its
 barriers. Reading needs TensorStore alone: see `_tensors`.
 
 What the rest of the Saver may rely on (tried with 0.12.8; held by
@@ -14,7 +14,7 @@ What the rest of the Saver may rely on (tried with 0.12.8; held by
   if they are NumPy's, changed afterwards.
 * **Saves must take turns**, in the whole process; see `_one_call_at_a_time`.
 
-Orbax, and TensorStore with it, is imported by the first save of a large array.
+Orbax, and TensorStore with it, is imported by the first such save.
 """
 
 import contextlib
@@ -80,12 +80,13 @@ def begin(
 
 
 def take_out(path: Path, directory: Path) -> None:
-    """Make a directory of what Orbax wrote in `begin`, which both of its APIs read.
+    """Move what Orbax wrote in `begin` into a directory, which both of its APIs read then.
 
     v1 writes it one level further down, beside files that are not needed.
     """
     (part,) = (found.parent for found in path.glob("*/_METADATA"))
-    os.rename(part, directory)
+    for name in os.listdir(part):
+        os.rename(part / name, directory / name)
 
 
 def take_out_item(path: Path, step: Path, *, began: float, custom: object) -> None:
@@ -93,11 +94,11 @@ def take_out_item(path: Path, step: Path, *, began: float, custom: object) -> No
 
     Args:
         path: Of what `begin` wrote, nested.
-        step: The step's directory, which is made.
+        step: The step's directory, which is empty.
         began: When the save began, in seconds since 1970.
         custom: The user's metadata; Orbax has such as an object, or none.
     """
-    step.mkdir()
+    (step / ITEM).mkdir()
     take_out(path, step / ITEM)
     members = {
         "item_handlers": {ITEM: _HANDLER},

@@ -23,10 +23,10 @@ class Retention:
         sign: 1 if more of it is better, -1 if less is better.
     """
 
-    max_to_keep: int | None
-    hours: float | None
-    metric: str | None
-    sign: int
+    max_to_keep: int | None = None
+    hours: float | None = None
+    metric: str | None = None
+    sign: int = 1
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -43,10 +43,9 @@ from ._checkpoint import Checkpoint, verify
 from ._comparison import Policy
 from ._disk import failing_as
 from ._encoding import Layout
-from ._in_store import InStore
+from ._in_store import place_of
 from ._leaves import as_pytree, flatten
 from ._metadata import check_metadata
-from ._on_disk import OnDisk
 from ._plan import Renaming, Request
 from ._preemption import Termination, terminating
 from ._read import IN_FLIGHT
@@ -545,13 +544,12 @@ class Saver:
                 metadata=check_metadata(metadata),
                 metrics=self._retention.check(metrics),
                 overwrite=overwrite,
-                layout=Layout(packs_up_to if self._sharded else None, portable, self._is_remote),
-                compresses=self._compresses,
+                layout=Layout(packs_up_to if self._sharded else None, portable, self._compresses),
                 retention=self._retention,
                 kept_since=self._made_at,
                 clock=self._clock,
                 is_lasting=is_lasting,
-                place=InStore if self._is_remote else OnDisk,
+                place=place_of(self._directory),
                 lease=self._lease,
             )
 

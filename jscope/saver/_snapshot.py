@@ -2,34 +2,50 @@
 
 On a CPU a snapshot of JAX's arrays copies nothing: NumPy's view of the data holds the buffer, and
 JAX reuses no buffer that is held, whether its array is deleted or donated. From an accelerator the
-arrays are copied once, as Orbax is given the same ones. JAX keeps any other host copy in the array
+arrays are copied once. JAX keeps any other host copy in the array
 from which it was made, for the array's lifetime: so here copies are made from temporary arrays over
 the same buffers. NumPy's own arrays, which the caller may change during an asynchronous save, are
-copied if they are packed, and by Orbax if not.
+copied, by Orbax if it writes them.
 
 The first process makes the entries, from each process's facts of its shards: see `merge`.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from .._errors import CheckpointError, listed
-from ..formats import _own_packed
 from ..formats._checksums import chunk_of
 from ..formats._own_entry import INDEX, ORBAX, PACKED, RAW, Chunk, Entry, raw_name
+from ..formats._own_packed import Packer, bytes_of
 from ..formats._python_values import is_python, python_value
+from ..formats._source import nothing_left
 from . import _orbax, _processes
+from ._encoding import Layout
 from ._orbax import Array
 from ._processes import different_values, signature
 
 # The facts of a value in one process: its signature, its chunks, its offset.
 Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
+
+
+class Files(Protocol):
+    """Where the files of a save's data are written; they are durable after `settle`."""
+
+    def packer(self) -> Packer:
+        """Begin to write the packed arrays."""
+
+    def put_packed(self, packer: Packer) -> None:
+        """Write the file of the packed arrays, unless there are none."""
+
+    def put(self, files: Iterable[tuple[str, memoryview]]) -> None:
+        """Write new files, by their names; some at a time."""
+
+    def settle(self) -> None:
+        """Wait for all files."""
 
 
 class Snapshot:
@@ -86,71 +102,56 @@ class Snapshot:
         """Whether there are arrays for Orbax to write."""
         return bool(self._arrays)
 
-    def begin(self, path: Path, *, portable: bool, compresses: bool) -> Callable[[], Part]:
-        """Start to write into an empty directory; return how to finish.
+    def begin_orbax(self, path: Path, layout: Layout) -> Callable[[], None]:
+        """Start to write the arrays that Orbax writes; return how to wait.
 
         Args:
-            path: Where Orbax's part is to be, a name in a directory that exists; the packed file
-                is written beside it.
-            portable: Whether stock Orbax is to read it.
-            compresses: Whether Orbax compresses.
+            path: Where they are to be, a name in a directory that exists.
+            layout: That of the save.
         """
-        keys = orbax_keys(self._entries, portable=portable)
+        keys = array_keys(self._entries, portable=layout.portable)
         values: dict[str, Any] = {keys[name]: array for name, array in self._arrays.items()}
-        if portable:
+        if layout.portable:
             values |= {
                 name: python_value(entry.dtype, entry.value)
                 for name, entry in self._entries.items()
                 if is_python(entry.dtype)
             }
-        wait = None
-        if values:
-            wait = _orbax.begin(path, values, nested=portable, compresses=compresses)
         self._arrays = {}
-        return functools.partial(self._finish, path, wait)
+        if not values:
+            return nothing_left
+        return _orbax.begin(path, values, nested=layout.portable, compresses=layout.compresses)
 
-    def objects(self, part: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-        """The objects of this process in a store, by their names; their facts go into ``part``.
-
-        One is in memory at a time, beside those that the caller holds.
-        """
-        part.update({name: (signature(entry), [], 0) for name, entry in self._entries.items()})
-        if self._packed:
-            memory = BytesIO()
-            self._pack(memory if _processes.is_first() else None, part)
-            if _processes.is_first():
-                yield _own_packed.FILE_NAME, memory.getvalue()
-        keys = orbax_keys(self._entries, portable=False)
-        for name, parts in self._raw.items():
-            for start, array in parts:
-                part[name][1].append(chunk_of(start, array))
-                if name not in self._common or _processes.is_first():
-                    yield raw_name(keys[name], start), array.tobytes()
-
-    def _finish(self, path: Path, wait: Callable[[], None] | None) -> Part:
-        part: dict[str, tuple[str | None, Sequence[Any], int]] = {
+    def write(self, place: Files) -> Part:
+        """Write all others; return the facts of all."""
+        part: dict[str, tuple[str | None, list[Chunk], int]] = {
             name: (signature(entry), [], 0) for name, entry in self._entries.items()
         }
-        try:
-            # While Orbax writes in its threads.
-            if self._packed:
-                file = path.parent / _own_packed.FILE_NAME
-                self._pack(file if _processes.is_first() else None, part)
-            for name, chunks in self._chunks.items():
-                part[name] = part[name][0], chunks(), 0
-        finally:
-            if wait is not None:
-                wait()
-        return part
-
-    def _pack(self, file: Path | BytesIO | None, part: dict[str, Any]) -> None:
-        with _own_packed.Packer(file) as packer:
+        # All processes take part where an array is gathered; one is in memory at a time.
+        with place.packer() if _processes.is_first() else Packer(None) as packer:
             for name, array in self._packed.items():
                 offset, chunk = packer.add(array())
                 part[name] = part[name][0], [chunk], offset
+            if _processes.is_first():
+                place.put_packed(packer)
+        place.put(self._files(part))
+        for name, chunks in self._chunks.items():
+            part[name][1].extend(chunks())
+        return part
+
+    def _files(
+        self, part: Mapping[str, tuple[str | None, list[Chunk], int]]
+    ) -> Iterator[tuple[str, memoryview]]:
+        """The files of shards; the facts of each are in ``part`` when it is taken."""
+        keys = array_keys(self._entries, portable=False)
+        for name, shards in self._raw.items():
+            for start, array in shards:
+                part[name][1].append(chunk_of(start, array))
+                if name not in self._common or _processes.is_first():
+                    yield raw_name(keys[name], start), bytes_of(array)
 
 
-def orbax_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
+def array_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
     """The keys under which a snapshot writes the arrays that are not packed, by name."""
     names = [name for name, entry in entries.items() if entry.location in (ORBAX, RAW)]
     return {name: name if portable else str(i) for i, name in enumerate(names)}
@@ -165,7 +166,7 @@ def merge(
         CheckpointValueError: If they were given different trees, or values that differ.
         CheckpointError: If no process has some part of an array.
     """
-    keys = orbax_keys(entries, portable=portable)
+    keys = array_keys(entries, portable=portable)
     complete = {}
     differing = sorted({name for part in parts for name in part} - entries.keys())
     for name, entry in entries.items():

@@ -33,7 +33,7 @@ from ._orbax import Array
 from ._processes import Agreement
 from ._progress import watching
 from ._retention import Retention
-from ._snapshot import Part, Snapshot, merge
+from ._snapshot import Files, Part, Snapshot, merge
 
 # A day, in seconds.
 LEASE = 86_400.0
@@ -46,59 +46,34 @@ class Save:
     Attributes:
         directory: Where the checkpoints are.
         step: The step.
+        place: Makes where it is written.
+        layout: Where the arrays go.
         leaves: The values by name.
         containers: The pytree that they are of, described; None if they are not all of one.
         metadata: The user's.
         metrics: By name.
         overwrite: Whether an old checkpoint of the step may be replaced.
-        layout: Where the arrays go.
-        compresses: Whether Orbax compresses.
         retention: The rule for the checkpoints beside it.
         kept_since: When the hours of the retention begin, if they have not yet.
         clock: Gives the time.
         is_lasting: Whether the caller goes on before all is written.
-        place: Makes where it is written.
         lease: How many seconds the claim of a process counts that seems to have crashed.
     """
 
     directory: AnyPath
     step: int
-    leaves: Collection[tuple[str, Any]]
-    containers: Any
-    metadata: Any
-    metrics: dict[str, float]
-    overwrite: bool
-    layout: Layout
-    compresses: bool
-    retention: Retention
-    kept_since: float
-    clock: Callable[[], float]
-    is_lasting: bool
     place: "Callable[[Save], Place]"
-    lease: float
-
-    @classmethod
-    def of_all(
-        cls, directory: AnyPath, step: int, layout: Layout, place: "Callable[[Save], Place]"
-    ) -> "Save":
-        """A save that is written value by value, beside which all checkpoints stay."""
-        return cls(
-            directory=directory,
-            step=step,
-            leaves=(),
-            containers=None,
-            metadata=None,
-            metrics={},
-            overwrite=False,
-            layout=layout,
-            compresses=False,
-            retention=Retention.of(None, None, None),
-            kept_since=time.time(),
-            clock=time.time,
-            is_lasting=False,
-            place=place,
-            lease=LEASE,
-        )
+    layout: Layout = dataclasses.field(default_factory=Layout)
+    leaves: Collection[tuple[str, Any]] = ()
+    containers: Any = None
+    metadata: Any = None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    overwrite: bool = False
+    retention: Retention = dataclasses.field(default_factory=Retention)
+    kept_since: float = dataclasses.field(default_factory=time.time)
+    clock: Callable[[], float] = time.time
+    is_lasting: bool = False
+    lease: float = LEASE
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -111,7 +86,7 @@ class Save:
             "overwrite": self.overwrite,
             "portable": self.layout.portable,
             "sharded": self.layout.packs_up_to is not None,
-            "compression": "zstd" if self.compresses else None,
+            "compression": "zstd" if self.layout.compresses else None,
             **self.retention.arguments,
         }
 
@@ -126,7 +101,7 @@ class Save:
         return failing_as(f"Step {self.step} was not saved to {self.directory}")
 
 
-class Place(Protocol):
+class Place(Files, Protocol):
     """Where a save is written, on a disk or in a store, and how it becomes a checkpoint.
 
     Attributes:

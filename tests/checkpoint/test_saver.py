@@ -1,5 +1,6 @@
 """What a Saver promises within one process; crashes, exits and devices are in the file beside."""
 
+import contextlib
 import gc
 import json
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from saver_bits import DTYPES, KEY_IMPLS, bit_patterns, numpy_dtype, raw
+from saver_faults.trees import larger_ones_by_orbax
 
 import jscope as js
 from jscope._tree.vartree import from_values, structure_of
@@ -208,17 +210,6 @@ def test_donated_arrays_serve_as_target(saver, tree):
     restored = saver.restore(tree)
     for name, value in expected.items():
         np.testing.assert_array_equal(restored[name], value)
-
-
-def test_plain_orbax_reads_the_large_arrays(saver, tree):
-    from orbax.checkpoint import v1
-
-    large = jnp.arange(float(_own_packed.LIMIT // 4 + 1))
-    path = saver.save(tree | {"enc/w": large}, 1)
-    with pytest.warns(UserWarning, match="Sharding info not provided"):
-        loaded = v1.load(path)
-    assert list(loaded) == ["0"]
-    np.testing.assert_array_equal(loaded["0"], large)
 
 
 # Declarations, as targets.
@@ -507,9 +498,11 @@ def test_a_value_without_a_name_is_no_tree(saver, what):
 
 
 @leaves_orbax_behind
+@pytest.mark.parametrize("by_orbax", [False, True])
 @pytest.mark.usefixtures("nothing_packed")
-def test_a_file_cut_at_any_length_or_lost_is_an_error_of_ours_or_harmless(saver, tree):
-    path = saver.save(tree, 1)
+def test_a_file_cut_at_any_length_or_lost_is_an_error_of_ours_or_harmless(saver, tree, by_orbax):
+    with larger_ones_by_orbax() if by_orbax else contextlib.nullcontext():
+        path = saver.save(tree, 1)
     expected = saver.restore(tree)
     files = [p for p in path.rglob("*") if p.is_file() and p.stat().st_size]
     outcomes = []
@@ -535,8 +528,9 @@ def test_a_file_cut_at_any_length_or_lost_is_an_error_of_ours_or_harmless(saver,
             outcomes.append(outcome())
             file.write_bytes(content)
     assert outcome() == "harmless"
-    assert outcomes.count("error") >= 20
-    assert set(outcomes) == {"error", "harmless"}
+    assert outcomes.count("error") >= 19
+    # Orbax's own files have facts that jscope does not need.
+    assert set(outcomes) == ({"error", "harmless"} if by_orbax else {"error"})
 
 
 # More of what comes back.

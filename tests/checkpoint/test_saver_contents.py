@@ -31,11 +31,11 @@ def saved(path):
 
 
 @pytest.mark.parametrize("sharding", [PartitionSpec(), PartitionSpec("x"), None])
-@pytest.mark.parametrize("route", ["packed", "orbax", "async", "gathered", "zstd"])
+@pytest.mark.parametrize("route", ["packed", "raw", "async", "gathered", "zstd"])
 def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
     tmp_path, monkeypatch, route, sharding
 ):
-    if route == "orbax" or route == "async":
+    if route in ("raw", "async"):
         monkeypatch.setattr(_own_packed, "LIMIT", 0)
     if route == "zstd":
         monkeypatch.setattr("jscope.saver._saver._PACKS_BESIDE_COMPRESSED", 0)
@@ -57,9 +57,10 @@ def test_every_dtype_and_key_comes_back_to_the_bit_by_every_route(
         assert restored[name].dtype == value.dtype
         assert raw(restored[name]) == raw(value), name
     places = {entry.location for entry in saved(path).entries.values()}
-    assert places == {"packed" if route in ("packed", "gathered") else "orbax"}
+    expected = {"packed": "packed", "gathered": "packed", "zstd": "orbax"}
+    assert places == {expected.get(route, "raw")}
     chunks = {len(entry.chunks) for entry in saved(path).entries.values()}
-    assert chunks == {4 if places == {"orbax"} and sharding == PartitionSpec("x") else 1}
+    assert chunks == {4 if places != {"packed"} and sharding == PartitionSpec("x") else 1}
     assert saver.verify() == sum(value.nbytes for value in arrays.values()) + sum(
         jax.random.key_data(key).nbytes for key in keys.values()
     )
@@ -83,14 +84,28 @@ def test_an_array_up_to_the_limit_is_packed_and_a_larger_one_is_not(saver):
     entries = saved(saver.save(tree, 1)).entries
     assert {name: entry.location for name, entry in entries.items()} == {
         "a": "packed",
-        "b": "orbax",
+        "b": "raw",
     }
 
 
-def test_a_checkpoint_of_small_arrays_needs_no_orbax(saver, monkeypatch):
+def test_a_larger_array_is_a_file_of_its_bytes_or_one_for_each_shard(saver, monkeypatch):
+    monkeypatch.setattr(_own_packed, "LIMIT", 0)
+    value = np.arange(24, dtype=np.int16).reshape(6, 4)
+    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("x", "y"))
+    sharded = jax.device_put(value, NamedSharding(mesh, PartitionSpec("x", "y")))
+    path = saver.save({"a": np.asfortranarray(value), "b": sharded}, 1)
+    files = {f.relative_to(path).as_posix(): f for f in path.rglob("*") if f.is_file()}
+    assert sorted(files) == ["0/0.0", "1/0.0", "1/0.2", "1/3.0", "1/3.2", "jscope.json"]
+    assert files["0/0.0"].read_bytes() == value.tobytes()
+    assert files["1/3.2"].read_bytes() == value[3:, 2:].tobytes()
+
+
+def test_a_checkpoint_needs_no_orbax(saver, monkeypatch):
     monkeypatch.setattr("jscope.saver._orbax.begin", None)
     path = saver.save({f"v{i}": jnp.full(i, i) for i in range(20)}, 1)
     assert sorted(file.name for file in path.iterdir()) == ["jscope.json", "packed.bin"]
+    path = saver.save({"w": np.zeros(_own_packed.LIMIT + 1, np.uint8)}, 2)
+    assert sorted(file.name for file in path.iterdir()) == ["0", "jscope.json"]
 
 
 # Any pytree.

@@ -20,7 +20,7 @@ import orbax.checkpoint as v0
 import pytest
 import tensorstore
 from hostile import own
-from saver_faults.trees import packing_up_to
+from saver_faults.trees import larger_ones_by_orbax, packing_up_to
 from test_saver_index import edit
 
 import jscope as js
@@ -273,7 +273,7 @@ def grid(*shape):
     ],
 )
 def test_an_array_whose_own_metadata_is_hostile_is_one_error(tmp_path, array, entry, message):
-    with packing_up_to(0):
+    with packing_up_to(0), larger_ones_by_orbax():
         path = Saver(tmp_path).save({"w": np.ones((2, 3), np.float32)}, 1)
     file = path / "0" / "zarr.json"
     zarr = json.loads(file.read_text())
@@ -294,7 +294,7 @@ def test_an_array_with_any_member_of_its_metadata_replaced_gives_correct_data_or
 ):
     secret, names = outside
     expected = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
-    with packing_up_to(0):
+    with packing_up_to(0), larger_ones_by_orbax():
         file = Saver(tmp_path / "run").save(expected, 1) / "0" / "zarr.json"
     texts = own.replacements(json.loads(file.read_text()), names)
     mutations = ((f"{path} {what}", text.encode()) for path, what, text in texts)

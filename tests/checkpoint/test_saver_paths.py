@@ -139,7 +139,7 @@ def test_a_failed_save_leaves_no_link(tmp_path, links, monkeypatch):
         Saver(tmp_path / "a\\b") as saver,
         pytest.raises(js.CheckpointError, match="no space left"),
     ):
-        saver.save({"w": ARRAY}, 1)
+        saver.save({"w": ARRAY}, 1, portable=True)
     assert os.listdir(links) == []
 
 
@@ -151,11 +151,11 @@ def test_where_no_link_can_be_made_nothing_is_written_or_removed(tmp_path, monke
         saver.save({"w": ARRAY}, 1)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
         with pytest.raises(js.CheckpointError) as raised:
-            saver.save({"w": ARRAY}, 2)
+            saver.save({"w": ARRAY}, 2, portable=True)
         assert saver.all_steps() == (1,)
         assert sorted(os.listdir(saver.directory)) == ["1", "checkpoint"]
-        # What is packed needs none.
-        saver.save({"w": ARRAY[:3]}, 3)
+        # What Orbax does not write needs none.
+        saver.save({"w": ARRAY}, 3)
     text = str(raised.value)
     assert "has '\\\\', which TensorStore or Orbax takes for something else, and no link" in text
     assert "Set TMPDIR to a directory that can be written, or choose a path without" in text
@@ -208,10 +208,9 @@ def test_what_is_written_is_compared_with_its_index_before_it_is_committed(
         if kind == "cut":
             os.truncate(directory / "packed.bin", 3)
         if kind == "gone":
-            (directory / "0" / "zarr.json").unlink()
+            (directory / "0" / "0").unlink()
         if kind == "another's":
-            other = directory / "1" / "zarr.json"
-            other.write_text(other.read_text().replace("20000", "20001"))
+            (directory / "1" / "0").write_bytes(bytes(ARRAY.nbytes + 1))
 
     with packing_up_to(64), Saver(tmp_path, max_to_keep=1) as saver:
         tree = {"s": ARRAY[:3], "v": ARRAY, "w": ARRAY}

@@ -472,13 +472,13 @@ def test_a_flipped_bit_is_found_wherever_the_array_goes(saver, orbax):
     mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
     there = NamedSharding(mesh, PartitionSpec("x"))
     path = saver.save({"w": jax.device_put(jnp.arange(64.0), there)}, 1)
-    (file,) = (path / "0").rglob("2")
+    file = path / "0" / "32"
     data = bytearray(file.read_bytes())
     data[0] ^= 1
     file.write_bytes(data)
     for sharding in (there, NamedSharding(mesh, PartitionSpec()), None):
         target = {"w": jax.ShapeDtypeStruct((64,), jnp.float32, sharding=sharding)}
-        with pytest.raises(js.CheckpointError, match=r"'w' is damaged in 0: .*\(32,\) of shape"):
+        with pytest.raises(js.CheckpointError, match=r"'w' is damaged in 0/: .*\(32,\) of shape"):
             saver.restore(target, 1)
     with saver.open(1) as checkpoint:
         assert checkpoint["w"][31] == 31

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from saver_faults.trees import larger_ones_by_orbax
 
 import jscope as js
+from jscope.formats import _own_packed
 from jscope.formats._own_entry import Entry
 from jscope.saver import Saver, _on_disk, _orbax, _processes, _snapshot, _staging
 
@@ -241,14 +243,14 @@ def fail(*arguments, **options):
 def test_one_that_fails_to_write_leaves_no_checkpoint_and_no_one_waiting(
     tmp_path, together, monkeypatch, culprit
 ):
-    finish = _snapshot.Snapshot._finish
+    write = _snapshot.Snapshot.write
 
     def failing(*arguments):
         if _processes.index() == culprit:
             fail()
-        return finish(*arguments)
+        return write(*arguments)
 
-    monkeypatch.setattr(_snapshot.Snapshot, "_finish", failing)
+    monkeypatch.setattr(_snapshot.Snapshot, "write", failing)
     outcomes = together.run(saves(tmp_path))
     assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
     assert "No space left on device" in str(outcomes[culprit])
@@ -261,14 +263,15 @@ def test_one_that_fails_to_write_leaves_no_checkpoint_and_no_one_waiting(
 
 @pytest.mark.parametrize("culprit", range(3))
 def test_one_whose_snapshot_fails_keeps_no_one_waiting(tmp_path, together, monkeypatch, culprit):
-    begin = _snapshot.Snapshot.begin
+    parts = _snapshot._parts
 
-    def failing(*arguments, **options):
+    def failing(array):
         if _processes.index() == culprit:
             raise MemoryError
-        return begin(*arguments, **options)
+        return parts(array)
 
-    monkeypatch.setattr(_snapshot.Snapshot, "begin", failing)
+    monkeypatch.setattr(_own_packed, "LIMIT", 0)
+    monkeypatch.setattr(_snapshot, "_parts", failing)
     outcomes = together.run(saves(tmp_path))
     assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
     assert "Step 1 was not saved" in str(outcomes[culprit])
@@ -296,15 +299,15 @@ def test_processes_save_to_a_store_together(s3, together):
 def test_one_that_fails_to_write_to_a_store_leaves_nothing_there(
     s3, together, monkeypatch, culprit
 ):
-    objects = _snapshot.Snapshot.objects
+    write = _snapshot.Snapshot.write
 
-    def failing(snapshot, part):
+    def failing(snapshot, place):
         if _processes.index() == culprit:
             fail()
-        return objects(snapshot, part)
+        return write(snapshot, place)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_snapshot.Snapshot, "objects", failing)
+        patch.setattr(_snapshot.Snapshot, "write", failing)
         outcomes = together.run(saves(s3.url("run")))
     assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
     assert "No space left on device" in str(outcomes[culprit])
@@ -374,7 +377,14 @@ def test_gathering_keeps_texts_of_any_length(monkeypatch):
         assert _processes._gather(text) == [text, ""]
 
 
-def test_a_large_array_of_a_process_alone_is_saved_as_numpys(together, tmp_path, monkeypatch):
+def test_a_large_array_of_a_process_alone_is_written_once(together, tmp_path):
+    outcomes = together.run(saves(tmp_path, {"x": jnp.zeros(1 << 21)}))
+    assert outcomes == [tmp_path / "1"] * 3
+    assert sorted(p.name for p in (tmp_path / "1").rglob("*")) == ["0", "0", "jscope.json"]
+    assert Saver(tmp_path).verify() == 1 << 23
+
+
+def test_orbax_is_given_a_large_array_of_a_process_alone_as_numpys(together, tmp_path, monkeypatch):
     given = []
 
     def begin(path, arrays, **options):
@@ -382,7 +392,8 @@ def test_a_large_array_of_a_process_alone_is_saved_as_numpys(together, tmp_path,
         fail()
 
     monkeypatch.setattr(_orbax, "begin", begin)
-    outcomes = together.run(saves(tmp_path, {"x": jnp.zeros(1 << 21)}))
+    with larger_ones_by_orbax():
+        outcomes = together.run(saves(tmp_path, {"x": jnp.zeros(1 << 21)}))
     assert all(isinstance(outcome, js.CheckpointError) for outcome in outcomes)
     assert [type(arrays["0"]) for arrays in given] == [np.ndarray] * 3
     assert os.listdir(tmp_path) == []

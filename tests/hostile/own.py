@@ -74,7 +74,7 @@ def tree(layout: str) -> dict[str, Any]:
     if layout == "packed":
         values |= {"u": np.arange(3).astype("uint4"), "none": jnp.zeros((3, 0), jnp.bfloat16)}
         values |= {"rng": jax.random.key(0), "s": "text", "f": 0.5, "b": b"\1", "o": None}
-    if layout in ("large", "portable"):
+    if layout != "packed":
         mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
         sharded = jax.device_put(jnp.arange(8), NamedSharding(mesh, PartitionSpec("x")))
         values |= {"rng": jax.random.key(1), "x": sharded, "scalar": np.float32(2)}

@@ -39,7 +39,7 @@ def target() -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def save(directory: Path, **options: object) -> None:
-    """Save both steps, with the larger arrays in Orbax's files."""
+    """Save both steps, with the larger arrays in files of their own."""
     with packing_up_to(100), Saver(directory) as saver:
         for step in STEPS:
             saver.save(tree(step), step, **options)

@@ -39,7 +39,7 @@ def prove(directory: Path, layout: str, alphabet: Sequence[str]) -> Tally:
     The tally's outcomes are ``exact`` and ``refused``; its points are the names.
 
     Args:
-        layout: One of `LAYOUTS`; ``large`` is in Orbax's files.
+        layout: One of `LAYOUTS`; ``large`` is in files of their own.
         alphabet: Of what the names are made.
     """
     tally = Tally("names", layout)

@@ -109,5 +109,6 @@ SCENARIOS = {
         hours={1: 4, 2: 5, 3: 5.5},
     ),
     "portable": Scenario({1: 1}, 2, 2, {1: 1, 2: 2}, save_options={"portable": True}),
+    "compressed": Scenario({1: 1}, 2, 2, {1: 1, 2: 2}, options={"compression": "zstd"}),
     "one file": Scenario({1: 1}, 2, 2, {1: 1, 2: 2}, options={"sharded": False}),
 }

@@ -11,17 +11,30 @@ import jax
 import numpy as np
 
 from jscope.formats import _own_packed
+from jscope.formats._own_entry import ORBAX
+from jscope.saver._encoding import Layout
 
 
 @contextlib.contextmanager
 def packing_up_to(size: int) -> Iterator[None]:
-    """Larger arrays go to Orbax, as those of real models do; the limit of jscope is megabytes."""
+    """Larger arrays are files of their own, as those of real models; the limit is megabytes."""
     limit = _own_packed.LIMIT
     _own_packed.LIMIT = size
     try:
         yield
     finally:
         _own_packed.LIMIT = limit
+
+
+@contextlib.contextmanager
+def larger_ones_by_orbax() -> Iterator[None]:
+    """Larger arrays go to Orbax, as compressed ones and those of jscope 0.1."""
+    larger = Layout.larger
+    Layout.larger = ORBAX  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        Layout.larger = larger  # type: ignore[method-assign]
 
 
 def tree(version: int) -> dict[str, np.ndarray]:
