@@ -13,16 +13,21 @@ from ..tf_checkpoint._crc32c import extend_crc32c
 from ._own_entry import Chunk
 
 
+def bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
+    """The bytes of an array in C order, without a copy if it has them so."""
+    # Arrays of dtypes that NumPy doesn't know have no buffer of their own, and zero-dimensional
+    # ones can't be viewed as another dtype.
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
 def crc32c(array: np.ndarray[Any, Any]) -> int:
     """The checksum of an array: the CRC-32C of its bytes in C order."""
-    # Zero-dimensional arrays can't be viewed as another dtype.
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return extend_crc32c(0, data.data)
+    return extend_crc32c(0, bytes_of(array))
 
 
-def crc32c_of(data: bytes) -> int:
+def crc32c_of(data: bytes | memoryview) -> int:
     """The checksum of some bytes, their CRC-32C."""
-    return crc32c(np.frombuffer(data, np.uint8))
+    return extend_crc32c(0, data)
 
 
 def chunk_of(start: Sequence[int], array: np.ndarray[Any, Any]) -> Chunk:

@@ -122,11 +122,16 @@ def _described(structure: jax.tree_util.PyTreeDef, paths: Sequence[Any], depth: 
     if data is None:
         return None
     kind, keys = data
-    nodes, below, at = [], [], 0
-    for child in structure.children():
-        below.append(paths[at : at + child.num_leaves])
-        at += child.num_leaves
-        nodes.append(_described(child, below[-1], depth + 1))
+    nodes: list[Description] = []
+    below: list[Sequence[Any]] = []
+    if structure.num_nodes == structure.num_leaves + 1:  # of leaves alone
+        nodes, below = [None] * len(paths), [[path] for path in paths]
+    else:
+        at = 0
+        for child in structure.children():
+            below.append(paths[at : at + child.num_leaves])
+            at += child.num_leaves
+            nodes.append(_described(child, below[-1], depth + 1))
     if kind is list:
         return nodes
     if kind is tuple:

@@ -130,6 +130,8 @@ class Entry(NamedTuple):
     @property
     def is_covered(self) -> bool:
         """Whether the chunks have as many elements as the stored array, if it is on disk."""
+        if len(self.chunks) == 1 and self.chunks[0].shape == self.stored_shape:
+            return True
         covered = sum([math.prod(chunk.shape) for chunk in self.chunks])
         return covered == (0 if self.location == INDEX else self.stored_size)
 

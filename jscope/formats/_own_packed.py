@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from .._stores.files import File
-from ._checksums import chunk_of
+from ._checksums import bytes_of, crc32c_of
 from ._own_entry import Chunk
 
 FILE_NAME = "packed.bin"
@@ -41,11 +41,13 @@ class Packer:
         """Write an array; return where it begins, and all of it as a chunk."""
         if self._file is None:
             self._file = self._opened()
-        offset = self._end
-        self._file.write(bytes_of(array))
-        self._file.write(bytes(-array.nbytes % ALIGNMENT))
-        self._end += array.nbytes + -array.nbytes % ALIGNMENT
-        return offset, chunk_of((0,) * array.ndim, array)
+        offset, data = self._end, bytes_of(array)
+        self._file.write(data)
+        padding = -len(data) % ALIGNMENT
+        if padding:
+            self._file.write(bytes(padding))
+        self._end += len(data) + padding
+        return offset, Chunk((0,) * array.ndim, array.shape, crc32c_of(data))
 
     def _opened(self) -> IO[bytes]:
         if isinstance(self._path, BytesIO):
@@ -67,12 +69,6 @@ class Packer:
             with self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
-
-
-def bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
-    """The bytes of an array in C order, without a copy if it has them so."""
-    # Arrays of dtypes that NumPy doesn't know have no buffer of their own.
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def read(file: File, offset: int, into: np.ndarray[Any, Any]) -> None:

@@ -178,13 +178,19 @@ def _store_array(leaf: Array, layout: Layout) -> tuple[Entry, Array | None]:
     else:
         array = np.asarray(leaf, leaf.dtype.newbyteorder("="))
     stored = tuple(array.shape), dtype_name(array.dtype)
-    if not math.prod(array.shape):
-        return Entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
-    location = PACKED if _is_packed(array, layout) else layout.larger
-    return Entry(shape, dtype, *stored, location, key_impl=key_impl), array
+    size = math.prod(array.shape)
+    if not size:
+        return _entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
+    is_packed = _is_packed(array, size * array.dtype.itemsize, layout)
+    location = PACKED if is_packed else layout.larger
+    return _entry(shape, dtype, *stored, location, key_impl=key_impl), array
 
 
-def _is_packed(array: Array, layout: Layout) -> bool:
+# One for all equal ones, as there are many.
+_entry = functools.lru_cache(Entry)
+
+
+def _is_packed(array: Array, nbytes: int, layout: Layout) -> bool:
     if layout.portable:
         return False
     if layout.packs_up_to is None:
@@ -196,7 +202,7 @@ def _is_packed(array: Array, layout: Layout) -> bool:
         or array.is_fully_addressable
         or array.is_fully_replicated
     )
-    return is_here and array.nbytes <= layout.packs_up_to
+    return is_here and nbytes <= layout.packs_up_to
 
 
 def _as_bytes(leaf: object) -> Array:

@@ -18,9 +18,9 @@ import jax
 import numpy as np
 
 from .._errors import CheckpointError, listed
-from ..formats._checksums import chunk_of
+from ..formats._checksums import bytes_of, chunk_of
 from ..formats._own_entry import INDEX, ORBAX, PACKED, RAW, Chunk, Entry, raw_name
-from ..formats._own_packed import Packer, bytes_of
+from ..formats._own_packed import Packer
 from ..formats._python_values import is_python, python_value
 from ..formats._source import nothing_left
 from . import _orbax, _processes
@@ -125,7 +125,8 @@ class Snapshot:
     def write(self, place: Files) -> Part:
         """Write all others; return the facts of all."""
         part: dict[str, tuple[str | None, list[Chunk], int]] = {
-            name: (signature(entry), [], 0) for name, entry in self._entries.items()
+            name: (signature(entry) if _processes.are_several() else None, [], 0)
+            for name, entry in self._entries.items()
         }
         # All processes take part where an array is gathered; one is in memory at a time.
         with place.packer() if _processes.is_first() else Packer(None) as packer:
@@ -249,15 +250,14 @@ def whole(array: Array) -> np.ndarray[Any, Any]:
     """A copy of all of an array, on the host; all processes call it for the same arrays."""
     if isinstance(array, np.ndarray):
         return array
-    if not (array.is_fully_addressable or array.is_fully_replicated):
+    if array.is_fully_replicated:
+        return np.asarray(detached(array).addressable_data(0))
+    if not array.is_fully_addressable:
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    shards = detached(array).addressable_shards
-    if len(shards) == 1 or array.is_fully_replicated:
-        return np.asarray(shards[0].data)
     gathered = np.empty(array.shape, array.dtype)
-    for shard in shards:
+    for shard in detached(array).addressable_shards:
         if shard.replica_id == 0:
             gathered[shard.index] = np.asarray(shard.data)
     return gathered
@@ -292,5 +292,6 @@ def _item(data: jax.Array, place: tuple[int, ...]) -> jax.Array | np.ndarray[Any
 
 
 def _is_on_cpu(array: jax.Array) -> bool:
+    # The devices of an array are of one platform.
     devices: Any = array.sharding.addressable_devices
-    return all(device.platform == "cpu" for device in devices)
+    return bool(next(iter(devices)).platform == "cpu")

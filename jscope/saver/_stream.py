@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from .._stores.remote import AnyPath
-from ..formats._checksums import chunk_of
+from ..formats._checksums import bytes_of, chunk_of
 from ..formats._own_entry import PACKED, Entry, raw_name
 from ..formats._own_index import Index
-from ..formats._own_packed import Packer, bytes_of
+from ..formats._own_packed import Packer
 from ._encoding import Layout, store
 from ._in_store import place_of
 from ._orbax import Array
