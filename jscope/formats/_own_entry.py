@@ -239,7 +239,7 @@ def _zeros(count: int) -> tuple[int, ...]:
 
 def raw_name(key: str, start: Sequence[int]) -> str:
     """The name of the object of an entry's chunk, of the array ``key``: ``"0/0.512"``."""
-    return f"{key}/{'.'.join(map(str, start))}"
+    return f"{key}/{'.'.join(map(str, start or (0,)))}"
 
 
 def _chunks_of_members(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -246,7 +246,9 @@ def _meeting(chunks: Sequence[Chunk], box: Box, into: Array) -> Iterator[tuple[C
             for (start, stop), begin, length in zip(box, chunk.start, chunk.shape, strict=True)
         )
         if all(start < stop for start, stop in inside):
-            yield chunk, inside, into[slices(inside, box)]
+            # With the dots, of an array without axes too it is a view.
+            index: Any = (*slices(inside, box), ...)
+            yield chunk, inside, into[index]
 
 
 def check_readable(path: Path, index: Index) -> None:

@@ -93,11 +93,14 @@ def test_a_larger_array_is_a_file_of_its_bytes_or_one_for_each_shard(saver, monk
     value = np.arange(24, dtype=np.int16).reshape(6, 4)
     mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("x", "y"))
     sharded = jax.device_put(value, NamedSharding(mesh, PartitionSpec("x", "y")))
-    path = saver.save({"a": np.asfortranarray(value), "b": sharded}, 1)
+    tree = {"a": np.asfortranarray(value), "b": sharded, "c": np.float32(2)}
+    path = saver.save(tree, 1)
     files = {f.relative_to(path).as_posix(): f for f in path.rglob("*") if f.is_file()}
-    assert sorted(files) == ["0/0.0", "1/0.0", "1/0.2", "1/3.0", "1/3.2", "jscope.json"]
+    assert sorted(files) == ["0/0.0", "1/0.0", "1/0.2", "1/3.0", "1/3.2", "2/0", "jscope.json"]
     assert files["0/0.0"].read_bytes() == value.tobytes()
     assert files["1/3.2"].read_bytes() == value[3:, 2:].tobytes()
+    assert files["2/0"].read_bytes() == np.float32(2).tobytes()
+    assert js.VarTree(saver.restore(tree)) == js.VarTree(tree)
 
 
 def test_a_checkpoint_needs_no_orbax(saver, monkeypatch):
