@@ -189,7 +189,8 @@ class OwnSource:
         if entry.location == PACKED:
             return _own_packed.FILE_NAME
         if entry.location == RAW:
-            return f"{entry.key}/"
+            key, chunks = str(entry.key), entry.chunks
+            return raw_name(key, chunks[0].start) if len(chunks) == 1 else f"{key}/"
         return "the arrays of Orbax" if self._is_portable else str(entry.key)
 
     @functools.cached_property

@@ -292,7 +292,7 @@ def test_damage_is_found(s3, saver):
     store = store_of(located(str(saver.directory)))
     (save_id,) = names(saver, 1).data
     store.write(f"1/{save_id}/0/0.0", b"\1" + LARGE.tobytes()[1:])
-    with pytest.raises(js.CheckpointError, match="'large' in 0/: the checksum of its part at"):
+    with pytest.raises(js.CheckpointError, match=r"'large' in 0/0\.0: the checksum of its part at"):
         saver.verify()
     with pytest.raises(js.CheckpointError, match="the checksum of"):
         saver.restore({"large": LARGE}, unexpected="ignore")
