@@ -42,10 +42,11 @@ class OnDisk:
         """As `Place.make`."""
         save = self._save
         check_free(self._directory / str(save.step), save.step, save.overwrite)
-        check_alike(self._directory, save.step, portable=save.layout.portable)
         with save.failing:
             make_directory(self._directory)
             remembered(self._directory)
+        check_alike(self._directory, save.step, portable=save.layout.portable)
+        with save.failing:
             sweep(self._directory)
             self._began = time.time()
             self._staging = Staging(self._directory)

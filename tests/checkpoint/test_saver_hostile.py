@@ -119,7 +119,8 @@ PLANTED = {
 def test_a_check_that_is_missing_is_found(tmp_path, outside, check, monkeypatch):
     secret, names = outside
     directory = tmp_path / "run"
-    layout = "large" if check == "the chunks" else "packed"
+    # Of a file for each chunk, its size and name would tell it too.
+    layout = "compressed" if check == "the chunks" else "packed"
     file = own.save(directory, layout) / "jscope.json"
     members, expected = own.members_of(file), own.tree(layout)
     members |= {"metadata": None, "metrics": {}}
