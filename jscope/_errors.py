@@ -161,7 +161,7 @@ class TrainableWarning(UserWarning):
 
 
 class ScopeWarning(UserWarning):
-    """A ``with`` block whose scope is not used, while variables are created beside it."""
+    """A variable that is created beside the scope of a ``with`` block, or in it after the block."""
 
 
 class CheckpointWarning(UserWarning):

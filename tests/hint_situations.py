@@ -2820,6 +2820,35 @@ assert list(js.declare(model)()) == ['w']
         },
     ),
     Situation(
+        "a scope is used after its block by the name of the one around it",
+        """
+import warnings
+warnings.simplefilter('error', js.ScopeWarning)
+def model(scope):
+    with scope.variable_scope('enc') as scope:
+        scope.get_variable('w', (2,))
+    return scope.get_variable('v', (2,))
+# Fails:
+js.declare(model)()
+""",
+        {
+            "with scope.variable_scope('enc') as enc": """
+def model(scope):
+    $:
+        enc.get_variable('w', (2,))
+    return scope.get_variable('v', (2,))
+assert list(js.declare(model)()) == ['enc/w', 'v']
+""",
+            "enc = scope / 'enc'": """
+def model(scope):
+    $
+    enc.get_variable('w', (2,))
+    return enc.get_variable('v', (2,))
+assert list(js.declare(model)()) == ['enc/w', 'enc/v']
+""",
+        },
+    ),
+    Situation(
         "an integer is among the parameters",
         """
 import warnings

@@ -406,11 +406,14 @@ class Bound:
 
     # Blocks of ``with``: nothing is created in them.
 
-    def enter(self, site: Site | None) -> None:
+    def enter(self, site: Site | None, names: frozenset[str]) -> None:
         pass
 
-    def leave(self, *, failed: bool) -> str | None:
+    def leave(self, names: frozenset[str], *, failed: bool) -> str | None:
         return None
+
+    def is_from(self, other: object) -> bool:
+        return False
 
     # For the pytree registration, and for printing.
 

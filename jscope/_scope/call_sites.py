@@ -6,6 +6,8 @@ instructions; the line is computed when an error needs it.
 
 import functools
 import sys
+import warnings
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import TypeAlias
 
@@ -36,6 +38,17 @@ def users_line() -> Site | None:
     if package_of(frame.f_globals.get("__name__", "")) in ("jscope", "jax"):
         return None
     return ((frame.f_code, frame.f_lasti),)
+
+
+def names_in_caller(is_it: Callable[[object], bool]) -> frozenset[str]:
+    """The Python names by which the caller's caller has a value."""
+    return frozenset(name for name, value in sys._getframe(2).f_locals.items() if is_it(value))
+
+
+def warn_at(site: Site, text: str, category: type[Warning]) -> None:
+    """Warn at a call site's innermost line."""
+    code, at = site[0]
+    warnings.warn_explicit(text, category, code.co_filename, _line(code, at))
 
 
 def site_text(site: Site) -> str:

@@ -145,11 +145,18 @@ class ScopeContext(Protocol):
 
     # Blocks of ``with``.
 
-    def enter(self, site: Site | None) -> None:
-        """Begin a block. The site is given if it is to be noticed that its scope isn't used."""
+    def enter(self, site: Site | None, names: frozenset[str]) -> None:
+        """Begin a block. The site is given if mistakes in its use are to be noticed.
 
-    def leave(self, *, failed: bool) -> str | None:
-        """End a block; what to warn of, if its scope was not used."""
+        Args:
+            names: The Python names of the scope around it.
+        """
+
+    def leave(self, names: frozenset[str], *, failed: bool) -> str | None:
+        """End a block, where the scope has these Python names; what to warn of."""
+
+    def is_from(self, other: "ScopeContext") -> bool:
+        """Whether it is known that this scope was opened from the other one."""
 
     # For the pytree registration, and for printing.
 

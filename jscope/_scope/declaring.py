@@ -413,6 +413,7 @@ class Declaring:
         "bits",
         "defaults",
         "is_unused",
+        "left",
         "outer",
         "records",
         "run",
@@ -428,6 +429,7 @@ class Declaring:
         records: RequestedRecords | None = None,
         outer: "Declaring | None" = None,
         beside: WithBlock | None = None,
+        left: WithBlock | None = None,
     ):
         self.run = run
         self._path = path
@@ -435,10 +437,12 @@ class Declaring:
         self.defaults = defaults
         self.records = records
         # See `with_blocks`: the context of the scope that this one was opened from; whether nothing
-        # was done with it since; the block that it, or a scope around it, was opened beside.
+        # was done with it since; the block that it, or a scope around it, was opened beside; the
+        # block after which it goes on, or such a scope does, by a name that the block has rebound.
         self.outer = outer
         self.is_unused = False
         self.beside = beside
+        self.left = left
         code = hash((run, path))
         self.bits = _HALVES[code & _MASK] + _HALVES[code >> _HALF & _MASK]
 
@@ -506,7 +510,7 @@ class Declaring:
     def _below(self, name: str, stack: Stack) -> "Declaring":
         records = None if self.records is None else self.records.child(name)
         path, inherited = below(self.path, name), self.defaults.inherited
-        return Declaring(self.run, path, stack, inherited, records, self, self.beside)
+        return Declaring(self.run, path, stack, inherited, records, self, self.beside, self.left)
 
     def folded(self, i: object, leaves: Leaves) -> tuple["Declaring", Leaves]:
         return self, leaves  # no key depends on it
@@ -540,12 +544,12 @@ class Declaring:
 
     def without_constraint(self) -> "Declaring":
         there = self._at(self.defaults.inherited, self.records)
-        there.outer = None  # it was not opened here
+        there.outer = there.left = None  # it was not opened here
         return there
 
     def _at(self, defaults: Defaults, records: RequestedRecords | None) -> "Declaring":
-        outer, beside = self.outer, self.beside
-        return Declaring(self.run, self.path, self.stack, defaults, records, outer, beside)
+        of_blocks = self.outer, self.beside, self.left
+        return Declaring(self.run, self.path, self.stack, defaults, records, *of_blocks)
 
     def is_foreign(self, other: object) -> str | None:
         if not isinstance(other, Declaring):
@@ -586,6 +590,8 @@ class Declaring:
         block = (blocks.beside(self) if blocks.open else None) or self.beside
         if block is not None:
             block.created.setdefault(whole, site)
+        if self.left is not None:
+            self.run.blocks.created_after(self.left, whole, site)
         return self._found(whole, entry, recorder)
 
     def _found(self, whole: str, entry: Entry, recorder: Recorder) -> "Found":
@@ -649,12 +655,19 @@ class Declaring:
 
     # Blocks of ``with``.
 
-    def enter(self, site: Site | None) -> None:
-        self.run.blocks.enter(self, self._path, None if site is None else self.outer, site or ())
+    def enter(self, site: Site | None, names: frozenset[str]) -> None:
+        outer = None if site is None else self.outer
+        self.run.blocks.enter(self, self._path, outer, site or (), names)
         self.is_unused = site is not None  # entering it has read the path
 
-    def leave(self, *, failed: bool) -> str | None:
+    def is_from(self, other: object) -> bool:
+        return self.outer is other
+
+    def leave(self, names: frozenset[str], *, failed: bool) -> str | None:
         block = self.run.blocks.leave(self)
+        if block is not None and names and names <= block.names:
+            block.names = names
+            self.left = block
         is_noticed = self.is_unused and not failed
         return self.run.blocks.warning(block) if is_noticed and block is not None else None
 

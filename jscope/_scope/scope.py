@@ -52,7 +52,7 @@ from .._variables.spec import Constraint, Partitioner
 from ..initializers import Initializer
 from ..regularizers import Regularizer
 from .bound import Bound, bound_root, from_bytes
-from .call_sites import call_site, site_text, users_line
+from .call_sites import call_site, names_in_caller, site_text, users_line
 from .declaring import Declaring
 from .defaults import read
 from .getters import Creator, CustomGetter, check_getter, composed_in
@@ -478,17 +478,24 @@ class Scope:
         is_unused = self._context.is_unused
         enter_with(self._begun().base, self.name)
         if self._context.creates:
-            is_noticed = is_unused and self._openings().is_by_name
-            self._context.enter(users_line() if is_noticed else None)
+            site, names = None, frozenset[str]()
+            if is_unused and self._openings().is_by_name:
+                site = users_line()
+                names = names if site is None else names_in_caller(self._is_opened_from)
+            self._context.enter(site, names)
         return self
 
     def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
         warning = None
         if self._context.creates:
-            warning = self._context.leave(failed=kind is not None)
+            names = names_in_caller(lambda value: value is self)
+            warning = self._context.leave(names, failed=kind is not None)
         leave_with(self._begun().base, self.name)
         if warning is not None:
             warnings.warn(warning, ScopeWarning, stacklevel=2)
+
+    def _is_opened_from(self, value: object) -> bool:
+        return isinstance(value, Scope) and self._context.is_from(value._context)
 
     # Variables.
 

@@ -1,16 +1,27 @@
-"""Blocks of ``with scope:`` in a model that is declared, and what is created in them elsewhere.
+"""Blocks of ``with scope:`` in a model that is declared, and two mistakes that show in them.
 
     with scope.variable_scope("encoder"):
         w = scope.get_variable("w", (3, 2))
 
 creates ``w``, where TF1 creates ``encoder/w``: there is no current scope, and ``with`` only names
-operations. The program is legal, so it gets a warning, and only if these facts are together:
+operations. The program is legal, so it gets a warning, and only if these facts come together:
 
 * the scope was opened by `Scope.variable_scope` with a name, and entered by the user's ``with``;
 * nothing was done with it, neither before nor in the block; to read its name would be something;
 * while the block was the innermost one of its thread and trace, a variable was created through
   the very scope that it was opened from, or through one that `Scope.variable_scope` opened from
   that in the block, as a layer without a name does.
+
+The second mistake is to go on with the inner scope after its block, which
+
+    with scope.variable_scope("encoder") as scope:
+        ...
+    w = scope.get_variable("w", (3, 2))
+
+does: it creates ``encoder/w``, where TF1 creates ``w``. It is noticed if the function has the inner
+scope, when the block is left, by no other Python name than it had the outer one by when the block
+was entered; and a variable is created after that through the inner scope, or through one that is
+made from it after that.
 
 So nothing is said of scopes that were kept from elsewhere, of variables that exist already when
 they are requested, and of scopes by ``/``: such a block may be there for the names alone.
@@ -19,8 +30,8 @@ they are requested, and of scopes by ``/``: such a block may be there for the na
 import threading
 from dataclasses import dataclass, field
 
-from .._errors import listed
-from .call_sites import Site, site_text
+from .._errors import ScopeWarning, listed
+from .call_sites import Site, site_text, warn_at
 from .transforms import trace_state
 
 
@@ -33,6 +44,8 @@ class WithBlock:
         path: The whole path of its scope.
         outer: The context of the scope that its scope was opened from; None if it may stay unused.
         site: The line that entered it.
+        names: The Python names of the scope that its scope was opened from, where it was entered;
+            after the block, those of them that are its own scope's.
         created: The variables that were created beside it: whole names, and where.
     """
 
@@ -40,6 +53,7 @@ class WithBlock:
     path: str
     outer: object
     site: Site
+    names: frozenset[str]
     created: dict[str, Site] = field(default_factory=dict)
     trace: object = field(default_factory=trace_state)
     thread: int = field(default_factory=threading.get_ident)
@@ -58,9 +72,11 @@ class WithBlocks:
         self.open: list[WithBlock] = []
         self._warned: set[Site] = set()
 
-    def enter(self, context: object, path: str, outer: object, site: Site) -> None:
+    def enter(
+        self, context: object, path: str, outer: object, site: Site, names: frozenset[str]
+    ) -> None:
         """Open a block."""
-        self.open.append(WithBlock(context, path, outer, site))
+        self.open.append(WithBlock(context, path, outer, site, names))
 
     def beside(self, context: object) -> WithBlock | None:
         """The innermost block here, if its scope was opened from the scope of this context."""
@@ -83,14 +99,38 @@ class WithBlocks:
         if not block.created or block.site in self._warned:
             return None
         self._warned.add(block.site)
-        return _text(block)
+        return _unused(block)
+
+    def created_after(self, block: WithBlock, name: str, site: Site) -> None:
+        """Warn of a variable that is created through the scope of a block that was left."""
+        if block.site not in self._warned:
+            self._warned.add(block.site)
+            warn_at(site, _rebound(block, name, site), ScopeWarning)
 
 
-def _text(block: WithBlock) -> str:
+def _names(block: WithBlock) -> tuple[str, str]:
+    """The name of a block's scope in the scope around it; and a Python name for it."""
     outer: str = block.outer.path  # type: ignore[attr-defined]
     name = block.path[len(outer) + 1 :] if outer else block.path
     last = name.rpartition("/")[2]
-    variable = last if last.isidentifier() else "inner"
+    is_free = last.isidentifier() and last not in block.names
+    return name, last if is_free else "inner"
+
+
+def _rebound(block: WithBlock, created: str, site: Site) -> str:
+    name, variable = _names(block)
+    python = min(block.names)
+    return (
+        f"Variable {created!r} was created in the scope {block.path!r} after its block, since the "
+        f"Python name {python} still refers to that scope. Write "
+        f"`with {python}.variable_scope({name!r}) as {variable}`, and {variable} in the block. To "
+        f"go on in the scope, write {variable} = {python} / {name!r} without a block."
+        f"\nEntered at:\n{site_text(block.site)}\nCreated at:\n{site_text(site)}"
+    )
+
+
+def _unused(block: WithBlock) -> str:
+    name, variable = _names(block)
     return (
         f"The scope {block.path!r} was entered by `with` and not used, and in its block variables "
         f"were created beside it: {listed(block.created, most=3)}. There is no current scope: the "

@@ -1,4 +1,4 @@
-"""A block of ``with`` whose scope isn't used gets a warning, and no correct program does."""
+"""Blocks of ``with`` that show mistakes get a warning, and no correct program does."""
 
 import threading
 import warnings
@@ -136,6 +136,62 @@ def test_an_initialization_that_runs_the_model_notices_it_too():
         js.init(model, inline=True)(jax.random.key(0), X)
 
 
+# A scope that is used after its block, by the name of the one around it.
+
+
+def a_variable_after(scope, x):
+    with scope.variable_scope("enc") as scope:
+        variable(scope, x)
+    return scope.get_variable("v", (2,))
+
+
+def a_layer_after(scope, x):
+    with scope.variable_scope("enc") as scope:
+        x = layers.dense(scope, x, 2)
+    return layers.dense(scope, x, 2)
+
+
+def a_layer_after_two_blocks(scope, x):
+    with scope.variable_scope("enc") as scope:
+        variable(scope, x)
+    with scope.variable_scope("dec") as inner:
+        return variable(inner, x)
+
+
+@pytest.mark.parametrize(
+    ("model", "line", "created"),
+    [
+        (a_variable_after, 3, "enc/v"),
+        (a_layer_after, 3, "enc/dense_1/kernel"),
+        (a_layer_after_two_blocks, 4, "enc/dec/w"),
+    ],
+)
+def test_a_name_that_refers_to_the_inner_scope_after_its_block_is_noticed(model, line, created):
+    caught, names = noticed(model)
+    assert created in names
+    assert len(caught) == 1
+    text, first = str(caught[0].message), model.__code__.co_firstlineno
+    assert text.startswith(f"Variable {created!r} was created in the scope 'enc' after its block")
+    assert "the Python name scope still refers to that scope" in text
+    assert "Write `with scope.variable_scope('enc') as enc`, and enc in the block" in text
+    assert "write enc = scope / 'enc' without a block" in text
+    assert f"Entered at:\n  {__file__}:{first + 1}, in " in text
+    is_its_line = (a_variable_after, a_layer_after, a_layer_after_two_blocks).index(model) < 2
+    where = first + line if is_its_line else variable.__code__.co_firstlineno + 1
+    assert (caught[0].filename, caught[0].lineno) == (__file__, where)
+
+
+def test_scopes_of_a_loop_that_come_to_be_in_each_other_are_noticed():
+    def model(scope, x):
+        for i in range(3):
+            with scope.variable_scope(f"layer_{i}") as scope:
+                variable(scope, x)
+
+    (warning,), names = noticed(model)
+    assert names == ["layer_0/w", "layer_0/layer_1/w", "layer_0/layer_1/layer_2/w"]
+    assert str(warning.message).startswith("Variable 'layer_0/layer_1/w' was created in the scope")
+
+
 # Correct programs. Each creates a variable through the outer scope in a block, but where none is
 # created.
 
@@ -249,6 +305,44 @@ def templates_may_pass_over_their_scope(scope, x):
     return js.make_template("t", lambda s, x: variable(scope, x))(scope, x)
 
 
+def a_scope_of_its_own_name_after_its_block(scope, x):
+    with scope.variable_scope("a") as a:
+        variable(a, x)
+    return a.get_variable("v", (2,)), variable(scope, x)
+
+
+def a_scope_that_takes_the_place_of_the_outer_one(scope, x):
+    with scope.variable_scope("a") as a:
+        variable(a, x)
+        scope = a
+    return scope.get_variable("v", (2,))
+
+
+def a_scope_that_is_kept_under_its_own_name(scope, x):
+    with scope.variable_scope("a") as scope:
+        a = scope
+    return variable(a, x)
+
+
+def a_name_that_no_one_uses_after_the_block(scope, x):
+    with scope.variable_scope("a") as scope:
+        x = variable(scope, x)
+    return jnp.tanh(x)
+
+
+def a_name_that_is_bound_anew(scope, x):
+    outer = scope
+    with scope.variable_scope("a") as scope:
+        variable(scope, x)
+    scope = outer
+    return variable(scope, x)
+
+
+def a_scope_without_a_block(scope, x):
+    scope = scope.variable_scope("a")
+    return variable(scope, x)
+
+
 def what_exists_is_shared(scope, x):
     shared = scope.variable_scope(scope, reuse=js.AUTO_REUSE)
     variable(shared, x)
@@ -327,6 +421,12 @@ CORRECT = [
     a_block_of_another_scope_is_inside,
     templates_share_what_there_is,
     templates_may_pass_over_their_scope,
+    a_scope_of_its_own_name_after_its_block,
+    a_scope_that_takes_the_place_of_the_outer_one,
+    a_scope_that_is_kept_under_its_own_name,
+    a_name_that_no_one_uses_after_the_block,
+    a_name_that_is_bound_anew,
+    a_scope_without_a_block,
     what_exists_is_shared,
     a_name_for_operations,
     a_scope_by_a_slash,
