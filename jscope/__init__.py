@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from . import constraints as constraints
     from . import formats as formats
     from . import initializers as initializers
+    from . import interop as interop
     from . import layers as layers
     from . import regularizers as regularizers
     from . import sharding as sharding
     from . import tf1 as tf1
+    from . import tf_checkpoint as tf_checkpoint
     from ._errors import BranchError as BranchError
     from ._errors import CheckpointError as CheckpointError
     from ._errors import CheckpointExistsError as CheckpointExistsError
@@ -139,7 +141,17 @@ _HOME = {
         "load_variable"
     ),
 }
-_MODULES = ("constraints", "formats", "initializers", "layers", "regularizers", "sharding", "tf1")
+_MODULES = (
+    "constraints",
+    "formats",
+    "initializers",
+    "interop",
+    "layers",
+    "regularizers",
+    "sharding",
+    "tf1",
+    "tf_checkpoint",
+)
 _HOME_OF = {name: home for home, names in _HOME.items() for name in names.split()}
 
 __all__ = [*_HOME_OF, *_MODULES]

@@ -47,7 +47,7 @@ from ._layer_arithmetic import (
     spatial_axes,
 )
 from ._model.named import named
-from ._names.tf1 import no_attribute
+from ._names.tf1 import no_attribute, public
 from ._scope.scope import Scope
 from ._variables.spec import Constraint
 from .initializers import Initializer
@@ -824,4 +824,8 @@ def _parameter(
 if not TYPE_CHECKING:  # else any misspelled name would have a type
 
     def __getattr__(name: str) -> object:
-        raise no_attribute(__name__, name, globals())
+        raise no_attribute(__name__, name, public(globals()))
+
+
+def __dir__() -> list[str]:
+    return public(globals())

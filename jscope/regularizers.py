@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ._errors import RegularizerError
-from ._names.tf1 import no_attribute
+from ._names.tf1 import no_attribute, public
 
 __all__ = ["Regularizer", "l1", "l1_l2", "l2", "no_regularizer", "sum"]
 
@@ -225,4 +225,8 @@ def _total(self: object, value: Array, term: Callable[[Array], Array]) -> Array:
 if not TYPE_CHECKING:  # else any misspelled name would have a type
 
     def __getattr__(name: str) -> object:
-        raise no_attribute(__name__, name, globals())
+        raise no_attribute(__name__, name, public(globals()))
+
+
+def __dir__() -> list[str]:
+    return public(globals())

@@ -8,7 +8,8 @@ Imports: standard library only.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import ModuleType
 
 _DECLARED = "js.declare(model)(...) gives a declaration of them: "
 _SCOPE = "a method of the scope that the model is given: "
@@ -105,6 +106,18 @@ _IN_TF1 = [
     "assign_from_checkpoint_fn",
 ]
 
+_IN_TRAIN = (
+    "VocabInfo",
+    "warm_start",
+    "init_from_checkpoint",
+    "get_global_step",
+    "get_or_create_global_step",
+    "NewCheckpointReader",
+    "CheckpointManager",
+    "get_checkpoint_state",
+    "update_checkpoint_state",
+)
+
 # From the names of tf.layers and contrib to those of jscope.layers and of jscope.tf1.
 _LAYERS = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), ("conv", "layers")),
@@ -152,6 +165,7 @@ _TABLES: dict[str, dict[str, str]] = {
     "jscope": _OF_TF,
     "jscope.tf1": {
         **{name: text for name, text in _OF_TF.items() if name not in _IN_TF1},
+        "get_variable": _SCOPE + "scope.get_variable(name, shape, ...)",
         "rnn": _RNN,
     },
     "jscope.layers": {
@@ -183,6 +197,11 @@ _TABLES: dict[str, dict[str, str]] = {
     "jscope.tf1.contrib": {
         **_OF_RNNS,
         **_NO_CELLS,
+        "slim": "js.tf1.contrib itself: from jscope.tf1 import contrib as slim",
+        "framework": "js.tf1.arg_scope, js.tf1.assign_from_checkpoint_fn, js.tf1.warm_start",
+        "maxout": "jnp.max over a reshape of the channels",
+        "unit_norm": "x / jnp.linalg.norm(x, axis=axis, keepdims=True)",
+        "relu6": "js.tf1.contrib.fully_connected(scope, x, n, activation_fn=jax.nn.relu6)",
         "model_variable": "scope.get_variable(name, ..., collections=contrib.model_variables())",
         "variable": "scope.get_variable(name, ...)",
         "optimize_loss": "js.tf1.train, and jax.grad",
@@ -198,6 +217,36 @@ _TABLES: dict[str, dict[str, str]] = {
         "instance_norm": "js.layers.layer_norm(scope, x, axis=(1, 2))",
         "group_norm": "a reshape, and js.layers.layer_norm over the axes of a group",
         "embedding_lookup_unique": _OF_TF["embedding_lookup"],
+    },
+    "jscope.tf1.train": {
+        **{name: _OF_TF[name] for name in _IN_TRAIN},
+        "Saver": "js.Saver(directory); TF1's files are written by "
+        "js.tf1.train.save(training_state, path, optimizer), and read by "
+        "js.tf1.train.restore(declared, path, optimizer)",
+        "ExponentialMovingAverage": "js.ExponentialMovingAverage(decay)",
+        "latest_checkpoint": "js.latest_checkpoint(directory); of TF1's files, "
+        "jscope.tf_checkpoint.latest_checkpoint(directory)",
+        "checkpoint_exists": "js.checkpoint_exists(path)",
+        "checkpoints_iterator": "js.checkpoints_iterator(directory)",
+        "list_variables": "js.list_variables(path); of TF1's files, "
+        "jscope.tf_checkpoint.list_variables(path)",
+        "load_variable": "js.load_variable(path, name); of TF1's files, "
+        "jscope.tf_checkpoint.load_variable(path, name)",
+        "load_checkpoint": _OF_TF["NewCheckpointReader"],
+        **dict.fromkeys(
+            ("MonitoredSession", "MonitoredTrainingSession", "SingularMonitoredSession"),
+            "a loop in Python around a jitted step, and a js.Saver",
+        ),
+        "SyncReplicasOptimizer": "jax.jit over a mesh, or jax.lax.pmean(grads, axis_name)",
+    },
+    "jscope.tf_checkpoint": {
+        "load_checkpoint": _OF_TF["NewCheckpointReader"],
+        "NewCheckpointReader": _OF_TF["NewCheckpointReader"],
+        "get_checkpoint_state": _OF_TF["get_checkpoint_state"],
+        "update_checkpoint_state": _OF_TF["update_checkpoint_state"],
+        "Saver": "js.Saver, or jscope.tf_checkpoint.Writer for TF1's files",
+        "save": "jscope.tf_checkpoint.write(path, tree)",
+        "init_from_checkpoint": _OF_TF["init_from_checkpoint"],
     },
     "jscope.initializers": {
         "xavier_initializer": "init.glorot_uniform()",
@@ -264,6 +313,55 @@ def no_attribute(module: str, name: str, known: Iterable[str] = ()) -> Attribute
         return AttributeError(f"{error}. What TF1 calls {name} is here {instead}.")
     near = difflib.get_close_matches(name, known, n=1)
     return AttributeError(f"{error}. Did you mean {near[0]!r}?" if near else error)
+
+
+def public(namespace: Mapping[str, object]) -> list[str]:
+    """The names that a module offers: its ``__all__``, or what is defined in it or below it."""
+    listed = namespace.get("__all__")
+    if isinstance(listed, list):
+        return sorted(listed)
+    home = str(namespace["__name__"])
+
+    def is_own(value: object) -> bool:
+        module = str(getattr(value, "__module__", ""))
+        return not isinstance(value, ModuleType) and f"{module}.".startswith(f"{home}.")
+
+    return sorted(n for n, value in namespace.items() if not n.startswith("_") and is_own(value))
+
+
+_OF_OBJECTS: dict[str, dict[str, str]] = {
+    "Scope": {
+        "get_collection": _OF_TF["get_collection"],
+        "global_variables": "scope.variables(), names",
+        "local_variables": _OF_TF["local_variables"],
+        **{
+            f"set_{argument}": f"another scope: scope.variable_scope(scope, {argument}=...)"
+            for argument in ("initializer", "regularizer", "dtype", "partitioner", "custom_getter")
+        },
+    },
+    "Saver": {
+        "last_checkpoints": "saver.all_steps(), the steps in the directory",
+        **dict.fromkeys(
+            (
+                "recover_last_checkpoints",
+                "set_last_checkpoints",
+                "set_last_checkpoints_with_time",
+            ),
+            "not needed: a Saver finds its steps in the directory, saver.all_steps()",
+        ),
+        "export_meta_graph": "not needed: " + _NO_GRAPH + "the model is its Python function",
+    },
+}
+
+
+def no_attribute_of(thing: object, name: str) -> AttributeError:
+    """Compose the error for a name that an object doesn't have."""
+    kind = type(thing).__name__
+    error = f"{kind!r} object has no attribute {name!r}"
+    instead = _OF_OBJECTS.get(kind, {}).get(name)
+    if instead is not None:
+        error = f"{error}. What TF1 calls {name} is here {instead}."
+    return AttributeError(error, name=name, obj=thing)
 
 
 def _instead(module: str, name: str) -> str | None:

@@ -20,7 +20,7 @@ import inspect
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self
 
 import jax
 import jax.export
@@ -40,6 +40,7 @@ from .._errors import (
     listed,
 )
 from .._names.names import check, checked, join
+from .._names.tf1 import no_attribute_of
 from .._names.unique import Openings
 from .._ops import assign, scatter
 from .._ops.assign import Value
@@ -979,6 +980,11 @@ class Scope:
 
     def __repr__(self) -> str:
         return f"Scope({self.name!r}, {self._context.summary()})"
+
+    if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute_of(self, name)
 
     def __iter__(self) -> NoReturn:
         raise TypeError("A scope can't be iterated; iterate over the tree it was made of.")

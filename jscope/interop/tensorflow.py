@@ -18,7 +18,7 @@ from .._names.assignment import AssignmentMap, check_map, read_rules
 from .._names.assignment import Through as Through
 from .._names.names import check
 from .._names.selectors import Selector
-from .._names.tf1 import no_attribute
+from .._names.tf1 import no_attribute, public
 from .._stores.paths import located
 from .._tree.selection import select as select_from
 from .._tree.values import value_text
@@ -286,4 +286,4 @@ def _why_unfit(leaf: Any) -> str | None:
 if not TYPE_CHECKING:  # else any misspelled name would have a type
 
     def __getattr__(name: str) -> object:
-        raise no_attribute(__name__, name, globals())
+        raise no_attribute(__name__, name, public(globals()))

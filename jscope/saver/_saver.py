@@ -22,13 +22,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import jax
 import numpy as np
 
 from .._errors import CheckpointError, CheckpointValueError
 from .._names.selectors import Selector
+from .._names.tf1 import no_attribute_of
 from .._stores.paths import located
 from .._stores.remote import AnyPath, RemotePath
 from ..formats import _own_packed
@@ -506,6 +507,11 @@ class Saver:
                 raise
             # The body's error comes first; this one must not hide it.
             error.add_note(f"Moreover, an asynchronous save failed. {failure}")
+
+    if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute_of(self, name)
 
     def __repr__(self) -> str:
         return f"Saver({str(self._directory)!r})"

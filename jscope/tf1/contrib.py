@@ -44,7 +44,7 @@ from .._layer_arithmetic import (
     sizes_of,
 )
 from .._names.names import join
-from .._names.tf1 import no_attribute
+from .._names.tf1 import no_attribute, public
 from .._scope.scope import Scope
 from .._variables.collections import GraphKeys
 from ..initializers import Initializer
@@ -68,6 +68,49 @@ from .layers._normalization import batch_normalized
 Normalizer: TypeAlias = Callable[..., Array]
 Collections: TypeAlias = Sequence[str] | Mapping[str, Sequence[str]] | None
 Outputs: TypeAlias = str | Sequence[str] | None
+
+__all__ = [
+    "UPDATE_OPS",
+    "add_arg_scope",
+    "arg_scope",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
+    "bias_add",
+    "conv1d",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "convolution",
+    "convolution1d",
+    "convolution2d",
+    "convolution2d_transpose",
+    "convolution3d",
+    "dropout",
+    "embed_sequence",
+    "flatten",
+    "fully_connected",
+    "has_arg_scope",
+    "l1_l2_regularizer",
+    "l1_regularizer",
+    "l2_regularizer",
+    "layer_norm",
+    "linear",
+    "max_pool2d",
+    "max_pool3d",
+    "model_variables",
+    "one_hot_encoding",
+    "relu",
+    "repeat",
+    "separable_conv2d",
+    "separable_convolution2d",
+    "softmax",
+    "stack",
+    "sum_regularizer",
+    "variance_scaling_initializer",
+    "xavier_initializer",
+    "xavier_initializer_conv2d",
+]
 
 UPDATE_OPS = "update_ops"
 _XAVIER = init.glorot_uniform()
@@ -962,4 +1005,8 @@ def variance_scaling_initializer(
 if not TYPE_CHECKING:  # else any misspelled name would have a type
 
     def __getattr__(name: str) -> object:
-        raise no_attribute(__name__, name, globals())
+        raise no_attribute(__name__, name, public(globals()))
+
+
+def __dir__() -> list[str]:
+    return public(globals())

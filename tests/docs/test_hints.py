@@ -91,6 +91,7 @@ ENTRY_POINTS = {
     },
     "layers.py": {
         "groups": (layers.conv,),
+        "noise_shape": (layers.dropout, tf1.layers.dropout, tf1.contrib.dropout),
         **dict.fromkeys(
             ("num_kv_heads", "num_heads", "training", "memory", "mask"),
             (layers.multi_head_attention,),
@@ -370,7 +371,7 @@ NO_OFFERS = {
     "_ops/scatter.py": {"indicesHOLE = HOLE"},
     "tf1/layers/_normalization.py": {"axis=HOLE"},
     "tf1/layers/_rnn_cells.py": {"state_is_tuple=False"},
-    "layers.py": {"groups=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
+    "layers.py": {"groups=HOLE", "noise_shape=HOLE", "num_heads=HOLE", "num_kv_heads=HOLE"},
     "saver/_encoding.py": {"type(x).__name__", "str(getattr(x, 'dtype', ''))"},  # parts of a lambda
     "saver/_processes.py": {"js.PerProcess(value)"},
     # Several processes save to a store: `tests/checkpoint/test_saver_stores.py`.

@@ -156,3 +156,16 @@ def test_a_noise_shape_that_does_not_broadcast_is_an_error(given):
     text = f"in the scope 'dropout' has noise_shape={given}, which doesn't broadcast to x of shape"
     with pytest.raises(js.ShapeMismatchError, match=re.escape(text)):
         dropped(given)
+
+
+def test_variables_have_the_dtype_of_the_scope_whatever_that_of_the_input():
+    x = jnp.ones((2, 3), jnp.float16)
+
+    def model(scope, dtype):
+        scope = scope.variable_scope(scope, dtype=dtype)
+        y = contrib.layer_norm(scope, layers.dense(scope, x, 4))
+        return layers.static_rnn(scope, layers.GRUCell(4), [y], dtype=y.dtype)
+
+    for dtype in (jnp.float32, jnp.float16):
+        declared = js.declare(model)(dtype)
+        assert {spec.dtype for spec in declared.values()} == {np.dtype(dtype)}

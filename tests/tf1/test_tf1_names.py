@@ -3,6 +3,8 @@
 import functools
 import importlib
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ ROOTS = {
     "tensorflow": tensorflow,
     "tf_checkpoint": tf_checkpoint,
     "jax": jax,
+    "jnp": jnp,
 }
 
 
@@ -76,6 +79,50 @@ def test_a_name_of_tf1_is_an_error_that_names_what_exists(module, name):
 def test_what_porters_write_first(module, name, instead):
     with pytest.raises(AttributeError, match=re.escape(instead)):
         getattr(module, name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (js.layers, "nope"),
+        (tf1.layers, "nope"),
+        (tf1.contrib, "conv9d"),
+        (tf1.train, "AdamOptimiser"),
+        (regularizers, "l3"),
+        (tf_checkpoint, "reed_state"),
+    ],
+)
+def test_a_close_name_is_a_public_one(module, name):
+    listed = dir(module)
+    assert not {"jax", "jnp", "np", "math", "join", "Any", "TYPE_CHECKING"} & {*listed}
+    assert all(hasattr(module, each) for each in listed)
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'") as error:
+        getattr(module, name)
+    near = re.findall(r"Did you mean '(\w+)'", str(error.value))
+    assert not {*near} - {*listed}
+
+
+def test_methods_of_tf1_are_errors_that_name_what_exists():
+    saver = js.Saver.__new__(js.Saver)
+    scope = js.Scope({})
+    for thing, name, instead in (
+        (scope, "get_collection", "declared.collection(key, scope)"),
+        (scope, "set_initializer", "scope.variable_scope(scope, initializer=...)"),
+        (saver, "last_checkpoints", "saver.all_steps()"),
+        (saver, "recover_last_checkpoints", "saver.all_steps()"),
+    ):
+        with pytest.raises(AttributeError, match=re.escape(instead)) as error:
+            getattr(thing, name)
+        assert f"What TF1 calls {name} is here " in str(error.value)
+    with pytest.raises(AttributeError, match=r"^'Scope' object has no attribute 'nope'"):
+        scope.nope  # noqa: B018
+
+
+def test_modules_resolve_without_an_import_of_their_own():
+    program = (
+        "import jscope as js; js.interop.tensorflow.export; js.tf_checkpoint.open; js.tf1.layers"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_misspelled_name_has_the_usual_error_and_a_close_name():

@@ -15,7 +15,7 @@ Names, order, values and gradients are compared with TensorFlow's own (`tests/tf
 
 from typing import TYPE_CHECKING
 
-from ..._names.tf1 import no_attribute
+from ..._names.tf1 import no_attribute, public
 from ._convolution import conv1d as conv1d
 from ._convolution import conv2d as conv2d
 from ._convolution import conv2d_transpose as conv2d_transpose
@@ -49,4 +49,8 @@ from ._rnn_cells import RNNCell as RNNCell
 if not TYPE_CHECKING:  # else any misspelled name would have a type
 
     def __getattr__(name: str) -> object:
-        raise no_attribute(__name__, name, globals())
+        raise no_attribute(__name__, name, public(globals()))
+
+
+def __dir__() -> list[str]:
+    return public(globals())

@@ -3,6 +3,9 @@
 Needs Optax: ``pip install 'jscope-jax[tf1]'``.
 """
 
+from typing import TYPE_CHECKING
+
+from ..._names.tf1 import no_attribute, public
 from .gradients import IndexedSlices as IndexedSlices
 from .gradients import clip_by_global_norm as clip_by_global_norm
 from .gradients import global_norm as global_norm
@@ -28,3 +31,12 @@ from .slots import to_slots as to_slots
 from .training_state import TrainingState as TrainingState
 from .training_state import restore as restore
 from .training_state import save as save
+
+if not TYPE_CHECKING:  # else any misspelled name would have a type
+
+    def __getattr__(name: str) -> object:
+        raise no_attribute(__name__, name, public(globals()))
+
+
+def __dir__() -> list[str]:
+    return public(globals())
