@@ -1,6 +1,6 @@
-"""Saving trees of variables and restoring any part of them, on Orbax.
+"""Saving trees of variables and restoring any part of them, on disks and in object stores.
 
-Start with `Saver`. Orbax is imported by the first save or restore, not by this module.
+Start with `Saver`. Orbax and TensorStore are imported by the first save or restore that needs them.
 """
 
 from ._async_save import PendingSave as PendingSave
