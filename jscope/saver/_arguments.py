@@ -20,7 +20,7 @@ def checked_step_or_path(step: StepOrPath) -> StepOrPath:
 
 
 def open_checkpoint(directory: AnyPath, step: StepOrPath, *, verify: bool = True) -> Source:
-    """Open what the argument ``step`` means: a step, a path, or the newest step for None.
+    """The argument ``step`` as an open checkpoint: of a step, of a path, or the newest for None.
 
     Args:
         directory: The directory.

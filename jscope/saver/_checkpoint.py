@@ -247,7 +247,7 @@ class SavedVariable:
 
 
 def _indexed_box(index: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:
-    """The box of a saved variable that holds all that an index picks, and the index into it."""
+    """The box to read of an opened checkpoint's variable for an index, and the index into it."""
     parts = index if isinstance(index, tuple) else (index,)
     if not all(part is ... or isinstance(part, slice) or _is_number(part) for part in parts):
         return whole(shape), index
@@ -282,7 +282,7 @@ def _indexed_along(part: slice | SupportsInt, length: int) -> tuple[tuple[int, i
 
 
 def verify(source: Source) -> int:
-    """Compare every checksum of a checkpoint, one chunk of one array at a time; then close it.
+    """For a Saver, compare every checksum of an opened checkpoint, chunk by chunk; then close it.
 
     Returns:
         How many bytes of arrays were read.
@@ -325,7 +325,7 @@ def verify(source: Source) -> int:
 def _verify_variable(
     source: OwnSource, name: str, entry: Entry, problems: list[str]
 ) -> Iterator[int]:
-    """Compare the checksums of one variable of a checkpoint; yield the bytes of each chunk."""
+    """Compare an opened checkpoint's checksums of one variable; yield the bytes of each chunk."""
     if is_python(entry.dtype):
         try:
             python_value(entry.dtype, entry.value)

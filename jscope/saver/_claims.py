@@ -174,7 +174,7 @@ class Claim:
 
 
 def evict(store: Store, step: int) -> None:
-    """Evict a step from a store, which takes no claim: its indices, the lowest first, then data."""
+    """Evict a step, for which no claim is needed: its indices, the lowest first, then its data."""
     found = _listed(store, step)
     _remove(store, step, _valid_of(store, step, found), found)
 
@@ -212,14 +212,14 @@ def clean(
 
 
 def _may_be_stale(store: Store, step: int, found: StepNames, known: Collection[str]) -> bool:
-    """Whether a step has claims, older indices, or data that no index or claim is for."""
+    """Whether claims on a step are left, or what they left: older indices, or data of no index."""
     is_known = len(found.indices) == 1 and found.indices[0].save_id in known
     valid = list(found.indices) if is_known else _valid_of(store, step, found)
     return bool(found.claims) or len(valid) > 1 or bool(found.data.keys() - _ids_of(valid))
 
 
 def _sweep(store: Store, step: int, before: StepNames, found: StepNames) -> None:
-    """Remove what no claim is for: the older indices of a step, and stale data."""
+    """Sweep a step by its claims: remove the older indices, and the data, that no claim is for."""
     claimed = {_claimant(store.read(f"{step}/{claim_name(n)}")) for n in found.claims}
     if None in claimed:
         return  # one that can't be read, or was removed meanwhile
@@ -249,25 +249,25 @@ def _stop(store: Store, step: int, number: int, save_id: str) -> bool:
 
 
 def _remove_data(store: Store, step: int, save_id: str) -> None:
-    """Remove the data of a save whose claim counts no more."""
+    """Remove the data that a save wrote under a claim, as the claim counts no more."""
     found = _listed(store, step)
     store.remove(f"{step}/{name}" for name in found.data.get(save_id, ()))
 
 
 def _remove(store: Store, step: int, indices: Collection[IndexName], found: StepNames) -> None:
-    """Remove indices whose claims are over, and then the data of each."""
+    """Remove what claims have led to: the given indices, and after each its data."""
     for index in indices:
         store.remove([f"{step}/{index.file}"])
         store.remove(f"{step}/{name}" for name in found.data.get(index.save_id, ()))
 
 
 def _listed(store: Store, step: int) -> StepNames:
-    """The claims, indices and data of a step, as the store lists them."""
+    """The claims on a step, with its indices and data, as its store lists them."""
     return StepNames.of(name.partition("/")[2] for name in store.names(str(step)))
 
 
 def _valid_of(store: Store, step: int, found: StepNames) -> list[IndexName]:
-    """The indices of a step to which claims have led, without void ones."""
+    """The indices that claims have committed for a step: those that no cleaner has made void."""
     return found.valid(lambda file: store.head(f"{step}/{file}"))
 
 

@@ -83,7 +83,7 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Spelling:
-    """How the names that are compared are spelled elsewhere, for messages on differences.
+    """How the names that a restore compares are spelled elsewhere, for messages on differences.
 
     Attributes:
         saved: From the names to those in the checkpoint.
@@ -171,7 +171,7 @@ def account(
 
 
 def _cut(kind: str, lines: Sequence[str]) -> Sequence[str]:
-    """The lines on one kind of difference that are shown, and how many more there are."""
+    """The lines to show on one kind of difference from a checkpoint, and how many more."""
     if len(lines) <= _MOST_SHOWN:
         return lines
     shown = lines[: _MOST_SHOWN - 1]
@@ -179,14 +179,14 @@ def _cut(kind: str, lines: Sequence[str]) -> Sequence[str]:
 
 
 def signature(leaf: object) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of a target's leaf, to be compared with an entry's."""
+    """The shape and dtype by which a target's leaf is compared with a checkpoint's entry."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return tuple(leaf.shape), dtype_name(leaf.dtype)
     return (), python_dtype(leaf) or f"python {type(leaf).__name__}"
 
 
 def stands_for_python(leaf: object, entry: Entry) -> bool:
-    """Whether a leaf compares equal to a saved Python number, as the abstract value of one."""
+    """Whether an abstract leaf stands for a Python number, when it is compared with a saved one."""
     if not isinstance(leaf, jax.ShapeDtypeStruct) or leaf.shape != ():
         return False
     # JAX's bools are never weak.
@@ -255,7 +255,7 @@ def _entry_text(entry: Entry) -> str:
 
 
 def signature_text(shape: tuple[int, ...], dtype: str) -> str:
-    """What is compared, as differences show it: ``float32[3,4]``, or ``python int``."""
+    """What a restore compares, as its differences show it: ``float32[3,4]``, or ``python int``."""
     return dtype if is_python(dtype) else f"{dtype}[{','.join(map(str, shape))}]"
 
 
@@ -364,7 +364,7 @@ def _other_scopes(
     wanted: Mapping[str, Any],
     entries: Mapping[str, Entry],
 ) -> list[tuple[str, str]]:
-    """The scopes of unexpected names that would give all missing ones if they were renamed.
+    """The checkpoint's scopes that would give the target all missing names if they were renamed.
 
     Each is a saved scope and the target's; to rename it would give no other leaf another value.
     """

@@ -61,7 +61,7 @@ def failing_as(what: str) -> Iterator[None]:
 
 
 def size_of(root: Path) -> int:
-    """The bytes of all files that a save has written to a directory so far."""
+    """The bytes of all files in a directory on a disk, as far as they are written."""
     total = 0
     for directory, _, names in os.walk(root):
         for name in names:

@@ -113,7 +113,7 @@ def check_nestable(names: Collection[str]) -> None:
 
 
 def left_out(leaves: Collection[Any], tree: str) -> str:
-    """How to leave out leaves that can't be encoded, such as functions, for an error.
+    """Advice on leaves that can't be encoded, such as functions: how to leave them out of a save.
 
     Args:
         leaves: Some of them.
@@ -135,12 +135,12 @@ def left_out(leaves: Collection[Any], tree: str) -> str:
 
 @functools.cache
 def is_key_dtype(dtype: np.dtype[Any] | str) -> bool:
-    """Whether values of a dtype are encoded as typed PRNG keys."""
+    """Whether values of a dtype are typed PRNG keys, which are encoded as their key data."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
 def key_dtype(entry: Entry) -> np.dtype[Any]:
-    """JAX's dtype of the PRNG keys that an entry encodes.
+    """The dtype of PRNG keys that are encoded as an entry describes, as JAX has it.
 
     Raises:
         ValueError: If this program has no such keys.
@@ -157,7 +157,7 @@ def key_dtype(entry: Entry) -> np.dtype[Any]:
 
 @functools.cache
 def _keys_of(impl: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """The dtype of PRNG keys, and the shape of the data by which one is encoded."""
+    """How PRNG keys are encoded: their dtype, and the shape of the data that is stored for one."""
     one = jax.random.key(0, impl=impl)
     return one.dtype, jax.random.key_data(one).shape
 

@@ -250,7 +250,7 @@ class InStore:
 
 
 def place_of(directory: AnyPath) -> Callable[[Save], Place]:
-    """What makes the place of a save to a directory."""
+    """What makes the `Place` of a save: `InStore` if its directory is in a store, else `OnDisk`."""
     return InStore if isinstance(directory, RemotePath) else OnDisk
 
 

@@ -27,7 +27,7 @@ from .._tree.vartree import VarTree, leaf_name
 
 
 def as_pytree(tree: object) -> object:
-    """What has the leaves: a pytree as it is, or another mapping as a `VarTree`."""
+    """The pytree whose leaves are saved or restored: the given one, or a mapping as a `VarTree`."""
     if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
         return VarTree(tree)
     return tree
@@ -109,7 +109,7 @@ Place: TypeAlias = tuple[int, ...]  # of a slice in its stack; () is the whole
 def slices_of(
     leaves: Mapping[str, Any], stacks: Iterable[str], declared: Declaration | None
 ) -> dict[str, dict[Place, str]]:
-    """The names under which the slices of each leaf in a stack are saved.
+    """The names under which leaves in stacks are saved: by leaf, those of its slices.
 
     Args:
         leaves: The target's leaves by name.
@@ -158,7 +158,7 @@ def slices_of(
 def slice_names(
     name: str, stacks: Sequence[str], lengths: Sequence[int]
 ) -> Iterator[tuple[str, Place]]:
-    """The names of the slices of a stacked leaf, as `jscope.unstack` gives them, and their places.
+    """The saved names of a stacked leaf's slices, as `jscope.unstack` gives them, and their places.
 
     >>> list(slice_names("layers/w", ["layers"], [2]))
     [('layers/0/w', (0,)), ('layers/1/w', (1,))]

@@ -155,5 +155,5 @@ class OnDisk:
 
 
 def no_part(process: int) -> CheckpointError:
-    """Compose the error: a process could not write its part of a save."""
+    """Compose the error: a process has not written its part of a save on a disk or in a store."""
     return CheckpointError(f"Process {process} could not write its part; see its own error.")

@@ -90,7 +90,7 @@ def take_out(path: Path, directory: Path) -> None:
 
 
 def take_out_item(path: Path, step: Path, *, began: float, custom: object) -> None:
-    """As `take_out`, to a step as Orbax's `CheckpointManager` writes it, with one item.
+    """Move what Orbax wrote into a step as its `CheckpointManager` writes one, with one item.
 
     Args:
         path: Of what `begin` wrote, nested.
@@ -112,7 +112,7 @@ def take_out_item(path: Path, step: Path, *, began: float, custom: object) -> No
 
 
 def barrier(key: str) -> None:
-    """Wait until all processes of the program have called this with this key, by Orbax's barriers.
+    """Wait at Orbax's barrier until all processes of the program have come to it, with this key.
 
     Raises:
         Exception: If one of them does not come within five minutes, or crashes.
@@ -185,7 +185,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _count_calls(change: int) -> None:
-    """Count the calls of Orbax under way, and filter its log messages while there are some."""
+    """Count a save's calls of Orbax under way, and filter its log messages while there are some."""
     global _calls
     # It logs by absl, and in a few places by the root logger.
     loggers = logging.root, logging.getLogger("absl")

@@ -72,7 +72,7 @@ def needed_by(leaf: object, entry: Entry) -> Mapping[Box, tuple[int, ...]]:
 
 @functools.lru_cache(1 << 10)
 def _by_sharding(sharding: Sharding, shape: tuple[int, ...]) -> Mapping[Box, tuple[int, ...]]:
-    """Which boxes a sharding places in which processes."""
+    """Which boxes a placement by a sharding needs, and in which processes."""
     found: dict[Box, set[int]] = {}
     devices: Any = sharding.devices_indices_map(shape)
     for device, index in devices.items():
@@ -221,7 +221,7 @@ def _elements(entry: Entry, data: Array) -> Array:
 
 
 def sharding_of(leaf: object) -> Sharding | None:
-    """The sharding with which a leaf's value is placed, if the leaf is committed to one."""
+    """The sharding to place a restored value with: its leaf's, if the leaf is committed to one."""
     if isinstance(leaf, jax.Array) and not leaf.committed:
         # Restored to be uncommitted too: a committed array can't meet one of other devices.
         return None
@@ -238,7 +238,7 @@ def _device_of(leaf: object) -> jax.Device | None:
 
 
 def _default_device(device: jax.Device | None) -> contextlib.AbstractContextManager[Any]:
-    """Place new arrays on a device, or on the default one, in the body."""
+    """Place the values restored in the body on a device; for None on the default one."""
     if device is None:
         return contextlib.nullcontext()
     context: contextlib.AbstractContextManager[Any] = jax.default_device(device)

@@ -78,7 +78,7 @@ class Naming(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Renaming:
-    """The `Naming` of `Saver.restore`: its arguments ``rename`` and ``names``."""
+    """The `Naming` for a plan of `Saver.restore`: by its arguments ``rename`` and ``names``."""
 
     rename: Rename | None = None
     separator: str = "/"
@@ -149,7 +149,7 @@ def check_request(request: Request) -> None:
 
 
 def _check_without_target(request: Request) -> None:
-    """Refuse arguments that would do nothing in a restore that is planned without a target."""
+    """Refuse arguments that would do nothing in the plan of a restore without a target."""
     policy = request.policy
     useless = {
         f"missing={policy.missing!r}": policy.missing != "error",
@@ -191,7 +191,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_of(request: Request, mesh: AnyMesh | None) -> Wanted:
-    """What is planned for, from the arguments of a restore."""
+    """What is to be planned, by the arguments of a restore: for which target, leaves and policy."""
     target = take_apart(request.target, mesh, request.rules, request.stacks)
     chosen = selected(target, request.select, ALL_IN_TARGET)
     chosen &= selected(target, variables_of(request.var_list), ALL_IN_VAR_LIST)
@@ -222,7 +222,7 @@ class Plan:
 
 
 class Values:
-    """The values that a plan needs in memory, such as those through functions; each is read once.
+    """The values that planning a restore reads ahead, such as those through functions; each once.
 
     Args:
         source: The checkpoint.
@@ -272,14 +272,14 @@ class Values:
 
 
 def _host_leaf(entry: Entry) -> Any:
-    """A leaf for a value that a plan needs on the host; it takes no memory."""
+    """A leaf for a value that planning reads ahead to the host; it takes no memory."""
     if entry.key_impl is not None:
         return jax.ShapeDtypeStruct(entry.shape, key_dtype(entry))
     return np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
 
 
 def _value_through(saved: str, through: Through | None, value: Any) -> Array:
-    """A value that a plan needs, as the function of a `Through` makes it."""
+    """A value that planning reads ahead, as the function of a `Through` makes it."""
     if through is None:
         return np.asarray(value)
     try:
@@ -302,7 +302,7 @@ def _value_through(saved: str, through: Through | None, value: Any) -> Array:
 def needed_first(
     source: Source, into: Wanted | None, renamed: Renamed, request: Request
 ) -> Iterator[Needed]:
-    """The values that a plan needs in memory before the comparison, and before placement.
+    """The values that planning reads ahead: before the comparison, and before placement.
 
     That is those that go through functions, and the slices of stacks that are not alike; in parts
     of at most as many bytes as may be under way.
@@ -328,7 +328,7 @@ def needed_first(
 def _needed_through(
     source: Source, into: Wanted, renamed: Renamed, request: Request
 ) -> dict[str, dict[int, Through | None]]:
-    """The values that a plan needs in memory as they go through functions."""
+    """The values that planning reads ahead as they go through functions."""
     names = named_by_var_list(renamed, request.var_list)
     found: dict[str, dict[int, Through | None]] = {}
     for places in _pieces(into.target, _chosen(into, names), names.saved).values():
@@ -422,7 +422,7 @@ def _unexpected(
     entries: Mapping[str, Entry],
     request: Request,
 ) -> list[str]:
-    """The names for which the plan has no leaf, though they were requested."""
+    """The saved names for which the plan of a restore has no leaf, though they were requested."""
     places = target.places
     others = {
         name: entry
@@ -436,7 +436,7 @@ def _unexpected(
 
 
 def _lost_lines(source: Source, taken: Mapping[str, str], names: Renamed) -> list[str]:
-    """A line for each saved variable whose name the plan reads from another one."""
+    """The plan's lines on saved variables whose own names it reads from others."""
     lines = []
     for name, old in taken.items():
         entry = source.entries[old]
@@ -453,7 +453,7 @@ def _left(
     pieces: Collection[str],
     request: Request,
 ) -> tuple[list[str], list[str]]:
-    """The leaves that the plan doesn't read: those that keep their values, and those initialized.
+    """The plan for the leaves that aren't read: which keep their values, which are initialized.
 
     Raises:
         CheckpointValueError: If one would be left without a value.
@@ -507,7 +507,7 @@ def _spelling(
 def _compared(
     target: Target, chosen: Collection[str], pieces: Mapping[str, Mapping[Place, str]]
 ) -> dict[str, Any]:
-    """The leaves of a plan that are compared with what is saved; of stacks in slices the slices."""
+    """The leaves that the plan of a restore has compared; of stacks in slices, the slices."""
     found: dict[str, Any] = {}
     for name, leaf in target.leaves.items():
         places = pieces.get(name, {(): name})
@@ -525,7 +525,7 @@ def saved_names(pieces: Mapping[Place, str]) -> str | tuple[str, ...]:
 
 
 def _check_kept(absent: Collection[str], target: Target) -> None:
-    """Refuse a plan that leaves a variable without a value, as it is neither read nor kept."""
+    """Refuse a restore's plan that leaves a variable without a value, neither read nor kept."""
     if not absent:
         return
     if target.declared is not None:

@@ -47,7 +47,7 @@ def is_first() -> bool:
 
 
 def together(work: Callable[[], str]) -> list[str]:
-    """Do something in each process; return what all processes returned, in their order.
+    """Run a function in all processes of the program, which fail together; return all results.
 
     Raises:
         Exception: What ``work`` raised here; or else, if it failed elsewhere, an error of the same
@@ -181,7 +181,7 @@ def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> Non
 
 
 def signature(entry: Entry) -> str:
-    """What of an entry must be the same in all processes, beside the bytes.
+    """What the processes compare of an entry, which must be the same in all, beside the bytes.
 
     That is dtype, shape, and the text of a value that is not an array.
     """

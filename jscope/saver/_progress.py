@@ -36,7 +36,7 @@ def watching(title: str, total: int, done: Callable[[], int]) -> Iterator[None]:
 
 
 def _draw_bar(title: str, total: int, done: Callable[[], int], is_over: threading.Event) -> None:
-    """Draw the bar of a progress until it is over."""
+    """Draw the progress bar of a save or restore until that is over."""
     if is_over.wait(_DELAY):
         return
     from rich.console import Console

@@ -48,13 +48,13 @@ from ._placement import Placing, as_weak_as, needed_by, on_host, regions
 
 
 def entry_of(array: Array) -> Entry:
-    """An array that is in memory already as an entry to be read."""
+    """The entry by which a restore reads an array that is in memory already."""
     shape, dtype = array.shape, dtype_name(array.dtype)
     return Entry(shape, dtype, shape, dtype, ORBAX)
 
 
 class Pieces:
-    """What the leaves of a restore are read from: one saved array each, or a stack of several.
+    """The pieces from which a restore reads each leaf: one saved array, or several in a stack.
 
     Args:
         source: The checkpoint.
@@ -169,13 +169,13 @@ class Pieces:
 
 
 def can_be_stacked(entries: Mapping[Place, Entry]) -> bool:
-    """Whether saved arrays can be read as the slices of one stack."""
+    """Whether a restore can read saved arrays into one stack, as its slices."""
     kinds = {(e.shape, e.dtype, e.stored_shape, e.stored_dtype) for e in entries.values()}
     return len(kinds) == 1 and not any(is_python(entry.dtype) for entry in entries.values())
 
 
 def stacked(entries: Mapping[Place, Entry], lengths: tuple[int, ...]) -> Entry:
-    """The entry by which saved arrays are read as one stack; its chunks are theirs.
+    """The entry by which a restore reads saved arrays into one stack; its chunks are theirs.
 
     Args:
         entries: The arrays, by their places in the stack.
@@ -228,7 +228,7 @@ _GAP = 4 << 10
 
 @dataclasses.dataclass(slots=True)
 class _Run:
-    """A run of small arrays' bytes in a file, which are read at once.
+    """A run of small arrays side by side in a file, which a restore reads at once.
 
     Attributes:
         first: Where they begin.
@@ -306,7 +306,7 @@ IN_FLIGHT = 128 << 20
 
 @dataclasses.dataclass(slots=True)
 class _Leaf:
-    """A leaf of the target that is being read: what is saved of it, and the memory for that.
+    """A leaf that a restore is reading: what is saved of it, and the memory it is read into.
 
     Attributes:
         name: Its name.
@@ -327,7 +327,7 @@ class _Leaf:
 
 @dataclasses.dataclass
 class Progress:
-    """How many bytes of arrays a restore has read so far."""
+    """How many bytes of arrays the reads of a restore have given so far."""
 
     nbytes: int = 0
 
@@ -634,7 +634,7 @@ class _Incoming:
 def read_box(
     source: Source, name: str, box: Box, *, verify: bool
 ) -> Array | jax.Array | PythonValue:
-    """Read a box of one saved array to the host, as NumPy's or keys; or a value of Python.
+    """Read one box of a requested array to the host, as NumPy's or keys; or a value of Python.
 
     Raises:
         ValueError, OSError: If it can't be read, or a checksum differs.
@@ -664,7 +664,7 @@ def _read_memory(regions: Sequence[Box], entry: Entry) -> dict[Box, Array]:
 
 
 def _chunks_to_read(entry: Entry, verify: bool) -> Sequence[Chunk]:
-    """The chunks of an array that are read as wholes: for checksums, or as it can't be in parts."""
+    """The chunks that a restore reads as wholes: for checksums, or as it can't read parts."""
     is_needed = verify or any(chunk.crc32c is None for chunk in entry.chunks)
     return entry.chunks if is_needed else ()
 
@@ -675,7 +675,7 @@ def _is_intact(array: Array, checksum: int | None) -> bool:
 
 
 def _damaged_error(box: Box, name: str, file: str) -> ValueError:
-    """Compose the error: the checksum of what was read is not the saved one.
+    """Compose the error: what a restore has read does not have the saved checksum.
 
     Args:
         box: What has been read.
@@ -690,6 +690,6 @@ def _damaged_error(box: Box, name: str, file: str) -> ValueError:
 
 
 def _file_of(source: Source, name: str) -> str:
-    """The file that an array was read from, for an error."""
+    """The file from which a restore has read an array, for an error on its checksum."""
     assert isinstance(source, OwnSource)  # others have no checksums
     return source.file_of(name)

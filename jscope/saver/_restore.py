@@ -411,7 +411,7 @@ def _restored_values(opened: _Opened, request: Request) -> dict[str, Any]:
 def _initial_values(
     target: Target, found: _Read, mesh: AnyMesh | None, request: Request
 ) -> Mapping[str, Any]:
-    """The initial values of the leaves that a restore doesn't read."""
+    """The initial values that a restore gives to the leaves that it has not read."""
     # Only a declaration has initial values, and then there is a key.
     assert target.declared is not None
     assert request.key is not None
@@ -437,7 +437,7 @@ def _cannot_be_read(source: Source, directory: AnyPath, error: Exception) -> Che
 def resumed(
     leaves: Mapping[str, Any], values: Mapping[str, Any], path: AnyPath
 ) -> dict[str, PerProcess]:
-    """Restore the leaves that are a `PerProcess`, and set their objects' states.
+    """Finish the restore of the leaves that are a `PerProcess`, and set their objects' states.
 
     Args:
         leaves: The target's leaves, by name.
@@ -475,7 +475,7 @@ def resumed(
 def _check_counts(
     leaves: Mapping[str, PerProcess], values: Mapping[str, tuple[Any, ...]], path: AnyPath
 ) -> None:
-    """Refuse to restore a `PerProcess` that another number of processes saved."""
+    """Refuse a restore in another number of processes than have saved a `PerProcess`."""
     others = {
         name: len(values[name])
         for name, leaf in leaves.items()
@@ -494,12 +494,12 @@ def _check_counts(
 
 
 def _number(number: int) -> str:
-    """A number of processes, as text."""
+    """How many processes saved or restore a value, as text for an error."""
     return "1 process" if number == 1 else f"{number} processes"
 
 
 def _own_value(name: str, leaf: PerProcess, values: tuple[Any, ...]) -> Any:
-    """The value that this process restores of those that a `PerProcess` has."""
+    """The value that a restore gives this process, of those that were saved of a `PerProcess`."""
     if leaf.on_other_count == "error" or len(values) == _processes.count():
         return values[_processes.index()]
     try:

@@ -33,7 +33,7 @@ Part = Mapping[str, tuple[str | None, Sequence[Any], int]]
 
 
 class Files(Protocol):
-    """Where the files of a save's data are written; they are durable after `settle`."""
+    """Where a snapshot writes its files; they are durable after `settle`."""
 
     def packer(self) -> Packer:
         """Begin to write the packed arrays."""
@@ -153,7 +153,7 @@ class Snapshot:
 
 
 def array_keys(entries: Mapping[str, Entry], *, portable: bool) -> dict[str, str]:
-    """The keys under which a snapshot writes the arrays that are not packed, by name."""
+    """The keys that a snapshot gives to the arrays it writes one by one, by their names."""
     names = [name for name, entry in entries.items() if entry.location in (ORBAX, RAW)]
     return {name: name if portable else str(i) for i, name in enumerate(names)}
 
@@ -187,7 +187,7 @@ def merge(
 
 
 def _agreed(recorded: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[Chunk, ...]:
-    """All chunks of a value, of which the snapshot of each process recorded some.
+    """All chunks of a value, merged from what the snapshots of the processes recorded of it.
 
     Raises:
         ValueError: If two processes recorded different facts of one.
@@ -223,7 +223,7 @@ def _chunks(array: Array, is_lasting: bool) -> Callable[[], list[Chunk]]:
 
 
 def _parts(array: Array) -> list[tuple[Sequence[int], np.ndarray[Any, Any]]]:
-    """This process's part of an array: each shard, and where it begins."""
+    """What a snapshot takes of an array in this process: each shard, and where it begins."""
     if isinstance(array, np.ndarray):
         return [((0,) * array.ndim, array)]
     return [
@@ -247,7 +247,7 @@ def detached(array: jax.Array) -> jax.Array:
 
 
 def whole(array: Array) -> np.ndarray[Any, Any]:
-    """A copy of all of an array, on the host; all processes call it for the same arrays."""
+    """A snapshot of all of an array, on the host; all processes call it for the same arrays."""
     if isinstance(array, np.ndarray):
         return array
     if array.is_fully_replicated:
@@ -264,7 +264,7 @@ def whole(array: Array) -> np.ndarray[Any, Any]:
 
 
 def part(array: Array, place: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """A copy of an array at some indices of its first axes, on the host, and of no more.
+    """A snapshot of an array at some indices of its first axes: a copy on the host, of no more.
 
     Args:
         array: An array of which this process has all values.

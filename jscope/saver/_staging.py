@@ -164,7 +164,7 @@ def commit(
 
 
 def _read_back(written: Path, index: Index, directory: Path) -> None:
-    """Check that what is staged can be read, before it is committed."""
+    """Refuse to commit a staging directory whose files can't be read back."""
     try:
         check_readable(written, index)
     except (OSError, ValueError) as error:
@@ -204,7 +204,7 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
 
 
 def check_alike(directory: Path, step: int, *, portable: bool) -> None:
-    """Refuse to stage a step that Orbax could read beside one that it can't.
+    """Refuse to stage a step beside steps of the other kind: those that stock Orbax reads, or not.
 
     Its `CheckpointManager` takes each directory that is called by a number for a step of its own.
 
@@ -301,7 +301,7 @@ def _put_in_place(
 
 
 def _evict(paths: Sequence[Path], staging: Staging, directory: Path) -> None:
-    """Move evicted checkpoints to a staging directory, to be removed with it."""
+    """Evict checkpoints after a commit: move them to a staging directory, to be removed with it."""
     try:
         for path in paths:
             # Unless another process has removed it meanwhile.

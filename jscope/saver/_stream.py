@@ -65,7 +65,7 @@ def streaming(directory: AnyPath, step: int) -> Iterator[Callable[[str, Any], No
 
 
 def _written(entry: Entry, value: Array, key: str, place: Files, packer: Packer) -> Entry:
-    """Write an array; return its entry, complete."""
+    """Write one array of a checkpoint that is streamed; return its entry, complete."""
     array = np.asarray(value)
     if entry.location == PACKED:
         offset, chunk = packer.add(array)

@@ -159,7 +159,7 @@ def _check_target(named: Sequence[tuple[str, Any]]) -> None:
 
 
 def check_shardings(named: Sequence[tuple[str, Any]]) -> None:
-    """Refuse a target whose shardings don't cut their leaves into equal shards.
+    """Refuse a target with leaves that their shardings don't cut into equal shards.
 
     Raises:
         CheckpointValueError: If there are such; all are listed.
@@ -186,7 +186,7 @@ def check_shardings(named: Sequence[tuple[str, Any]]) -> None:
 
 
 def _leaves_of_value(value: object) -> list[Any]:
-    """The leaves of one value of a target, None among them."""
+    """Take one value of a target apart into its leaves, None among them."""
     return jax.tree.leaves(value, is_leaf=lambda x: x is None)
 
 
@@ -202,7 +202,7 @@ def _is_known(leaf: object) -> bool:
 
 
 def _is_placeless(leaf: object) -> bool:
-    """Whether a leaf of a target has a sharding that names no devices."""
+    """Whether a leaf of a target can't be restored to devices, as its sharding names none."""
     mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
     return isinstance(mesh, jax.sharding.AbstractMesh)
 
@@ -269,7 +269,7 @@ def whole(
 def _by_var_list(
     source: Source, renamed: Mapping[str, str], var_list: Mapping[str, str]
 ) -> dict[str, str]:
-    """The names of a target that ``var_list`` gives to saved ones, where there is no target."""
+    """The names in the target of a restore without one, where ``var_list`` gives them."""
     missing = [saved for saved in var_list if saved not in renamed]
     if missing:
         raise MissingVariableError(

@@ -54,7 +54,7 @@ def checkpoint_exists(checkpoint_prefix: Anywhere) -> bool:
 
 
 def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
-    """Names and shapes of a checkpoint's variables, by name, as ``tf.train.list_variables``.
+    """Names and shapes in a checkpoint of any kind, by name, as ``tf.train.list_variables``.
 
     Only its index is read. A value that is not an array has the shape ``[]``; for dtypes use
     `Saver.open`.
@@ -75,7 +75,7 @@ def list_variables(ckpt_dir_or_file: Anywhere) -> list[tuple[str, list[int]]]:
 
 
 def load_variable(ckpt_dir_or_file: Anywhere, name: str) -> Any:
-    """The value of one variable of a checkpoint, as ``tf.train.load_variable``: a NumPy array.
+    """A variable's value in a checkpoint of any kind, as ``tf.train.load_variable``: a NumPy array.
 
     Nothing else is read. PRNG keys are JAX's, and values that are not arrays have their own types;
     an array of strings is NumPy's, of bytes.
@@ -164,5 +164,5 @@ def _wait_for_another(
 
 
 def _opened_newest(path: Anywhere) -> Checkpoint:
-    """The checkpoint at a path, or the newest one in it, for TF1's functions."""
+    """What one of TF1's functions is given, opened: a checkpoint, or the newest in a directory."""
     return Checkpoint(formats.open(path))

@@ -168,7 +168,7 @@ def begin(requested: Callable[[], Save]) -> Callable[[], AnyPath]:
 
 
 class _Saving:
-    """A save under way."""
+    """One save in this process: its checks, its writing and its commit, in their order."""
 
     _save: Save
     _place: Place
