@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _warn(message: Warning | str, *where: object, **more: object) -> None:
-    """Print a warning of a command as one line."""
+    """Print a warning of any command of the app ``jscope`` as one line."""
     click.secho("jscope: warning: ", fg="yellow", bold=True, nl=False, err=True)
     click.echo(str(message), err=True)
 

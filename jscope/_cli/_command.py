@@ -37,7 +37,7 @@ def checkpoint(name: str = "ckpt") -> Decorator[Any]:
 
 
 def selector(text: str) -> Selector:
-    """A selector as a command's argument has it: a glob, or ``re:`` and a regular expression."""
+    """A command's argument as a selector: a glob, or ``re:`` and a regular expression."""
     if not text.startswith("re:"):
         return text
     try:
@@ -47,7 +47,7 @@ def selector(text: str) -> Selector:
 
 
 def chosen(variables: Mapping[str, Entry], selectors: Iterable[str]) -> dict[str, Entry]:
-    """The variables that a command's selectors pick; all, if it is given none."""
+    """The variables that a command's arguments choose: by its selectors, or all if it has none."""
     given = [selector(text) for text in selectors]
     if not given:
         return dict(variables)

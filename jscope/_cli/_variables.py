@@ -29,13 +29,13 @@ def variables_of(source: Source) -> dict[str, Entry]:
 
 
 def natural(name: str) -> list[str | tuple[int, str]]:
-    """A key to sort printed variables by, in which numbers count as numbers, of any length."""
+    """A key to sort a checkpoint's variables for a command by: ``layer_2`` before ``layer_10``."""
     parts = re.split("([0-9]+)", name)
     return [_digits_key(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _digits_key(digits: str) -> tuple[int, str]:
-    """A key to sort the numbers in the names of printed variables by."""
+    """A key to sort variables for a command by one number in their names, of any length."""
     # Not an int, which Python does not make of more than 4,300 digits.
     significant = digits.lstrip("0")
     return len(significant), significant
@@ -69,7 +69,7 @@ def _of_saved(saved: "SavedVariable") -> Entry:
 
 
 def _as_array(value: object) -> Array:
-    """A variable's value as an array of NumPy to print; keys as their data, text as bytes."""
+    """A variable of any format as a NumPy array for a command; keys as data, text as bytes."""
     import jax
 
     if isinstance(value, jax.Array):

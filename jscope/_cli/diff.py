@@ -113,7 +113,7 @@ def _signature(variable: Entry | None) -> str:
 
 
 def largest_relative_difference(a: Array, b: Array) -> float:
-    r"""The largest $|x - y| / \max(|x|, |y|)$ of two arrays of one shape, in float64.
+    r"""The largest $|x - y| / \max(|x|, |y|)$ of two checkpoints' arrays, of one shape, in float64.
 
     Equal values have 0, and so have two NaN; a NaN or an infinity beside another value, and text
     that differs, has infinity. No two values of one dtype that differ have 0.

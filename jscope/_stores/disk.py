@@ -31,7 +31,7 @@ AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 def rename_to_free(source: Path, target: Path) -> None:
-    """Give a file another name, unless that is taken.
+    """Give a file of a file system another name, unless that is taken.
 
     By a link and its removal, which every kind of system has; else by a rename of Linux's.
 
@@ -63,7 +63,7 @@ def _rename_alone(source: Path, target: Path, error: OSError) -> None:
 
 @functools.cache
 def renameat2() -> Callable[..., int] | None:
-    """Linux's rename with flags, or None."""
+    """Linux's call that renames a file of a file system with flags, or None."""
     try:
         found: Callable[..., int] = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
@@ -72,7 +72,7 @@ def renameat2() -> Callable[..., int] | None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory and its parents, each flushed to its own parent."""
+    """Make a directory of a file system and its parents, each flushed to disk in its own parent."""
     if not directory.is_dir():
         make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ def make_directory(directory: Path) -> None:
 
 
 def write_new(path: Path, data: memoryview) -> None:
-    """Write a new file, and flush it to disk."""
+    """Write a file to a file system where none is yet, and flush it to disk."""
     with path.open("xb", buffering=0) as file:
         while data:
             data = data[file.write(data) :]
@@ -98,7 +98,7 @@ def flush_all(*roots: Path) -> None:
 
 
 def in_threads(work: Callable[[T], None], items: Iterable[T]) -> None:
-    """Do the same to many items, eight at a time; raise the first error.
+    """Do the same to many files of a file system, eight at a time; raise the first error.
 
     An item is taken when a thread is free for it.
     """

@@ -36,7 +36,7 @@ class NoBucketError(StoreError, CheckpointNotFoundError):
 
 
 def is_of_store(error: Exception) -> bool:
-    """Whether an error of TensorStore's is the store's: not that something in it is damaged."""
+    """Whether an error of TensorStore's is an object store's error, not damage to what is in it."""
     return is_unreachable(error) or bool(_OF_STORE.match(str(error)))
 
 
@@ -97,7 +97,7 @@ def cause_of(text: str) -> str:
 
 @contextlib.contextmanager
 def failing_writes(what: str) -> Iterator[None]:
-    """Raise what the file system refuses in the body as a `CheckpointError`."""
+    """Raise a file system's error in the body as a `CheckpointError`, and a store's as it is."""
     try:
         yield
     except JscopeError:

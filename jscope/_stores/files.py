@@ -119,7 +119,7 @@ def contents(directory: AnyPath, known: Mapping[str, int] | None = None) -> Cont
 
 
 class EndOfFileError(ValueError):
-    """A file that ends before what is read of it does.
+    """The error of reading a `File` past its end.
 
     Attributes:
         end: Where it ends.
@@ -224,7 +224,7 @@ class LocalFile:
 
 
 class RemoteFile:
-    """An object of a store, opened for reading as a `File`; opening it makes no request.
+    """A `File`, as `LocalFile` is one, that is an object of a store; opening it makes no request.
 
     Each reading is a request. Of small ones that follow each other more is read at each, if the
     object's size is known: up to `_AHEAD` bytes.
@@ -317,7 +317,7 @@ def open_file(path: AnyPath, *, follow: bool = False) -> File:
 
 
 def _descriptor(path: Path, follow: bool) -> int:
-    """Open a regular file of a file system; a link only if links are followed."""
+    """Open a regular file to read it as a `LocalFile`; a link only if links are followed."""
     try:
         descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     except OSError:
@@ -357,7 +357,7 @@ def first_bytes(path: AnyPath, most: int, *, follow: bool = False) -> bytes:
 
 
 def not_regular(name: str) -> str:
-    """Compose the error: a file is not regular, and is not opened."""
+    """Compose the error: what is to be opened as a `File` is not a regular file."""
     return (
         f"{name} is not a regular file, and links in a checkpoint are not followed: copy the "
         "checkpoint with its files, as cp -rL does"

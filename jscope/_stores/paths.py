@@ -104,7 +104,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def is_file(path: str) -> bool:
-    """Whether the path that a caller gives is a file, or an object of a store."""
+    """Whether the path or URL that a caller gives is that of a file, or of an object of a store."""
     return located(path).is_file() if is_url(path) else os.path.isfile(path)
 
 
@@ -114,7 +114,7 @@ def is_directory(path: str) -> bool:
 
 
 def names_in(directory: str) -> list[str]:
-    """The names below the path of a directory, local or in a store; none if it can't be listed."""
+    """The names below a directory whose path or URL a caller gives; none if it can't be listed."""
     try:
         if is_url(directory):
             return [path.name for path in children(located(directory))]

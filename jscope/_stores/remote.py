@@ -151,12 +151,12 @@ AnyPath: TypeAlias = Path | RemotePath
 
 
 def fresh(path: AnyPath) -> AnyPath:
-    """The same path without what was listed of a remote one, so that it looks anew."""
+    """A `RemotePath` without what it has listed, so that it looks anew; a local path as it is."""
     return path if isinstance(path, Path) else path.fresh()
 
 
 def children(directory: AnyPath, pattern: str = "") -> list[AnyPath]:
-    """What is directly below a path, local or remote, or matches a pattern there, sorted by name.
+    """List what is directly below a `RemotePath` or a local path, or matches a pattern, by name.
 
     Raises:
         OSError: If it can't be listed.

@@ -46,7 +46,7 @@ _EC2 = Path("/sys/devices/virtual/dmi/id/sys_vendor")
 
 
 def spec_of(scheme: str, bucket: str) -> dict[str, Any]:
-    """TensorStore's specification of a bucket, without any secret.
+    """The settings of a bucket without any secret, as TensorStore's specification.
 
     Raises:
         StoreError: If a setting is invalid.
@@ -86,7 +86,7 @@ def context() -> "Context":
 
 @dataclasses.dataclass
 class OpenedBucket:
-    """A bucket opened by the settings in the environment.
+    """What the settings in the environment open: a bucket.
 
     Attributes:
         store: TensorStore's handle; opening it makes no request.
@@ -98,7 +98,7 @@ class OpenedBucket:
 
 
 def opened_by_settings(scheme: str, bucket: str) -> OpenedBucket:
-    """Open a bucket by the settings as they are now; the same object while these are the same.
+    """What the settings open as they are now: a bucket, the same object while they are the same.
 
     Raises:
         StoreError: If a setting is invalid.
@@ -110,7 +110,7 @@ def opened_by_settings(scheme: str, bucket: str) -> OpenedBucket:
 
 @functools.lru_cache(maxsize=32)
 def _opened_by_spec(spec: str, fingerprint: int) -> OpenedBucket:
-    """Open a bucket by its specification and credentials, once for both."""
+    """What the settings open, by a bucket's specification and the credentials, once for both."""
     del fingerprint
     import tensorstore
 

@@ -192,7 +192,7 @@ class LocalStore:
 
 
 class BucketStore:
-    """A `Store` in a bucket: the keys that begin with a prefix."""
+    """A `Store`, as `LocalStore` is one, in a bucket: the keys that begin with a prefix."""
 
     def __init__(self, root: RemotePath):
         self.root = root
@@ -242,12 +242,12 @@ class BucketStore:
 
 
 def store_of(path: AnyPath) -> Store:
-    """The store of a directory, which need not be there."""
+    """The `Store` to write below a path: a `LocalStore` or `BucketStore`; it need not be there."""
     return BucketStore(path) if isinstance(path, RemotePath) else LocalStore(path)
 
 
 def _write(descriptor: int, data: Data) -> None:
-    """Write all bytes of a file of a `LocalStore`."""
+    """Write all bytes of a `Store`'s file, which a `LocalStore` has opened."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]

@@ -33,7 +33,7 @@ _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MA
 
 
 class Unit(NamedTuple):
-    """A box of a stored array to read at once, into what, and the copies to make of it then.
+    """A box to read at once, the memory that it goes to, and the boxes to copy from there.
 
     Attributes:
         box: What to read of the stored array.
@@ -89,7 +89,7 @@ def aligned(shape: Sequence[int], dtype: DTypeLike, *, huge: bool = True) -> Arr
 
 
 def _pages(size: int, huge: bool) -> mmap.mmap:
-    """The system's pages as memory for a large box; huge ones on request, where it has them."""
+    """The memory of a large box, as the system's pages; huge ones on request, if it has them."""
     pages = mmap.mmap(-1, size, **_PRIVATE)
     if huge and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
@@ -98,7 +98,7 @@ def _pages(size: int, huge: bool) -> mmap.mmap:
 
 
 def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Unit]:
-    """The boxes of a stored array to read, so that regions of it are filled.
+    """Which boxes of a stored array to read, each as a `Unit`, so that regions of it are filled.
 
     Args:
         regions: Boxes of the stored array, and memory for each.
@@ -111,7 +111,7 @@ def units(regions: Mapping[Box, Array], chunks: Sequence[Chunk]) -> Iterator[Uni
 
 
 def unit(regions: Mapping[Box, Array], chunk: Chunk) -> Unit | None:
-    """How to read the box of a chunk into the regions that it meets; None if it meets none."""
+    """Which box of a chunk goes to which of the regions, as a `Unit` to read; None if none does."""
     box = chunk.box
     if box in regions and len(regions) == 1:
         return Unit(box, regions[box], chunk.crc32c)
@@ -131,7 +131,7 @@ def unit(regions: Mapping[Box, Array], chunk: Chunk) -> Unit | None:
 
 
 def chunk_of(box: Box) -> Chunk:
-    """A box as a chunk without a checksum."""
+    """Turn a box into a chunk without a checksum, to be read as other chunks are."""
     return Chunk(tuple([start for start, _ in box]), lengths(box), None)
 
 

@@ -31,5 +31,5 @@ def crc32c_of(data: bytes | memoryview) -> int:
 
 
 def chunk_of(start: Sequence[int], array: np.ndarray[Any, Any]) -> Chunk:
-    """An array as a chunk that begins at ``start`` of the whole, with its checksum."""
+    """Compute an array's checksum, for the chunk that it is from ``start`` of the whole on."""
     return Chunk(tuple(start), array.shape, crc32c(array))

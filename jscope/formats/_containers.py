@@ -74,7 +74,7 @@ def describe(tree: object) -> Description:
 def of_paths(
     paths: Mapping[str, Sequence[str | int]], empty: Mapping[str, Description]
 ) -> Containers:
-    """The containers, nested dicts and lists, that the paths to the leaves of a pytree tell of.
+    """Find a pytree's containers, nested dicts and lists, from the paths to its leaves.
 
     Args:
         paths: From names to paths; a whole number is an index in a list.

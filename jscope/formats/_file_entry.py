@@ -44,7 +44,7 @@ class Entry:
 
 
 class Signature(Protocol):
-    """The shape and dtype of a variable in a file: of an `Entry`, or of an array to be written."""
+    """The shape and dtype of an `Entry` of another library's file, or of an array to be written."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -131,7 +131,7 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
 
 
 def other_checkpoint(directory: AnyPath, step: int) -> AnyPath | None:
-    """Another library's checkpoint that is a step of a directory, but not called by its number.
+    """Find another library's checkpoint, of any kind, that opens as a step but isn't called by it.
 
     A checkpoint of jscope's in ``<directory>/<step>`` would be found in its place.
     """
@@ -278,7 +278,7 @@ def _has_steps(directory: AnyPath, names: Iterable[str]) -> bool:
 
 
 def _without_trees(steps: _Steps) -> _Steps:
-    """Steps to be opened without those that are directories of Orbax."""
+    """Of the steps by prefix that can be opened, those that are files, not directories of Orbax."""
     files = {prefix: {n: p for n, p in own.items() if p.is_file()} for prefix, own in steps.items()}
     return {prefix: own for prefix, own in files.items() if own}
 
@@ -375,7 +375,7 @@ def _cannot_be_read(path: AnyPath, error: OSError) -> CheckpointError:
 
 
 def _no_step(directory: AnyPath, step: int, known: Sequence[int]) -> CheckpointNotFoundError:
-    """Compose the error: which steps there are instead."""
+    """Compose the error: what a path means has no such step, and which steps it has."""
     those = f"steps {listed(known, most=20)}" if known else "no checkpoint at all"
     return CheckpointNotFoundError(
         f"There is no step {step} in {directory}; it has {those}. Leave the step out for the "
@@ -384,7 +384,7 @@ def _no_step(directory: AnyPath, step: int, known: Sequence[int]) -> CheckpointN
 
 
 def _several_prefixes(directory: AnyPath, others: _Steps) -> CheckpointError:
-    """Compose the error: it is unknown which of several prefixes of steps is to be opened."""
+    """Compose the error: what a path means is unknown, as its steps have several prefixes."""
     prefixes = sorted(others)
     return CheckpointError(
         f"{directory} has steps of several prefixes: {listed(prefixes)}. Which of them "

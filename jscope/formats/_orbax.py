@@ -196,7 +196,7 @@ class _Tree:
 
 
 def _machine_memory() -> int:
-    """The bytes of this machine's memory, into which a chunk of Orbax's has to fit."""
+    """The most bytes of a chunk in a checkpoint of plain Orbax: those of this machine's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

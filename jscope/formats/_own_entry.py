@@ -53,7 +53,7 @@ _MEMBERS: Mapping[str, frozenset[str]] = {
 
 @functools.cache
 def dtype_name(dtype: Any) -> str:
-    """The name of a dtype in an entry of the index, and in messages; also of one of PRNG keys.
+    """How an entry of jscope's own index, or a message, names a dtype, also that of PRNG keys.
 
     Raises:
         TypeError: If it is a dtype of neither NumPy nor JAX.
@@ -83,7 +83,7 @@ class Chunk(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One saved value in the index: its shape, its dtype, and where its bytes are.
+    """One saved value as jscope's own index has it: its shape, its dtype, and where its bytes are.
 
     Attributes:
         shape: The shape of the value.
@@ -233,17 +233,17 @@ class Entry(NamedTuple):
 
 @functools.cache
 def _zeros(count: int) -> tuple[int, ...]:
-    """Where the one chunk of an entry begins, at zero along each axis."""
+    """Where the one chunk of an entry in jscope's own index begins: at zero along each axis."""
     return (0,) * count
 
 
 def raw_name(key: str, start: Sequence[int]) -> str:
-    """The name of the object of an entry's chunk, of the array ``key``: ``"0/0.512"``."""
+    """Where one chunk of an entry is, of the array ``key``: in the file ``"0/0.512"``."""
     return f"{key}/{'.'.join(map(str, start or (0,)))}"
 
 
 def _chunks_of_members(members: dict[str, Any], stored_shape: tuple[int, ...]) -> tuple[Chunk, ...]:
-    """The chunks in the members of an entry."""
+    """The chunks of one entry, which cover its stored array, from the entry's members in JSON."""
     if "crc32c" in members:
         if "chunks" in members:
             raise ValueError("it has a checksum beside those of its chunks")
@@ -262,7 +262,7 @@ def _chunks_of_members(members: dict[str, Any], stored_shape: tuple[int, ...]) -
 
 
 def _is_tiling(chunks: Sequence[Chunk], shape: tuple[int, ...]) -> bool:
-    """Whether an entry's chunks are the cells of a grid over its shape, as JAX's shards are."""
+    """Whether an entry's chunks in jscope's own index are a grid over its shape, as JAX's are."""
     if len(chunks) == 1:
         return not any(chunks[0].start) and chunks[0].shape == shape
     cells = 1

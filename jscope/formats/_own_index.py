@@ -307,7 +307,7 @@ def listed_save_id(directory: AnyPath) -> str | None:
 
 
 def check_files(directory: AnyPath, index: Index) -> None:
-    """Compare the files that an index lists with those that are there; small ones' checksums too.
+    """Compare an index with the files that it lists: names, sizes, and small ones' checksums.
 
     An object of a store is whole, and each takes a request: there it is their names alone.
 

@@ -136,7 +136,7 @@ def newest_index(directory: AnyPath) -> IndexName | None:
 
 
 def read_newest(directory: AnyPath) -> tuple[IndexName, bytes]:
-    """The name and the contents of the index that a reader of a step's directory takes.
+    """The newest name of an index that is not void, and its contents: what a reader takes.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -158,7 +158,7 @@ def read_newest(directory: AnyPath) -> tuple[IndexName, bytes]:
 
 
 def _newest_first(directory: AnyPath) -> Sequence[IndexName]:
-    """The names of the indices in a step's directory, void ones too; on a disk one of them."""
+    """The names of indices in a store's directory, newest first, void ones too; on a disk one."""
     if isinstance(directory, RemotePath):
         names = directory.names()
     elif os.path.lexists(directory / FILE_NAME):
@@ -172,7 +172,7 @@ def _newest_first(directory: AnyPath) -> Sequence[IndexName]:
 
 
 def remember(directory: AnyPath, index: IndexName, is_valid: bool) -> bool:
-    """Know from now on whether an index in a store is void, which never changes; that again."""
+    """Remember of an index's name in a store if it is valid, which never changes; give it back."""
     if isinstance(directory, RemotePath) and index.number:
         if len(_valid) > _MOST_KNOWN:
             _valid.clear()
@@ -181,12 +181,12 @@ def remember(directory: AnyPath, index: IndexName, is_valid: bool) -> bool:
 
 
 def is_known(directory: AnyPath, index: IndexName) -> bool:
-    """Whether the name of an index in a store is known to be of a valid one, without a request."""
+    """Whether a name in a store is known, without a request, to be that of a valid index."""
     return _valid.get(str(directory / index.file), False)
 
 
 def _is_valid(directory: AnyPath, index: IndexName) -> bool:
-    """Whether the name of an index is there and not void; a name's contents never change."""
+    """Whether a name is that of an index that is there and not void; its contents never change."""
     if not index.number:
         return True
     file = directory / index.file

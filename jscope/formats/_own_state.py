@@ -174,7 +174,7 @@ def _record_of(value: object) -> Record:
 
 
 def _record_of_index(step: int, path: AnyPath) -> Record:
-    """The record of a checkpoint that the state file lacks, from the checkpoint's index."""
+    """The state file's record of a checkpoint that it lacks, from the checkpoint's index."""
     try:
         index = read_header(path, step)
     except (OSError, ValueError):

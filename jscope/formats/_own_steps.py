@@ -36,12 +36,12 @@ _ATTEMPTS = 100
 
 
 def replaced(staging: Path, step: int) -> Path:
-    """The path of a step's old checkpoint, at which it counts while a new one replaces it."""
+    """The path of the old checkpoint by which a directory has a step that a new one replaces."""
     return staging / f"{_REPLACED}{step}"
 
 
 def all_replaced(staging: Path) -> dict[int, Path]:
-    """The steps whose old checkpoints count while new ones replace them, with their paths."""
+    """The steps that a directory has by old checkpoints, which new ones replace; their paths."""
     found: dict[int, Path] = {}
     if staging.is_symlink():
         return found
@@ -54,7 +54,7 @@ def all_replaced(staging: Path) -> dict[int, Path]:
 
 
 class Listing(NamedTuple):
-    """What is in a directory, by listing it once.
+    """The steps of a Saver in a directory, and all names there, by listing it once.
 
     Attributes:
         names: The names in it, sorted.
@@ -151,7 +151,7 @@ def committed_steps(directory: AnyPath) -> tuple[int, ...]:
 
 
 def path_of(directory: AnyPath, step: int) -> AnyPath | None:
-    """The path of a step's checkpoint at this moment, or None if there is none."""
+    """The path of one of the steps in a Saver's directory at this moment; None if there is none."""
     path = directory / str(step)
     return path if has_index(path) else checkpoints(directory).get(step)
 
@@ -241,7 +241,7 @@ def newest_own(directory: AnyPath, there: Listing) -> tuple[OwnSource | None, Li
 
 
 def _newest_intact(found: Mapping[int, AnyPath], damaged: dict[int, Exception]) -> OwnSource | None:
-    """The newest step that is intact; damaged ones above it are added to ``damaged``."""
+    """The newest intact one of a listing's steps; damaged ones above it go to ``damaged``."""
     for step, path in sorted(found.items(), reverse=True):
         try:
             return OwnSource(path, _intact_index(path, step))
@@ -271,7 +271,7 @@ def _intact_index(path: AnyPath, step: int) -> Index:
 
 
 def _remembered_steps(directory: AnyPath) -> frozenset[int]:
-    """The steps that the state file lists; none if it can't be read."""
+    """The steps of a directory by its state file, for its listing; none if that can't be read."""
     try:
         return remembered(directory)
     except StoreError:
@@ -281,7 +281,7 @@ def _remembered_steps(directory: AnyPath) -> frozenset[int]:
 
 
 def _intact_step_before(directory: AnyPath, step: int) -> int | None:
-    """The newest intact step before a damaged one, or None."""
+    """The newest of the intact steps in a Saver's directory before a damaged one, or None."""
     for earlier, path in reversed(checkpoints(directory).items()):
         try:
             if earlier < step:
@@ -292,7 +292,7 @@ def _intact_step_before(directory: AnyPath, step: int) -> int | None:
 
 
 def open_own(path: AnyPath, directory: AnyPath, step: int | None) -> OwnSource | None:
-    """Open the checkpoint of a step of a Saver's directory; None if it has no index.
+    """Open one of the steps in a Saver's directory; None if that step has no index.
 
     Args:
         path: Where it is.
@@ -315,7 +315,7 @@ def open_own(path: AnyPath, directory: AnyPath, step: int | None) -> OwnSource |
 
 
 def text_of(error: Exception) -> str:
-    """The first line of an error that a step or another checkpoint is damaged, for messages."""
+    """What is wrong with a damaged step, or another checkpoint: the first line of its error."""
     # TensorStore's messages have hundreds of lines; the whole text is in the cause.
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first[:500]}"

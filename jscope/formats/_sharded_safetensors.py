@@ -79,7 +79,7 @@ def split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 
 class ShardWriter:
-    """Writes tensors, in any order, to safetensors shards; leaving ``with`` lets them appear.
+    """Writes tensors in any order to sharded safetensors files; leaving ``with`` lets them appear.
 
     Few files are open at a time if the order is that of ``signatures``.
 
@@ -225,7 +225,7 @@ class ShardWriter:
 
 @contextlib.contextmanager
 def _failing_writes(directory: Path) -> Iterator[None]:
-    """Raise what the system refuses while shards are written as a `CheckpointError`."""
+    """Raise a `CheckpointError` where the system refuses to write sharded safetensors."""
     try:
         yield
     except CheckpointError:

@@ -119,7 +119,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """The source of arrays that are in another library's file, or in several, as a `Source`.
+    """The `Source` of a checkpoint's arrays that another library has in one file, or in several.
 
     Args:
         path: The file or directory.
@@ -190,7 +190,7 @@ class FileSource:
 
 
 def _has_strings(variable: object) -> bool:
-    """Whether a variable of a source is an array of strings, which JAX doesn't have."""
+    """Whether a source leaves a variable out of its entries: one of strings, which JAX lacks."""
     return hasattr(variable, "dtype") and variable.dtype.kind in "OSU"
 
 

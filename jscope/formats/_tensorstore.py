@@ -201,7 +201,7 @@ class Tensors:
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a name can be one that TensorStore takes."""
+    """Whether TensorStore takes a name of an array to read: whether it is UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -178,7 +178,7 @@ class Tensors(dict[str, Tensor]):
 
 
 def is_file(path: AnyPath) -> bool:
-    """Whether a file is named as a safetensors file or index, or begins as one does."""
+    """Whether a file has the name of a safetensors file or its index, or begins with its header."""
     if path.name.endswith((".safetensors", _INDEX)):
         return True
     first = first_bytes(path, 9, follow=True)
@@ -191,7 +191,7 @@ def is_directory(path: AnyPath) -> bool:
 
 
 def open_any(path: AnyPath) -> Tensors:
-    """The tensors of a safetensors file, of an index, or of a directory, whose index is obeyed.
+    """Open safetensors for reading: a file, an index, or a directory, whose index is obeyed.
 
     Raises:
         CheckpointError: If one is damaged, a file of the index is missing, or it is unknown which
@@ -213,7 +213,7 @@ def open_any(path: AnyPath) -> Tensors:
 
 
 def _check_shards(path: AnyPath, names: Sequence[str]) -> None:
-    """Refuse safetensors shards without an index if some are missing, as a failed export leaves."""
+    """Refuse to read some of the safetensors files without an index, as a failed export leaves."""
     found: dict[tuple[str, int], set[int]] = {}
     for name in names:
         match = _SHARD.fullmatch(name)
@@ -229,7 +229,7 @@ def _check_shards(path: AnyPath, names: Sequence[str]) -> None:
 
 
 def _tensors_together(path: AnyPath, files: Sequence[Tensors]) -> Tensors:
-    """The tensors of several safetensors files, each name once."""
+    """The tensors of several opened safetensors files as those of one, each name once."""
     found = Tensors()
     for tensors in files:
         duplicates = [name for name in tensors if name in found]
@@ -244,7 +244,7 @@ def _tensors_together(path: AnyPath, files: Sequence[Tensors]) -> Tensors:
 
 
 def _open_index(path: AnyPath) -> Tensors:
-    """The tensors that a safetensors index names; other files and other tensors are ignored.
+    """Open each safetensors file that an index names; other files and other tensors are ignored.
 
     Source: https://huggingface.co/docs/transformers, "Sharded checkpoints": an object with
     ``weight_map``, from each name to its file, and ``metadata``.
@@ -280,7 +280,7 @@ def _open_index(path: AnyPath) -> Tensors:
 
 
 def _read_index(path: AnyPath) -> tuple[dict[str, str], dict[str, Any]]:
-    """The file of each tensor, and the metadata, in an untrusted safetensors index."""
+    """Read which safetensors file has each tensor, and the metadata, from an untrusted index."""
     size = path.stat().st_size if isinstance(path, Path) else 0  # that of an object isn't known
     if size > _LONGEST_INDEX:
         raise ValueError(f"it has {size} bytes, and an index has at most {_LONGEST_INDEX}")

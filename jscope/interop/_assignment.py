@@ -65,7 +65,7 @@ class Assignment:
 
 
 def _renamed(rules: Sequence[Rule], source: Source, target: Target) -> Renamed:
-    """Which variable of the target is read from what, by the rules of an assignment map."""
+    """An assignment map as a restore's names: which variable of the target is read from what."""
     given: dict[str, tuple[Rule, str]] = {}
     lost: dict[str, str] = {}
     used: set[str] = set()
@@ -112,7 +112,7 @@ def _expected(rules: Sequence[Rule], target: Target, name: str) -> str:
 
 
 def _advice_on_unexpected(names: Sequence[str]) -> Iterator[str]:
-    """What to write beside an assignment map for names that only the checkpoint has."""
+    """An assignment map's lines to write for names that only a TensorFlow checkpoint has."""
     others = [name for name in names if not SLOTS.search(name)]
     if len(others) < len(names):
         yield "Optimizer slots and global_step are left out by drop=tensorflow.SLOTS."

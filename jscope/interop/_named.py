@@ -74,12 +74,12 @@ def named(
 
 
 def _short_key(key: str) -> str:
-    """The key of an object-based checkpoint as a name, without its ending."""
+    """The name that a key of an object-based checkpoint gives to a variable: without its ending."""
     return key.removesuffix(_KEY_ENDING)
 
 
 def _of_tensorflow(source: Source) -> tf_checkpoint.Checkpoint:
-    """The TensorFlow checkpoint that a source is; another one is refused."""
+    """The TensorFlow checkpoint of a source whose variables are to be named; no other is taken."""
     if isinstance(source, FileSource) and isinstance(source.variables, tf_checkpoint.Checkpoint):
         return source.variables
     raise CheckpointError(
@@ -91,7 +91,7 @@ def _of_tensorflow(source: Source) -> tf_checkpoint.Checkpoint:
 def _dropped(
     entries: Mapping[str, object], drop: Selector, wanted: Collection[str]
 ) -> frozenset[str]:
-    """The names of a TensorFlow checkpoint that ``drop`` leaves out."""
+    """The names of a TensorFlow checkpoint's variables that ``drop`` leaves out for a tree."""
     if isinstance(drop, list | tuple):
         return frozenset().union(*(_dropped(entries, part, wanted) for part in drop))
     names = matching(entries, drop, allow_empty=True)
@@ -99,7 +99,7 @@ def _dropped(
 
 
 def _with_averages(names: Mapping[str, str], averages: str, path: str) -> dict[str, str]:
-    """The names of a TensorFlow checkpoint's variables, those of averages in place of their own."""
+    """Name the averages in a TensorFlow checkpoint as the variables that they are read for."""
     ending = f"/{averages}"
     averaged = [name.removesuffix(ending) for name in names if name.endswith(ending)]
     if not averaged:

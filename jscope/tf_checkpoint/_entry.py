@@ -184,7 +184,7 @@ class Entry:
 
 
 def _within_outer(box: Sequence[slice], outer: Sequence[slice]) -> tuple[slice, ...]:
-    """The slices of one box of a TensorFlow variable, counted from the corner of another."""
+    """A box of an `Entry` that is read, as slices counted from the corner of another box."""
     return tuple(
         slice(inner.start - o.start, inner.stop - o.start)
         for inner, o in zip(box, outer, strict=True)
@@ -192,7 +192,7 @@ def _within_outer(box: Sequence[slice], outer: Sequence[slice]) -> tuple[slice, 
 
 
 def _enclosing_box(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], Any]:
-    """The box of a TensorFlow variable that an index needs, and the index to apply to it.
+    """What an `Entry` reads for an index: the box that encloses it, and the index to apply to that.
 
     Integers, slices and an ellipsis are narrowed; for any other index the box is all.
     """
@@ -221,5 +221,5 @@ def _enclosing_box(index: object, shape: tuple[int, ...]) -> tuple[tuple[slice, 
 
 
 def _is_integer(item: object) -> bool:
-    """Whether an item of the index of a TensorFlow variable is an integer."""
+    """Whether an item of the index by which an `Entry` is read is an integer."""
     return isinstance(item, (int, np.integer)) and not isinstance(item, bool)

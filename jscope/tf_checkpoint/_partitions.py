@@ -39,7 +39,7 @@ Box: TypeAlias = tuple[Extent, ...]
 
 
 def read_shape(span: Span) -> tuple[int, ...]:
-    """Read the shape of a variable from a TensorShapeProto."""
+    """Read the shape of a variable, partitioned or whole, from a TensorShapeProto."""
     shape: list[int] = []
     for number, integer, begin, end in message(span, _SHAPE):
         if number == 3:
@@ -61,7 +61,7 @@ def read_shape(span: Span) -> tuple[int, ...]:
 
 
 def shape_bytes(shape: Sequence[int]) -> bytes:
-    """The bytes of a TensorShapeProto."""
+    """The shape of a variable, partitioned or whole, as the bytes of a TensorShapeProto."""
     return b"".join(field(2, BYTES, number_field(1, size)) for size in shape)
 
 
@@ -90,7 +90,7 @@ def read_box(span: Span, shape: Sequence[int]) -> Box:
 
 
 def box_bytes(box: Box) -> bytes:
-    """The bytes of the TensorSliceProto for the box of a part."""
+    """The box of a part of a partitioned variable, as the bytes of a TensorSliceProto."""
     out = b""
     for extent in box:
         # The length is in a oneof, so it is written even if it is 0.
@@ -131,7 +131,7 @@ def part_key(name: str, box: Box) -> bytes:
 
 
 def _ordered_number(value: int) -> bytes:
-    """A number in ordered code, for the key of a part."""
+    """A number in ordered code, for the key of a part of a partitioned variable."""
     size = (value.bit_length() + 7) // 8
     return bytes([size]) + value.to_bytes(size, "big")
 
