@@ -61,7 +61,7 @@ _NARROW = {"int64": "int32", "float64": "float32", "complex128": "complex64"}
 
 
 def is_python(value: object) -> bool:
-    """Whether a value has no dtype of its own: a number of Python's, or a list of numbers."""
+    """Whether a value has no dtype to convert from: a number of Python's, or a list of numbers."""
     return not hasattr(value, "dtype")
 
 
@@ -158,7 +158,7 @@ def lost_text(name: str, found: str, size: int, dtype: DTypeLike, lost: Lost) ->
 
 
 def cannot_convert(lines: Sequence[str]) -> TreeMismatchError:
-    """Compose the error for variables whose values another dtype can't hold, a line for each."""
+    """Compose the error for conversions to dtypes that can't hold the values, a line for each."""
     count = "1 variable" if len(lines) == 1 else f"{len(lines)} variables"
     shown = "\n  ".join(lines)
     return TreeMismatchError(
@@ -176,7 +176,7 @@ def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _native(part: Array) -> Array:
-    """The same numbers in a dtype that NumPy computes with; bools are 0 and 1."""
+    """The numbers to convert to a dtype, in one that NumPy computes with; bools are 0 and 1."""
     name = part.dtype.name
     if name == "bool":
         return part.view(np.uint8)
@@ -216,12 +216,12 @@ def _cast(numbers: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _complex_parts(numbers: Array) -> Array:
-    """Complex numbers as an array of their real and imaginary parts, in turn."""
+    """The complex numbers to convert to another dtype, as real and imaginary parts in turn."""
     return np.ascontiguousarray(numbers).view(_part_dtype(numbers.dtype))
 
 
 def _part_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The floating-point dtype of the two parts of a complex dtype."""
+    """The floating-point dtype of the parts of a complex dtype, which are converted as such."""
     return np.dtype(f"f{dtype.itemsize // 2}")
 
 
@@ -296,7 +296,7 @@ def _floating(dtype: np.dtype[Any]) -> _Floating:
 
 
 def _not_exact(numbers: Array, floating: _Floating) -> Array | None:
-    """Which integers a floating-point dtype can't hold exactly."""
+    """Which of the integers to convert a floating-point dtype can't hold exactly."""
     largest = max(-int(numbers.min()), int(numbers.max()))
     if floating.has_zero and largest <= min(2**floating.precision, floating.largest):
         return None  # the common case, in a tenth of the time
@@ -309,7 +309,7 @@ def _not_exact(numbers: Array, floating: _Floating) -> Array | None:
 
 
 def _absolute_values(integers: Array) -> Array:
-    """The absolute values of integers, in an unsigned dtype that holds that of the least int64."""
+    """The absolute values of integers to convert, in an unsigned dtype that can hold them all."""
     if integers.dtype.kind == "u":
         return integers.astype(np.uint64)
     wide = integers.astype(np.int64)

@@ -172,7 +172,7 @@ class CheckpointWarning(UserWarning):
 
 
 def near(name: object, known: Collection[str]) -> str:
-    """Known names that look like ``name``, as text: ``close names: 'enc/kernel'``."""
+    """For error messages: known names that look like ``name``, ``close names: 'enc/kernel'``."""
     close = difflib.get_close_matches(str(name), known, n=3)
     if close:
         return f"close names: {', '.join(map(repr, close))}"
@@ -183,14 +183,14 @@ def near(name: object, known: Collection[str]) -> str:
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:
-    """Names in quotes, the first ``most`` of them: ``'a', 'b' and 7 more``."""
+    """For error messages: names in quotes, the first ``most``: ``'a', 'b' and 7 more``."""
     quoted = [repr(name) for name in names]
     more = len(quoted) - most
     return ", ".join(quoted[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def with_near_names(absent: Sequence[str], tree: Collection[str]) -> str:
-    """Absent names as text, each with the names of a tree that look like it."""
+    """For error messages: absent names, each with the names of a tree that look like it."""
     # Near names cost a comparison with every variable, so not for hundreds of absent ones.
     first = "; ".join(f"{name!r} ({near(name, tuple(tree))})" for name in absent[:10])
     return first + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
@@ -200,7 +200,7 @@ def with_near_names(absent: Sequence[str], tree: Collection[str]) -> str:
 
 
 def missing_variable(name: object, known: Collection[str], scope: str = "") -> MissingVariableError:
-    """Compose the error for a variable whose name is not among ``known``.
+    """Compose the common error for a variable whose name is not among ``known``.
 
     Args:
         name: What was requested, relative to ``scope``.
@@ -229,14 +229,14 @@ def missing_variable(name: object, known: Collection[str], scope: str = "") -> M
 def missing_in_scope(
     scope: str, name: str, below: Collection[str], everywhere: Collection[str]
 ) -> MissingVariableError:
-    """Compose the error for a variable that a scope lacks; names below it come first as hints."""
+    """Compose the common error for a variable that a scope lacks; hints are from below it first."""
     if any(known.startswith(name + "/") or known.endswith("/" + name) for known in below):
         return missing_variable(name, below, scope)
     return missing_variable(f"{scope}/{name}" if scope else name, everywhere)
 
 
 def missing_scope(scope: str, tree: Collection[str]) -> MissingVariableError:
-    """Compose the error for a scope that a tree lacks, with the scopes that look like it."""
+    """Compose the common error for a scope that a tree lacks, with scopes that look like it."""
     scopes = {name[:i] for name in tree for i, character in enumerate(name) if character == "/"}
     what = "is a variable, not a scope" if scope in tree else "is not a scope"
     known = near(scope, sorted(scopes)) if scopes else "there are no scopes at all"

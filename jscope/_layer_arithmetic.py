@@ -118,7 +118,7 @@ def _names(axis_name: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def is_mapped(axis_name: str) -> bool:
-    """Whether a mapped axis, over which a layer is to average, is there."""
+    """Whether a mapped axis, over which a layer's arithmetic is to average, is there."""
     try:
         lax.axis_size(axis_name)
     except NameError:
@@ -163,7 +163,7 @@ def along(value: Array, axes: tuple[int, ...], rank: int) -> Array:
 
 
 def axes_of(axis: Sizes, x: Array) -> tuple[int, ...]:
-    """The axes that a layer was given, counted from the front, in order."""
+    """The axes that a layer's arithmetic goes over, counted from the front, in order."""
     axes = tuple(map(operator.index, axis if isinstance(axis, Sequence) else (axis,)))
     strange = [i for i in axes if not -x.ndim <= i < x.ndim]
     if strange:
@@ -183,7 +183,7 @@ def spatial_axes(x: Array, what: str) -> int:
 
 
 def sizes_of(size: Sizes, axes: int, argument: str) -> tuple[int, ...]:
-    """A layer's sizes or strides, one for each spatial axis, from an argument of this name."""
+    """Sizes or strides for a layer's arithmetic, one for each spatial axis, from this argument."""
     sizes = tuple(map(operator.index, size if isinstance(size, Sequence) else (size,) * axes))
     if len(sizes) != axes:
         raise ShapeMismatchError(
@@ -216,7 +216,7 @@ def check_window(
 
 
 def padding_of(padding: str) -> str:
-    """A layer's padding in capital letters, if it is one."""
+    """The padding for a layer's arithmetic, in capital letters, if it is one."""
     if str(padding).upper() not in ("SAME", "VALID"):
         raise ValueError(
             f"`padding` is 'SAME' or 'VALID', got {padding!r}. For others pad before: "

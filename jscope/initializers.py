@@ -85,7 +85,7 @@ _Dtype = np.dtype[Any]
 
 
 class Initializer(Protocol):
-    """An initializer: any function of key, shape and dtype that gives an array."""
+    """An initializer, TF1's or another: a function of key, shape and dtype that gives an array."""
 
     def __call__(self, key: Array, shape: _Shape, dtype: Any, /) -> Array: ...
 
@@ -212,7 +212,7 @@ class constant(KnownShape, Literal):
 
 
 def fill(value: complex) -> constant:
-    """The same number everywhere: `constant` of one number.
+    """The initializer `constant` of one number, which is the same everywhere.
 
     Raises:
         InitializerError: If the value isn't a single number.
@@ -316,7 +316,7 @@ class range(_Sequence):
 
 @dataclass(frozen=True)
 class linspace(_Sequence):
-    """``num`` evenly spaced numbers, from ``start`` to ``stop`` with both ends.
+    """The initializer with ``num`` evenly spaced numbers from ``start`` to ``stop``, both included.
 
     Args:
         start: The first number.
@@ -479,7 +479,7 @@ class truncated_normal(_Normal):
 
 @dataclass(frozen=True, repr=False)
 class categorical:
-    r"""Random class numbers: in row $b$ with probabilities $e^{l_{bc}} / \sum_k e^{l_{bk}}$.
+    r"""Initial class numbers: in row $b$ with probabilities $e^{l_{bc}} / \sum_k e^{l_{bk}}$.
 
     Args:
         logits: $l$, logarithms of probabilities or of anything proportional to them, in shape
@@ -975,7 +975,7 @@ _default_of_floats = functools.cache(
 
 
 def _store(self: object, **fields: object) -> None:
-    """Set parameters of an initializer, which is frozen, while it is being built."""
+    """Set parameters of one of TF1's initializers, which are frozen, while it is being built."""
     for name, value in fields.items():
         object.__setattr__(self, name, value)
 
@@ -1028,7 +1028,7 @@ def _store_array(self: constant | categorical, name: str) -> None:
 
 
 def _array_text(array: np.ndarray[Any, Any]) -> str:
-    """The Python that makes a small array; of a large one, dtype and shape."""
+    """An array in the ``repr`` of TF1's initializers: Python that makes it; or dtype and shape."""
     if array.size > 10:
         return f"<{array.dtype} array of shape {array.shape}>"
     if array.dtype in (np.bool_, np.int64, np.float64, np.complex128):

@@ -282,7 +282,7 @@ def layer_norm(
     gamma_initializer: Initial = init.ones,
     trainable: bool = True,
 ) -> Array:
-    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, over the axes of one example.
+    """Plain layer normalization: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
     Args:
         scope: Holds ``gamma`` if ``scale`` and ``beta`` if ``center``, of the axes' sizes.

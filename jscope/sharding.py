@@ -233,7 +233,7 @@ def check_spec(name: str, spec: object, shape: Sequence[int]) -> PartitionSpec |
 def specs_by_rules(
     specs: Mapping[str, VariableSpec], rules: Rules
 ) -> dict[str, PartitionSpec | None]:
-    """How one slice of each variable is sharded: by the first rule that picks it, else as declared.
+    """The sharding of one slice of each variable: by the first rule that picks it, or as declared.
 
     Raises:
         SelectorError: If a selector picks nothing.
@@ -287,7 +287,7 @@ def named_shardings(
 
 
 def mesh_for_init(mesh: AnyMesh | None) -> AnyMesh | None:
-    """The mesh to compute initial values on: the given one, else that of `jax.set_mesh`, if any.
+    """The mesh to shard initial values over: the given one, else that of `jax.set_mesh`, if any.
 
     Raises:
         ShardingError: If the given one has no devices, and none are known from elsewhere, or is

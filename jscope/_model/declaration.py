@@ -421,7 +421,7 @@ class Declaration(Mapping[str, VariableSpec]):
 
 
 def _has_gradient(spec: VariableSpec) -> bool:
-    """Whether a declared variable has a dtype with respect to which JAX differentiates."""
+    """Whether a declaration's variable has a dtype with respect to which JAX differentiates."""
     return bool(jnp.issubdtype(spec.dtype, jnp.inexact))
 
 
@@ -436,7 +436,7 @@ def _without_gradient(dtypes: Mapping[str, Any]) -> str:
 
 
 def _is_step(value: object) -> bool:
-    """Whether a tree's value can be a ``global_step``, which need not be declared."""
+    """Whether a tree's value can be a ``global_step``, which its declaration needn't have."""
     return is_array(value) and value.shape == () and str(value.dtype) in ("int32", "int64")
 
 
@@ -449,7 +449,7 @@ def _copy(value: object) -> Array:
 
 
 def _regularization_loss(name: str, spec: VariableSpec, value: object) -> Array | None:
-    """The declared regularizer's value, summed over slices; None if there is none, or it gives it.
+    """What a declaration's regularizer adds to the losses, summed over slices; None if nothing.
 
     Raises:
         RegularizerError: If it gives no scalar.
@@ -468,7 +468,7 @@ def _regularization_loss(name: str, spec: VariableSpec, value: object) -> Array 
 
 
 def _constrained(name: str, spec: VariableSpec, value: object) -> object:
-    """A declared variable's value after its constraint; the value itself without one.
+    """A value after the constraint that a declaration has for its variable, if there is one.
 
     Raises:
         ConstraintError: If it has another shape or dtype.
@@ -497,7 +497,7 @@ def _on_slices(function: Callable[[Any], Any], spec: VariableSpec) -> Callable[[
 
 
 def _spec_differences(spec: VariableSpec, other: VariableSpec) -> Iterator[str]:
-    """A line for each attribute in which two declarations of a variable differ."""
+    """In comparing a declaration with another: a line for each attribute that differs."""
     for field in fields(VariableSpec):
         mine, theirs = getattr(spec, field.name), getattr(other, field.name)
         if signature(mine) != signature(theirs):

@@ -236,7 +236,7 @@ def _is_traced(leaf: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Computed(KnownShape):
-    """The initializer of a value that the model computed, in ``init(model, inline=True)``."""
+    """While a model is declared with ``inline=True``: the initializer of a value it computed."""
 
     value: Array
 
@@ -254,7 +254,7 @@ class _Computed(KnownShape):
 
 
 class InlineRecorder(Recorder):
-    """The recorder of ``init(model, inline=True)``: gives variables their initial values too."""
+    """What declares a model in ``init(model, inline=True)``: a recorder with initial values."""
 
     has_values = True
 

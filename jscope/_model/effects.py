@@ -35,7 +35,7 @@ Variables = Scope | Mapping[str, Any]
 def with_updates(
     model: Callable[Concatenate[Scope, P], R], /, *, always: Selector | None = None
 ) -> Callable[Concatenate[Variables, P], tuple[R, VarTree]]:
-    """Apply a model that assigns: ``js.with_updates(model)(variables, ...) -> (out, updates)``.
+    """Apply a model and collect its effects, new values: ``(variables, ...) -> (out, updates)``.
 
     >>> def counting(scope, x):
     ...     count = scope.get_variable("count", (), jnp.int32, trainable=False)
@@ -97,7 +97,7 @@ def with_updates(
 def with_records(
     model: Callable[Concatenate[Scope, P], R], selector: Selector | None = None, /
 ) -> Callable[Concatenate[Variables, P], tuple[R, VarTree]]:
-    """Apply a model and collect `Scope.record`: ``(variables, ...) -> (out, records)``.
+    """Apply a model and collect its effects, records: ``(variables, ...) -> (out, records)``.
 
     Args:
         model: ``model(scope, *args, **kwargs)``, or what `with_updates` makes of one.
@@ -133,7 +133,7 @@ def with_records(
 
 
 def _completed(updates: VarTree, scope: Scope, always: Selector) -> VarTree:
-    """The updates of `with_updates`, and the values of the variables that ``always`` selects."""
+    """A model's effects: the updates of `with_updates`, and the values that ``always`` selects."""
     if not scope._context.has_values:
         return drop(updates, always, allow_empty=True)
     values = VarTree(scope)

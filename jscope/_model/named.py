@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def named(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function name its operations, in profiles, after the scope that it is given.
+    """Make a named function: in profiles its operations have the name of the scope it is given.
 
     JAX keeps names of operations for whoever profiles a program, or reads it: `jax.named_scope`
     enters them. The function enters the components of its scope's path between what is entered
@@ -83,7 +83,7 @@ _COMPUTING_LATER = (
 
 
 def _scope_among(args: tuple[object, ...], kwargs: Mapping[str, object], name: str) -> Scope:
-    """The scope among the arguments of a named function."""
+    """In a call of a named function, the argument by which profiles name it: its scope."""
     for argument in (*args, *kwargs.values()):
         if isinstance(argument, Scope):
             return argument

@@ -36,7 +36,7 @@ def plain_function(function: Function) -> Function:
 
 
 def name_of(function: object) -> str:
-    """The name of a user's function; that of the function in a partial, or of an object's class."""
+    """The name that goes with the signature of a user's function, a partial or an object."""
     while isinstance(function, functools.partial):
         function = function.func
     name: str = getattr(function, "__name__", type(function).__name__)
@@ -44,7 +44,7 @@ def name_of(function: object) -> str:
 
 
 def named_like(wrapper: F, function: Function, *, first: tuple[str, ...] | None = None) -> F:
-    """Give a wrapper the name, the documentation and the signature of a user's function.
+    """Give a wrapper the signature of a user's function, and its name and documentation.
 
     Args:
         wrapper: Takes what ``function`` takes; changed in place, and returned.
@@ -66,7 +66,7 @@ def named_like(wrapper: F, function: Function, *, first: tuple[str, ...] | None 
 
 
 def _signature_of(function: Function, first: tuple[str, ...] | None) -> inspect.Signature | None:
-    """The signature of a user's function, with other first arguments; some in C have none."""
+    """For a wrapper's signature: that of a user's function, with other first arguments; or None."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

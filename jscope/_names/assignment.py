@@ -177,7 +177,7 @@ def is_right_side(right: object) -> bool:
 def problems_of(
     rules: Iterable[Rule], sources: Collection[str] | None, targets: Collection[str] | None
 ) -> Iterator[str]:
-    """A line for each side of a rule that is about nothing; names of None are not compared."""
+    """A line for each side of an assignment map's rules that fits no name; None: not compared."""
     for rule in rules:
         sides = (
             (rule.left, rule.matches, sources, "in the checkpoint"),
@@ -191,7 +191,7 @@ def problems_of(
 
 
 def _near(side: str, names: Collection[str]) -> str:
-    """Names that look like one side of a rule, as text."""
+    """Names that look like one side of a rule of an assignment map, as text."""
     if side.endswith("/"):
         scopes = {n[: i + 1] for n in names for i, character in enumerate(n) if character == "/"}
         return near(side, sorted(scopes)) if scopes else "there are no scopes at all"
@@ -237,7 +237,7 @@ def _read(side: str, is_scope: bool) -> tuple[re.Pattern[str], str]:
 
 
 def template_rule(left: re.Pattern[str], right: str, order: int, through: Through | None) -> Rule:
-    """The rule from a regular expression to a template, as `re.Match.expand` has it."""
+    """The rule of names from a regular expression to a template, as `re.Match.expand` has it."""
     literal = right.partition("\\")[0]
     could_be = re.compile(re.escape(literal) + ("" if literal == right else ".+"))
     return Rule(

@@ -107,7 +107,7 @@ def _glob(glob: str) -> re.Pattern[str]:
 
 
 def _component_pattern(component: str, glob: str) -> str:
-    """The pattern of one component of a glob."""
+    """The pattern of one component of a glob that is a selector."""
     # One character class, "*" or "?" at a time; everything else stands for itself.
     pattern = ""
     for part in re.findall(r"\[!?[^\]]+\]|.", component, re.DOTALL):
@@ -159,7 +159,7 @@ def _named_by(
 
 
 def _matches_nothing(tree: Mapping[str, Any], selector: Selector, hint: str) -> SelectorError:
-    """Compose the error for a selector that matches nothing, with near names."""
+    """Compose the error for a selector, such as a glob, that matches no name; with near names."""
     if isinstance(selector, str):
         scope = selector.rstrip("*").rstrip("/")
         below = [name for name in tree if name.startswith(scope + "/")]

@@ -316,7 +316,7 @@ def no_attribute(module: str, name: str, known: Iterable[str] = ()) -> Attribute
 
 
 def public(namespace: Mapping[str, object]) -> list[str]:
-    """The names that a module offers: its ``__all__``, or what is defined in it or below it."""
+    """The names a module has beside TF1's: its ``__all__``, or those defined in or below it."""
     listed = namespace.get("__all__")
     if isinstance(listed, list):
         return sorted(listed)
@@ -355,7 +355,7 @@ _OF_OBJECTS: dict[str, dict[str, str]] = {
 
 
 def no_attribute_of(thing: object, name: str) -> AttributeError:
-    """Compose the error for a name that an object doesn't have."""
+    """Compose the error for a name, maybe one of TF1's, that an object doesn't have."""
     kind = type(thing).__name__
     error = f"{kind!r} object has no attribute {name!r}"
     instead = _OF_OBJECTS.get(kind, {}).get(name)

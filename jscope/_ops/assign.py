@@ -69,7 +69,7 @@ def get_variable(
     *,
     key: Array | None = None,
 ) -> tuple[Array, VarTree]:
-    """The value of a variable in a tree; if it has none and a key is given, a new one.
+    """Read a variable of a tree without a scope; if there is none and a key is given, create it.
 
     A new variable has the value ``initializer(k, shape, dtype)``, where ``k`` follows from
     ``key`` and ``name`` alone: not from other variables nor from the order of creation. The
@@ -140,7 +140,7 @@ def _initial_value(
     initializer: object,
     key: Array,
 ) -> Array:
-    """The initial value of a variable that `get_variable` adds to a tree."""
+    """The initial value of a variable that an operation, without a scope, adds to a tree."""
     if not isinstance(initializer, InitializedValue):
         wanted = _request.normalize(name, shape, dtype, initializer)
         return _initial.run(
@@ -442,7 +442,7 @@ def _broadcast_text(what: str, shape: tuple[int, ...], requested: tuple[int, ...
 def updates_shape_error(
     variable: Variable, shape: tuple[int, ...], requested: tuple[int, ...]
 ) -> ShapeMismatchError:
-    """Compose the error for updates of another shape than the places they are scattered to."""
+    """Compose the error for updates to assign of another shape than the places they are for."""
     return ShapeMismatchError(
         f"Variable {variable.name!r} of shape {variable.shape} needs updates of shape {requested} "
         f"for these indices, got shape {shape}. js.{variable.operation} doesn't broadcast"

@@ -144,7 +144,7 @@ def slices(lanes: Lanes, length: int) -> Lanes:
 
 @functools.lru_cache(maxsize=1024)
 def _indices(length: int) -> UInt32[np.ndarray, "2 n"]:
-    """The hashes of the names ``0``, ``1``, ... of a stack's slices, word by word."""
+    """For the keys of a stack's slices: the hashes of the names ``0``, ``1``, ..., word by word."""
     return np.array([component_words(str(i)) for i in range(length)], np.uint32).reshape(-1, 2).T
 
 

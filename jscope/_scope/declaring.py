@@ -175,7 +175,7 @@ class Run:
 
 
 def seen_in_slice(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of a recorded variable that a declaring scope in a stack's slice sees.
+    """While declaring, the shape and dtype that a scope in a stack's slice sees of a variable.
 
     Raises:
         ShapeMismatchError: If the variable doesn't begin with the stacks' lengths.
@@ -193,7 +193,7 @@ def seen_in_slice(name: str, spec: VariableSpec, stack: Stack) -> jax.ShapeDtype
 def seen_in_shard(
     name: str, whole: jax.ShapeDtypeStruct, recorder: Recorder
 ) -> jax.ShapeDtypeStruct:
-    """The shape and dtype that a declaring scope sees: in `jax.shard_map` those of one shard."""
+    """While declaring, the shape and dtype that a scope sees: in `jax.shard_map` of one shard."""
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.manual_axes:
         return whole
@@ -212,7 +212,7 @@ def seen_in_shard(
 def shape_of_all_shards(
     name: str, one: jax.ShapeDtypeStruct, sharding: PartitionSpec | None, recorder: Recorder
 ) -> tuple[int, ...]:
-    """The shape of a variable that a declaring scope creates in `jax.shard_map`: of all shards.
+    """While declaring, the shape of a variable created in `jax.shard_map`: of all shards.
 
     Raises:
         ShapeMismatchError: If the variable's sharding was given, but not that of its scope.
@@ -234,7 +234,7 @@ def shape_of_all_shards(
 def _shard_counts(
     name: str, value: jax.ShapeDtypeStruct, recorder: Recorder, mesh: AbstractMesh
 ) -> tuple[int, ...]:
-    """The number of shards along each axis of a recorded variable, as `Scope.specs` recorded it."""
+    """While declaring, the number of shards along each axis of a variable, by `Scope.specs`."""
     specs = recorder.specs_of(name)
     if specs is None:
         return (1,) * len(value.shape)
@@ -254,7 +254,7 @@ def _shard_counts(
 
 
 def _manual_axes(part: object, mesh: AbstractMesh) -> tuple[str, ...]:
-    """The mesh axes of the `jax.shard_map` around a declaring scope in one part of a spec."""
+    """While declaring in `jax.shard_map`: its mesh axes in one part of a spec."""
     axes = part if isinstance(part, tuple) else (part,)
     return tuple(axis for axis in axes if axis in mesh.manual_axes)
 
@@ -303,7 +303,7 @@ def create_spec(
 
 
 def _changed_by_creator(found: object) -> str:
-    """What to write where a variable creator has changed the shape or dtype, for the error."""
+    """While declaring, for the error: what to write where a creator changed shape or dtype."""
     return "Its variable creator changed that; leave it out of get_variable, or of the creator."
 
 

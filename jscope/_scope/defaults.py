@@ -107,7 +107,7 @@ def read(
     dtype: object,
     constraint: object,
 ) -> dict[str, Any]:
-    """The arguments of a `variable_scope`: those that are given, checked.
+    """Read the defaults in the arguments of a `variable_scope`: those that are given, checked.
 
     Args:
         scope: The scope that is entered, for messages.

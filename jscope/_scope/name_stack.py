@@ -151,7 +151,7 @@ def enter_with(base: Base, path: str) -> None:
 
 
 def leave_with(base: Base, path: str) -> None:
-    """Leave the block of ``with scope:`` that was entered last, if possible in this thread."""
+    """Leave, in the name stack, the ``with scope:`` entered last, if possible in this thread."""
     blocks = None if base.blocks is None else base.blocks.get(path)
     if not blocks:
         return
@@ -191,7 +191,7 @@ def _surroundings(
 
 
 def _is_in(path: str, outer: str) -> bool:
-    """Whether a scope's path is that of another block's scope, or below."""
+    """Whether a scope's path, in the name stack, is that of another block's scope, or below."""
     return not outer or path == outer or path.startswith(outer + "/")
 
 

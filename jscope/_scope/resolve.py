@@ -53,7 +53,7 @@ def resolve(context: ScopeContext, leaves: Leaves, request: VariableRequest, usa
 
 
 def _exists_already(name: str, first: Site, second: Site, hint: str) -> VariableExistsError:
-    """Compose TF1's error for a second request of a variable that isn't shared."""
+    """Compose TF1's error for resolving a second request of a variable that isn't shared."""
     return VariableExistsError(
         f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
         f"reuse=js.AUTO_REUSE in variable_scope, or scope.shared(...)? {hint}\n"

@@ -67,7 +67,7 @@ P = ParamSpec("P")
 
 
 def _of_local_variables(get_variable: Callable[P, Array]) -> Callable[P, Array]:
-    """`Scope.get_local_variable`, which takes what `Scope.get_variable` takes."""
+    """The method `Scope.get_local_variable`, made of `Scope.get_variable` and its arguments."""
     signature = inspect.signature(get_variable)
 
     def get_local_variable(*args: P.args, **kwargs: P.kwargs) -> Array:
@@ -991,7 +991,7 @@ class Scope:
 
 
 def _cannot_assign(name: str, ledger: Ledger | None, *, at_boundary: bool) -> ScopeError:
-    """Compose the error for `Scope.assign` where no ledger takes the new value."""
+    """Compose the error for `Scope.assign`, called on a scope where it can't take a new value."""
     if at_boundary and not in_transform():
         return ScopeError(
             f"Variable {name!r} was assigned through a scope that was rebuilt from its leaves, as "

@@ -77,7 +77,7 @@ _TAKING = frozenset(
 
 
 def in_transform() -> bool:
-    """Whether the caller runs in a transform, inside the call that collects its assignments."""
+    """Whether a JAX transform traces the caller, inside the call that collects its assignments."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         owner = package_of(frame.f_globals.get("__name__", ""))
@@ -96,7 +96,7 @@ def transform_or_thread() -> str:
 
 
 def in_callback() -> bool:
-    """Whether the caller runs in `jax.pure_callback`; no declaration runs what that calls."""
+    """Whether the caller runs outside the trace, in `jax.pure_callback`, as no declaration does."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")

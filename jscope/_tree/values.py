@@ -60,7 +60,7 @@ def elements(leaf: object) -> int:
 
 
 def shown_value(value: object) -> tuple[str, str, str]:
-    """The shape, dtype and bytes of any value, as it is shown in tables."""
+    """A variable's value of any type as it is shown: its shape, dtype and bytes."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return str(tuple(value.shape)), str(value.dtype), bytes_text(value_bytes(value))
     leaves = jax.tree.leaves(value)
@@ -72,7 +72,7 @@ def shown_value(value: object) -> tuple[str, str, str]:
 
 
 def value_text(value: object) -> str:
-    """A value as it is shown in errors: its dtype and shape, such as ``float32[3,4]``."""
+    """A variable's value by its dtype and shape, such as ``float32[3,4]``, for errors."""
     if not is_array(value):
         return f"of type {type(value).__name__}"
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
@@ -100,7 +100,7 @@ def same_bits(a: Any, b: Any) -> bool:
 
 
 def _bits(array: Array | np.ndarray[Any, Any]) -> object:
-    """What is compared of an array: its bytes, or a list of its Python objects."""
+    """What of a value that is an array is compared: its bytes, or a list of its Python objects."""
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     array = np.asarray(array)

@@ -376,7 +376,7 @@ def _flatten_into(flat: dict[str, Any], scope: str, variables: Mapping[str, Any]
 
 
 def _check_leaf_names(tree: VarTree) -> None:
-    """Raise if two leaves of a tree get one name, as values that are pytrees may."""
+    """Raise if two leaves of a `VarTree` get one name, as values that are pytrees may."""
     # Values that are pytrees themselves: "w": [x, y] has the leaves "w/0" and "w/1".
     seen: dict[str, int] = {}
     for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:

@@ -80,7 +80,7 @@ class Piece:
 
 
 def accepts(root: Array) -> bool:
-    """Whether a batch can be drawn with this root key: cut into rows, and on one device."""
+    """Whether a batch of variables can be drawn with this root key: in rows, on one device."""
     if jax.random.key_impl(root) != "threefry2x32" or not _is_partitionable():
         return False
     if isinstance(jax.random.key_data(root), jax.core.Tracer):
@@ -91,7 +91,7 @@ def accepts(root: Array) -> bool:
 
 
 def _is_partitionable() -> bool:
-    """Whether JAX draws the bits of each element by itself, so that a batch can have rows."""
+    """Whether a batch of variables can have rows: JAX draws the bits of each element by itself."""
     # Read each time: it is a setting that `jax.threefry_partitionable` changes for a block.
     config: Any = jax.config  # its settings are not annotated
     partitionable: bool = config.jax_threefry_partitionable
@@ -168,7 +168,7 @@ def _padded(rows: UInt32[np.ndarray, "rows 11"], size: int) -> UInt32[np.ndarray
 
 
 def _rows_computed(root: Array, rows: UInt32[Array, "rows 11"]) -> Float32[Array, "rows elements"]:
-    """The random elements of some rows of a batch; compiled, as `_compiled`."""
+    """The elements of some rows of a batch of variables; compiled, as `_compiled`."""
     return _elements(threefry_keys(root, rows[:, :2]), rows)
 
 
@@ -202,7 +202,7 @@ def _traced_values(root: Array, pieces: Sequence[Piece]) -> list[Array]:
 
 
 def _in_loop(root: Array, pieces: Sequence[Piece], dtype: np.dtype[Any]) -> Array:
-    """The random elements of all rows of a batch, one row after the other, by a loop."""
+    """The elements of all rows of a batch of variables, one row after the other, by a loop."""
     rows = _rows(pieces)
     block = min(SIZES[-1], -(-len(rows) // 2))
     iterations = -(-len(rows) // block)

@@ -88,7 +88,7 @@ def signature(value: object, inside: tuple[int, ...] = ()) -> Hashable:
 
 
 def _by_name(values: Mapping[str, object] | None) -> Iterator[object]:
-    """The values of keyword arguments that a callable may use, in the order of their names."""
+    """What a callable may use of keyword arguments, as of its closure: values in order of names."""
     return (value for _, value in sorted((values or {}).items(), key=lambda item: item[0]))
 
 

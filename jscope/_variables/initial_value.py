@@ -131,7 +131,7 @@ def compile_at_once(calls: Sequence[Call]) -> None:
 
 
 def _was_compiled(call: Call) -> bool:
-    """Whether `compile_at_once` has seen such a call of `run`; JAX's own cache is slower to ask."""
+    """Whether `compile_at_once` has seen this one initial value; JAX's cache is slower to ask."""
     _, initializer, root, words, shape, dtype, sharding = call
     like = (_hashable(initializer), root.dtype, words.shape, shape, dtype, sharding)
     known = like in _seen
@@ -262,7 +262,7 @@ class _ById:
 
 
 def _hashable(initializer: Initializer) -> Initializer:
-    """An initializer as a static argument of the compiled initial value."""
+    """One variable's initializer, as a static argument of its compiled initial value."""
     try:
         hash(initializer)
     except TypeError:

@@ -223,7 +223,7 @@ def _groups(
 
 
 def common_stacks(a: Stack, b: Stack) -> int:
-    """The number of stacks that hold both a variable and the one that its initial value is from."""
+    """For initializing from another variable's value: the number of stacks that hold both."""
     same = [x == y for x, y in zip(a, b, strict=False)]
     return (*same, False).index(False)
 

@@ -73,14 +73,14 @@ def known_shape(initializer: Initializer | ArrayLike | None) -> tuple[int, ...] 
 
 
 def is_full(shape: object) -> bool:
-    """Whether a shape is given beside the ``initializer``, with all its dimensions."""
+    """Whether the shape beside an argument ``initializer`` is given, with all its dimensions."""
     if isinstance(shape, Iterable) and rank(shape):
         return all(dimension is not None for dimension in shape)
     return shape is not None
 
 
 def rank(shape: object) -> int:
-    """The number of dimensions of the array or sequence that a shape is given as."""
+    """The number of dimensions of the array or sequence given as shape beside ``initializer``."""
     return getattr(shape, "ndim", 1)  # an array of no dimensions has __iter__, which raises
 
 
@@ -123,7 +123,7 @@ def _has_tf1s_form(initializer: Callable[..., object]) -> bool:
 
 
 def _argument_names(initializer: Callable[..., object]) -> tuple[str, ...]:
-    """The names of a function's arguments, without ``self``; none where they can't be found."""
+    """The argument names of what is passed as ``initializer``, without ``self``; or none."""
     if isinstance(initializer, functools.partial):
         return tuple(inspect.signature(initializer).parameters)
     function = initializer if hasattr(initializer, "__code__") else type(initializer).__call__
@@ -232,7 +232,7 @@ def _check_dtype_of_value(
 
 
 def _other_dtype(name: str, found: object, requested: np.dtype[Any]) -> DtypeMismatchError:
-    """Compose the error for an initial value of another dtype than requested beside it."""
+    """Compose the error for an ``initializer`` that is a value of another dtype than requested."""
     return DtypeMismatchError(
         f"Variable {name!r}: Initializer type '{found}' and explicit dtype '{requested}' don't "
         "match. Leave dtype= out, or give a value of that dtype, such as np.asarray(value, "

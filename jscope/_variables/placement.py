@@ -26,7 +26,7 @@ def new_arrays(values: Sequence[np.ndarray[Any, Any]], root: Array) -> list[Arra
 
 
 def unaligned(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An initial value by NumPy in memory that JAX copies, so that no two variables share it.
+    """An initial value to place, in memory that JAX copies, so that no two variables share it.
 
     On a CPU it uses the memory of NumPy's arrays where that is aligned to 64 bytes. Then two arrays
     of one value would share it, and none could be donated.

@@ -42,7 +42,7 @@ Shape: TypeAlias = int | Iterable[int | None] | None
 
 
 class ReuseMode(enum.Enum):
-    """The type of `AUTO_REUSE`: a value of the argument ``reuse``, beside False and True."""
+    """The type of `AUTO_REUSE`, with which a request finds a variable, or else creates it."""
 
     AUTO_REUSE = "get or create"
 
@@ -182,7 +182,7 @@ def normalize(name: str, shape: Shape, dtype: DTypeLike | None, initializer: Any
 
 
 def _completed(name: str, shape: Shape, own: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the initial value, if it fits a requested one that has unknown dimensions."""
+    """A requested shape with unknown dimensions, completed to its initial value's, if that fits."""
     if shape is not None and not _fits(_dimensions(name, shape), own):
         raise ShapeMismatchError(
             f"Shape of a new variable ({name}) must be fully defined, or fit its initial value's "
@@ -192,7 +192,7 @@ def _completed(name: str, shape: Shape, own: tuple[int, ...]) -> tuple[int, ...]
 
 
 def normalize_shape(name: str, shape: Shape) -> tuple[int, ...]:
-    """A requested shape as a tuple of ints; 5 is ``(5,)``.
+    """Read the shape in a request for a variable: a tuple of ints; 5 is ``(5,)``.
 
     Raises:
         ShapeMismatchError: If a dimension is traced, unknown, negative or not an integer.
@@ -228,7 +228,7 @@ def normalize_shape(name: str, shape: Shape) -> tuple[int, ...]:
 
 
 def normalize_dtype(name: str, dtype: Any) -> np.dtype[Any]:
-    """A requested dtype as NumPy's, if JAX has it under its present settings.
+    """Read the dtype in a request for a variable: NumPy's, if JAX has it under its settings.
 
     Raises:
         DtypeMismatchError: If it is not a dtype, or a 64-bit one while x64 is not enabled.
@@ -348,7 +348,7 @@ _INSTEAD = {
 
 
 def refused(where: str, **arguments: object) -> ScopeError:
-    """Compose the error for a request with arguments of TF1 that have no meaning in JAX."""
+    """Compose the error for a request for a variable with arguments of no meaning in JAX."""
     name, value = next(item for item in arguments.items() if item[1] is not None)
     return ScopeError(
         f"{where} was passed {name}={value!r}, which has no meaning in JAX: {_INSTEAD[name]}. "

@@ -158,7 +158,7 @@ def _chosen(
 
 
 def _matched(pattern: str, names: Sequence[str]) -> list[str]:
-    """The names that a regular expression matches: at least one, if there are any."""
+    """The names to warm-start that a regular expression matches: at least one, if there are any."""
     try:
         found = [name for name in names if re.match(pattern, f"{name}:0")]
     except re.error as error:
@@ -177,7 +177,7 @@ def _matched(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def _check_saved(path: Path, sources: Mapping[str, str], instead: str) -> None:
-    """Raise if a checkpoint lacks one of the variables that are read, by their names in it."""
+    """Raise if a checkpoint lacks one of the variables to warm-start from, by its names."""
     there = _names_in(path) if sources else {}
     missing = [name for name in sources if name not in there]
     if missing:
@@ -190,7 +190,7 @@ def _check_saved(path: Path, sources: Mapping[str, str], instead: str) -> None:
 
 
 def _names_in(path: Path) -> dict[str, None]:
-    """The names by which a checkpoint's variables can be restored."""
+    """The names by which a checkpoint has variables to warm-start from."""
     source, aliases = named(formats.open(path), None, None)
     return dict.fromkeys((*source.entries, *aliases))
 
@@ -310,7 +310,7 @@ def assign_from_checkpoint_fn(
     ignore_missing_vars: bool = False,
     reshape_variables: bool = False,
 ) -> Callable[[Mapping[str, Any]], VarTree] | None:
-    """A function that warm-starts a tree with a checkpoint's values: slim's ``init_fn``.
+    """A function that warm-starts a tree with a checkpoint's values, such as an ``init_fn``.
 
     >>> init_fn = js.tf1.assign_from_checkpoint_fn("resnet.ckpt", names)  # doctest: +SKIP
     >>> tree = init_fn(declared.init(key))  # doctest: +SKIP
@@ -363,7 +363,7 @@ def assign_from_checkpoint_fn(
 
 
 def _names_of(var_list: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Names of variables by those in the checkpoint."""
+    """The names of variables to warm-start, by those in the checkpoint."""
     if isinstance(var_list, str):
         raise ValueError(
             f"`var_list` is a list of names, or a dict from saved names to names, got the string "

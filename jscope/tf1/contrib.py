@@ -117,7 +117,7 @@ _XAVIER = init.glorot_uniform()
 
 
 class _Weights:
-    """A layer's scope, and how its variables are created."""
+    """The scope of one of contrib's layers, and how its variables are created."""
 
     def __init__(self, scope: Scope, collections: Collections, trainable: bool):
         self.scope = scope
@@ -146,7 +146,7 @@ class _Weights:
 
 
 def model_variables(keys: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The collections of a model variable, and more."""
+    """The collections that a model variable of contrib's is in, and more."""
     standard = (GraphKeys.GLOBAL_VARIABLES, GraphKeys.MODEL_VARIABLES)
     return (*standard, *(key for key in keys or () if key not in standard))
 
@@ -385,7 +385,7 @@ def conv2d_transpose(
     trainable: bool = True,
     scope: str | Scope | None = None,
 ) -> Array:
-    """Transposed convolution over two axes.
+    """Transposed convolution over two axes, with contrib's names and arguments.
 
     Args:
         within: Where the layer's scope is opened, ``"Conv2d_transpose"`` by default: it holds
@@ -668,7 +668,7 @@ def layer_norm(
     begin_params_axis: int = -1,
     scope: str | Scope | None = None,
 ) -> Array:
-    """``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, over the last axes.
+    """Contrib's layer normalization: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
     Args:
         within: Where the layer's scope is opened, ``"LayerNorm"`` by default: it holds ``beta``
@@ -938,7 +938,7 @@ def _in_turn(
 
 
 def _name_of(layer: Callable[..., Array]) -> str | None:
-    """The function's name in TF1, where some functions have two."""
+    """The name that contrib's function has in TF1, where some functions have two."""
     plain = layer.func if isinstance(layer, functools.partial) else layer
     name = getattr(plain, "__name__", None)
     return _LONG_NAMES.get(name, name) if name else None

@@ -34,7 +34,7 @@ from ._layer import (
 
 
 class _OverAxes:
-    """A layer over spatial axes: (batch, *spatial, channels), or (batch, channels, *spatial)."""
+    """A convolution over one, two or three spatial axes, with the channels last or second."""
 
     def __init__(self, name: str, axes: int):
         self._axes = axes
@@ -293,7 +293,7 @@ def separable_conv(
     bias: Mapping[str, Any],
     trainable: bool,
 ) -> Array:
-    """A separable convolution without a name and with channels last, as in `jscope.layers`.
+    """TF1's separable convolution in a given scope, without a name and with channels last.
 
     Args:
         kernels: The arguments of `Scope.get_variable`, by name.
@@ -322,7 +322,7 @@ def separable_conv(
 def separable_shapes(
     x: Array, filters: int | None, kernel_size: Sizes, depth_multiplier: int
 ) -> list[tuple[int, ...]]:
-    """The shapes of the depthwise and, if there are filters, of the pointwise kernel."""
+    """The kernel shapes of TF1's separable convolution: depthwise and, with filters, pointwise."""
     axes, channels = x.ndim - 2, x.shape[-1]
     sizes = sizes_of(kernel_size, axes, "kernel_size")
     shapes: list[tuple[int, ...]] = [(*sizes, channels, depth_multiplier)]
@@ -334,7 +334,7 @@ def separable_shapes(
 def separably_convolved(
     x: Array, kernels: Sequence[Array], strides: Sizes, padding: str, dilation_rate: Sizes
 ) -> Array:
-    """Each channel convolved for itself, then, with a pointwise kernel, all at each place."""
+    """TF1's separable convolution, of each channel for itself, then, if pointwise, of all."""
     *sizes, channels, multiplier = kernels[0].shape
     grouped = kernels[0].reshape(*sizes, 1, channels * multiplier)
     y = convolve(x, grouped, strides, padding, dilation_rate, channels)

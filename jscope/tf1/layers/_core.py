@@ -35,7 +35,7 @@ def dense(
     name: str | Scope | None = None,
     reuse: bool | None = None,
 ) -> Array:
-    """``activation(inputs @ kernel + bias)``, on the last axis.
+    """TF1's dense layer: ``activation(inputs @ kernel + bias)``, on the last axis.
 
     >>> def model(scope, x):
     ...     x = js.tf1.layers.dense(scope, x, 8, jax.nn.relu)
@@ -122,7 +122,7 @@ def dropout(
     training: bool = False,
     name: str | Scope | None = None,
 ) -> Array:
-    """In training, zero with probability ``rate``, else ``x / (1 - rate)``; otherwise ``x``.
+    """TF1's dropout: in training, zero with probability ``rate``, else ``x / (1 - rate)``.
 
     Args:
         scope: Has the random stream ``"dropout"``, if training.

@@ -22,7 +22,7 @@ def opened(scope: Scope, name: str | Scope | None, default: str, reuse: bool | N
 
 
 def channels_last(x: Array, data_format: str | None) -> Array:
-    """(batch, *spatial, channels) from either format."""
+    """The input of any of TF1's layers, in either format, as (batch, *spatial, channels)."""
     return jnp.moveaxis(x, 1, -1) if is_channels_first(data_format) else x
 
 
@@ -48,7 +48,7 @@ _FIRST = ("channels_first", "NCW", "NCHW", "NCDHW")
 
 
 def check_rank(layer: str, x: Array, axes: int) -> None:
-    """Raise if an input has another number of spatial axes."""
+    """Raise if the input of any of TF1's layers has another number of spatial axes."""
     if x.ndim != axes + 2:
         raise ShapeMismatchError(
             f"Input 0 of layer {layer} is incompatible with the layer: expected {axes + 2} axes, "
@@ -57,7 +57,7 @@ def check_rank(layer: str, x: Array, axes: int) -> None:
 
 
 def activation_of(activation: Activation | str | None) -> Activation | None:
-    """A function, by its name in `jax.nn`."""
+    """The activation of any of TF1's layers: a function, also by its name in `jax.nn`."""
     if activation is not None and not isinstance(activation, str) and not callable(activation):
         raise TypeError(
             "An activation is a function, or the name of one in jax.nn, got "
@@ -87,7 +87,7 @@ def keep_prob_of(argument: str, keep_prob: float) -> float:
 
 
 def refuse_activity(layer: str, activity_regularizer: object) -> None:
-    """Raise if a layer is given a regularizer of its output."""
+    """Raise if any of TF1's layers is given a regularizer of its output."""
     refuse(
         layer,
         "a loss of activities is a result: write scope.record('activity_loss', f(y)) after the "

@@ -60,7 +60,7 @@ def batch_normalization(
     update: bool = True,
     axis_name: str | Sequence[str] | None = None,
 ) -> Array:
-    r"""``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, over all axes but one.
+    r"""TF1's batch normalization: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
     In training, mean and variance are those of the batch, and the moving statistics become
     ``m + (batch - m) * (1 - momentum)``, which `js.with_updates` returns, in place of
@@ -130,7 +130,7 @@ def batch_normalization(
 
 
 def _is_fused(x: Array, axis: int) -> bool:
-    """Whether TF1 uses its fused kernel by default."""
+    """Whether TF1's layer for batch normalization uses its fused kernel by default."""
     return x.ndim == 4 and axis in (-1, 1, 3) and x.dtype != jnp.float64
 
 

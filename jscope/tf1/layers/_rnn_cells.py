@@ -114,7 +114,7 @@ class RNNCell:
 
 
 def check_cell(function: str, cell: object) -> None:
-    """Raise if what is passed as a cell isn't one."""
+    """Raise unless a cell is an object of a subclass of `RNNCell`, not the class itself."""
     if isinstance(cell, RNNCell):
         return
     if isinstance(cell, type) and issubclass(cell, RNNCell):

@@ -46,7 +46,7 @@ class OptimizerState(NamedTuple):
 
 @dataclass(frozen=True)
 class Slot:
-    """What an optimizer says of a slot that it keeps for each variable.
+    """What an `Optimizer` says of a slot that it keeps for each variable.
 
     Attributes:
         key: What TF calls it in ``get_slot``.
@@ -160,7 +160,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  #
 
 
 def _init(optimizer: Optimizer, params: Any) -> OptimizerState:
-    """An optimizer's first state."""
+    """The first state of an `Optimizer`, with its slots and powers."""
 
     def filled(slot: Slot) -> Any:
         return jax.tree.map(lambda p: jnp.full_like(p, slot.initial), params)
@@ -179,7 +179,7 @@ def _update(
     params: Any,
     global_step: ArrayLike | None,
 ) -> tuple[Any, OptimizerState]:
-    """An optimizer's update of all variables, as Optax calls it, with TF's ``global_step``."""
+    """An `Optimizer`'s update of all variables, with TF's ``global_step``."""
     if params is None:
         raise ValueError(
             f"{type(optimizer).__name__}.update was not passed the parameters: write "
@@ -208,7 +208,7 @@ def _update(
 
 
 class _New:
-    """An optimizer's update of one variable, and its new slots; a leaf, which no NamedTuple is."""
+    """An `Optimizer`'s update of one variable, and its slots; a leaf, which no NamedTuple is."""
 
     def __init__(self, update: Array | IndexedSlices, slots: Slots):
         self.update, self.slots = update, slots
@@ -258,12 +258,12 @@ def _check_same(params: Any, tree: Any, what: str) -> None:
 
 
 def _dense_struct(slices: IndexedSlices) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of the gradient that `IndexedSlices` stand for."""
+    """The shape and dtype, for an `Optimizer`, of the gradient that `IndexedSlices` stand for."""
     return jax.ShapeDtypeStruct(slices.dense_shape, slices.values.dtype)
 
 
 def _is_alike(value: Any, other: Any) -> bool:
-    """Whether a gradient has the shape and dtype of the parameter."""
+    """Whether an `Optimizer`'s gradient has the shape and dtype of the parameter."""
     dtypes = (getattr(x, "dtype", None) for x in (value, other))
     return np.shape(value) == np.shape(other) and len(set(dtypes)) == 1
 
@@ -276,7 +276,7 @@ States: TypeAlias = OptimizerState | Mapping[str, OptimizerState]
 
 
 def optimizers_by_key(optimizer: Optimizers) -> dict[str, Optimizer]:
-    """An optimizer, or a mapping of several, as a mapping; a single one has the key ``""``.
+    """An `Optimizer`, or a mapping of several, as a mapping; a single one has the key ``""``.
 
     Raises:
         CheckpointValueError: If one is not of `jscope.tf1.train`.
@@ -298,7 +298,7 @@ def optimizers_by_key(optimizer: Optimizers) -> dict[str, Optimizer]:
 def given_by_optimizer(
     optimizers: Mapping[str, Optimizer], values: Any, what: str
 ) -> dict[str, Any]:
-    """What was given beside an optimizer, or beside a mapping of several, as a mapping.
+    """What was given beside an `Optimizer`, or beside a mapping of several, as a mapping.
 
     Raises:
         CheckpointValueError: If the keys are not the same.
