@@ -201,6 +201,7 @@ def check_window(
     layer: str, x: Array, size: Sizes, padding: str, rate: Sizes = 1, argument: str = "kernel_size"
 ) -> None:
     """Raise if a window is larger than (batch, *spatial, channels), so that there is no result."""
+    check_static(**{argument: size, "dilation_rate": rate})
     axes = x.ndim - 2
     sizes, rates = sizes_of(size, axes, argument), sizes_of(rate, axes, "dilation_rate")
     if padding_of(padding) == "SAME":

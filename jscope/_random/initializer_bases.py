@@ -79,6 +79,8 @@ class KnownShape(abc.ABC):
     unless x64 is enabled.
     """
 
+    __module__ = "jscope.initializers"  # where it is public
+
     @property
     @abc.abstractmethod
     def shape(self) -> _Shape:

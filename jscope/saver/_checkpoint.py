@@ -235,12 +235,18 @@ class SavedVariable:
         try:
             return read_box(self._source, self.name, box, verify=self._verify)
         except (OSError, ValueError) as error:
-            if self._source.has_changed():
+            if self._has_changed():
                 raise CheckpointError(
                     f"{self._source.path} was replaced or removed since it was opened, so "
                     f"{self.name!r} can't be read. Open it again."
                 ) from error
             raise self._cannot_be_read(error) from error
+
+    def _has_changed(self) -> bool:
+        try:
+            return self._source.has_changed()
+        except (OSError, CheckpointError):
+            return False
 
     def _cannot_be_read(self, error: Exception) -> CheckpointError:
         return CheckpointError(f"{self.name!r} can't be read from {self._source.path}: {error}")

@@ -36,7 +36,7 @@ needs_rename = pytest.mark.skipif(disk.renameat2() is None, reason="this system 
 @pytest.mark.usefixtures("without_links")
 def test_without_links_a_file_appears_and_never_replaces_another(tmp_path):
     write(tmp_path / "a", b"first")
-    with pytest.raises(js.CheckpointExistsError, match="a checkpoint is never overwritten"):
+    with pytest.raises(js.CheckpointExistsError, match="not overwritten without a request"):
         write(tmp_path / "a", b"second")
     file = NewFile(tmp_path / "b")
     (tmp_path / "b").write_bytes(b"another's")  # it came meanwhile

@@ -84,8 +84,8 @@ def test_each_device_reads_its_own_part_of_a_large_array(s3, tmp_path, count):
     with js.Saver(s3.url("run")) as saver:
         np.testing.assert_array_equal(saver.restore(target)["w"], value)
         assert saver.report.verified
-    chunks = [r for r in s3.requests() if "/c/" in r.path]
-    assert len(chunks) == 4
+    shards = [r for r in s3.requests() if "/run/1/0/" in r.path]
+    assert len(shards) == 4
 
 
 def test_many_small_arrays_are_read_by_few_requests(s3, tmp_path):
