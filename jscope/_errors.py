@@ -11,8 +11,9 @@ command ``jscope`` must not print, since the command has options of its own, is 
 ``hint``.
 """
 
+import contextlib
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 
 class JscopeError(Exception):
@@ -245,3 +246,16 @@ def missing_scope(scope: str, tree: Collection[str]) -> MissingVariableError:
 
 def _parent(name: str, by: int) -> str:
     return "/".join(name.split("/")[:-by])
+
+
+@contextlib.contextmanager
+def failing_as(what: str) -> Iterator[None]:
+    """Raise any failure of a Saver in the body as a `CheckpointError` that begins with ``what``."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # TensorStore's messages have hundreds of lines; the whole text is in the cause.
+        first = str(error).partition("\n")[0]
+        raise CheckpointError(f"{what}: {type(error).__name__}: {first[:500]}") from error

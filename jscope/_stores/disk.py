@@ -1,13 +1,15 @@
-"""What makes files and directories of a file system durable."""
+"""Files and directories of a file system: made durable, renamed, exchanged, locked, removed."""
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import itertools
 import os
+import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +29,7 @@ def flush(path: Path) -> None:
 
 # What a file system says that lacks links, or a kind of rename.
 LACKING = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EMLINK})
-AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+AT_FDCWD, _RENAME_NOREPLACE, _RENAME_EXCHANGE = -100, 1, 2
 
 
 def rename_to_free(source: Path, target: Path) -> None:
@@ -69,6 +71,33 @@ def renameat2() -> Callable[..., int] | None:
     except (AttributeError, OSError):
         return None
     return found
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two directories of a Saver in one step; False if this system can't."""
+    rename = renameat2()
+    if rename is None:
+        return False
+    if rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            return False
+        raise OSError(code, os.strerror(code), str(first), None, str(second))
+    return True
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Exclude other threads and processes that lock the same directory of a Saver, if it can be."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        # Network file systems don't lock directories. The code under this lock loses no
+        # checkpoint if two processes run it at once.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_directory(directory: Path) -> None:
@@ -131,3 +160,18 @@ def in_threads(work: Callable[[T], None], items: Iterable[T]) -> None:
         thread.join()
     if errors:
         raise errors[0]
+
+
+def size_of(root: Path) -> int:
+    """The bytes of all files in a directory on a disk, as far as they are written."""
+    total = 0
+    for directory, _, names in os.walk(root):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(directory, name)).st_size
+    return total
+
+
+def remove(path: Path) -> None:
+    """Remove a directory of a Saver and its contents, as far as possible."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .._errors import CheckpointError
 from .._stores import background
-from .._stores.disk import in_threads, write_new
+from .._stores.disk import flush_all, in_threads, make_directory, size_of, write_new
 from ..formats._own_index import Index, read_save_id
 from ..formats._own_packed import FILE_NAME as PACKED_FILE
 from ..formats._own_packed import Packer
@@ -17,7 +17,6 @@ from ..formats._own_state import remembered
 from ..formats._plain_paths import FOR_WRITING, Plain
 from ..formats._source import nothing_left
 from . import _orbax, _processes
-from ._disk import flush_all, make_directory, size_of
 from ._snapshot import Part, Snapshot
 from ._staging import Staging, check_alike, check_free, commit, staging_path, sweep
 from ._write import Save

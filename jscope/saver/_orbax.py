@@ -2,7 +2,7 @@
 
 Orbax writes arrays to one directory, from all processes of a program; names, steps and commit are
 jscope's. Used of it are ``save_async`` and ``Context`` of the v1 API, and its
-barriers. Reading needs TensorStore alone: see `_tensors`.
+barriers. Reading needs TensorStore alone: see `formats._tensorstore`.
 
 What the rest of the Saver may rely on (tried with 0.12.8; held by
 ``tests/checkpoint/test_saver_orbax.py``):

@@ -34,7 +34,7 @@ from ._comparison import (
     stands_for_python,
 )
 from ._encoding import key_dtype
-from ._leaves import Place
+from ._leaves import ALL_IN_VAR_LIST, Place, VarList, variables_of
 from ._placement import CallerError
 from ._read import IN_FLIGHT, Progress, can_be_stacked, entry_of, prepare, read
 from ._renaming import (
@@ -43,10 +43,10 @@ from ._renaming import (
     check_rename,
     check_separator,
     kept_for_averages,
+    named_by_var_list,
     rename_saved,
 )
 from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
-from ._var_list import ALL_IN_VAR_LIST, VarList, named_by_var_list, variables_of
 
 # The arguments.
 

@@ -46,6 +46,7 @@ from .._names.assignment import (
     wrong_entries,
 )
 from .._names.names import DEBIASING
+from ._leaves import VarList
 
 NewNames: TypeAlias = str | Through | tuple[str | Through, ...]
 Rename: TypeAlias = Mapping[str | re.Pattern[str], NewNames] | Callable[[str], NewNames]
@@ -173,6 +174,17 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
             and name not in new_of
             and not sources[name][0].startswith(f"{name}/")
         },
+    )
+
+
+def named_by_var_list(renamed: Renamed, var_list: VarList | None) -> Renamed:
+    """The names of saved variables, where a ``var_list`` that is a dict gives them."""
+    if not isinstance(var_list, Mapping):
+        return renamed
+    saved, through = renamed.saved, renamed.through
+    return renamed._replace(
+        saved={name: saved[old] for old, name in var_list.items() if old in saved},
+        through={name: through[old] for old, name in var_list.items() if old in through},
     )
 
 

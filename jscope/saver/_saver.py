@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import jax
 import numpy as np
 
-from .._errors import CheckpointError, CheckpointValueError
+from .._errors import CheckpointError, CheckpointValueError, failing_as
 from .._names.selectors import Selector
 from .._names.tf1 import no_attribute_of
 from .._stores.paths import located
@@ -38,15 +38,19 @@ from ..formats._open import all_steps, latest_step
 from ..formats._own_state import read_state
 from ..formats._own_steps import checkpoints, committed_steps
 from ..sharding import AnyMesh, Rules
-from ._arguments import check_flags, checked_step, checked_step_or_path, open_checkpoint
+from ._arguments import (
+    check_flags,
+    check_metadata,
+    checked_step,
+    checked_step_or_path,
+    open_checkpoint,
+)
 from ._async_save import PendingSave, wait_for_directory
 from ._checkpoint import Checkpoint, verify
 from ._comparison import Policy
-from ._disk import failing_as
 from ._encoding import Layout
 from ._in_store import place_of
-from ._leaves import as_pytree, flatten
-from ._metadata import check_metadata
+from ._leaves import as_pytree, check_var_list, chosen_leaves, flatten
 from ._plan import Renaming, Request
 from ._preemption import Termination, terminating
 from ._read import IN_FLIGHT
@@ -54,7 +58,6 @@ from ._renaming import Rename
 from ._restore import Report, restore
 from ._retention import Retention
 from ._staging import sweep
-from ._var_list import check_var_list, chosen_leaves
 from ._write import LEASE, Save, begin
 
 # With compression, only small arrays are packed, which are not compressed.

@@ -38,6 +38,7 @@ from .._errors import (
     CheckpointWarning,
     listed,
 )
+from .._stores.disk import exchange, flush, flush_all, locked, remove
 from .._stores.mounts import bucket_mounter
 from ..formats._open import other_checkpoint
 from ..formats._orbax import ITEM, METADATA
@@ -46,7 +47,6 @@ from ..formats._own_source import check_readable
 from ..formats._own_state import FILE_NAME as STATE_FILE
 from ..formats._own_state import Record, read_state, write_state
 from ..formats._own_steps import STAGING, all_replaced, checkpoints, has_index, replaced
-from ._disk import exchange, flush, flush_all, locked, remove
 from ._retention import Retention
 
 

@@ -27,9 +27,8 @@ from ..formats._python_values import PER_PROCESS, PythonValue, is_python, python
 from ..formats._source import Source
 from ..sharding import AnyMesh, Rules
 from ._encoding import key_dtype, left_out
-from ._leaves import Place, flatten, slices_of
+from ._leaves import ALL_IN_VAR_LIST, Place, VarList, flatten, slices_of
 from ._renaming import Renamed
-from ._var_list import ALL_IN_VAR_LIST, VarList
 
 ALL_IN_TARGET = "Leave select= out to restore all variables."
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from .._errors import CheckpointError
+from .._errors import CheckpointError, failing_as
 from .._stores.remote import AnyPath
 from ..formats._json_members import numbers_to_json
 from ..formats._own_entry import Entry
@@ -27,7 +27,6 @@ from ..formats._own_index import Index
 from ..formats._per_process import joined
 from ..formats._python_values import PER_PROCESS
 from . import _processes
-from ._disk import failing_as
 from ._encoding import Layout, store
 from ._orbax import Array
 from ._processes import Agreement

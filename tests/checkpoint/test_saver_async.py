@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope.saver import Saver, _async_save, _disk
+from jscope._stores import disk
+from jscope.saver import Saver, _async_save
 
 
 def failing(*arguments):
@@ -52,7 +53,7 @@ def test_donated_deleted_and_changed_arrays_are_saved_as_they_were(saver):
 
 
 def test_every_call_waits_for_the_save_in_flight(saver, tree, monkeypatch):
-    flush = _disk.flush_all
+    flush = disk.flush_all
     turn = threading.Event()
 
     def slow(*paths):

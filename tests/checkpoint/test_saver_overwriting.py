@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
+from jscope._stores import disk
 from jscope.formats import _own_steps
-from jscope.saver import Saver, _disk, _staging
+from jscope.saver import Saver, _staging
 from jscope.saver._staging import Staging
 
 OLD, NEW = {"x": jnp.float32(1)}, {"x": jnp.float32(2), "y": jnp.ones(3)}
@@ -120,7 +121,7 @@ def test_what_fails_is_undone(tmp_path, monkeypatch):
     """If the parent can't be flushed, nobody knows what is on disk: the old one is put back."""
     saver = Saver(tmp_path)
     saver.save(OLD, 1)
-    flush = _disk.flush
+    flush = disk.flush
 
     def fail(path):
         if path == tmp_path:
@@ -217,17 +218,17 @@ def test_exchange_exchanges_or_says_that_it_cannot(tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    if _disk.exchange(tmp_path / "a", tmp_path / "b"):
+    if disk.exchange(tmp_path / "a", tmp_path / "b"):
         assert os.listdir(tmp_path / "a") == ["b"]
     with pytest.raises(FileNotFoundError) as caught:
-        _disk.exchange(tmp_path / "a", tmp_path / "c")
+        disk.exchange(tmp_path / "a", tmp_path / "c")
     assert caught.value.filename == str(tmp_path / "a")
     for code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        monkeypatch.setattr(_disk, "_renameat2", lambda: lambda *arguments: -1)
-        monkeypatch.setattr(_disk.ctypes, "get_errno", lambda code=code: code)
-        assert not _disk.exchange(tmp_path / "a", tmp_path / "b")
-    monkeypatch.setattr(_disk, "_renameat2", lambda: None)
-    assert not _disk.exchange(tmp_path / "a", tmp_path / "b")
+        monkeypatch.setattr(disk, "renameat2", lambda: lambda *arguments: -1)
+        monkeypatch.setattr(disk.ctypes, "get_errno", lambda code=code: code)
+        assert not disk.exchange(tmp_path / "a", tmp_path / "b")
+    monkeypatch.setattr(disk, "renameat2", lambda: None)
+    assert not disk.exchange(tmp_path / "a", tmp_path / "b")
 
 
 def test_a_system_without_the_call_is_known(monkeypatch):
@@ -235,8 +236,8 @@ def test_a_system_without_the_call_is_known(monkeypatch):
         raise OSError
 
     for library in (without, lambda *arguments, **options: object()):
-        monkeypatch.setattr(_disk.ctypes, "CDLL", library)
-        assert _disk._renameat2.__wrapped__() is None
+        monkeypatch.setattr(disk.ctypes, "CDLL", library)
+        assert disk.renameat2.__wrapped__() is None
 
 
 # Staging directories.
@@ -449,10 +450,10 @@ def test_a_failure_to_flush_in_any_thread_is_raised(tmp_path, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
-    _disk.flush_all(tmp_path)
+    disk.flush_all(tmp_path)
     assert sorted(flushed) == sorted(map(str, [tmp_path, *files]))
     flushed.clear()
-    _disk.flush_all(files[3])
+    disk.flush_all(files[3])
     assert flushed == [str(files[3])]
     for bad in (0, 1, 19):
 
@@ -462,7 +463,7 @@ def test_a_failure_to_flush_in_any_thread_is_raised(tmp_path, monkeypatch):
 
         monkeypatch.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match="Input/output error"):
-            _disk.flush_all(tmp_path)
+            disk.flush_all(tmp_path)
 
 
 def test_where_no_thread_can_start_all_is_flushed_nevertheless(tmp_path, monkeypatch):
@@ -475,5 +476,5 @@ def test_where_no_thread_can_start_all_is_flushed_nevertheless(tmp_path, monkeyp
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    _disk.flush_all(tmp_path)
+    disk.flush_all(tmp_path)
     assert len(flushed) == 21

@@ -110,10 +110,12 @@ ENTRY_POINTS = {
         "portable": (js.Saver.save, js.Saver.save_async),
         **dict.fromkeys(("sharded", "max_to_keep"), (js.Saver,)),
     },
-    "saver/_leaves.py": {"stacks": (*_restore, tensorflow.restore, tensorflow.export)},
+    "saver/_leaves.py": {
+        "stacks": (*_restore, tensorflow.restore, tensorflow.export),
+        "var_list": (js.Saver,),
+    },
     "saver/_renaming.py": dict.fromkeys(("rename", "unexpected", "names"), _restore),
     "saver/_target.py": {"select": _restore},
-    "saver/_var_list.py": {"var_list": (js.Saver,)},
     "saver/_encoding.py": {"portable": (js.Saver.save, js.Saver.save_async)},
     "tf1/_initializer.py": {"initializer": _get},
     "tf1/_warm_start.py": {
