@@ -109,7 +109,7 @@ def soak(server: Server, directory: Path, times: int, number: int = signal.SIGKI
     tally.outcomes["resumed steps"] = len(set(begins) - {0})
     if begins != sorted(begins) or begins[-1] == 0:
         tally.problems.append(("lost", times, f"training did not go on: {begins}"))
-    until = begins[-1] + 10
+    until = max(begins[-1], end) + 10
     resumed = server.start("training:train", directory=where, until=until)
     whole = server.start("training:train", directory=None, until=until)
     ends = resumed.last(), whole.last()
