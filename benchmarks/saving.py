@@ -120,7 +120,9 @@ def _sizes(
         name: lambda _, save=contender.save: save(scratch.fresh(), tree)
         for name, contender in known.items()
     }
-    yield from rows_of("save", text, in_turn(saves, rounds, after=scratch.clear), RAW, V0, V1)
+    yield from rows_of(
+        "save", text, in_turn(saves, rounds, after=scratch.clear), RAW, V0, V1, SAFETENSORS
+    )
 
     paths = {name: scratch.fresh() for name in known}
     for name, contender in known.items():
@@ -131,7 +133,7 @@ def _sizes(
         )
         for name, contender in known.items()
     }
-    yield from rows_of("restore", text, in_turn(restores, rounds), RAW, V0, V1, PLAIN)
+    yield from rows_of("restore", text, in_turn(restores, rounds), RAW, V0, V1, PLAIN, SAFETENSORS)
     scratch.clear()
 
     waits: list[Callable[[], object]] = []
