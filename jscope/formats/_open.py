@@ -130,12 +130,11 @@ def all_steps(directory: AnyPath) -> tuple[int, ...]:
     )
 
 
-def other_checkpoint(directory: AnyPath, step: int) -> AnyPath | None:
+def other_checkpoint(directory: AnyPath, there: _own_steps.Listing, step: int) -> AnyPath | None:
     """Find another library's checkpoint, of any kind, that opens as a step but isn't called by it.
 
     A checkpoint of jscope's in ``<directory>/<step>`` would be found in its place.
     """
-    there = _own_steps.listing(directory)
     names = [name for name in there.names if name != str(step)]
     if not any(_is_named_by(name, step) for name in names):
         return None

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 
-from .._errors import CheckpointExistsError, CheckpointWarning
+from .._errors import CheckpointWarning
 from .._stores.background import begin
 from .._stores.errors import StoreError
 from .._stores.remote import AnyPath, RemotePath, fresh
@@ -32,6 +32,7 @@ from . import _processes
 from ._claims import Claim, clean, evict
 from ._on_disk import OnDisk, no_part
 from ._snapshot import Part, Snapshot
+from ._staging import in_the_way
 from ._write import Place, Save
 
 # A claim is renewed so many times in a lease.
@@ -76,10 +77,7 @@ class InStore:
             steps = by_step(names)
             found = steps.get(save.step, StepNames((), (), {}))
             if save.step in steps and not any(found):
-                raise CheckpointExistsError(
-                    f"{save.path} is in the way of step {save.step}, and is not a "
-                    "checkpoint of jscope. Remove it, or give Saver another directory."
-                )
+                raise in_the_way(save.path, save.step)
             known = self._known(steps, STATE_FILE in names)
             clean(self._store, names, lease=save.lease, now=now, known=known)
             self._claim = Claim.take(

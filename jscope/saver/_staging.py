@@ -40,13 +40,14 @@ from .._errors import (
 )
 from .._stores.disk import exchange, flush, flush_all, locked, remove
 from .._stores.mounts import bucket_mounter
+from .._stores.remote import AnyPath
 from ..formats._open import other_checkpoint
 from ..formats._orbax import ITEM, METADATA
 from ..formats._own_index import Index, read_save_id, write_index
 from ..formats._own_source import check_readable
 from ..formats._own_state import FILE_NAME as STATE_FILE
 from ..formats._own_state import Record, read_state, write_state
-from ..formats._own_steps import STAGING, all_replaced, checkpoints, has_index, replaced
+from ..formats._own_steps import STAGING, all_replaced, checkpoints, has_index, listing, replaced
 from ._retention import Retention
 
 
@@ -184,10 +185,7 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
     if not has_index(path):
-        raise CheckpointExistsError(
-            f"{path} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, "
-            "or give Saver another directory."
-        )
+        raise in_the_way(path, step)
     if not overwrite:
         raise CheckpointExistsError(
             f"Step {step} is saved already, in {path}.",
@@ -203,6 +201,14 @@ def check_free(path: Path, step: int, overwrite: bool) -> None:
         )
 
 
+def in_the_way(path: AnyPath, step: int) -> CheckpointExistsError:
+    """Compose the error: what isn't jscope's checkpoint has the place of a step to be saved."""
+    return CheckpointExistsError(
+        f"{path} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, or "
+        "give Saver another directory."
+    )
+
+
 def check_alike(directory: Path, step: int, *, portable: bool) -> None:
     """Refuse to stage a step beside steps of the other kind: those that stock Orbax reads, or not.
 
@@ -212,13 +218,11 @@ def check_alike(directory: Path, step: int, *, portable: bool) -> None:
         CheckpointExistsError: If another library's checkpoint is that step.
         CheckpointValueError: If there is such a step.
     """
-    other = other_checkpoint(directory, step)
+    found = listing(directory)
+    other = other_checkpoint(directory, found, step)
     if other is not None:
-        raise CheckpointExistsError(
-            f"{other} is in the way of step {step}, and is not a checkpoint of jscope. Remove it, "
-            "or give Saver another directory."
-        )
-    there = {other: path for other, path in checkpoints(directory).items() if other != step}
+        raise in_the_way(other, step)
+    there = {other: path for other, path in found.steps.items() if other != step}
     if portable:
         # Before 0.2 a portable checkpoint had no item.
         own = [n for n, at in there.items() if not (is_portable(at) or (at / METADATA).exists())]
@@ -238,7 +242,7 @@ def check_alike(directory: Path, step: int, *, portable: bool) -> None:
         )
 
 
-def is_portable(path: Path) -> bool:
+def is_portable(path: AnyPath) -> bool:
     """Whether what is staged, or a step beside it, is as Orbax's `CheckpointManager` has it."""
     return (path / ITEM / METADATA).exists()
 
