@@ -257,6 +257,8 @@ def _others(directory: AnyPath, there: _own_steps.Listing) -> _Steps:
     own = {path.name for path in there.steps.values()}
     for name in there.names:
         path = directory / name
+        if name.startswith(_own_steps.STAGING):
+            continue  # a save's, which may be gone before it is looked at
         if not _STEP.fullmatch(name) or name in own or _own_steps.has_index(path):
             continue  # before its contents are listed
         is_tree = path.is_dir() and bool(items(path))

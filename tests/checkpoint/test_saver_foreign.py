@@ -452,3 +452,11 @@ def test_an_open_checkpoint_that_is_replaced_says_so(tmp_path):
     assert str(error.value) == (
         f"{path} was replaced or removed since it was opened, so 'a' can't be read. Open it again."
     )
+
+
+def test_a_staging_directory_is_not_looked_at_for_steps_of_other_libraries(tmp_path):
+    saver = js.Saver(tmp_path)
+    (tmp_path / ".tmp-0a12").write_bytes(serialization.to_bytes({"w": jnp.ones(2)}))
+    assert saver.all_steps() == ()
+    (tmp_path / "checkpoint_12").write_bytes(serialization.to_bytes({"w": jnp.ones(2)}))
+    assert saver.all_steps() == (12,)
