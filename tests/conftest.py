@@ -9,9 +9,6 @@ suite fails at once.
 
 import importlib.util
 import os
-import sys
-import threading
-import time
 
 # Some tests start other processes, and on an accelerator two can't both take all of it.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -32,29 +29,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("local", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-
-class _Sys:
-    """The module `sys` as `threading` sees it, with a `settrace` that waits for its turn.
-
-    On Python 3.11 a thread that starts while another one installs coverage's trace function
-    ends with a RuntimeError, before its first line.
-    """
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(sys, name)
-
-    def settrace(self, function: object) -> None:
-        for _ in range(1000):
-            try:
-                return sys.settrace(function)
-            except RuntimeError:
-                time.sleep(0.001)
-        raise RuntimeError("no trace function could be installed in a second")
-
-
-if sys.version_info < (3, 12):
-    threading._sys = _Sys()
 
 
 def pytest_configure() -> None:

@@ -4,6 +4,8 @@ Correct data or one CheckpointError; memory bounded by what the files have; no f
 directory looked at. The mutations are made by `hostile.own`, and the fuzzer there makes more.
 """
 
+import glob
+import io
 import itertools
 import json
 import os
@@ -58,6 +60,38 @@ def problems_of(directory, file, mutations, expected, reads, secret, most=50):
             if len(problems) >= most:
                 break
     return total, problems
+
+
+LOOKS = {
+    "open": lambda path: open(path).close(),
+    "io.open": lambda path: vars(io)["open"](path).close(),
+    "os.open": lambda path: os.close(os.open(path, os.O_RDONLY)),
+    "os.stat": os.path.getsize,
+    "os.lstat": os.path.islink,
+    "os.listdir": lambda path: os.listdir(path.parent),
+    "os.scandir": lambda path: list(os.scandir(path.parent)),
+    "os.walk": lambda path: list(os.walk(path.parent)),
+    "pathlib's open": lambda path: path.open().close(),
+    "pathlib's text": lambda path: path.read_text(),
+    "pathlib's stat": lambda path: path.is_file(),
+    "pathlib's iterdir": lambda path: list(path.parent.iterdir()),
+    "pathlib's glob": lambda path: list(path.parent.glob("*")),
+    "pathlib's rglob": lambda path: list(path.parent.rglob("*")),
+    "glob": lambda path: glob.glob(f"{path.parent}/*"),
+    "zipfile": lambda path: zipfile.is_zipfile(path),
+    "NumPy": lambda path: np.fromfile(path, np.uint8),
+    "a map of NumPy's": lambda path: np.memmap(path, np.uint8, "r"),
+}
+
+
+@pytest.mark.parametrize("how", LOOKS)
+def test_a_look_outside_is_seen_however_it_is_made_and_nothing_stays_replaced(outside, how):
+    secret, _ = outside
+    before = [getattr(module, name) for module, name in own.LOOKING]
+    with own.watching_files() as seen:
+        LOOKS[how](secret)
+    assert any(path.startswith(str(secret.parent)) for path in seen)
+    assert [getattr(module, name) for module, name in own.LOOKING] == before
 
 
 @pytest.mark.parametrize("layout", own.LAYOUTS)

@@ -7,18 +7,20 @@ can't be must be a `CheckpointError`; `watching_files` tells which paths were lo
 Imports: jscope, JAX and NumPy.
 """
 
+import builtins
 import contextlib
 import copy
 import dataclasses
+import glob
 import io
 import json
 import os
 import resource
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -320,40 +322,38 @@ def little_memory() -> Iterator[None]:
 
 # Which files are looked at.
 
-_watched: list[str] | None = None
-_is_hooked = False
-
-
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watched is not None and event in ("open", "os.listdir", "os.scandir"):
-        _note(arguments[0])
-
-
-def _note(path: Any) -> None:
-    if _watched is not None and isinstance(path, str | bytes | os.PathLike):
-        _watched.append(os.path.abspath(os.fsdecode(path)))
+# Functions that take a path first, and where Python's own modules find them.
+LOOKING = (
+    *((module, "open") for module in (builtins, io, os)),
+    *((os, name) for name in ("stat", "lstat", "listdir", "scandir")),
+)
+# Since Python 3.13 the class behind `Path.glob` holds the functions themselves.
+_GLOBBER = getattr(glob, "_StringGlobber", None)
 
 
 @contextlib.contextmanager
 def watching_files() -> Iterator[list[str]]:
-    """Give the absolute paths of what Python opens, lists, or asks the size of."""
-    global _watched, _is_hooked
-    if not _is_hooked:
-        sys.addaudithook(_hook)  # it can't be taken away again
-        _is_hooked = True
-    stat, lstat = os.stat, os.lstat
+    """Give the absolute paths of what Python opens, lists, or asks the size of.
 
-    def seen(of: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Any, *arguments: Any, **options: Any) -> Any:
-            _note(path)
-            return of(path, *arguments, **options)
+    Not by an audit hook, which stays for good: on Python 3.11 it makes threads that start
+    together under coverage fail.
+    """
+    watched: list[str] = []
+
+    def noting(of: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            path = arguments[0] if arguments else options.get("path", options.get("file"))
+            if isinstance(path, str | bytes | os.PathLike):
+                watched.append(os.path.abspath(os.fsdecode(path)))
+            return of(*arguments, **options)
 
         return call
 
-    _watched = []
-    os.stat, os.lstat = seen(stat), seen(lstat)
-    try:
-        yield _watched
-    finally:
-        os.stat, os.lstat = stat, lstat
-        _watched = None
+    with contextlib.ExitStack() as stack:
+        for module, name in LOOKING:
+            call = noting(getattr(module, name))
+            stack.enter_context(mock.patch.object(module, name, call))
+        for name in ("lstat", "scandir") if _GLOBBER is not None else ():
+            call = staticmethod(noting(getattr(_GLOBBER, name)))
+            stack.enter_context(mock.patch.object(_GLOBBER, name, call))
+        yield watched
