@@ -27,6 +27,8 @@ TRANSFORMERS = ROOT / ".venv-transformers"
 LOCKED = ["-c", "requirements.lock"]
 
 TESTS = ["-m", "pytest", "-q", "-n", "2", "--durations=25", "--durations-min=5"]
+# A test that hangs ends its worker after five minutes, with the stack of each thread.
+TESTS += ["-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true"]
 # The core's tests need no TensorFlow; its own files say "tensorflow" in their names. What is left
 # out beside them has bytes, files and requests for its subject, and no JAX.
 CORE_TESTS = [

@@ -211,13 +211,17 @@ class OwnSource:
         check_files(self.path, self.index)
 
     def close(self) -> None:
-        """As `Source.close`."""
+        """As `Source.close`.
+
+        The garbage collector calls it in any thread, so it waits for none: one that is about to
+        start holds a lock, which a thread needs to be joined (Python 3.11).
+        """
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
         if self._packed is not None:
             self._packed.close()
             self._packed = None
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
 
     def _packed_file(self) -> File:
         if self._packed is None:

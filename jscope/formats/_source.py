@@ -115,7 +115,7 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; waits for nothing, since the garbage collector may call it."""
 
 
 class FileSource:

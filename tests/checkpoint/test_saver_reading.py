@@ -289,6 +289,26 @@ def test_a_forgotten_checkpoint_leaves_no_file_open(saver):
     variable._source.close()
 
 
+def test_a_forgotten_checkpoint_waits_for_no_thread(saver, monkeypatch):
+    saver.save({"w": jnp.ones((1025, 1024), jnp.float32)}, 1)
+    checkpoint = saver.open(1)
+    checkpoint["w"].read()  # by threads
+    # The garbage collector finds it, in a thread that may hold any lock.
+    cycle = [checkpoint]
+    cycle.append(cycle)
+    del checkpoint, cycle
+    joined = []
+    monkeypatch.setattr(threading.Thread, "join", lambda thread: joined.append(thread))
+    found = [thread for thread in threading.enumerate() if thread.name.startswith("jscope-read")]
+    assert found
+    gc.collect()
+    monkeypatch.undo()
+    assert joined == []
+    for thread in found:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_any_index_of_numpys_gives_what_numpy_gives(saver, monkeypatch, limit):
     monkeypatch.setattr(_own_packed, "LIMIT", limit)
