@@ -24,8 +24,8 @@ from .._tree.selection import select as select_from
 from .._tree.values import value_text
 from .._tree.vartree import VarTree, as_tree, from_flat
 from ..saver._comparison import Policy
+from ..saver._plan import Report as Report
 from ..saver._plan import Request
-from ..saver._restore import Report as Report
 from ..saver._restore import restore as restore_request
 from ..sharding import AnyMesh, Rules
 from ..tf_checkpoint._dtypes import NUMBERS

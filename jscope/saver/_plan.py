@@ -1,4 +1,4 @@
-"""The arguments of a restore, and what they read for which leaf, after comparing all of them.
+"""The arguments of a restore; what they read for which leaf, after comparing all; its report.
 
 The arguments are checked before a checkpoint is opened. Each leaf is one saved array, or a stack of
 several. Values that go through a function are read before the comparison, since their new shapes
@@ -6,7 +6,7 @@ and dtypes are the function's.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -18,25 +18,24 @@ from .._model.declaration import Declaration
 from .._names.assignment import Through, shown
 from .._names.selectors import Selector
 from .._random.keys import check_key
+from .._stores.remote import AnyPath
+from .._tree.text import bytes_text, table
 from ..formats._boxes import Array
 from ..formats._own_entry import Entry
-from ..formats._python_values import is_python, python_value
 from ..formats._source import Source
 from ..sharding import AnyMesh, Rules
 from ._arguments import check_flags
 from ._comparison import (
     Call,
+    Comparison,
     Policy,
-    Spelling,
-    account,
     signature,
     signature_text,
     stands_for_python,
 )
-from ._encoding import key_dtype
 from ._leaves import ALL_IN_VAR_LIST, Place, VarList, variables_of
 from ._placement import CallerError
-from ._read import IN_FLIGHT, Progress, can_be_stacked, entry_of, prepare, read
+from ._read import IN_FLIGHT, can_be_stacked, entry_of
 from ._renaming import (
     Rename,
     Renamed,
@@ -46,7 +45,17 @@ from ._renaming import (
     named_by_var_list,
     rename_saved,
 )
-from ._target import ALL_IN_TARGET, Target, asked_for, selected, take_apart, without_value
+from ._target import (
+    ALL_IN_TARGET,
+    Target,
+    asked_for,
+    check_listed,
+    leaf_as_saved,
+    selected,
+    take_apart,
+    whole,
+    without_value,
+)
 
 # The arguments.
 
@@ -169,11 +178,80 @@ def _check_without_target(request: Request) -> None:
         )
 
 
+# The report.
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Report:
+    """The report of what a restore did for each leaf. Prints as a table.
+
+    Attributes:
+        path: The checkpoint that was read.
+        restored: From the names of the target's leaves that were restored to the saved names; of a
+            stack that was saved in slices, to a tuple of the slices' names.
+        kept: The leaves that have the target's values: not selected, or missing.
+        initialized: The leaves that have a declaration's initial values.
+        ignored: The saved names that were not read.
+        converted: Conversions of dtypes or shapes, ``"float32[2] -> bfloat16[2]"``, and the
+            functions that values went through, ``"through transpose"``, for the leaves that have
+            some.
+        bytes_read: The bytes of arrays and of the index that were read.
+        verified: Whether checksums were compared; False also where the checkpoint has none.
+        seconds: How long it took.
+    """
+
+    path: AnyPath
+    restored: Mapping[str, str | tuple[str, ...]]
+    kept: tuple[str, ...]
+    initialized: tuple[str, ...]
+    ignored: tuple[str, ...]
+    converted: Mapping[str, str]
+    bytes_read: int = 0
+    verified: bool = False
+    seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        checked = "verified" if self.verified else "not verified"
+        head = (
+            f"Restored {len(self.restored):,} of {self._targets:,} from {self.path}: "
+            f"{bytes_text(self.bytes_read)}, {checked}, in {self.seconds:.3g} s"
+        )
+        rows = [
+            *((name, "restored", self._how(name)) for name in self.restored),
+            *((name, "kept", "") for name in self.kept),
+            *((name, "initialized", "") for name in self.initialized),
+            *((name, "ignored", "in the checkpoint only") for name in self.ignored),
+        ]
+        return f"{head}\n{table(('name', 'what', 'how'), rows)}"
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The same as `ignored`."""
+        return self.ignored
+
+    @property
+    def changed(self) -> Mapping[str, str]:
+        """The same as `converted`."""
+        return self.converted
+
+    @property
+    def _targets(self) -> int:
+        return len(self.restored) + len(self.kept) + len(self.initialized)
+
+    def _how(self, name: str) -> str:
+        saved = self.restored[name]
+        first, more = (saved, 0) if isinstance(saved, str) else (saved[0], len(saved) - 1)
+        source = f"from {first!r}" if first != name else ""
+        slices = f" and {more} more slice{'s' * (more > 1)}" if more else ""
+        parts = [source + slices, self.converted.get(name, "")]
+        return ", ".join(part for part in parts if part)
+
+
 # The plan.
 
 
-# The functions that each of some saved values is to go through; None is no function.
-Needed: TypeAlias = Mapping[str, Collection[Through | None]]
+# The names that are to be read ahead of some saved values, by saved names.
+Needed: TypeAlias = Mapping[str, Sequence[str]]
 
 
 class Wanted(NamedTuple):
@@ -201,85 +279,249 @@ def wanted_of(request: Request, mesh: AnyMesh | None) -> Wanted:
     return Wanted(target, chosen, dataclasses.replace(request.policy, reshape=reshape))
 
 
-@dataclasses.dataclass(frozen=True)
 class Plan:
     """The plan of a restore: the source of each leaf, and the saved names without a leaf.
 
-    Attributes:
-        saved: From the leaves to be read to their saved names, by place: of a stack that is saved
-            in slices those of the slices, of another leaf one.
-        kept: The leaves that keep the target's values.
-        initialized: The leaves that get a declaration's initial values.
-        ignored: The saved names that are not read.
-        converted: What is changed about values, by leaf.
-    """
-
-    saved: Mapping[str, Mapping[Place, str]]
-    kept: Collection[str]
-    initialized: Collection[str]
-    ignored: tuple[str, ...]
-    converted: Mapping[str, str]
-
-
-class Values:
-    """The values that planning a restore reads ahead, such as those through functions; each once.
+    It is made in three steps: `needed_first` says which values are read ahead of it, `take` takes
+    them, and `compare` finds the rest.
 
     Args:
         source: The checkpoint.
+        names: The names of its variables.
+        wanted: The target; None for all that is saved.
         request: The arguments.
-        progress: Where to count what has been read.
+
+    Attributes:
+        source: The checkpoint.
+        target: The target, once it is known.
+        saved: From the leaves to be read to their saved names, by place: of a stack that is saved
+            in slices those of the slices, of another leaf one.
+        made: The values of such leaves that have been read ahead, by leaf and place.
+        report: What is done for each leaf.
     """
 
-    def __init__(self, source: Source, request: Request, progress: Progress):
-        self._source = source
-        self._request = request
-        self._progress = progress
-        self._known: dict[tuple[str, int], Array] = {}
+    target: Target
+    saved: Mapping[str, Mapping[Place, str]]
+    made: dict[str, dict[Place, Array]]
+    report: Report
 
-    def read(self, needed: Needed) -> None:
-        """Read some values, a part by each process, and put them through their functions.
+    def __init__(self, source: Source, names: Renamed, wanted: Wanted | None, request: Request):
+        if wanted is None:
+            check_listed(source, names, request.var_list)
+        self.source = source
+        self._names = named_by_var_list(names, request.var_list)
+        self._wanted = wanted
+        self._request = request
+        # By the target's names; the values that were read ahead, and what is saved.
+        self._ahead: dict[str, Array] = {}
+        self._entries: dict[str, Entry] = {}
+        if wanted is not None:
+            self._aim_at(wanted)
+
+    def _aim_at(self, wanted: Wanted) -> None:
+        """Find what is read for each leaf: the target's names, by place, where one is saved."""
+        self.target, self._chosen, self._policy = wanted
+        saved, about = self._names.saved, self._names.about
+        if about is not None:
+            self._chosen = self._chosen.intersection(about)
+        self._pieces: dict[str, Mapping[Place, str]] = {}
+        for name in self.target.leaves:
+            if name not in self._chosen:
+                continue
+            if name in saved:
+                self._pieces[name] = {(): name}
+            elif not saved.keys().isdisjoint(self.target.slices.get(name, {}).values()):
+                self._pieces[name] = self.target.slices[name]
+
+    def needed_first(self) -> list[Needed]:
+        """The values that are read ahead: before the comparison, and before placement.
+
+        That is those that go through functions, and the slices of stacks that are not alike; in
+        parts of at most as many bytes as may be under way.
+        """
+        saved, through = self._names.saved, self._names.through
+        needed: dict[str, list[str]] = {}
+        for name in through if self._wanted is None else [*self._pieces_first()]:
+            needed.setdefault(saved[name], []).append(name)
+        parts: list[dict[str, Sequence[str]]] = []
+        nbytes = 0
+        for old, names in needed.items():
+            size = self.source.entries[old].nbytes
+            if not parts or nbytes + size > self._request.in_flight:
+                parts.append({})
+                nbytes = 0
+            parts[-1][old] = names
+            nbytes += size
+        return [*parts]
+
+    def _pieces_first(self) -> Iterator[str]:
+        saved, through = self._names.saved, self._names.through
+        for places in self._pieces.values():
+            if () in places and places[()] not in through:
+                continue
+            found = {at: self.source.entries[saved[n]] for at, n in places.items() if n in saved}
+            if not through.keys().isdisjoint(places.values()) or not (
+                () in places or can_be_stacked(found)
+            ):
+                yield from (name for name in places.values() if name in saved)
+
+    def take(self, needed: Needed, values: Mapping[str, Any]) -> None:
+        """Take values that have been read ahead, and put them through their functions.
 
         Raises:
             CallerError: If a function fails.
-            ValueError, OSError: If one can't be read, or a checksum differs.
-            ElsewhereError: If another process failed.
         """
-        entries = {saved: self._source.entries[saved] for saved in needed}
-        arrays = {saved: entry for saved, entry in entries.items() if not is_python(entry.dtype)}
-        found: dict[str, Any] = {
-            saved: python_value(entry.dtype, entry.value)
-            for saved, entry in entries.items()
-            if saved not in arrays
-        }
-        leaves = {saved: _host_leaf(entry) for saved, entry in arrays.items()}
-        found |= read(
-            prepare(self._source, leaves, {saved: {(): saved} for saved in leaves}, {}),
-            verify=self._request.verify,
-            in_flight=self._request.in_flight,
-            progress=self._progress,
-            together=True,
-        )
-        for saved, functions in needed.items():
-            value = found.pop(saved)
-            for through in functions:
+        for saved, names in needed.items():
+            value = values[saved]
+            for name in names:
                 # One function is not to see what another did to it.
-                own = value.copy() if len(functions) > 1 and hasattr(value, "copy") else value
-                self._known[saved, id(through)] = _value_through(saved, through, own)
+                own = value.copy() if len(names) > 1 and hasattr(value, "copy") else value
+                self._ahead[name] = _value_through(saved, self._names.through.get(name), own)
 
-    def get(self, saved: str, through: Through | None) -> Array:
-        """A value that has been read, through its function."""
-        return self._known[saved, id(through)]
+    def compare(self) -> None:
+        """Compare the target with the checkpoint, and find what is read for which leaf.
+
+        Raises:
+            TreeMismatchError: If something differs that counts.
+            CheckpointValueError: If a leaf would be left without a value.
+        """
+        source, names, request = self.source, self._names, self._request
+        self._entries = {
+            name: entry_of(self._ahead[name])
+            if name in self._ahead and name in names.through
+            else source.entries[old]
+            for name, old in names.saved.items()
+        }
+        if self._wanted is None:
+            target = whole(source, names, self._entries, request.select, request.var_list)
+            self._aim_at(Wanted(target, frozenset(target.leaves), request.policy))
+        comparison = self._comparison()
+        different = comparison.text()
+        if different:
+            raise TreeMismatchError(
+                f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
+            )
+        kept, initialized = self._left()
+        self.saved = {
+            name: {place: names.saved[part] for place, part in places.items()}
+            for name, places in self._pieces.items()
+        }
+        used = {old for places in self.saved.values() for old in places.values()}
+        self.report = Report(
+            path=source.path,
+            restored={name: _in_order(places) for name, places in self.saved.items()},
+            kept=tuple(kept),
+            initialized=tuple(initialized),
+            ignored=tuple(name for name in (*source.entries, *source.strings) if name not in used),
+            converted=self._conversions(comparison.unequal),
+        )
+        self.made = {
+            name: {place: self._ahead.pop(part) for place, part in places.items()}
+            for name, places in self._pieces.items()
+            if not self._ahead.keys().isdisjoint(places.values())
+        }
+
+    def _comparison(self) -> Comparison:
+        """What is compared: the leaves, and of stacks in slices the slices."""
+        wanted: dict[str, Any] = {}
+        slices: dict[str, str] = {}
+        for name, leaf in self.target.leaves.items():
+            if name not in self._chosen:
+                continue
+            places = self._pieces.get(name, {(): name})
+            if () in places:
+                wanted[name] = leaf
+                continue
+            for place, part in places.items():
+                wanted[part] = jax.ShapeDtypeStruct(leaf.shape[len(place) :], leaf.dtype)
+                slices[part] = name
+        return Comparison(
+            wanted,
+            self._entries,
+            self._policy,
+            self._unexpected(),
+            self._names,
+            self.source.entries,
+            slices,
+            self._request.naming.call,
+        )
+
+    def _unexpected(self) -> list[str]:
+        """The saved names for which there is no leaf, though they were requested."""
+        leaves, places, names = self.target.leaves, self.target.places, self._names
+        others = {
+            name: entry
+            for name, entry in self._entries.items()
+            if name not in leaves and (name not in places or places[name][0] in names.saved)
+        }
+        chosen = asked_for(others, self._request.select)
+        chosen &= asked_for(others, variables_of(self._request.var_list))
+        aside = self.source.fillers.union(names.aside)
+        return [name for name in others if name in chosen and names.saved[name] not in aside]
+
+    def _left(self) -> tuple[list[str], list[str]]:
+        """Which of the leaves that aren't read keep their values, and which are initialized."""
+        is_init, has_key = self._policy.missing == "init", self._request.key is not None
+        kept: list[str] = []
+        initialized: list[str] = []
+        for name, leaf in self.target.leaves.items():
+            if name not in self._pieces:
+                is_fresh = is_init and name in self._chosen
+                is_fresh = is_fresh or (has_key and without_value(leaf))
+                (initialized if is_fresh else kept).append(name)
+        absent = [name for name in kept if without_value(self.target.leaves[name])]
+        if absent:
+            raise _without_value_error(absent, self.target)
+        return kept, initialized
+
+    def _conversions(self, unequal: Collection[str]) -> dict[str, str]:
+        """What is converted: the shape, the dtype or the function of each leaf, as text."""
+        through = self._names.through
+        found = {}
+        for name, places in self._pieces.items():
+            place, part = next(iter(places.items()))
+            texts = []
+            if part in through:
+                function = through[part].function
+                texts.append(f"through {getattr(function, '__name__', repr(function))}")
+            if part in unequal:
+                leaf, entry = self.target.leaves[name], self.source.entries[self.saved[name][place]]
+                if not stands_for_python(leaf, entry):
+                    shape, dtype = signature(leaf)
+                    before = (*shape[: len(place)], *entry.shape)
+                    texts.append(
+                        f"{signature_text(before, entry.dtype)} -> {signature_text(shape, dtype)}"
+                    )
+            if texts:
+                found[name] = ", ".join(texts)
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of arrays are still to be read."""
+        return sum(
+            self.source.entries[old].nbytes
+            for name, places in self.saved.items()
+            if name not in self.made
+            for old in places.values()
+        )
 
 
-def _host_leaf(entry: Entry) -> Any:
-    """A leaf for a value that planning reads ahead to the host; it takes no memory."""
-    if entry.key_impl is not None:
-        return jax.ShapeDtypeStruct(entry.shape, key_dtype(entry))
-    return np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
+def _in_order(places: Mapping[Place, str]) -> str | tuple[str, ...]:
+    """The saved name that the plan has for a leaf, or those of its slices."""
+    return places[()] if () in places else tuple(places[place] for place in sorted(places))
+
+
+def host_leaf(entry: Entry) -> Any:
+    """A leaf for a value that is read ahead of the plan to the host; it takes no memory."""
+    leaf = leaf_as_saved(entry)
+    if entry.key_impl is not None or not isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def _value_through(saved: str, through: Through | None, value: Any) -> Array:
-    """A value that planning reads ahead, as the function of a `Through` makes it."""
+    """A value that is read ahead of the plan, as the function of a `Through` makes it."""
     if through is None:
         return np.asarray(value)
     try:
@@ -299,276 +541,20 @@ def _value_through(saved: str, through: Through | None, value: Any) -> Array:
     return array
 
 
-def needed_first(
-    source: Source, into: Wanted | None, renamed: Renamed, request: Request
-) -> Iterator[Needed]:
-    """The values that planning reads ahead: before the comparison, and before placement.
-
-    That is those that go through functions, and the slices of stacks that are not alike; in parts
-    of at most as many bytes as may be under way.
-    """
-    if into is None:
-        needed: dict[str, dict[int, Through | None]] = {}
-        for name, through in renamed.through.items():
-            needed.setdefault(renamed.saved[name], {})[id(through)] = through
-    else:
-        needed = _needed_through(source, into, renamed, request)
-    part: dict[str, tuple[Through | None, ...]] = {}
-    nbytes = 0
-    for saved, functions in needed.items():
-        nbytes += source.entries[saved].nbytes
-        if part and nbytes > request.in_flight:
-            yield part
-            part, nbytes = {}, source.entries[saved].nbytes
-        part[saved] = tuple(functions.values())
-    if part:
-        yield part
-
-
-def _needed_through(
-    source: Source, into: Wanted, renamed: Renamed, request: Request
-) -> dict[str, dict[int, Through | None]]:
-    """The values that planning reads ahead as they go through functions."""
-    names = named_by_var_list(renamed, request.var_list)
-    found: dict[str, dict[int, Through | None]] = {}
-    for places in _pieces(into.target, _chosen(into, names), names.saved).values():
-        if () in places and places[()] not in names.through:
-            continue
-        saved = {part: names.saved[part] for part in places.values() if part in names.saved}
-        entries = {p: source.entries[saved[part]] for p, part in places.items() if part in saved}
-        is_array = () in places or can_be_stacked(entries)
-        if is_array and names.through.keys().isdisjoint(saved):
-            continue
-        for part, old in saved.items():
-            through = names.through.get(part)
-            found.setdefault(old, {})[id(through)] = through
-    return found
-
-
-def plan_of(
-    source: Source, into: Wanted, renamed: Renamed, request: Request, values: Values
-) -> tuple[Plan, dict[str, dict[Place, Array]]]:
-    """Plan a restore: what is read for which leaf, after comparing all of them.
-
-    Args:
-        source: The checkpoint.
-        into: The target.
-        renamed: The names of the checkpoint's variables.
-        request: The arguments.
-        values: What goes through functions, and slices of stacks that are not alike.
-
-    Returns:
-        The plan; and the values that are in memory already, by leaf and place.
-
-    Raises:
-        TreeMismatchError: If something differs that counts.
-        CheckpointValueError: If a leaf would be left without a value.
-    """
-    target, policy = into.target, into.policy
-    names = named_by_var_list(renamed, request.var_list)
-    chosen = _chosen(into, names)
-    pieces = _pieces(target, chosen, names.saved)
-    parts = [part for places in pieces.values() for part in places.values()]
-    made = {
-        part: values.get(names.saved[part], names.through[part])
-        for part in parts
-        if part in names.through
-    }
-    entries = {
-        name: entry_of(made[name]) if name in made else source.entries[old]
-        for name, old in names.saved.items()
-    }
-    extra = _unexpected(source, target, names, entries, request)
-    spelling = _spelling(source, request, names, pieces)
-    compared = _compared(target, chosen, pieces)
-    taken = {name: old for name, old in names.taken.items() if name in parts}
-    lost = _lost_lines(source, taken, names) if policy.unexpected == "error" else []
-    different = account(compared, entries, extra, policy, spelling, names.problems, lost)
-    if different:
-        raise TreeMismatchError(
-            f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
-        )
-    kept, initialized = _left(target, chosen, pieces, request)
-    saved = {
-        name: places
-        if all(names.saved[part] == part for part in places.values())
-        else {place: names.saved[part] for place, part in places.items()}
-        for name, places in pieces.items()
-    }
-    used = {old for places in saved.values() for old in places.values()}
-    found = Plan(
-        saved=saved,
-        kept=kept,
-        initialized=initialized,
-        ignored=tuple(name for name in (*source.entries, *source.strings) if name not in used),
-        converted=_conversions(target, pieces, entries, names, source),
+def _without_value_error(absent: Collection[str], target: Target) -> CheckpointValueError:
+    """Compose the error: the plan leaves variables without a value, neither read nor kept."""
+    start = (
+        f"{len(absent)} variables would be left without a value, since they are not restored and"
     )
-    in_memory = {
-        name: {
-            place: values.get(names.saved[part], names.through.get(part))
-            for place, part in places.items()
-        }
-        for name, places in pieces.items()
-        if not made.keys().isdisjoint(places.values())
-        or not (() in places or can_be_stacked({p: entries[n] for p, n in places.items()}))
-    }
-    return found, in_memory
-
-
-def _unexpected(
-    source: Source,
-    target: Target,
-    names: Renamed,
-    entries: Mapping[str, Entry],
-    request: Request,
-) -> list[str]:
-    """The saved names for which the plan of a restore has no leaf, though they were requested."""
-    places = target.places
-    others = {
-        name: entry
-        for name, entry in entries.items()
-        if name not in target.leaves and (name not in places or places[name][0] in names.saved)
-    }
-    chosen = asked_for(others, request.select)
-    chosen &= asked_for(others, variables_of(request.var_list))
-    aside = source.fillers.union(names.aside)
-    return [name for name in others if name in chosen and names.saved[name] not in aside]
-
-
-def _lost_lines(source: Source, taken: Mapping[str, str], names: Renamed) -> list[str]:
-    """The plan's lines on saved variables whose own names it reads from others."""
-    lines = []
-    for name, old in taken.items():
-        entry = source.entries[old]
-        lines.append(
-            f"unexpected: {old!r} {signature_text(entry.shape, entry.dtype)} is in the checkpoint "
-            f"too, and {names.saved[name]!r} takes its name"
-        )
-    return lines
-
-
-def _left(
-    target: Target,
-    chosen: Collection[str],
-    pieces: Collection[str],
-    request: Request,
-) -> tuple[list[str], list[str]]:
-    """The plan for the leaves that aren't read: which keep their values, which are initialized.
-
-    Raises:
-        CheckpointValueError: If one would be left without a value.
-    """
-    left = [name for name in target.leaves if name not in pieces]
-    initialized = [
-        name
-        for name in left
-        if (request.policy.missing == "init" and name in chosen)
-        or (request.key is not None and without_value(target.leaves[name]))
-    ]
-    fresh = set(initialized)
-    kept = [name for name in left if name not in fresh]
-    _check_kept([name for name in kept if without_value(target.leaves[name])], target)
-    return kept, initialized
-
-
-def _chosen(into: Wanted, names: Renamed) -> frozenset[str]:
-    """The leaves that are to be restored by the plan."""
-    return into.chosen if names.about is None else into.chosen.intersection(names.about)
-
-
-def _pieces(
-    target: Target, chosen: Collection[str], saved: Mapping[str, str]
-) -> dict[str, Mapping[Place, str]]:
-    """The saved names that the plan reads for each leaf, by place, where something is saved."""
-    found: dict[str, Mapping[Place, str]] = {}
-    for name in target.leaves:
-        if name in chosen and name in saved:
-            found[name] = {(): name}
-        elif name in chosen and any(part in saved for part in target.slices.get(name, {}).values()):
-            found[name] = target.slices[name]
-    return found
-
-
-def _spelling(
-    source: Source, request: Request, names: Renamed, pieces: Mapping[str, Mapping[Place, str]]
-) -> Spelling:
-    """How the names in a plan are spelled elsewhere, for messages."""
-    var_list = request.var_list
-    saved_as = (
-        {name: old for old, name in var_list.items()} if isinstance(var_list, Mapping) else {}
-    )
-    in_slices = {name: places for name, places in pieces.items() if () not in places}
-    slices = {part: name for name, places in in_slices.items() for part in places.values()}
-    return Spelling(
-        names.saved, saved_as, names.expected, source.entries, slices, request.naming.call
-    )
-
-
-def _compared(
-    target: Target, chosen: Collection[str], pieces: Mapping[str, Mapping[Place, str]]
-) -> dict[str, Any]:
-    """The leaves that the plan of a restore has compared; of stacks in slices, the slices."""
-    found: dict[str, Any] = {}
-    for name, leaf in target.leaves.items():
-        places = pieces.get(name, {(): name})
-        if name in chosen and () in places:
-            found[name] = leaf
-        elif name in chosen:
-            for place, part in places.items():
-                found[part] = jax.ShapeDtypeStruct(leaf.shape[len(place) :], leaf.dtype)
-    return found
-
-
-def saved_names(pieces: Mapping[Place, str]) -> str | tuple[str, ...]:
-    """The saved name that a plan has for a leaf, or those of its slices."""
-    return pieces[()] if () in pieces else tuple(pieces[place] for place in sorted(pieces))
-
-
-def _check_kept(absent: Collection[str], target: Target) -> None:
-    """Refuse a restore's plan that leaves a variable without a value, neither read nor kept."""
-    if not absent:
-        return
     if target.declared is not None:
-        raise CheckpointValueError(
-            f"{len(absent)} variables would be left without a value, since they are not restored "
-            f"and the target is a declaration: {listed(absent)}. Write key=jax.random.key(0) for "
-            "their initial values, or restore into a tree that has values, as declared.init(key) "
-            "gives it; to restore the selected ones alone, restore into "
+        return CheckpointValueError(
+            f"{start} the target is a declaration: {listed(absent)}. Write key=jax.random.key(0) "
+            "for their initial values, or restore into a tree that has values, as "
+            "declared.init(key) gives it; to restore the selected ones alone, restore into "
             "js.select(declared.abstract(), ...)."
         )
-    raise CheckpointValueError(
-        f"{len(absent)} variables would be left without a value, since they are not restored and "
-        f"are abstract or deleted in the target: {listed(absent)}. To keep values for them restore "
-        "into a tree that has values; to restore the selected ones alone, restore into a target "
-        "that has no others, as js.select(target, ...) gives it."
+    return CheckpointValueError(
+        f"{start} are abstract or deleted in the target: {listed(absent)}. To keep values for them "
+        "restore into a tree that has values; to restore the selected ones alone, restore into a "
+        "target that has no others, as js.select(target, ...) gives it."
     )
-
-
-def _conversions(
-    target: Target,
-    pieces: Mapping[str, Mapping[Place, str]],
-    entries: Mapping[str, Entry],
-    names: Renamed,
-    source: Source,
-) -> dict[str, str]:
-    """What the plan converts: the shape, the dtype or the function of each leaf, as text."""
-    found = {}
-    for name, places in pieces.items():
-        part = next(iter(places.values()))
-        rank = len(next(iter(places)))
-        leaf = target.leaves[name]
-        shape, dtype = signature(leaf)
-        is_same = shape[rank:] == entries[part].shape and dtype == entries[part].dtype
-        if is_same and part not in names.through:
-            continue
-        entry = source.entries[names.saved[part]]
-        texts = []
-        if part in names.through:
-            function = names.through[part].function
-            texts.append(f"through {getattr(function, '__name__', repr(function))}")
-        if not is_same and not stands_for_python(leaf, entry):
-            before = signature_text((*shape[:rank], *entry.shape), entry.dtype)
-            texts.append(f"{before} -> {signature_text(shape, dtype)}")
-        if texts:
-            found[name] = ", ".join(texts)
-    return found

@@ -67,6 +67,7 @@ class Renamed(NamedTuple):
         expected: What a name of the target should be in the checkpoint, for messages; None if it
             is the same.
         problems: A line for each entry that can't be followed.
+        listed: From the new names to those that ``var_list`` has for them, where it is a dict.
     """
 
     saved: Mapping[str, str]
@@ -76,6 +77,10 @@ class Renamed(NamedTuple):
     taken: Mapping[str, str] = MappingProxyType({})
     expected: Callable[[str], str] | None = None
     problems: Sequence[str] = ()
+    listed: Mapping[str, str] = MappingProxyType({})
+
+
+UNCHANGED = Renamed({}, {})
 
 
 def check_rename(rename: object) -> None:
@@ -185,6 +190,7 @@ def named_by_var_list(renamed: Renamed, var_list: VarList | None) -> Renamed:
     return renamed._replace(
         saved={name: saved[old] for old, name in var_list.items() if old in saved},
         through={name: through[old] for old, name in var_list.items() if old in through},
+        listed={name: old for old, name in var_list.items()},
     )
 
 

@@ -51,11 +51,11 @@ from ._comparison import Policy
 from ._encoding import Layout
 from ._in_store import place_of
 from ._leaves import as_pytree, check_var_list, chosen_leaves, flatten
-from ._plan import Renaming, Request
+from ._plan import Renaming, Report, Request
 from ._preemption import Termination, terminating
 from ._read import IN_FLIGHT
 from ._renaming import Rename
-from ._restore import Report, restore
+from ._restore import restore
 from ._retention import Retention
 from ._staging import sweep
 from ._write import LEASE, Save, begin

@@ -231,14 +231,13 @@ def whole(
 
     Args:
         source: The checkpoint.
-        renamed: The names of its variables.
+        renamed: The names of its variables, those of ``var_list`` if it is a dict.
         entries: What is saved, or made of it by functions, by these names.
         select: As for `Saver.restore`, of the new names.
         var_list: As for `Saver`.
 
     Raises:
         SelectorError: If a selector picks nothing.
-        MissingVariableError: If ``var_list`` has a name that is not saved.
         VariableNameError: If the result would be a `VarTree` and names are illegal; all are listed.
         ValueError: If the checkpoint's description of its containers is damaged.
     """
@@ -247,17 +246,16 @@ def whole(
     containers = source.containers if is_all else None
     if containers is not None:
         containers.filled([None] * len(containers.names))  # before anything is read
-        leaves = {name: _leaf_as_saved(source.entries[name]) for name in containers.names}
+        leaves = {name: leaf_as_saved(source.entries[name]) for name in containers.names}
         return Target(leaves, containers.filled, leaves, {name: name for name in leaves})
-    names = {name: name for name in renamed.saved}
+    leaves = {name: leaf_as_saved(entries[name]) for name in renamed.saved}
     if isinstance(var_list, Mapping):
-        names, var_list = _by_var_list(source, renamed.saved, var_list), None
-    leaves = {name: _leaf_as_saved(entries[new]) for name, new in names.items()}
+        var_list = None
     for selector, hint in ((select, ALL_IN_TARGET), (var_list, ALL_IN_VAR_LIST)):
         if selector is not None:
             chosen = matching(leaves, selector, hint=hint)
             leaves = {name: leaf for name, leaf in leaves.items() if name in chosen}
-    check_legal(source.path, {name: renamed.saved[names[name]] for name in leaves})
+    check_legal(source.path, {name: renamed.saved[name] for name in leaves})
 
     def tree(values: Sequence[Any]) -> VarTree:
         return from_flat(dict(zip(leaves, values, strict=True)))
@@ -265,17 +263,22 @@ def whole(
     return Target(leaves, tree, leaves, {name: name for name in leaves})
 
 
-def _by_var_list(
-    source: Source, renamed: Mapping[str, str], var_list: Mapping[str, str]
-) -> dict[str, str]:
-    """The names in the target of a restore without one, where ``var_list`` gives them."""
-    missing = [saved for saved in var_list if saved not in renamed]
+def check_listed(source: Source, renamed: Renamed, var_list: VarList | None) -> None:
+    """Refuse a ``var_list`` of names that are not saved, where there is no target.
+
+    Raises:
+        MissingVariableError: If it is a dict, and has such.
+    """
+    missing = (
+        [saved for saved in var_list if saved not in renamed.saved]
+        if (isinstance(var_list, Mapping))
+        else []
+    )
     if missing:
         raise MissingVariableError(
             f"var_list has {listed(missing)}, which the checkpoint {source.path} does not have "
-            f"({near(missing[0], renamed)})."
+            f"({near(missing[0], renamed.saved)})."
         )
-    return {name: saved for saved, name in var_list.items()}
 
 
 def check_legal(path: AnyPath, names: Mapping[str, str]) -> None:
@@ -309,7 +312,7 @@ def _what_is_wrong(name: str) -> str:
     return ""
 
 
-def _leaf_as_saved(entry: Entry) -> jax.ShapeDtypeStruct | PythonValue | PerProcess:
+def leaf_as_saved(entry: Entry) -> jax.ShapeDtypeStruct | PythonValue | PerProcess:
     """A leaf of a target that expects a value exactly as it is saved."""
     if entry.dtype == PER_PROCESS:
         return PerProcess(None)

@@ -18,8 +18,8 @@ import jscope as js
 from jscope import initializers as init
 from jscope.formats._own_entry import Entry
 from jscope.saver import _restore
-from jscope.saver._comparison import Policy, Spelling, account
-from jscope.saver._renaming import rename_saved
+from jscope.saver._comparison import Comparison, Policy
+from jscope.saver._renaming import Renamed, rename_saved
 from jscope.saver._target import asked_for
 
 
@@ -570,14 +570,16 @@ def test_differences_in_arrays_that_convert_and_reshape_explain_away():
     wanted = {"x": jax.ShapeDtypeStruct((2, 3), jnp.bfloat16)}
     saved = {"x": entry((6,))}
     for convert_, reshape, count in ((0, 0, 2), (1, 0, 1), (0, 1, 1), (1, 1, 0)):
-        text = account(wanted, saved, [], Policy(convert=bool(convert_), reshape=bool(reshape)))
+        policy = Policy(convert=bool(convert_), reshape=bool(reshape))
+        text = Comparison(wanted, saved, policy).text()
         assert (text or "").count(" in the target\n") == count
-    assert "shape: 'x'" in account(wanted, {"x": entry((7,))}, [], Policy(reshape=True))
+    assert "shape: 'x'" in Comparison(wanted, {"x": entry((7,))}, Policy(reshape=True)).text()
 
 
 def test_saved_names_of_a_dict_are_in_the_message():
-    spelling = Spelling(saved_as={"w": "Wieght"}, known=["Weight"])
-    text = account({"w": jnp.ones(2)}, {}, [], Policy(), spelling)
+    names = Renamed({}, {}, listed={"w": "Wieght"})
+    known = {"Weight": entry((2,))}
+    text = Comparison({"w": jnp.ones(2)}, {}, Policy(), names=names, known=known).text()
     assert "missing: 'w' float32[2] is not in the checkpoint as 'Wieght' (close names: 'We" in text
 
 
