@@ -100,12 +100,17 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def make_directory(directory: Path) -> None:
-    """Make a directory of a file system and its parents, each flushed to disk in its own parent."""
+def make_directory(directory: Path, flushing: Callable[[Path], object] = flush) -> None:
+    """Make a directory of a file system and its parents, each flushed to disk in its own parent.
+
+    Args:
+        directory: The directory.
+        flushing: Flushes a parent, or sees to it that this is done.
+    """
     if not directory.is_dir():
-        make_directory(directory.parent)
+        make_directory(directory.parent, flushing)
         directory.mkdir(exist_ok=True)
-        flush(directory.parent)
+        flushing(directory.parent)
 
 
 def write_new(path: Path, data: memoryview) -> None:

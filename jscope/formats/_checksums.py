@@ -13,19 +13,24 @@ from ..tf_checkpoint._crc32c import extend_crc32c
 from ._own_entry import Chunk
 
 
-def bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
-    """The bytes of an array in C order, without a copy if it has them so."""
+def as_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes of an array in C order, as ``uint8``, without a copy if it has them so."""
     # Arrays of dtypes that NumPy doesn't know have no buffer of their own, and zero-dimensional
     # ones can't be viewed as another dtype.
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return array.ravel().view(np.uint8)
+
+
+def bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
+    """The bytes of an array in C order, without a copy if it has them so."""
+    return as_bytes(array).data
 
 
 def crc32c(array: np.ndarray[Any, Any]) -> int:
     """The checksum of an array: the CRC-32C of its bytes in C order."""
-    return extend_crc32c(0, bytes_of(array))
+    return crc32c_of(as_bytes(array))
 
 
-def crc32c_of(data: bytes | memoryview) -> int:
+def crc32c_of(data: bytes | memoryview | np.ndarray[Any, Any]) -> int:
     """The checksum of some bytes, their CRC-32C."""
     return extend_crc32c(0, data)
 

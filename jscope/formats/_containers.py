@@ -18,8 +18,9 @@ Classes are never named, so an object of a user's class comes back as a dict.
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -67,8 +68,13 @@ def describe(tree: object) -> Description:
     """The description of a pytree's containers, in which None is a leaf."""
     if isinstance(tree, VarTree) and jax.tree_util.all_leaves(tree.values()):
         return {"VarTree": len(tree)}  # without iterating over them
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
-    return _described(structure, [path for path, _ in leaves], 0)
+
+    @functools.cache
+    def paths() -> list[Sequence[Any]]:
+        found, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+        return [path for path, _ in found]
+
+    return _described(jax.tree.structure(tree, is_leaf=lambda x: x is None), paths, 0, 0)
 
 
 def of_paths(
@@ -116,22 +122,33 @@ def _nested(
     return {"dict": {str(key): _nested(below, names, empty) for key, below in level.items()}}
 
 
-def _described(structure: jax.tree_util.PyTreeDef, paths: Sequence[Any], depth: int) -> Description:
-    """The description of the containers in a pytree's structure."""
+def _described(
+    structure: jax.tree_util.PyTreeDef,
+    paths: Callable[[], Sequence[Sequence[Any]]],
+    at: int,
+    depth: int,
+) -> Description:
+    """The description of the containers in a part of a pytree's structure.
+
+    Args:
+        structure: The part's.
+        paths: Gives the paths of the whole pytree's leaves, which take time.
+        at: Where the part's leaves begin.
+        depth: How deep it is.
+    """
     data = structure.node_data()
     if data is None:
         return None
     kind, keys = data
     nodes: list[Description] = []
-    below: list[Sequence[Any]] = []
+    starts = [at]
     if structure.num_nodes == structure.num_leaves + 1:  # of leaves alone
-        nodes, below = [None] * len(paths), [[path] for path in paths]
+        nodes = [None] * structure.num_leaves
+        starts = list(range(at, at + structure.num_leaves + 1))
     else:
-        at = 0
         for child in structure.children():
-            below.append(paths[at : at + child.num_leaves])
-            at += child.num_leaves
-            nodes.append(_described(child, below[-1], depth + 1))
+            nodes.append(_described(child, paths, starts[-1], depth + 1))
+            starts.append(starts[-1] + child.num_leaves)
     if kind is list:
         return nodes
     if kind is tuple:
@@ -146,9 +163,9 @@ def _described(structure: jax.tree_util.PyTreeDef, paths: Sequence[Any], depth: 
         return {"dict": dict(zip(known, nodes, strict=True))}
     # A container without leaves has no path, so its name is unknown.
     named = {
-        jax.tree_util.keystr(child[0][depth : depth + 1], simple=True): node
-        for child, node in zip(below, nodes, strict=True)
-        if child
+        jax.tree_util.keystr(tuple(paths()[start][depth : depth + 1]), simple=True): node
+        for (start, end), node in zip(itertools.pairwise(starts), nodes, strict=True)
+        if start < end
     }
     return {"dict": named}
 

@@ -146,7 +146,7 @@ class Entry(NamedTuple):
             members["offset"] = self.offset
         if self.location in (ORBAX, RAW):
             members["key"] = self.key
-        if [(0,) * len(self.stored_shape)] == [chunk.start for chunk in self.chunks]:
+        if len(self.chunks) == 1:
             members["crc32c"] = self.chunks[0].crc32c
         elif self.chunks:
             members["chunks"] = self.chunks
@@ -231,6 +231,11 @@ class Entry(NamedTuple):
         return as_bytes and self.stored_shape == self.shape
 
 
+def whole_chunk(shape: tuple[int, ...], crc32c: int) -> Chunk:
+    """The one chunk of a stored array that was not sharded."""
+    return Chunk(_zeros(len(shape)), shape, crc32c)
+
+
 @functools.cache
 def _zeros(count: int) -> tuple[int, ...]:
     """Where the one chunk of an entry in jscope's own index begins: at zero along each axis."""
@@ -248,7 +253,7 @@ def _chunks_of_members(members: dict[str, Any], stored_shape: tuple[int, ...]) -
         if "chunks" in members:
             raise ValueError("it has a checksum beside those of its chunks")
         crc = whole_number(members["crc32c"], _CRC_END)
-        return (Chunk(_zeros(len(stored_shape)), stored_shape, crc),)
+        return (whole_chunk(stored_shape, crc),)
     chunks = []
     for chunk in sequence(members.get("chunks")):
         start, shape, crc = sequence(chunk, 3)

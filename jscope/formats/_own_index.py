@@ -85,7 +85,7 @@ _ORBAX_KEY = re.compile("[0-9]{1,20}")
 class Index:
     """The members of a checkpoint's index; see the first lines of this file.
 
-    `write_index` finds the ``files`` itself; `read_index` adds how many bytes were read, and the
+    `files_to_list` finds the ``files``; `read_index` adds how many bytes were read, and the
     name of the directory of the data in the checkpoint's, if they have one.
     """
 
@@ -107,9 +107,8 @@ class Index:
 
 
 def write_index(directory: Path, index: Index) -> None:
-    """Write the index of a checkpoint into its directory, where all other files are complete."""
-    complete = dataclasses.replace(index, files=_files_to_list(directory))
-    (directory / FILE_NAME).write_bytes(index_bytes(complete))
+    """Write the index of a checkpoint into its directory."""
+    (directory / FILE_NAME).write_bytes(index_bytes(index))
 
 
 def index_bytes(index: Index) -> bytes:
@@ -343,8 +342,8 @@ def _save_id_in(data: bytes) -> str | None:
     return found[1].decode() if found else None
 
 
-def _files_to_list(directory: Path) -> dict[str, tuple[int, int | None]]:
-    """The sizes of a checkpoint's files and small ones' checksums, for the index."""
+def files_to_list(directory: Path) -> dict[str, tuple[int, int | None]]:
+    """The sizes of a checkpoint's files, all complete, and small ones' checksums, for the index."""
     sizes = sorted(contents(directory).sizes.items())
     return {
         name: (size, zlib.crc32(read_file(directory / name)) if size <= SMALL_FILE else None)

@@ -9,6 +9,7 @@ array on a CPU without a copy. Between arrays there are zeros.
 """
 
 import os
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Self
@@ -16,8 +17,8 @@ from typing import IO, Any, Self
 import numpy as np
 
 from .._stores.files import File
-from ._checksums import bytes_of, crc32c_of
-from ._own_entry import Chunk
+from ._checksums import as_bytes, crc32c_of
+from ._own_entry import Chunk, whole_chunk
 
 FILE_NAME = "packed.bin"
 LIMIT = 4 << 20
@@ -37,17 +38,17 @@ class Packer:
         self._file: IO[bytes] | None = None
         self._end = 0
 
-    def add(self, array: np.ndarray[Any, Any]) -> tuple[int, Chunk]:
-        """Write an array; return where it begins, and all of it as a chunk."""
+    def add(self, array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> tuple[int, Chunk]:
+        """Write an array of a shape; return where it begins, and all of it as a chunk."""
         if self._file is None:
             self._file = self._opened()
-        offset, data = self._end, bytes_of(array)
-        self._file.write(data)
+        offset, data = self._end, as_bytes(array)
+        self._file.write(data.data)
         padding = -len(data) % ALIGNMENT
         if padding:
             self._file.write(bytes(padding))
         self._end += len(data) + padding
-        return offset, Chunk((0,) * array.ndim, array.shape, crc32c_of(data))
+        return offset, whole_chunk(shape, crc32c_of(data))
 
     def _opened(self) -> IO[bytes]:
         if isinstance(self._path, BytesIO):
@@ -63,11 +64,15 @@ class Packer:
         if self._file is not None and (kind is not None or self._path is None):
             self._file.close()
 
-    def finish(self) -> None:
-        """Flush the file to disk and close it."""
+    def finish(self) -> Callable[[], None]:
+        """Complete the file; return how to flush it to disk and close it."""
+        if self._file is not None:
+            self._file.flush()
+        return self._to_disk
+
+    def _to_disk(self) -> None:
         if self._file is not None:
             with self._file:
-                self._file.flush()
                 os.fsync(self._file.fileno())
 
 

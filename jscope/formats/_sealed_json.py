@@ -38,8 +38,6 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
     Raises:
         ValueError: If it is damaged, or of another format or version.
     """
-    length = len(_END % 0)
-    text, end = data[:-length], data[-length:]
     try:
         members = json.loads(data.decode(), parse_constant=_refuse_constant)
     except RecursionError:
@@ -51,9 +49,19 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
     found = members.get("version")
     if type(found) is not int or found != version:
         raise ValueError(f"{name} has version {short(found)}; this jscope reads {version}")
-    if end != _END % crc32c_of(text):
-        raise ValueError(f"{name} is damaged: its checksum differs")
+    check_seal(data, name)
     return members
+
+
+def check_seal(data: bytes, name: str) -> None:
+    """Compare the bytes of a whole file with the checksum at their end.
+
+    Raises:
+        ValueError: If it differs.
+    """
+    length = len(_END % 0)
+    if data[-length:] != _END % crc32c_of(data[:-length]):
+        raise ValueError(f"{name} is damaged: its checksum differs")
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -60,6 +60,7 @@ def store(
     entries: dict[str, Entry] = {}
     arrays: dict[str, Array] = {}
     problems = []
+    are_several = _processes.are_several()
     if layout.portable:
         check_nestable([name for name, _ in leaves])
     for name, leaf in leaves:
@@ -76,7 +77,7 @@ def store(
                 continue
             entries[name] = Entry((), dtype, (), dtype, INDEX, value=text)
             continue
-        entries[name], array = _store_array(leaf, layout)
+        entries[name], array = _store_array(leaf, layout, are_several)
         if array is not None:
             arrays[name] = array
     if problems:
@@ -162,47 +163,43 @@ def _keys_of(impl: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
     return one.dtype, jax.random.key_data(one).shape
 
 
-def _store_array(leaf: Array, layout: Layout) -> tuple[Entry, Array | None]:
-    shape, dtype = tuple(leaf.shape), dtype_name(leaf.dtype)
-    key_impl = None
-    array: Array
+def _store_array(leaf: Array, layout: Layout, are_several: bool) -> tuple[Entry, Array | None]:
+    dtype, key_impl = dtype_name(leaf.dtype), None
+    array: Array = leaf
     if is_key_dtype(leaf.dtype):
         key_impl = str(jax.random.key_impl(leaf))
         array = jax.random.key_data(leaf)
     elif dtype in AS_BYTES:
         array = _as_bytes(leaf)
-    elif isinstance(leaf, jax.Array):
-        # An array that lies in one process is written by the first one, as NumPy's are.
-        is_own = _processes.are_several() and leaf.is_fully_addressable
-        array = np.asarray(leaf) if is_own else leaf
-    else:
+    elif not isinstance(leaf, jax.Array):
         array = np.asarray(leaf, leaf.dtype.newbyteorder("="))
-    stored = tuple(array.shape), dtype_name(array.dtype)
-    size = math.prod(array.shape)
-    if not size:
-        return _entry(shape, dtype, *stored, INDEX, key_impl=key_impl), None
-    is_packed = _is_packed(array, size * array.dtype.itemsize, layout)
-    location = PACKED if is_packed else layout.larger
-    return _entry(shape, dtype, *stored, location, key_impl=key_impl), array
-
-
-# One for all equal ones, as there are many.
-_entry = functools.lru_cache(Entry)
-
-
-def _is_packed(array: Array, nbytes: int, layout: Layout) -> bool:
-    if layout.portable:
-        return False
-    if layout.packs_up_to is None:
-        return True
+    elif are_several and leaf.is_fully_addressable:
+        # An array that lies in one process is written by the first one, as NumPy's are.
+        array = np.asarray(leaf)
     # No process has all of an array that lies in several processes.
     is_here = (
-        isinstance(array, np.ndarray)
-        or not _processes.are_several()
+        not are_several
+        or isinstance(array, np.ndarray)
         or array.is_fully_addressable
         or array.is_fully_replicated
     )
-    return is_here and nbytes <= layout.packs_up_to
+    packs_up_to = layout.packs_up_to
+    if layout.portable or (packs_up_to is not None and not is_here):
+        packs_up_to = 0
+    stored = array.shape, dtype_name(array.dtype)
+    entry = _entry(packs_up_to, leaf.shape, dtype, *stored, layout.larger, 0, None, (), key_impl)
+    return entry, None if entry.location == INDEX else array
+
+
+# One for all equal ones, as there are many.
+@functools.lru_cache
+def _entry(packs_up_to: int | None, *members: Any) -> Entry:
+    """An entry without its chunks, from the members of one that is not packed."""
+    entry = Entry(*members)
+    if not entry.stored_size:
+        return entry._replace(location=INDEX)
+    is_packed = packs_up_to is None or entry.stored_nbytes <= packs_up_to
+    return entry._replace(location=PACKED) if is_packed else entry
 
 
 def _as_bytes(leaf: object) -> Array:
@@ -236,16 +233,17 @@ def _portable_problem(leaf: Any) -> str | None:
 
 def _problem(leaf: object) -> str | None:
     """Why a leaf can't be encoded at all, or None."""
-    if isinstance(leaf, jax.core.Tracer):
-        return f"is a tracer, {leaf.aval.str_short()}: call save outside of jit, grad and vmap"
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return "is abstract, a ShapeDtypeStruct: save the values, as declared.init(key) gives them"
     if isinstance(leaf, jax.Array):
+        if isinstance(leaf, jax.core.Tracer):
+            return f"is a tracer, {leaf.aval.str_short()}: call save outside of jit, grad and vmap"
         if leaf.is_deleted():
             return "is deleted or was donated to a jitted function: save what that returned"
         if is_key_dtype(leaf.dtype) and not isinstance(jax.random.key_impl(leaf), str):
             return f"has keys of an implementation that JAX doesn't know by name, {leaf.dtype}"
-    elif isinstance(leaf, np.ma.MaskedArray):
+        return _unknown_dtype(leaf.dtype)
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return "is abstract, a ShapeDtypeStruct: save the values, as declared.init(key) gives them"
+    if isinstance(leaf, np.ma.MaskedArray):
         return "is a masked array: save its data and its mask as two variables"
     return _unknown(leaf)
 
@@ -256,6 +254,12 @@ def _unknown(leaf: object) -> str | None:
         return None
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return f"is of type {type(leaf).__name__}, which can't be saved"
-    if not is_key_dtype(leaf.dtype) and dtype_name(leaf.dtype) not in KNOWN:
-        return f"has dtype {leaf.dtype}, which JAX doesn't have"
+    return _unknown_dtype(leaf.dtype)
+
+
+@functools.cache
+def _unknown_dtype(dtype: np.dtype[Any]) -> str | None:
+    """Why arrays of a dtype can't be encoded, or None."""
+    if not is_key_dtype(dtype) and dtype_name(dtype) not in KNOWN:
+        return f"has dtype {dtype}, which JAX doesn't have"
     return None

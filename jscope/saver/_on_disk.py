@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .._errors import CheckpointError
 from .._stores import background
-from .._stores.disk import flush_all, in_threads, make_directory, size_of, write_new
+from .._stores.disk import flush, flush_all, in_threads, make_directory, size_of, write_new
 from ..formats._own_index import Index, read_save_id
 from ..formats._own_packed import FILE_NAME as PACKED_FILE
 from ..formats._own_packed import Packer
@@ -35,14 +35,15 @@ class OnDisk:
         self._directory = save.directory
         self._staging: Staging | None = None
         self._plain: Plain | None = None
-        self._packed: Callable[[], None] = nothing_left
+        # How to wait for what is being flushed.
+        self._flushed: Callable[[], None] = nothing_left
 
     def make(self) -> None:
         """As `Place.make`."""
         save = self._save
         check_free(self._directory / str(save.step), save.step, save.overwrite)
         with save.failing:
-            make_directory(self._directory)
+            make_directory(self._directory, lambda parent: self._flush(lambda: flush(parent)))
             remembered(self._directory)
         check_alike(self._directory, save.step, portable=save.layout.portable)
         with save.failing:
@@ -81,7 +82,7 @@ class OnDisk:
 
     def put_packed(self, packer: Packer) -> None:
         """As `Files.put_packed`."""
-        self._packed = background.begin(packer.finish)
+        self._flush(packer.finish())
 
     def put(self, files: Iterable[tuple[str, memoryview]]) -> None:
         """As `Files.put`."""
@@ -89,7 +90,19 @@ class OnDisk:
 
     def settle(self) -> None:
         """As `Files.settle`; the directories are flushed with the index."""
-        self._packed()
+        self._flushed()
+
+    def _flush(self, work: Callable[[], object]) -> None:
+        """Begin to flush something, after what was begun before; `settle` waits for it."""
+        before = self._flushed
+
+        def in_turn() -> None:
+            try:
+                before()
+            finally:
+                work()
+
+        self._flushed = background.begin(in_turn)
 
     def _write(self, file: tuple[str, memoryview]) -> None:
         path = self._data / file[0]
@@ -117,22 +130,13 @@ class OnDisk:
     def commit(self, index: Index) -> None:
         """As `Place.commit`."""
         save = self._save
-        self.settle()
         orbax = self._path / _ORBAX
         if save.layout.portable:
             _orbax.take_out_item(orbax, self._data, began=self._began, custom=index.metadata)
         elif orbax.exists():
             _orbax.take_out(orbax, self._data)
         assert self._staging is not None  # this is the first process
-        commit(
-            self._data,
-            index,
-            self._staging,
-            self._directory,
-            overwrite=save.overwrite,
-            retention=save.retention,
-            now=save.kept_since,
-        )
+        commit(save, self._data, index, self._staging, self.settle)
 
     def has_committed(self) -> bool:
         """As `Place.has_committed`."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from .._errors import CheckpointError, listed
 from ..formats._checksums import bytes_of, chunk_of
-from ..formats._own_entry import INDEX, ORBAX, PACKED, RAW, Chunk, Entry, raw_name
+from ..formats._own_entry import ORBAX, PACKED, RAW, Chunk, Entry, raw_name
 from ..formats._own_packed import Packer
 from ..formats._python_values import is_python, python_value
 from ..formats._source import nothing_left
@@ -61,11 +61,11 @@ class Snapshot:
         self, entries: Mapping[str, Entry], arrays: Mapping[str, Array], *, is_lasting: bool
     ):
         self._entries = entries
-        self._packed: dict[str, Callable[[], np.ndarray[Any, Any]]] = {}
+        self._packed: dict[str, Array] = {}
         self._chunks: dict[str, Callable[[], list[Chunk]]] = {}
         self._raw: dict[str, list[tuple[Sequence[int], np.ndarray[Any, Any]]]] = {}
         # NumPy's arrays, which every process has whole, and the first one writes.
-        self._common: set[str] = set()
+        self._common = {name for name, array in arrays.items() if isinstance(array, np.ndarray)}
         self._arrays: dict[str, Array] = {}
         # All copies are begun before one is waited for.
         arrays = {
@@ -76,13 +76,11 @@ class Snapshot:
         }
         for name, array in arrays.items():
             if entries[name].location == PACKED:
-                self._packed[name] = _for_packing(array, is_lasting)
+                # Else one at a time, if that needs memory.
+                self._packed[name] = whole(array, copies=True) if is_lasting else array
             elif entries[name].location == RAW:
-                self._raw[name] = _parts(array)
-                if isinstance(array, np.ndarray):
-                    self._common.add(name)
-                    if is_lasting:
-                        self._raw[name] = _parts(array.copy())
+                is_changing = is_lasting and name in self._common
+                self._raw[name] = _parts(array.copy() if is_changing else array)
             else:
                 self._arrays[name] = array
                 self._chunks[name] = _chunks(array, is_lasting)
@@ -90,12 +88,7 @@ class Snapshot:
     @property
     def nbytes(self) -> int:
         """The bytes of all arrays together."""
-        sizes = (
-            entry.stored_size * np.dtype(entry.stored_dtype).itemsize
-            for entry in self._entries.values()
-            if entry.location != INDEX
-        )
-        return sum(sizes)
+        return sum([entry.stored_nbytes for entry in self._entries.values()])
 
     @property
     def needs_orbax(self) -> bool:
@@ -124,30 +117,31 @@ class Snapshot:
 
     def write(self, place: Files) -> Part:
         """Write all others; return the facts of all."""
-        part: dict[str, tuple[str | None, list[Chunk], int]] = {
-            name: (signature(entry) if _processes.are_several() else None, [], 0)
-            for name, entry in self._entries.items()
+        texts = {}
+        if _processes.are_several():
+            texts = {name: signature(entry) for name, entry in self._entries.items()}
+        part: dict[str, tuple[str | None, Sequence[Chunk], int]] = {}
+        chunks: dict[str, list[Chunk]] = {
+            name: [] for name in self._entries.keys() - self._packed.keys()
         }
         # All processes take part where an array is gathered; one is in memory at a time.
         with place.packer() if _processes.is_first() else Packer(None) as packer:
             for name, array in self._packed.items():
-                offset, chunk = packer.add(array())
-                part[name] = part[name][0], [chunk], offset
+                offset, chunk = packer.add(whole(array), self._entries[name].stored_shape)
+                part[name] = texts.get(name), (chunk,), offset
             if _processes.is_first():
                 place.put_packed(packer)
-        place.put(self._files(part))
-        for name, chunks in self._chunks.items():
-            part[name][1].extend(chunks())
-        return part
+        place.put(self._files(chunks))
+        for name, of_array in self._chunks.items():
+            chunks[name] += of_array()
+        return part | {name: (texts.get(name), found, 0) for name, found in chunks.items()}
 
-    def _files(
-        self, part: Mapping[str, tuple[str | None, list[Chunk], int]]
-    ) -> Iterator[tuple[str, memoryview]]:
-        """The files of shards; the facts of each are in ``part`` when it is taken."""
+    def _files(self, chunks: Mapping[str, list[Chunk]]) -> Iterator[tuple[str, memoryview]]:
+        """The files of shards; the chunk of each is in ``chunks`` when it is taken."""
         keys = array_keys(self._entries, portable=False)
         for name, shards in self._raw.items():
             for start, array in shards:
-                part[name][1].append(chunk_of(start, array))
+                chunks[name].append(chunk_of(start, array))
                 if name not in self._common or _processes.is_first():
                     yield raw_name(keys[name], start), bytes_of(array)
 
@@ -205,14 +199,6 @@ def _agreed(recorded: Sequence[tuple[str | None, Sequence[Any], int]]) -> tuple[
     return tuple(Chunk(start, shape, crc) for (start, shape), crc in found.items())
 
 
-def _for_packing(array: Array, is_lasting: bool) -> Callable[[], np.ndarray[Any, Any]]:
-    if is_lasting:
-        copy = whole(array) if isinstance(array, jax.Array) else np.array(array)
-        return lambda: copy
-    # One at a time, if that needs memory.
-    return lambda: whole(array)
-
-
 def _chunks(array: Array, is_lasting: bool) -> Callable[[], list[Chunk]]:
     """How to compute the chunks of this process's part of an array."""
     parts = _parts(array)
@@ -246,12 +232,17 @@ def detached(array: jax.Array) -> jax.Array:
     return ours
 
 
-def whole(array: Array) -> np.ndarray[Any, Any]:
-    """A snapshot of all of an array, on the host; all processes call it for the same arrays."""
+def whole(array: Array, *, copies: bool = False) -> np.ndarray[Any, Any]:
+    """A snapshot of all of an array, on the host; all processes call it for the same arrays.
+
+    Args:
+        array: The array.
+        copies: Whether a NumPy array, which the caller may change, is copied.
+    """
     if isinstance(array, np.ndarray):
-        return array
+        return array.copy() if copies else array
     if array.is_fully_replicated:
-        return np.asarray(detached(array).addressable_data(0))
+        return np.asarray(array.addressable_data(0))  # a temporary array
     if not array.is_fully_addressable:
         from jax.experimental import multihost_utils
 

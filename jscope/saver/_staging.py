@@ -1,9 +1,9 @@
 """Commit: written files become a checkpoint, and evicted ones are removed after it.
 
-1. The new state file is written into the staging directory. It and everything that was written
-   before are flushed to disk: each file, each directory.
-2. The checkpoint is opened there as a reader opens it, by its index, and all that the index names
-   must be there.
+1. The index is written into the staging directory and read back, and all that it names must be
+   there.
+2. The new state file is written there. It and everything that was written before are flushed to
+   disk: each file, each directory. That of the packed arrays began when they were written.
 3. One rename gives the new directory its step's name; or, if the step is there already, one
    exchange of the two directories. One more replaces the state file. The parent is flushed.
    Only then is the step saved.
@@ -24,11 +24,12 @@ id would not do: ids are reused, and are unique on one machine only.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .._errors import (
@@ -43,12 +44,12 @@ from .._stores.mounts import bucket_mounter
 from .._stores.remote import AnyPath
 from ..formats._open import other_checkpoint
 from ..formats._orbax import ITEM, METADATA
-from ..formats._own_index import Index, read_save_id, write_index
+from ..formats._own_index import Index, files_to_list, read_save_id, write_index
 from ..formats._own_source import check_readable
 from ..formats._own_state import FILE_NAME as STATE_FILE
 from ..formats._own_state import Record, read_state, write_state
 from ..formats._own_steps import STAGING, all_replaced, checkpoints, has_index, listing, replaced
-from ._retention import Retention
+from ._write import Save
 
 
 class Staging:
@@ -126,30 +127,23 @@ def _is_same(descriptor: int, file: Path) -> bool:
 
 
 def commit(
-    written: Path,
-    index: Index,
-    staging: Staging,
-    directory: Path,
-    *,
-    overwrite: bool,
-    retention: Retention,
-    now: float,
+    save: Save, written: Path, index: Index, staging: Staging, settle: Callable[[], None]
 ) -> None:
     """Commit what is in a staging directory: make it the checkpoint of its step.
 
     Args:
+        save: The save.
         written: A directory in the staging directory that has all files but the index.
         index: The index.
         staging: The staging directory.
-        directory: Where the checkpoints are.
-        overwrite: Whether it may replace another.
-        retention: The rule for the checkpoints beside it.
-        now: When the hours of the retention begin, if they have not yet.
+        settle: Waits for files that are being flushed.
 
     Raises:
         CheckpointExistsError: If the step was saved meanwhile, and is not to be overwritten.
         CheckpointError: If it can't be read back. Nothing was replaced or removed then.
     """
+    directory, overwrite = staging.path.parent, save.overwrite
+    index = dataclasses.replace(index, files=files_to_list(written))
     write_index(written, index)
     _read_back(written, index, directory)
     state_file = staging.path / "state"
@@ -157,11 +151,13 @@ def commit(
         check_free(directory / str(index.step), index.step, overwrite)
         steps = checkpoints(directory)
         newest = Record(index.step, index.save_id, index.saved_at, index.metrics)
-        state, going = retention.apply(read_state(directory, steps, newest), now)
+        state = read_state(directory, steps, newest)
+        state, going = save.retention.apply(state, save.kept_since)
         write_state(state_file, state)
+        settle()
         flush_all(written, state_file)
-        _put_in_place(written, state_file, index, staging, directory, overwrite=overwrite)
-        _evict([steps[record.step] for record in going], staging, directory)
+        _put_in_place(written, state_file, index, staging, overwrite=overwrite)
+        _evict([steps[record.step] for record in going], staging)
 
 
 def _read_back(written: Path, index: Index, directory: Path) -> None:
@@ -265,12 +261,12 @@ def _put_in_place(
     state_file: Path,
     index: Index,
     staging: Staging,
-    directory: Path,
     *,
     overwrite: bool,
 ) -> None:
     """Rename or exchange what is staged into place, or leave all as it was."""
-    step, path = index.step, directory / str(index.step)
+    step, directory = index.step, staging.path.parent
+    path = directory / str(step)
     # Where directories can't be locked, another process may have saved the step meanwhile.
     replaces = overwrite and path.exists()
     before = read_save_id(path) if replaces else None
@@ -304,8 +300,9 @@ def _put_in_place(
         undo.pop_all()
 
 
-def _evict(paths: Sequence[Path], staging: Staging, directory: Path) -> None:
+def _evict(paths: Sequence[Path], staging: Staging) -> None:
     """Evict checkpoints after a commit: move them to a staging directory, to be removed with it."""
+    directory = staging.path.parent
     try:
         for path in paths:
             # Unless another process has removed it meanwhile.

@@ -6,6 +6,8 @@ that may contain checksums themselves; the mask keeps the checksum of such bytes
 constant. That of ``b"123456789"`` is ``0xE3069283``, which is stored as ``0xC78AB0E5``.
 """
 
+from typing import Any
+
 import google_crc32c
 import numpy as np
 
@@ -14,10 +16,12 @@ import numpy as np
 _PIECE = 1 << 22
 
 
-def extend_crc32c(crc: int, data: bytes | memoryview) -> int:
-    """The CRC-32C of the bytes summed so far, followed by these."""
+def extend_crc32c(crc: int, data: bytes | memoryview | np.ndarray[Any, Any]) -> int:
+    """The CRC-32C of the bytes summed so far, followed by these; an array is one of ``uint8``."""
     # The library takes no memoryview, but an array over one.
-    array = np.frombuffer(data, np.uint8)
+    array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    if array.size <= _PIECE:
+        return int(google_crc32c.extend(crc, array))
     for begin in range(0, array.size, _PIECE):
         crc = google_crc32c.extend(crc, array[begin : begin + _PIECE])
     return crc

@@ -141,6 +141,28 @@ def test_a_new_directory_is_flushed_to_its_parents(tmp_path, tree, monkeypatch):
     assert flushed[:2] == [str(tmp_path), str(tmp_path / "a")]
 
 
+@pytest.mark.parametrize("file", ["", "packed.bin"])
+def test_what_is_flushed_beside_other_work_and_fails_is_not_saved(
+    tmp_path, tree, monkeypatch, file
+):
+    fsync = os.fsync
+
+    def fail(descriptor):
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if name == str(tmp_path) if not file else name.endswith(f"/{file}"):
+            raise OSError(5, "Input/output error")
+        fsync(descriptor)
+
+    saver = Saver(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(js.CheckpointError, match=r"Step 1 was not saved .* Input/output error"):
+            saver.save(tree, 1)
+    assert os.listdir(saver.directory) == []
+    saver.save(tree, 1)
+    assert saver.restore(tree) == tree
+
+
 class Death(BaseException):
     """As if the process had been killed: nothing is cleaned up."""
 
