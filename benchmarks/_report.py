@@ -139,7 +139,7 @@ def _ratios(
 ) -> Sequence[float] | None:
     for row in rows:
         if (row.benchmark, row.size, row.contender) == (benchmark, size, contender):
-            return row.ratios[against]
+            return row.ratios.get(against)
     return None
 
 

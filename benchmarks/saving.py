@@ -240,10 +240,12 @@ def _targets(rows: list[Row], beyond: Beyond) -> list[Target]:
         claim = f"{OURS}, bytes beyond"
         return Target("read one", size, claim, "<=", 65536, beyond.get((OURS, size)))
 
-    large, medium, small = "4 x 64 MB", "100 x 1 MB", "2,000 x 4 KB"
+    large, middle, medium, small = "4 x 64 MB", "4 x 8 MB", "100 x 1 MB", "2,000 x 4 KB"
     return [
-        ratio_target(rows, "save", large, OURS, RAW, "<=", 1.3),
+        ratio_target(rows, "save", large, OURS, RAW, "<=", 1.25),
+        ratio_target(rows, "save", middle, OURS, RAW, "<=", 1.5),
         ratio_target(rows, "save", medium, OURS, RAW, "<=", 2.5),
+        ratio_target(rows, "save", small, OURS, SAFETENSORS, "<=", 2),
         seconds("begin", large, 0.05),
         seconds("begin", medium, 0.05),
         seconds("save", small, 0.3),

@@ -155,7 +155,7 @@ def test_who_saves_and_restores_is_measured(tmp_path):
     counted = [t for t in part["targets"] if t["benchmark"] == "restore over devices"]
     assert len(counted) == 8
     assert all(target["met"] for target in counted)  # bytes, not times
-    assert len(part["targets"]) == 13 + 8
+    assert len(part["targets"]) == 15 + 8
     assert "jscope's index" in shown.stdout
     # What is written is removed again.
     assert not list(tmp_path.glob("saving-*"))
