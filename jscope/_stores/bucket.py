@@ -9,13 +9,15 @@ import errno
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import StoreError, cause_of, is_unreachable, store_error
 from .settings import opened_by_settings
 
 if TYPE_CHECKING:
     from tensorstore import Future, KvStore
+
+    _Range: TypeAlias = tuple[memoryview, Future[KvStore.ReadResult]]
 
 # A range is read by requests of so many bytes, several at a time. They are large since some servers
 # read the whole object for each.
@@ -78,34 +80,52 @@ class Bucket:
             ValueError: If it ends too soon, or is replaced meanwhile.
             StoreError: If the store can't be read.
         """
+        self.begin_fill(key, parts)()
+
+    def begin_fill(self, key: str, parts: Iterable[tuple[int, memoryview]]) -> Callable[[], None]:
+        """As `fill`, and return how to wait for the bytes.
+
+        They are copied by the thread that waits. Several threads that do it at once take half as
+        much processor time again.
+
+        Raises:
+            StoreError: If the store can't be read; what is returned raises as `fill`.
+        """
         store = self._store(key, "read")
+        ranges = _cut_ranges(parts)
+        under_way: deque[_Range] = deque()
         generations = set()
-        under_way: deque[tuple[memoryview, Future[KvStore.ReadResult]]] = deque()
-        nbytes = 0
+
+        def begin() -> None:
+            nbytes = sum(len(into) for into, _ in under_way)
+            while len(under_way) < _MOST_READS and nbytes + _PART <= _IN_FLIGHT:
+                start, into = next(ranges, (0, None))
+                if into is None:
+                    break
+                chosen = slice(start, start + len(into))
+                under_way.append((into, store.read(key, byte_range=chosen)))
+                nbytes += len(into)
 
         def wait() -> None:
-            nonlocal nbytes
-            into, future = under_way.popleft()
-            try:
-                found = future.result(timeout=_PATIENCE)
-            except Exception as error:
-                raise self._error(key, "read", error) from None
-            if found.state == "missing":
-                raise FileNotFoundError(errno.ENOENT, "No such object", self.url(key))
-            into[:] = found.value
-            nbytes -= len(into)
-            generations.add(found.stamp.generation)
+            while under_way:
+                generations.add(self._receive(key, *under_way.popleft()))
+                begin()
+            if len(generations) > 1:
+                raise ValueError(f"{self.url(key)} was replaced while it was read")
 
-        for start, into in _cut_ranges(parts):
-            while under_way and (nbytes + len(into) > _IN_FLIGHT or len(under_way) >= _MOST_READS):
-                wait()
-            chosen = slice(start, start + len(into))
-            under_way.append((into, store.read(key, byte_range=chosen)))
-            nbytes += len(into)
-        while under_way:
-            wait()
-        if len(generations) > 1:
-            raise ValueError(f"{self.url(key)} was replaced while it was read")
+        begin()
+        return wait
+
+    def _receive(self, key: str, into: memoryview, future: "Future[KvStore.ReadResult]") -> bytes:
+        """Wait for a range of an object, and copy it; return the object's generation."""
+        try:
+            found = future.result(timeout=_PATIENCE)
+        except Exception as error:
+            raise self._error(key, "read", error) from None
+        if found.state == "missing":
+            raise FileNotFoundError(errno.ENOENT, "No such object", self.url(key))
+        into[:] = found.value
+        return found.stamp.generation
 
     def size(self, key: str) -> int | None:
         """The size of an object, None if there is none; one request, of many servers.

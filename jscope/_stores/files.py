@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 
@@ -169,6 +169,13 @@ class File(Protocol):
             ValueError, OSError: As `read`.
         """
 
+    def begin_fill(self, parts: Iterable[tuple[int, memoryview]]) -> Callable[[], None]:
+        """As `fill`, and return how to wait; of an object it is under way meanwhile.
+
+        Raises:
+            ValueError, OSError: As `read`; so does what is returned.
+        """
+
     def close(self) -> None:
         """Close it."""
 
@@ -215,6 +222,11 @@ class LocalFile:
         """As `File.fill`."""
         for start, into in parts:
             self.read_into(start, into)
+
+    def begin_fill(self, parts: Iterable[tuple[int, memoryview]]) -> Callable[[], None]:
+        """As `File.begin_fill`; done at once."""
+        self.fill(parts)
+        return lambda: None
 
     def close(self) -> None:
         """As `File.close`."""
@@ -288,7 +300,11 @@ class RemoteFile:
 
     def fill(self, parts: Iterable[tuple[int, memoryview]]) -> None:
         """As `File.fill`; some at once."""
-        self.path.bucket.fill(self.path.key, parts)
+        self.begin_fill(parts)()
+
+    def begin_fill(self, parts: Iterable[tuple[int, memoryview]]) -> Callable[[], None]:
+        """As `fill`, and return how to wait for the bytes."""
+        return self.path.bucket.begin_fill(self.path.key, parts)
 
     def close(self) -> None:
         """As `File.close`; nothing is open."""

@@ -1,8 +1,11 @@
 """A checkpoint that jscope wrote, opened for reading."""
 
 import bisect
+import contextlib
 import functools
+import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 # The bytes of small arrays that one request of a store is for.
 _AT_A_REQUEST = 8 << 20
-# Objects read at a time.
+# Files or objects of one array read at a time.
 _AT_ONCE = 8
 # From this size on it is checked that an object has the bytes, before memory is allocated.
 _TRUSTED = 1 << 28
@@ -140,34 +143,45 @@ class OwnSource:
         return nothing_left
 
     def _start_raw(self, entry: Entry, box: Box, into: Array) -> Callable[[], None]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_AT_ONCE, "jscope-read")
-        reads = [
-            self._pool.submit(self._read_raw, entry, chunk, slices(inside, chunk.box), view)
+        begins = (
+            functools.partial(self._begin_raw, entry, chunk, slices(inside, chunk.box), view)
             for chunk, inside, view in _meeting(entry.chunks, box, into)
-        ]
+        )
+        start = (lambda begin: begin()) if self._is_remote else self._in_pool
+        waits = deque(map(start, itertools.islice(begins, _AT_ONCE)))
 
         def wait() -> None:
-            for read in reads:
-                read.result()
+            while waits:
+                waits.popleft()()
+                waits.extend(map(start, itertools.islice(begins, 1)))
 
         return wait
 
-    def _read_raw(self, entry: Entry, chunk: Chunk, inside: tuple[slice, ...], into: Array) -> None:
-        """Read a part of a chunk's object: the rows of its first axis that have the part."""
+    def _in_pool(self, begin: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+        """Begin to read a file in a thread, to its end."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_AT_ONCE, "jscope-read")
+        return self._pool.submit(lambda: begin()()).result
+
+    def _begin_raw(
+        self, entry: Entry, chunk: Chunk, inside: tuple[slice, ...], into: Array
+    ) -> Callable[[], None]:
+        """Begin to read a part of a chunk's file: the rows of its first axis that have the part."""
+        rows = slice(0, 1) if not inside else inside[0]
+        row = math.prod(chunk.shape[1:]) * np.dtype(entry.stored_dtype).itemsize
+        is_whole = into.shape[1:] == chunk.shape[1:] and into.flags.c_contiguous
+        shape = (rows.stop - rows.start, *chunk.shape[1:])
+        part = into if is_whole else np.empty(shape, entry.stored_dtype)
         file = open_file(self._data / raw_name(str(entry.key), chunk.start))
-        try:
-            rows = slice(0, 1) if not inside else inside[0]
-            row = math.prod(chunk.shape[1:]) * np.dtype(entry.stored_dtype).itemsize
-            is_whole = into.shape[1:] == chunk.shape[1:] and into.flags.c_contiguous
-            shape = (rows.stop - rows.start, *chunk.shape[1:])
-            rest = (slice(None), *inside[1:])
-            part = into if is_whole else np.empty(shape, entry.stored_dtype)
-            file.fill([(rows.start * row, part.reshape(-1).view(np.uint8).data)])
+        with contextlib.closing(file):
+            wait = file.begin_fill([(rows.start * row, part.reshape(-1).view(np.uint8).data)])
+
+        def finish() -> None:
+            wait()
             if not is_whole:
-                into[...] = part.reshape(shape)[rest]
-        finally:
-            file.close()
+                into[...] = part.reshape(shape)[(slice(None), *inside[1:])]
+
+        return finish
 
     def check_arrays(self) -> None:
         """Check that all arrays are at the index's locations, of its shapes and dtypes.
