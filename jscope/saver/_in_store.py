@@ -20,7 +20,7 @@ from .._errors import CheckpointWarning
 from .._stores.background import begin
 from .._stores.errors import StoreError
 from .._stores.remote import AnyPath, RemotePath, fresh
-from .._stores.store import BucketStore
+from .._stores.store import BucketStore, Data
 from ..formats._own_index import SMALL_FILE, Index, index_bytes, read_save_id
 from ..formats._own_names import IndexName, StepNames, by_step, is_known, remember
 from ..formats._own_packed import FILE_NAME as PACKED_FILE
@@ -130,13 +130,13 @@ class InStore:
 
     def put_packed(self, packer: Packer) -> None:
         """As `Files.put_packed`."""
-        data = self._packed.getbuffer()
-        if data.nbytes:
-            crc = zlib.crc32(data) if data.nbytes <= SMALL_FILE else None
-            self._files[PACKED_FILE] = data.nbytes, crc
+        data = self._packed.getvalue()  # without a copy
+        if data:
+            crc = zlib.crc32(data) if len(data) <= SMALL_FILE else None
+            self._files[PACKED_FILE] = len(data), crc
             self.put([(PACKED_FILE, data)])
 
-    def put(self, files: Iterable[tuple[str, memoryview]]) -> None:
+    def put(self, files: Iterable[tuple[str, Data]]) -> None:
         """As `Files.put`."""
         self._data.append(self._store.begin_all(self._counted(files)))
 
@@ -145,7 +145,7 @@ class InStore:
         while self._data:
             self._data.pop()()
 
-    def _counted(self, files: Iterable[tuple[str, memoryview]]) -> Iterator[tuple[str, memoryview]]:
+    def _counted(self, files: Iterable[tuple[str, Data]]) -> Iterator[tuple[str, Data]]:
         for name, data in files:
             self._claimed()  # before it data are stale
             if self._written:
