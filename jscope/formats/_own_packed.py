@@ -38,8 +38,8 @@ class Packer:
         self._file: IO[bytes] | None = None
         self._end = 0
 
-    def add(self, array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> tuple[int, Chunk]:
-        """Write an array of a shape; return where it begins, and all of it as a chunk."""
+    def add(self, array: np.ndarray[Any, Any]) -> tuple[int, Chunk]:
+        """Write an array; return where it begins, and all of it as a chunk."""
         if self._file is None:
             self._file = self._opened()
         offset, data = self._end, as_bytes(array)
@@ -48,7 +48,7 @@ class Packer:
         if padding:
             self._file.write(bytes(padding))
         self._end += len(data) + padding
-        return offset, whole_chunk(shape, crc32c_of(data))
+        return offset, whole_chunk(array.shape, crc32c_of(data))
 
     def _opened(self) -> IO[bytes]:
         if isinstance(self._path, BytesIO):

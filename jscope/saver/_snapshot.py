@@ -127,7 +127,7 @@ class Snapshot:
         # All processes take part where an array is gathered; one is in memory at a time.
         with place.packer() if _processes.is_first() else Packer(None) as packer:
             for name, array in self._packed.items():
-                offset, chunk = packer.add(whole(array), self._entries[name].stored_shape)
+                offset, chunk = packer.add(whole(array))
                 part[name] = texts.get(name), (chunk,), offset
             if _processes.is_first():
                 place.put_packed(packer)

@@ -68,7 +68,7 @@ def _written(entry: Entry, value: Array, key: str, place: Files, packer: Packer)
     """Write one array of a checkpoint that is streamed; return its entry, complete."""
     array = np.asarray(value)
     if entry.location == PACKED:
-        offset, chunk = packer.add(array, entry.stored_shape)
+        offset, chunk = packer.add(array)
         return entry._replace(offset=offset, chunks=(chunk,))
     chunk = chunk_of((0,) * array.ndim, array)
     place.put([(raw_name(key, chunk.start), bytes_of(array))])
