@@ -106,47 +106,31 @@ _SHOWN = 200
 _MOST = 10
 
 
-class Agreement:
-    """The arguments of a save in one process, to be compared with those of all processes.
+def check_same_saves(arguments: Mapping[str, Any], entries: Mapping[str, Entry]) -> None:
+    """Compare what all processes are about to save; each of them calls it.
 
     Args:
         arguments: What JSON holds, by the argument's name.
         entries: The values to be saved.
+
+    Raises:
+        CheckpointValueError: If something differs; the same in all processes.
     """
-
-    def __init__(self, arguments: Mapping[str, Any], entries: Mapping[str, Entry]):
-        self._texts = {name: json.dumps(value, sort_keys=True) for name, value in arguments.items()}
-        self._signatures = {name: signature(entry) for name, entry in entries.items()}
-
-    def digests(self) -> dict[str, str]:
-        """One for each argument, and one for the names, shapes and dtypes of the values."""
-        texts = self._texts | {"": json.dumps(self._signatures, sort_keys=True)}
-        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-
-    def check(self, all_digests: Sequence[Mapping[str, str]]) -> None:
-        """Compare the digests of all processes, this one's included.
-
-        Raises:
-            CheckpointValueError: If two differ; the same in all processes.
-        """
-        differing = [name for name in all_digests[0] if len({of[name] for of in all_digests}) > 1]
-        if not differing:
-            return
-        mine = json.dumps([self._signatures if "" in differing else {}, self._texts])
-        all_of_them = [json.loads(text) for text in together(lambda: mine)]
-        problems = [
-            _difference_text(name, [texts[name] for _, texts in all_of_them])
-            for name in differing
-            if name
-        ]
-        if "" in differing:
-            raise different_values(_differing_values([found for found, _ in all_of_them]), problems)
-        raise CheckpointValueError(
-            f"The processes gave different arguments, and nothing was written: "
-            f"{'; '.join(problems)}. All processes must pass the same arguments. Take them "
-            "from the program's configuration; values that differ by process go into the tree, "
-            "as a sharded jax.Array."
-        )
+    if not are_several():
+        return
+    texts = {name: json.dumps(value, sort_keys=True) for name, value in arguments.items()}
+    differing = _differing(texts, {name: signature(entries[name]) for name in sorted(entries)})
+    if differing is None:
+        return
+    problems = [_difference_text(name, texts) for name, texts in differing[0].items()]
+    if differing[1]:
+        raise different_values(sorted(differing[1]), problems)
+    raise CheckpointValueError(
+        f"The processes gave different arguments, and nothing was written: "
+        f"{'; '.join(problems)}. All processes must pass the same arguments. Take them "
+        "from the program's configuration; values that differ by process go into the tree, "
+        "as a sharded jax.Array."
+    )
 
 
 def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> None:
@@ -159,18 +143,10 @@ def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> Non
     Raises:
         CheckpointValueError: If something differs; the same in all processes.
     """
-    mine = json.dumps([facts, leaves])
-    digest = hashlib.sha256(mine.encode()).hexdigest()
-    if len(set(together(lambda: digest))) == 1:
+    differing = _differing(facts, {repr(name): what for name, what in leaves.items()})
+    if differing is None:
         return
-    all_of_them = [json.loads(text) for text in together(lambda: mine)]
-    problems = []
-    for part, quote in ((0, str), (1, repr)):
-        names = dict.fromkeys(name for found in all_of_them for name in found[part])
-        for name in names:
-            texts = [found[part].get(name, "absent") for found in all_of_them]
-            if len(set(texts)) > 1:
-                problems.append(_difference_text(quote(name), texts))
+    problems = [_difference_text(*item) for found in differing for item in found.items()]
     more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
     raise CheckpointValueError(
         f"The processes restore different things, and nothing was read: "
@@ -178,6 +154,20 @@ def check_same_plans(facts: Mapping[str, str], leaves: Mapping[str, str]) -> Non
         "processes must give a target of the same structure, the same arguments and the same "
         "checkpoint, in a directory that they share."
     )
+
+
+def _differing(*facts: Mapping[str, str]) -> list[dict[str, list[str]]] | None:
+    """What of some facts differs between the processes: the texts of all; None if nothing does."""
+    mine = json.dumps(facts)
+    digest = hashlib.sha256(mine.encode()).hexdigest()
+    if len(set(together(lambda: digest))) == 1:
+        return None
+    result = []
+    for found in zip(*map(json.loads, together(lambda: mine)), strict=True):
+        names = dict.fromkeys(name for texts in found for name in texts)
+        texts = {name: [of.get(name, "absent") for of in found] for name in names}
+        result.append({name: of_all for name, of_all in texts.items() if len(set(of_all)) > 1})
+    return result
 
 
 def signature(entry: Entry) -> str:
@@ -198,12 +188,6 @@ def different_values(names: Sequence[str], more: Sequence[str] = ()) -> Checkpoi
         "A value that each process has its own of, such as a data iterator, is saved as "
         "js.PerProcess(value).",
     )
-
-
-def _differing_values(found: Sequence[Mapping[str, str]]) -> list[str]:
-    """The values whose signatures differ between the processes."""
-    names = sorted({name for signatures in found for name in signatures})
-    return [name for name in names if len({signatures.get(name) for signatures in found}) > 1]
 
 
 def _difference_text(name: str, texts: Sequence[str]) -> str:

@@ -29,7 +29,6 @@ from ..formats._python_values import PER_PROCESS
 from . import _processes
 from ._encoding import Layout, store
 from ._orbax import Array
-from ._processes import Agreement
 from ._progress import watching
 from ._retention import Retention
 from ._snapshot import Files, Part, Snapshot, merge
@@ -176,15 +175,13 @@ class _Saving:
 
     def __init__(self, requested: Callable[[], Save]):
         self._requested = requested
-        self._agreement: Agreement | None = None
         self._nbytes = 0
 
     def begin(self) -> None:
         # The first process makes the place, and sends the save's id to the others.
         prepared = [json.loads(text) for text in _processes.together(self._prepare)]
-        if self._agreement is not None:
-            self._agreement.check([digests for _, digests, _ in prepared])
-        self._join([own for _, _, own in prepared])
+        _processes.check_same_saves(self._save.arguments, self._entries)
+        self._join([own for _, own in prepared])
         self._save_id = prepared[0][0]
         self._place.join(self._save_id)
         try:
@@ -203,15 +200,12 @@ class _Saving:
         save = self._save = self._requested()
         self._place = save.place(save)
         self._entries, self._arrays = store(save.leaves, save.layout)
-        if _processes.are_several():
-            self._agreement = Agreement(save.arguments, self._entries)
-        digests = {} if self._agreement is None else self._agreement.digests()
         if _processes.is_first():
             self._place.make()
         own = {
             name: entry.value for name, entry in self._entries.items() if entry.dtype == PER_PROCESS
         }
-        return json.dumps([self._place.save_id, digests, own])
+        return json.dumps([self._place.save_id, own])
 
     def _join(self, own: Sequence[Mapping[str, str]]) -> None:
         """Make one value of those that each process has its own of; their names agree."""
