@@ -10,7 +10,7 @@ import enum
 import json
 import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
@@ -80,12 +80,6 @@ def check_flags(**flags: object) -> None:
 # Metadata.
 
 
-_ADVICE = (
-    "Write lists, dicts with strings as keys, strings, numbers, True, False and None{}. Arrays go "
-    "into the tree."
-)
-
-
 def check_metadata(metadata: object) -> object:
     """A copy of the user's metadata, as it will be read.
 
@@ -93,29 +87,34 @@ def check_metadata(metadata: object) -> object:
         CheckpointValueError: If JSON does not hold it, or would change it, with the path.
     """
     try:
-        given = _of_python(metadata)
+        return _copied(metadata, "metadata")
+    except RecursionError as error:
+        raise _not_held(f": {error}") from error
+
+
+def _copied(value: object, where: str) -> object:
+    """A member of the metadata, as it will be read."""
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if not isinstance(key, str):
+                what = f", and {where} has the key {key!r}, which would come back as a string"
+                raise _not_held(what, f"{where}[{key!r}]", member)
+        return {str(key): _copied(member, f"{where}[{key!r}]") for key, member in value.items()}
+    if isinstance(value, list):
+        return [_copied(member, f"{where}[{i}]") for i, member in enumerate(value)]
+    try:
+        given = _of_python(value)
         copy = json.loads(json.dumps(given, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        where, value = next(_not_held(metadata, "metadata"), ("", None))
-        raise CheckpointValueError(
-            f"metadata is what JSON holds: {error}{f', at {where}' if where else ''}. "
-            + _ADVICE.format(_instead(where, value))
-        ) from error
-    changed = next(_changes(given, copy, "metadata"), None)
-    if changed:
-        what, where, value = changed
-        raise CheckpointValueError(
-            f"metadata is what JSON holds, and {what}. " + _ADVICE.format(_instead(where, value))
-        )
+    except (TypeError, ValueError) as error:
+        raise _not_held(f": {error}, at {where}", where, value) from error
+    if type(copy) is not type(given) or copy != given:
+        kinds = f"of type {type(given).__name__} would come back as {type(copy).__name__}"
+        raise _not_held(f", and {where} {kinds}", where, value)
     return copy
 
 
 def _of_python(value: object) -> object:
-    """The metadata with NumPy's numbers, and arrays without axes, as Python's."""
-    if isinstance(value, dict):
-        return {key: _of_python(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_of_python(member) for member in value]
+    """A number of NumPy in the metadata, or an array without axes, as Python's."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"Object of type {type(value).__name__}, a tracer, has no value")
     if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0:
@@ -128,52 +127,28 @@ def _of_python(value: object) -> object:
     return value
 
 
-def _not_held(value: object, where: str) -> Iterator[tuple[str, object]]:
-    """The path of a member of the metadata that JSON can't hold, and the member."""
-    if isinstance(value, dict):
-        for key, member in value.items():
-            yield from _not_held(member, f"{where}[{key!r}]")
-    elif isinstance(value, list):
-        for i, member in enumerate(value):
-            yield from _not_held(member, f"{where}[{i}]")
-    else:
-        try:
-            json.dumps(_of_python(value), allow_nan=False)
-        except (TypeError, ValueError):
-            yield where, value
+def _not_held(problem: str, where: str = "", value: object = None) -> CheckpointValueError:
+    """Compose the error: JSON does not hold a member of the metadata."""
+    return CheckpointValueError(
+        f"metadata is what JSON holds{problem}. Write lists, dicts with strings as keys, strings, "
+        f"numbers, True, False and None{_instead(where, value)}. Arrays go into the tree."
+    )
 
 
-def _changes(before: object, after: object, where: str) -> Iterator[tuple[str, str, object]]:
-    """The members of the metadata that JSON would change: a text, the path, and the member."""
-    if isinstance(before, dict) and type(after) is dict:
-        for key, member in before.items():
-            if not isinstance(key, str):
-                what = f"{where} has the key {key!r}, which would come back as a string"
-                yield what, f"{where}[{key!r}]", member
-                return
-            yield from _changes(member, after[key], f"{where}[{key!r}]")
-    elif isinstance(before, list) and type(after) is list:
-        for i, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from _changes(one, other, f"{where}[{i}]")
-    elif type(before) is not type(after) or before != after:
-        kinds = f"of type {type(before).__name__} would come back as {type(after).__name__}"
-        yield f"{where} {kinds}", where, before
+_INSTEAD = (
+    (enum.Enum, "{}.value"),
+    ((os.PathLike, np.dtype, datetime.date), "str({})"),
+    (Mapping, "dict({})"),
+    (tuple, "list({})"),
+    ((set, frozenset), "sorted({})"),
+)
 
 
 def _instead(where: str, value: object) -> str:
     """The line to write instead of a member of the metadata, such as ``: list(metadata['a'])``."""
-    if isinstance(value, enum.Enum):
-        return f": {where}.value"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return f": dataclasses.asdict({where})"
-    if isinstance(value, os.PathLike | np.dtype | datetime.date):
-        return f": str({where})"
-    if isinstance(value, Mapping):
-        return f": dict({where})"
-    if isinstance(value, tuple):
-        return f": list({where})"
-    if isinstance(value, set | frozenset):
-        return f": sorted({where})"
     if isinstance(value, np.ndarray | jax.Array) and value.ndim:
         return f": {where}.tolist()"
-    return ""
+    found = (f": {line.format(where)}" for kinds, line in _INSTEAD if isinstance(value, kinds))
+    return next(found, "")
