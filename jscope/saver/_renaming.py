@@ -22,6 +22,8 @@ variables of the target share are saved once, and
 has a function that the values go through.
 """
 
+import math
+import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -121,7 +123,7 @@ def check_separator(names: object) -> None:
         )
 
 
-def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "/") -> Renamed:
+def rename_saved(saved: Collection[str], rename: Rename | None, separator: str = "/") -> Renamed:
     """Rename the saved variables: the new names, from ``rename`` and the separator.
 
     Args:
@@ -144,7 +146,11 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
     if callable(rename):
         new_of = _by_function(spelled, rename)
     else:
-        new_of = _by_mapping(spelled, _entries_with_slashes(rename, separator))
+        slashed = {
+            old.replace(separator, "/") if isinstance(old, str) else old: new
+            for old, new in rename.items()
+        }
+        new_of = _by_mapping(spelled, slashed)
     nameless = [old for old, news in new_of.items() if any(not name for name, _ in news)]
     if nameless:
         raise VariableNameError(
@@ -166,18 +172,15 @@ def rename_saved(saved: Iterable[str], rename: Rename | None, separator: str = "
             "that was exported under several names, keep one of its entries and write "
             "unexpected='ignore'."
         )
-    unmentioned = {
-        name: old for name, old in spelled.items() if name not in new_of and name not in sources
-    }
+    moved = {new: old for new, (old,) in sources.items()}
+    unmentioned = {name: old for name, old in spelled.items() if name not in new_of}
     return Renamed(
-        unmentioned | {new: spelled[old] for new, (old,) in sources.items()},
+        unmentioned | {new: spelled[old] for new, old in moved.items()},
         through,
         taken={
             name: old
-            for name, old in spelled.items()
-            if name in sources
-            and name not in new_of
-            and not sources[name][0].startswith(f"{name}/")
+            for name, old in unmentioned.items()
+            if name in moved and not moved[name].startswith(f"{name}/")
         },
     )
 
@@ -209,33 +212,20 @@ def kept_for_averages(saved: Collection[str], rename: Rename | None) -> frozense
     )
 
 
-def _spelled_with_slashes(saved: Iterable[str], separator: str) -> dict[str, str]:
+def _spelled_with_slashes(saved: Collection[str], separator: str) -> dict[str, str]:
     """The saved names by their spelling with slashes, before they are renamed."""
-    if separator == "/":
-        return {name: name for name in saved}
-    found: dict[str, list[str]] = {}
-    for name in saved:
-        found.setdefault(name.replace(separator, "/"), []).append(name)
-    same = [f"{listed(names)} -> {new!r}" for new, names in found.items() if len(names) > 1]
-    if same:
+    spelled = {name.replace(separator, "/"): name for name in saved}
+    if len(spelled) < len(saved):
+        found: dict[str, list[str]] = {}
+        for name in saved:
+            found.setdefault(name.replace(separator, "/"), []).append(name)
+        same = [f"{listed(names)} -> {new!r}" for new, names in found.items() if len(names) > 1]
         raise NameCollisionError(
             f"The separator {separator!r} spells several saved names alike: "
             f"{'; '.join(same[:10])}. Leave it out, and give each a name of its own by rename=, a "
             "function."
         )
-    return {new: name for new, (name,) in found.items()}
-
-
-def _entries_with_slashes(
-    rename: Mapping[str | re.Pattern[str], NewNames], separator: str
-) -> Mapping[str | re.Pattern[str], NewNames]:
-    """The entries of ``rename`` with slashes between components."""
-    if separator == "/":
-        return rename
-    return {
-        old.replace(separator, "/") if isinstance(old, str) else old: new
-        for old, new in rename.items()
-    }
+    return spelled
 
 
 def _new_names(new: NewNames) -> tuple[_New, ...]:
@@ -285,8 +275,8 @@ class _RenameEntries:
         own: The entries without a slash at the end: of variables, and of scopes.
         slashed: The entries with one, of scopes only.
         scopes: The entries of scopes.
-        patterns: The rules of each entry with ``*``, the longest first.
-        expressions: The rules of each regular expression, in order.
+        patterns: The rules of each regular expression, in order, and then of each entry with ``*``,
+            the longest first; with the length.
     """
 
     def __init__(
@@ -294,33 +284,30 @@ class _RenameEntries:
     ) -> None:
         self.own: dict[str, tuple[_New, ...]] = {}
         self.slashed: dict[str, tuple[_New, ...]] = {}
-        self.patterns: list[tuple[str, list[Rule]]] = []
-        self.expressions: list[tuple[str, list[Rule]]] = []
+        self.patterns: list[tuple[float, list[Rule]]] = []
         for old, new in rename.items():
             news = _new_names(new)
             if isinstance(old, re.Pattern):
                 rules = [template_rule(old, name, 0, function) for name, function in news]
-                self.expressions.append((old.pattern, rules))
+                self.patterns.append((math.inf, rules))
             elif old in saved or not ("*" in old or _is_scope(old, news)):
                 self.own[old] = news
             elif "*" in old:
                 rules = [pattern_rule(old, name, 1, function) for name, function in news]
-                self.patterns.append((old, rules))
+                # How much of a name it has beside the stars.
+                self.patterns.append((len(old.rstrip("/")) - old.count("*"), rules))
             else:
                 self.slashed[old.strip("/")] = _stripped(news)
         self.scopes = self.own | self.slashed
-        self.patterns.sort(key=lambda pattern: _pattern_length(pattern[0]), reverse=True)
+        self.patterns.sort(key=operator.itemgetter(0), reverse=True)
 
     def of(self, name: str) -> tuple[_New, ...] | None:
         """What a saved name becomes; None if no entry mentions it."""
         if name in self.own:
             return self.own[name]
-        for _, rules in self.expressions:
-            if rules[0].matches.fullmatch(name):
-                return _matched_names(rules, name)
         scope = deciding_name(self.scopes, name.rpartition("/")[0])
-        for old, rules in self.patterns:
-            if scope is not None and len(scope) > _pattern_length(old):
+        for length, rules in self.patterns:
+            if scope is not None and len(scope) > length:
                 break
             if rules[0].matches.fullmatch(name):
                 return _matched_names(rules, name)
@@ -336,10 +323,8 @@ class _RenameEntries:
         """The old names that are about nothing."""
         found = absent_old_names(saved, self.own)
         found += absent_old_names({name.rpartition("/")[0] for name in saved}, self.slashed)
-        for old, rules in (*self.patterns, *self.expressions):
-            if not any(map(rules[0].matches.fullmatch, saved)):
-                found.append(old)
-        return found
+        first = [rules[0] for _, rules in self.patterns]
+        return found + [rule.left for rule in first if not any(map(rule.matches.fullmatch, saved))]
 
 
 def _is_scope(old: str, news: Iterable[_New]) -> bool:
@@ -350,11 +335,6 @@ def _is_scope(old: str, news: Iterable[_New]) -> bool:
 def _stripped(news: Iterable[_New]) -> tuple[_New, ...]:
     """The new names in an entry of ``rename`` about a scope, without the slash at the end."""
     return tuple((name.strip("/"), function) for name, function in news)
-
-
-def _pattern_length(old: str) -> int:
-    """How much of an old name a pattern in ``rename`` has; the longest one decides."""
-    return len(old.rstrip("/")) - old.count("*")
 
 
 def _matched_names(rules: Iterable[Rule], name: str) -> tuple[_New, ...]:
