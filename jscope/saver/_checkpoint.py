@@ -1,5 +1,6 @@
 """A checkpoint as a mapping from names to variables that are read when they are requested."""
 
+import contextlib
 import math
 import weakref
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from .._errors import CheckpointError, MissingVariableError, near
 from .._stores.remote import AnyPath
 from .._tree.text import bytes_text, table
 from .._tree.vartree import VarTree, from_flat
-from ..formats._boxes import Box, of_slices, whole
+from ..formats._boxes import Box, whole
 from ..formats._checksums import crc32c
 from ..formats._file_entry import Entry as FileEntry
 from ..formats._own_entry import INDEX, Entry
@@ -281,10 +282,9 @@ def _indexed_along(part: slice | SupportsInt, length: int) -> tuple[tuple[int, i
     picked = range(length)[part]
     if not picked:
         return (0, 0), slice(0, 0)
-    first, last = min(picked[0], picked[-1]), max(picked[0], picked[-1])
+    first, last = sorted((picked[0], picked[-1]))
     # An end of None, as one of -1 would count from the end.
-    begin = 0 if picked.step > 0 else last - first
-    return (first, last + 1), slice(begin, None, picked.step)
+    return (first, last + 1), slice(picked[0] - first, None, picked.step)
 
 
 def verify(source: Source) -> int:
@@ -300,26 +300,20 @@ def verify(source: Source) -> int:
     if not isinstance(source, OwnSource):
         raise CheckpointError(f"{source.path} is not a checkpoint of jscope, and has no checksums.")
     path, index = source.path, source.index
-    problems = []
-    try:
-        source.check()
-    except (OSError, ValueError) as error:
-        problems.append(str(error))
+    problems: list[str] = []
     entries = {}
-    for name in index.entries:
-        try:
-            entries[name] = index.entries[name]
-        except ValueError as error:
-            problems.append(str(error))
-    total = sum(entry.stored_nbytes for entry in entries.values())
-    done = 0
-    try:
+    with contextlib.closing(source):
+        with _noting(problems):
+            source.check()
+        for name in index.entries:
+            with _noting(problems):
+                entries[name] = index.entries[name]
+        total = sum(entry.stored_nbytes for entry in entries.values())
+        done = 0
         with watching(f"verifying step {index.step}", total, lambda: done):
             for name, entry in entries.items():
                 for nbytes in _verify_variable(source, name, entry, problems):
                     done += nbytes
-    finally:
-        source.close()
     if problems:
         raise CheckpointError(
             f"Step {index.step} in {path} is damaged. {len(problems)} findings:\n  "
@@ -328,35 +322,33 @@ def verify(source: Source) -> int:
     return done
 
 
+@contextlib.contextmanager
+def _noting(problems: list[str], where: str = "") -> Iterator[None]:
+    """Note in a list what of a checkpoint the body can't verify."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        problems.append(f"{where}{error}")
+
+
 def _verify_variable(
     source: OwnSource, name: str, entry: Entry, problems: list[str]
 ) -> Iterator[int]:
     """Compare an opened checkpoint's checksums of one variable; yield the bytes of each chunk."""
     if is_python(entry.dtype):
-        try:
+        with _noting(problems, f"{name!r}: "):
             python_value(entry.dtype, entry.value)
-        except ValueError as error:
-            problems.append(f"{name!r}: {error}")
     if entry.location == INDEX:
         return
-    where = f"{name!r} in {source.file_of(name)}"
-    try:
+    where = f"{name!r} in {source.file_of(name)}: "
+    with _noting(problems, where):
         source.stored(name)
-    except (OSError, ValueError) as error:
-        problems.append(f"{where}: {error}")
-        return
-    for chunk in entry.chunks:
-        ends = zip(chunk.start, chunk.shape, strict=True)
-        box = of_slices([slice(at, at + length) for at, length in ends], entry.stored_shape)
-        array = np.empty(chunk.shape, entry.stored_dtype)
-        try:
-            source.start(name, box, array)()
-        except (OSError, ValueError) as error:
-            problems.append(f"{where}: {error}")
-        else:
-            if crc32c(array) != chunk.crc32c:
-                problems.append(
-                    f"{where}: the checksum of its part at {chunk.start} of shape {chunk.shape} "
-                    "differs"
-                )
-        yield array.nbytes
+        for chunk in entry.chunks:
+            array = np.empty(chunk.shape, entry.stored_dtype)
+            with _noting(problems, where):
+                source.start(name, chunk.box, array)()
+                if crc32c(array) != chunk.crc32c:
+                    raise ValueError(
+                        f"the checksum of its part at {chunk.start} of shape {chunk.shape} differs"
+                    )
+            yield array.nbytes

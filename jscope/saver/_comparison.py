@@ -22,7 +22,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 import jax
-import numpy as np
 
 from .._dtypes import number_kind
 from .._errors import near
@@ -395,9 +394,7 @@ _KIND_OF_PYTHON = {"python bool": 0, "python int": 1, "python float": 2, "python
 
 def _kind(dtype: str) -> int:
     """The `number_kind` by which dtypes, and types of Python, are compared."""
-    if is_python(dtype):
-        return _KIND_OF_PYTHON.get(dtype, -1)
-    return -1 if dtype.startswith("key<") else number_kind(np.dtype(dtype))
+    return _KIND_OF_PYTHON.get(dtype, number_kind(dtype))
 
 
 def _converts(saved: str, requested: str) -> bool:

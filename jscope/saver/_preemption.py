@@ -30,14 +30,9 @@ class Termination:
         In a `jax.distributed` program every process calls this at every step, and all end at the
         same one.
         """
-        if self._is_time(step):
+        if _must_end(int(step)) if _processes.are_several() else self.signum is not None:
             self._save(tree, step, **options)
             raise SystemExit(128 + (self.signum or signal.SIGTERM))
-
-    def _is_time(self, step: int) -> bool:
-        if _processes.are_several():
-            return _must_end(int(step))
-        return self.signum is not None
 
 
 def _must_end(step: int) -> bool:
@@ -60,19 +55,18 @@ def terminating(
             "Signals reach the main thread only: enter saver.saving_on_termination() there."
         )
     termination = Termination(save)
-    earlier = {number: signal.getsignal(number) for number in signals}
+    # With several processes JAX's own service handles the signal, and informs all of them.
+    ours = () if _processes.are_several() else signals
+    earlier = {number: signal.getsignal(number) for number in ours}
 
     def take_note(signum: int, frame: object) -> None:
         termination.signum = signum
         signal.signal(signum, earlier[signal.Signals(signum)])
 
-    if not _processes.are_several():
-        # With several processes JAX's own service handles the signal, and informs all of them.
-        for number in signals:
-            signal.signal(number, take_note)
+    for number in ours:
+        signal.signal(number, take_note)
     try:
         yield termination
     finally:
-        if not _processes.are_several():
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -572,7 +572,9 @@ class Saver:
                 self._get_ready()
             except CheckpointError as error:
                 failure = error
-            if checked_step(step) not in self._steps():
+            with self._listing():
+                steps = committed_steps(self._directory)
+            if checked_step(step) not in steps:
                 self.save(tree, step, **options)
             if failure is not None:
                 raise failure
@@ -595,10 +597,6 @@ class Saver:
                     "it, which did nothing else."
                 )
                 raise error
-
-    def _steps(self) -> tuple[int, ...]:
-        with self._listing():
-            return committed_steps(self._directory)
 
     def _listing(self) -> contextlib.AbstractContextManager[None]:
         return failing_as(f"The checkpoints in {self._directory} can't be listed")

@@ -41,7 +41,7 @@ class Target:
         leaves: Its leaves by name, in order; of a declaration, `jax.ShapeDtypeStruct`.
         rebuild: From leaves in this order to the pytree.
         selectable: The values that selectors see, by name: variables, or leaves if there are none.
-        owner: From the name of a leaf to that of its selectable value.
+        owner: From the name of a leaf to that of its selectable value, where it is another one.
         declared: The declaration, if the target is one.
         slices: From the leaves that are in stacks to the names of their slices, by place.
     """
@@ -49,7 +49,7 @@ class Target:
     leaves: Mapping[str, Any]
     rebuild: Callable[[Sequence[Any]], Any]
     selectable: Mapping[str, Any]
-    owner: Mapping[str, str]
+    owner: Mapping[str, str] = dataclasses.field(default_factory=dict)
     declared: Declaration | None = None
     slices: Mapping[str, Mapping[Place, str]] = dataclasses.field(default_factory=dict)
 
@@ -89,13 +89,12 @@ def take_apart(
     leaves = dict(named)
     slices = slices_of(leaves, stacks, declared)
     if not isinstance(pytree, VarTree):
-        owner = {name: name for name in leaves}
-        return Target(leaves, structure.unflatten, leaves, owner, slices=slices)
+        return Target(leaves, structure.unflatten, leaves, slices=slices)
     # A value that is a pytree has several leaves.
-    owners = list(pytree)
-    if owners != list(leaves):
+    owner = {}
+    if list(pytree) != list(leaves):
         owners = [name for name, value in pytree.items() for _ in _leaves_of_value(value)]
-    owner = dict(zip(leaves, owners, strict=True))
+        owner = dict(zip(leaves, owners, strict=True))
     # A predicate sees a declaration's specs, so that it can pick trainable variables.
     selectable = pytree if declared is None else declared
     return Target(leaves, structure.unflatten, selectable, owner, declared, slices)
@@ -115,7 +114,7 @@ def selected(target: Target, selector: Selector | None, hint: str) -> frozenset[
     if selector is None:
         return frozenset(target.leaves)
     chosen = matching(target.selectable, selector, hint=hint)
-    return frozenset(name for name, owner in target.owner.items() if owner in chosen)
+    return frozenset(name for name in target.leaves if target.owner.get(name, name) in chosen)
 
 
 def asked_for(saved: Mapping[str, Any], selector: Selector | None) -> frozenset[str]:
@@ -247,7 +246,7 @@ def whole(
     if containers is not None:
         containers.filled([None] * len(containers.names))  # before anything is read
         leaves = {name: leaf_as_saved(source.entries[name]) for name in containers.names}
-        return Target(leaves, containers.filled, leaves, {name: name for name in leaves})
+        return Target(leaves, containers.filled, leaves)
     leaves = {name: leaf_as_saved(entries[name]) for name in renamed.saved}
     if isinstance(var_list, Mapping):
         var_list = None
@@ -260,7 +259,7 @@ def whole(
     def tree(values: Sequence[Any]) -> VarTree:
         return from_flat(dict(zip(leaves, values, strict=True)))
 
-    return Target(leaves, tree, leaves, {name: name for name in leaves})
+    return Target(leaves, tree, leaves)
 
 
 def check_listed(source: Source, renamed: Renamed, var_list: VarList | None) -> None:

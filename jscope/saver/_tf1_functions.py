@@ -136,31 +136,20 @@ def _each_new(
 ) -> Iterator[AnyPath]:
     """Wait for new checkpoints, for `checkpoints_iterator`."""
     last: object = None
-    while True:
-        found = _wait_for_another(directory, last, timeout)
-        if found is not None:
-            begin = time.monotonic()
-            path, last = found
-            yield path
-            time.sleep(max(0.0, begin + min_interval_secs - time.monotonic()))
-        elif timeout_fn is None or timeout_fn():
-            return
-
-
-def _wait_for_another(
-    directory: AnyPath, last: object, timeout: float | None
-) -> tuple[AnyPath, object] | None:
-    """Wait for the next checkpoint of `checkpoints_iterator`, which is not ``last``."""
-    end = None if timeout is None else time.monotonic() + timeout
+    begin = time.monotonic()
     while True:
         path = newest_path(directory)
-        if path is not None:
-            this = path, read_save_id(path)
-            if this != last:
-                return path, this
-        if end is not None and time.monotonic() + _POLL_SECONDS > end:
-            return None
-        time.sleep(_POLL_SECONDS)
+        this = None if path is None else (path, read_save_id(path))
+        if path is not None and this != last:
+            last, begin = this, time.monotonic()
+            yield path
+            time.sleep(max(0.0, begin + min_interval_secs - time.monotonic()))
+        elif timeout is None or time.monotonic() + _POLL_SECONDS <= begin + timeout:
+            time.sleep(_POLL_SECONDS)
+            continue
+        elif timeout_fn is None or timeout_fn():
+            return
+        begin = time.monotonic()
 
 
 def _opened_newest(path: Anywhere) -> Checkpoint:
