@@ -10,6 +10,7 @@ batch there is a word for each process. Who sees that one is set reads nothing m
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -54,7 +55,7 @@ class Slab(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Its bytes, with the gap to the next one."""
-        size = int(np.prod(lengths(self.box), dtype=np.int64)) * self.dtype.itemsize
+        size = math.prod(lengths(self.box)) * self.dtype.itemsize
         return size + -size % _ALIGNMENT
 
 
@@ -74,11 +75,11 @@ def group_of(chunk: Chunk, needed: Mapping[Box, Group]) -> Group:
 def slabs(box: Box, itemsize: int) -> Iterator[Box]:
     """Cut a box into slabs, in C order, each of which one process reads for an exchange."""
     sizes = lengths(box)
-    if int(np.prod(sizes, dtype=np.int64)) * itemsize <= _SLAB:
+    if math.prod(sizes) * itemsize <= _SLAB:
         yield box
         return
     axis = next(i for i, size in enumerate(sizes) if size > 1)
-    row = int(np.prod(sizes[axis + 1 :], dtype=np.int64)) * itemsize
+    row = math.prod(sizes[axis + 1 :]) * itemsize
     step = max(1, _SLAB // row)
     begin, end = box[axis]
     for at in range(begin, end, step):
@@ -182,8 +183,5 @@ def _sum_program(group: Group) -> tuple[Mesh, Callable[[jax.Array], jax.Array]]:
     for device in jax.devices():
         first.setdefault(device.process_index, device)
     mesh = Mesh(np.array([first[process] for process in group]), ("process",))
-
-    def summed(rows: jax.Array) -> jax.Array:
-        return jnp.sum(rows, 0, dtype=np.uint32)
-
+    summed = functools.partial(jnp.sum, axis=0, dtype=np.uint32)
     return mesh, jax.jit(summed, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -319,19 +319,17 @@ class Plan:
             self._aim_at(wanted)
 
     def _aim_at(self, wanted: Wanted) -> None:
-        """Find what is read for each leaf: the target's names, by place, where one is saved."""
+        """Find what is read for each leaf: the names of its pieces in the target, by place."""
         self.target, self._chosen, self._policy = wanted
         saved, about = self._names.saved, self._names.about
         if about is not None:
             self._chosen = self._chosen.intersection(about)
         self._pieces: dict[str, Mapping[Place, str]] = {}
         for name in self.target.leaves:
-            if name not in self._chosen:
-                continue
-            if name in saved:
-                self._pieces[name] = {(): name}
-            elif not saved.keys().isdisjoint(self.target.slices.get(name, {}).values()):
-                self._pieces[name] = self.target.slices[name]
+            if name in self._chosen:
+                slices = self.target.slices.get(name, {})
+                is_whole = name in saved or saved.keys().isdisjoint(slices.values())
+                self._pieces[name] = {(): name} if is_whole else slices
 
     def needed_first(self) -> list[Needed]:
         """The values that are read ahead: before the comparison, and before placement.
@@ -401,11 +399,13 @@ class Plan:
             raise TreeMismatchError(
                 f"The target and the checkpoint {source.path} differ; nothing was read. {different}"
             )
-        kept, initialized = self._left()
+        # What is missing has no saved name, nor has a slice of it.
         self.saved = {
             name: {place: names.saved[part] for place, part in places.items()}
             for name, places in self._pieces.items()
+            if not names.saved.keys().isdisjoint(places.values())
         }
+        kept, initialized = self._left()
         used = {old for places in self.saved.values() for old in places.values()}
         self.report = Report(
             path=source.path,
@@ -425,16 +425,14 @@ class Plan:
         """What is compared: the leaves, and of stacks in slices the slices."""
         wanted: dict[str, Any] = {}
         slices: dict[str, str] = {}
-        for name, leaf in self.target.leaves.items():
-            if name not in self._chosen:
-                continue
-            places = self._pieces.get(name, {(): name})
-            if () in places:
-                wanted[name] = leaf
-                continue
+        for name, places in self._pieces.items():
+            leaf = self.target.leaves[name]
             for place, part in places.items():
-                wanted[part] = jax.ShapeDtypeStruct(leaf.shape[len(place) :], leaf.dtype)
-                slices[part] = name
+                if place:
+                    wanted[part] = jax.ShapeDtypeStruct(leaf.shape[len(place) :], leaf.dtype)
+                    slices[part] = name
+                else:
+                    wanted[part] = leaf
         return Comparison(
             wanted,
             self._entries,
@@ -465,7 +463,7 @@ class Plan:
         kept: list[str] = []
         initialized: list[str] = []
         for name, leaf in self.target.leaves.items():
-            if name not in self._pieces:
+            if name not in self.saved:
                 is_fresh = is_init and name in self._chosen
                 is_fresh = is_fresh or (has_key and without_value(leaf))
                 (initialized if is_fresh else kept).append(name)
@@ -478,14 +476,15 @@ class Plan:
         """What is converted: the shape, the dtype or the function of each leaf, as text."""
         through = self._names.through
         found = {}
-        for name, places in self._pieces.items():
-            place, part = next(iter(places.items()))
+        for name, saved in self.saved.items():
+            place, old = next(iter(saved.items()))
+            part = self._pieces[name][place]
             texts = []
             if part in through:
                 function = through[part].function
                 texts.append(f"through {getattr(function, '__name__', repr(function))}")
             if part in unequal:
-                leaf, entry = self.target.leaves[name], self.source.entries[self.saved[name][place]]
+                leaf, entry = self.target.leaves[name], self.source.entries[old]
                 if not stands_for_python(leaf, entry):
                     shape, dtype = signature(leaf)
                     before = (*shape[: len(place)], *entry.shape)

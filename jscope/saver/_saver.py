@@ -145,7 +145,6 @@ class Saver:
         check_flags(restore_sequentially=restore_sequentially, verify=verify)
         self._retention = Retention.of(max_to_keep, keep_checkpoint_every_n_hours, best)
         self._directory = located(directory)
-        self._is_remote = isinstance(self._directory, RemotePath)
         _check_compression(compression, sharded, self._directory)
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not lease > 0:
             raise CheckpointValueError(f"lease is a number of seconds above 0, got {lease!r}.")
@@ -536,7 +535,7 @@ class Saver:
         wait_for_directory(self._directory)
 
         def requested() -> Save:
-            if portable and self._is_remote:
+            if portable and isinstance(self._directory, RemotePath):
                 raise CheckpointValueError(
                     f"portable=True writes local directories only, and not {self._directory}: "
                     "Orbax renames what it has written. Leave it out, or write "

@@ -268,11 +268,8 @@ def check_listed(source: Source, renamed: Renamed, var_list: VarList | None) -> 
     Raises:
         MissingVariableError: If it is a dict, and has such.
     """
-    missing = (
-        [saved for saved in var_list if saved not in renamed.saved]
-        if (isinstance(var_list, Mapping))
-        else []
-    )
+    given = var_list if isinstance(var_list, Mapping) else ()
+    missing = [saved for saved in given if saved not in renamed.saved]
     if missing:
         raise MissingVariableError(
             f"var_list has {listed(missing)}, which the checkpoint {source.path} does not have "
