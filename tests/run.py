@@ -29,19 +29,21 @@ LOCKED = ["-c", "requirements.lock"]
 TESTS = ["-m", "pytest", "-q", "-n", "2", "--durations=25", "--durations-min=5"]
 # A test that hangs ends its worker after five minutes, with the stack of each thread.
 TESTS += ["-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true"]
-# The core's tests need no TensorFlow; its own files say "tensorflow" in their names. What is left
-# out beside them has bytes, files and requests for its subject, and no JAX.
-CORE_TESTS = [
+# The core's tests run on two interpreters, the others on the default one. They need TensorFlow,
+# which is then in their files' names, or have bytes, files, texts and requests for their subject,
+# and no JAX.
+OTHERS = (
+    *("tests/cli/", "tests/stores/", "tensorflow", "protocol", "hostile", "tf_checkpoint"),
+    *("faults", "saver_concurrent", "saver_damage", "saver_names", "saver_paths"),
+)
+CORE_TESTS = [*TESTS, *(f"--ignore-glob=*{part}*" for part in OTHERS)]
+OTHER_TESTS = [
     *TESTS,
-    "--ignore=tests/stores",
     *(
-        f"--ignore-glob=*{part}*"
-        for part in ("tensorflow", "store_faults", "protocol", "hostile", "tf_checkpoint")
+        str(path)
+        for path in sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py"))
+        if any(part in path.as_posix() for part in OTHERS)
     ),
-]
-ALL_TESTS = [
-    *TESTS,
-    *("--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),
 ]
 ORBAX_TESTS = [
     f"tests/checkpoint/test_saver{part}.py"
@@ -57,7 +59,8 @@ def main() -> int:
         ("set up the default interpreter", 5, set_up_default),
         ("ruff", 1, lambda: run(DEFAULT, "-m", "ruff", "check") and format_check()),
         ("mypy", 3, lambda: run(DEFAULT, "-m", "mypy")),
-        ("all tests, default interpreter", 26, all_tests_on_default),
+        ("core tests, default interpreter", 11, core_tests_on_default),
+        ("the other tests", 11, other_tests),
         ("the Saver on the oldest Orbax", 2, saver_on_oldest_orbax),
         ("core tests, newest interpreter", 14, core_tests_on_newest),
         ("Llama against transformers", 4, llama_against_transformers),
@@ -102,13 +105,18 @@ def format_check() -> str:
     return run(DEFAULT, "-m", "ruff", "format", "--check")
 
 
-def all_tests_on_default() -> str:
-    """All tests; those that need TensorFlow may not be skipped (`conftest.py`)."""
-    os.environ["JSCOPE_TENSORFLOW"] = "required"
-    try:
-        return run(DEFAULT, *ALL_TESTS)
-    finally:
-        del os.environ["JSCOPE_TENSORFLOW"]
+def core_tests_on_default() -> str:
+    """The core's tests; XLA optimizes little, which halves the time that it compiles.
+
+    On the newest interpreter it optimizes as it does for users.
+    """
+    return run(DEFAULT, *CORE_TESTS, "--cov", "--cov-report=", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+
+
+def other_tests() -> str:
+    """The other tests, and what all cover; those that need TensorFlow may not be skipped."""
+    cover = ("--cov", "--cov-append", "--cov-report=term-missing:skip-covered")
+    return run(DEFAULT, *OTHER_TESTS, *cover, "--cov-fail-under=95", JSCOPE_TENSORFLOW="required")
 
 
 def core_tests_on_newest() -> str:

@@ -101,9 +101,9 @@ def test_a_damaged_array_is_an_error_in_all_processes(server, tmp_path):
 
 
 @given(
-    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.lists(st.integers(1, 12), min_size=1, max_size=4),
     st.sampled_from([1, 2, 4, 8]),
-    st.integers(1, 3000),
+    st.integers(1, 1000),
 )
 def test_slabs_cover_a_box_once_each(sizes, itemsize, most):
     shape = tuple(sizes)

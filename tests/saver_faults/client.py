@@ -88,6 +88,7 @@ class Server:
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent), *sys.path]),
             "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # each process compiles, and saves are tested
             "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
             "OPENBLAS_NUM_THREADS": "1",  # else NumPy begins with threads
         }
