@@ -77,6 +77,37 @@ def test_reuse_shares_what_exists():
     np.testing.assert_allclose(w, y[:, 0], atol=1e-6)
 
 
+FUNCTIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "linear": lambda x: x,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_activation_may_be_a_name_as_in_tf1(name):
+    kernel = np.float32([[1.0, -2.0], [0.5, 1.5], [-1.0, 2.0]])
+    bias, x, state = np.float32([0.1, -0.2]), np.float32([[3.0]]), np.float32([[0.5, -0.5]])
+    scope = js.Scope({"basic_rnn_cell/kernel": kernel, "basic_rnn_cell/bias": bias})
+    found, _ = layers.BasicRNNCell(2, name)(scope, jnp.array(x), jnp.array(state))
+    before = np.concatenate([x, state], axis=1) @ kernel + bias
+    assert before.min() < 0 < before.max()
+    np.testing.assert_allclose(found, FUNCTIONS[name](before), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["BasicRNNCell", "BasicLSTMCell", "LSTMCell", "GRUCell"])
+def test_a_cell_with_the_name_of_an_activation_is_that_with_the_function(kind):
+    outputs = []
+    for activation in ("relu", jax.nn.relu):
+        run = in_loop(getattr(layers, kind)(4, activation=activation))
+        outputs.append(run(js.Scope(js.init(run)(jax.random.key(0)))))
+    jax.tree.map(np.testing.assert_array_equal, *outputs)
+    with pytest.raises(ValueError, match=r"There is no activation jax\.nn\.rule\. Pass a function"):
+        getattr(layers, kind)(4, activation="rule")
+    with pytest.raises(TypeError, match=r"or the name of one in jax\.nn, got 3 of type int"):
+        getattr(layers, kind)(4, activation=3)
+
+
 def test_a_cell_of_ones_own():
     class Accumulator(layers.RNNCell):
         state_size = output_size = 3

@@ -24,7 +24,7 @@ from ..._names.names import check
 from ..._scope.call_sites import call_site
 from ..._scope.scope import Scope
 from ...layers import Activation, Initial
-from ._layer import keep_prob_of, refuse
+from ._layer import activation_of, keep_prob_of, refuse
 from ._rnn_arguments import (
     Sizes,
     State,
@@ -133,13 +133,18 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
+def _identity(x: Array) -> Array:
+    """The activation ``"linear"``."""
+    return x
+
+
 class _OfUnits(RNNCell):
     """A cell whose state is its output, one array of ``num_units``."""
 
     def __init__(
         self,
         num_units: int,
-        activation: Activation | None,
+        activation: Activation | str | None,
         *,
         reuse: bool | None,
         name: str | None,
@@ -147,7 +152,7 @@ class _OfUnits(RNNCell):
     ):
         super().__init__(name=name, reuse=reuse, dtype=dtype)
         self._units = num_units
-        self._activation = activation or jnp.tanh
+        self._activation = activation_of(activation or jnp.tanh) or _identity
 
     @property
     def state_size(self) -> Sizes:
@@ -173,7 +178,7 @@ class BasicRNNCell(_OfUnits):
     def __init__(
         self,
         num_units: int,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: bool | None = None,
         name: str | None = None,
         dtype: DTypeLike | None = None,
@@ -192,7 +197,7 @@ class _LSTM(_OfUnits):
     def __init__(
         self,
         num_units: int,
-        activation: Activation | None,
+        activation: Activation | str | None,
         forget_bias: float,
         state_is_tuple: bool,
         *,
@@ -232,7 +237,7 @@ class BasicLSTMCell(_LSTM):
         num_units: The size of ``c`` and ``h``.
         forget_bias: Added to the forget gate, not to the variable.
         state_is_tuple: Whether a state is an `LSTMStateTuple`; else both in one array.
-        activation: Default: tanh.
+        activation: A function, or the name of one in `jax.nn`; ``"linear"`` is none. Default: tanh.
         others: As for `RNNCell`.
 
     Source: ``tf.nn.rnn_cell.BasicLSTMCell``.
@@ -243,7 +248,7 @@ class BasicLSTMCell(_LSTM):
         num_units: int,
         forget_bias: float = 1.0,
         state_is_tuple: bool = True,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: bool | None = None,
         name: str | None = None,
         dtype: DTypeLike | None = None,
@@ -299,7 +304,7 @@ class LSTMCell(_LSTM):
         num_proj_shards: None = None,
         forget_bias: float = 1.0,
         state_is_tuple: bool = True,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: bool | None = None,
         name: str | None = None,
         dtype: DTypeLike | None = None,
@@ -382,7 +387,7 @@ class GRUCell(_OfUnits):
     def __init__(
         self,
         num_units: int,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: bool | None = None,
         kernel_initializer: Initial = None,
         bias_initializer: Initial = None,
