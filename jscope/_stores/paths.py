@@ -11,6 +11,7 @@ before anything else, so that all of them treat the same strings as URLs.
 ``az:/b/a``, of a scheme in `_SCHEMES`       what `pathlib.Path` makes of one: an error
 ``file:///runs/a``, ``file:/runs/a``         the path ``/runs/a``, as TensorFlow reads it
 ``file://host/a``, ``file:///a%20b``         of another machine, or with escapes: an error
+``""``                                       no path: an error; the working directory is ``.``
 ===========================================  ===================================================
 """
 
@@ -149,6 +150,11 @@ def _path_text(path: str | os.PathLike[str]) -> str:
     if not isinstance(text, str):
         raise CheckpointValueError(
             f"A path is a string or a pathlib.Path, got {path!r} of type {type(path).__name__}."
+        )
+    if not text:
+        raise CheckpointValueError(
+            "A path is '', which is often a setting that was left out. Write the path of the "
+            "checkpoints, or '.' for the working directory."
         )
     return text
 

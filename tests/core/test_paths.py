@@ -159,6 +159,20 @@ def test_the_command_refuses_urls(tmp_path, monkeypatch, capsys, command, url):
     assert os.listdir() == ["m.npz"]
 
 
+@pytest.mark.parametrize("function", TAKES_PATH, ids=lambda function: function.__qualname__)
+def test_an_empty_text_is_refused_before_anything_is_read_or_written(empty, function):
+    with pytest.raises(js.CheckpointValueError) as raised:
+        TAKES_PATH[function]("")
+    assert str(raised.value) == (
+        "A path is '', which is often a setting that was left out. Write the path of the "
+        "checkpoints, or '.' for the working directory."
+    )
+
+
+def test_a_point_is_the_working_directory(empty):
+    assert js.Saver(".").directory == js.Saver(Path("")).directory == empty
+
+
 @pytest.mark.parametrize("path", [3, None, b"runs", ["runs"]])
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(
@@ -169,9 +183,7 @@ def test_what_is_no_path_is_refused(path):
         tf_checkpoint.open(path)
 
 
-@pytest.mark.parametrize(
-    "path", ["runs", "exp:/1", "a:b://c", "./gs://b", "/gs://b", ":/a", "gs:", ""]
-)
+@pytest.mark.parametrize("path", ["runs", "exp:/1", "a:b://c", "./gs://b", "/gs://b", ":/a", "gs:"])
 def test_what_is_no_url_is_a_path(path):
     assert paths.local(path) == path
 
