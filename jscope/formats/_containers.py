@@ -9,6 +9,8 @@ A description is one of
 ``{"dict": {key: child}}``     a dict whose keys are strings; also a NamedTuple, a dataclass and any
                                other node, by the names that their children have
 ``{"dict": [[key, child]]}``   a dict whose keys are whole numbers
+``{"dict": number}``           a dict of so many leaves, by their names in the index; of those, what
+                               stands before the first is the dict's own
 ``{"VarTree": number}``        a `VarTree` of so many variables; of their names in the index, what
                                stands before the first is the tree's own
 ``{"VarTree": {name: child}}`` a `VarTree` whose values are pytrees
@@ -68,6 +70,13 @@ def describe(tree: object) -> Description:
     """The description of a pytree's containers, in which None is a leaf."""
     if isinstance(tree, VarTree) and jax.tree_util.all_leaves(tree.values()):
         return {"VarTree": len(tree)}  # without iterating over them
+    if (
+        type(tree) is dict
+        and tree
+        and all(type(key) is str for key in tree)
+        and jax.tree_util.all_leaves(tree.values(), is_leaf=lambda x: x is None)
+    ):
+        return {"dict": len(tree)}
 
     @functools.cache
     def paths() -> list[Sequence[Any]]:
@@ -179,12 +188,13 @@ def _filled(description: Any, name: str, items: Iterator[Item]) -> object:
     ((kind, below),) = description.items()
     if kind == "tuple":
         return tuple([_filled(child, _join(name, i), items) for i, child in enumerate(below)])
-    if kind == "VarTree" and isinstance(below, int):
+    if kind in ("VarTree", "dict") and isinstance(below, int):
         found = list(itertools.islice(items, below))
-        before = len(_join(name, ""))
-        if len(found) != below or not all(n.startswith(_join(name, "")) for n, _ in found):
+        before = _join(name, "")
+        if len(found) != below or not all(n.startswith(before) for n, _ in found):
             raise ValueError(f"the description of its containers has no such tree: {name!r}")
-        return from_flat({check(n[before:]): value for n, value in found})
+        flat = {n[len(before) :]: value for n, value in found}
+        return flat if kind == "dict" else from_flat({check(n): v for n, v in flat.items()})
     pairs = below.items() if isinstance(below, dict) else [(key, child) for key, child in below]
     children = {key: _filled(child, _join(name, key), items) for key, child in pairs}
     if kind == "VarTree":

@@ -177,15 +177,14 @@ def _store_array(leaf: Array, layout: Layout, are_several: bool) -> tuple[Entry,
         # An array that lies in one process is written by the first one, as NumPy's are.
         array = np.asarray(leaf)
     # No process has all of an array that lies in several processes.
-    is_here = (
+    packs = not layout.portable and (
         not are_several
+        or layout.packs_up_to is None
         or isinstance(array, np.ndarray)
         or array.is_fully_addressable
         or array.is_fully_replicated
     )
-    packs_up_to = layout.packs_up_to
-    if layout.portable or (packs_up_to is not None and not is_here):
-        packs_up_to = 0
+    packs_up_to = layout.packs_up_to if packs else 0
     stored = array.shape, dtype_name(array.dtype)
     entry = _entry(packs_up_to, leaf.shape, dtype, *stored, layout.larger, 0, None, (), key_impl)
     return entry, None if entry.location == INDEX else array

@@ -82,12 +82,16 @@ def flatten(tree: object, what: str) -> tuple[list[tuple[str, Any]], Any]:
 
 def _named_leaves(tree: object) -> tuple[list[tuple[str, Any]], Any]:
     """The leaves of a pytree with their names, and the structure."""
+    pairs: list[tuple[str, Any]] = []
     if isinstance(tree, VarTree):
+        pairs = list(tree.items())
+    elif type(tree) is dict and all(type(key) is str for key in tree):
+        pairs = sorted(tree.items())
+    if pairs:
         leaves, structure = jax.tree.flatten(tree, is_leaf=lambda x: x is None)
-        values = list(tree.values())
         # Without values that are pytrees the names are the variables'.
-        if list(map(id, leaves)) == list(map(id, values)):
-            return list(zip(tree, leaves, strict=True)), structure
+        if list(map(id, leaves)) == [id(value) for _, value in pairs]:
+            return pairs, structure
     found, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
     return [(leaf_name(path), leaf) for path, leaf in found], structure
 

@@ -117,9 +117,8 @@ class Snapshot:
 
     def write(self, place: Files) -> Part:
         """Write all others; return the facts of all."""
-        texts = {}
-        if _processes.are_several():
-            texts = {name: signature(entry) for name, entry in self._entries.items()}
+        compared = self._entries if _processes.are_several() else {}
+        texts = {name: signature(entry) for name, entry in compared.items()}
         part: dict[str, tuple[str | None, Sequence[Chunk], int]] = {}
         chunks: dict[str, list[Chunk]] = {
             name: [] for name in self._entries.keys() - self._packed.keys()

@@ -142,21 +142,21 @@ def commit(
         CheckpointExistsError: If the step was saved meanwhile, and is not to be overwritten.
         CheckpointError: If it can't be read back. Nothing was replaced or removed then.
     """
-    directory, overwrite = staging.path.parent, save.overwrite
+    directory = staging.path.parent
     index = dataclasses.replace(index, files=files_to_list(written))
     write_index(written, index)
     _read_back(written, index, directory)
     state_file = staging.path / "state"
     with locked(directory):
-        check_free(directory / str(index.step), index.step, overwrite)
+        check_free(directory / str(save.step), save.step, save.overwrite)
         steps = checkpoints(directory)
-        newest = Record(index.step, index.save_id, index.saved_at, index.metrics)
+        newest = Record(save.step, index.save_id, index.saved_at, index.metrics)
         state = read_state(directory, steps, newest)
         state, going = save.retention.apply(state, save.kept_since)
         write_state(state_file, state)
         settle()
         flush_all(written, state_file)
-        _put_in_place(written, state_file, index, staging, overwrite=overwrite)
+        _put_in_place(save, written, state_file, staging)
         _evict([steps[record.step] for record in going], staging)
 
 
@@ -256,19 +256,12 @@ def sweep(directory: Path) -> None:
                 remove(staging)
 
 
-def _put_in_place(
-    written: Path,
-    state_file: Path,
-    index: Index,
-    staging: Staging,
-    *,
-    overwrite: bool,
-) -> None:
+def _put_in_place(save: Save, written: Path, state_file: Path, staging: Staging) -> None:
     """Rename or exchange what is staged into place, or leave all as it was."""
-    step, directory = index.step, staging.path.parent
+    step, directory = save.step, staging.path.parent
     path = directory / str(step)
     # Where directories can't be locked, another process may have saved the step meanwhile.
-    replaces = overwrite and path.exists()
+    replaces = save.overwrite and path.exists()
     before = read_save_id(path) if replaces else None
     # If this raises, the new checkpoint must not be there, and the old one must.
     with contextlib.ExitStack() as undo:
