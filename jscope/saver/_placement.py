@@ -48,12 +48,9 @@ class CallerError(Exception):
 
 def regions(leaf: object, entry: Entry) -> tuple[Box, ...]:
     """Which boxes of a stored array a leaf's placement needs in this process."""
-    sharding = sharding_of(leaf)
-    as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
-    if sharding is None or not as_saved:
-        return _all_regions(entry.stored_shape)
-    if sharding.is_fully_replicated and sharding.is_fully_addressable:
-        return _all_regions(entry.stored_shape)
+    sharding = _dividing(leaf, entry)
+    if sharding is None or (sharding.is_fully_replicated and sharding.is_fully_addressable):
+        return (whole(entry.stored_shape),)
     indices = sharding.addressable_devices_indices_map(entry.shape).values()
     return tuple(dict.fromkeys(of_slices(index or (), entry.shape) for index in indices))
 
@@ -63,11 +60,16 @@ def needed_by(leaf: object, entry: Entry) -> Mapping[Box, tuple[int, ...]]:
 
     An array of one process is one of its own in each of them.
     """
-    sharding = sharding_of(leaf)
-    as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
-    if sharding is None or sharding.is_fully_addressable or not as_saved:
+    sharding = _dividing(leaf, entry)
+    if sharding is None or sharding.is_fully_addressable:
         return {whole(entry.stored_shape): tuple(range(count()))}
     return _by_sharding(sharding, entry.shape)
+
+
+def _dividing(leaf: object, entry: Entry) -> Sharding | None:
+    """The sharding of a leaf's placement, if it divides the array as it is stored."""
+    as_saved = entry.key_impl is None and getattr(leaf, "shape", None) == entry.shape
+    return sharding_of(leaf) if as_saved else None
 
 
 @functools.lru_cache(1 << 10)
@@ -78,12 +80,6 @@ def _by_sharding(sharding: Sharding, shape: tuple[int, ...]) -> Mapping[Box, tup
     for device, index in devices.items():
         found.setdefault(of_slices(index or (), shape), set()).add(device.process_index)
     return {box: tuple(sorted(processes)) for box, processes in found.items()}
-
-
-@functools.lru_cache(1 << 12)
-def _all_regions(shape: tuple[int, ...]) -> tuple[Box, ...]:
-    """All of a stored array as the one box that is placed."""
-    return (whole(shape),)
 
 
 class Placing:
@@ -182,8 +178,6 @@ def _committed(
     array = next(iter(arrays.values()))
     if array.size == math.prod(shape):  # all of it, perhaps of another shape
         array = array.reshape(shape)
-        if sharding.is_fully_replicated:
-            return jax.make_array_from_callback(shape, sharding, lambda index: array)
         return jax.make_array_from_callback(shape, sharding, lambda index: view(array, index or ()))
     return jax.make_array_from_callback(
         shape, sharding, lambda index: arrays[of_slices(index or (), shape)]

@@ -363,14 +363,14 @@ class Plan:
             ):
                 yield from (name for name in places.values() if name in saved)
 
-    def take(self, needed: Needed, values: Mapping[str, Any]) -> None:
+    def take(self, needed: Needed, values: dict[str, Any]) -> None:
         """Take values that have been read ahead, and put them through their functions.
 
         Raises:
             CallerError: If a function fails.
         """
         for saved, names in needed.items():
-            value = values[saved]
+            value = values.pop(saved)
             for name in names:
                 # One function is not to see what another did to it.
                 own = value.copy() if len(names) > 1 and hasattr(value, "copy") else value
