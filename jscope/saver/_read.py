@@ -21,6 +21,7 @@ import numpy as np
 
 from .._dtypes import Lost, cannot_convert, converted, lost_text
 from .._errors import TreeMismatchError
+from .._stores.remote import RemotePath
 from ..formats._boxes import (
     Array,
     Box,
@@ -61,6 +62,9 @@ class Pieces:
         leaves: The leaves that are read, by name.
         saved: From the name of each leaf to saved names, by their places in it.
         made: The values that are in memory already, by leaf and place; `fill` takes them out.
+
+    Attributes:
+        is_remote: Whether the checkpoint is in a store.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Pieces:
         saved: Mapping[str, Mapping[Place, str]],
         made: dict[str, dict[Place, Array]],
     ):
+        self.is_remote = isinstance(source.path, RemotePath)
         self._source = source
         self._leaves = leaves
         self._saved = saved
@@ -558,7 +563,7 @@ class _Reading:
 
     def _boxes(self, job: _Leaf) -> Mapping[Box, Array]:
         if job.boxes is None:
-            job.boxes = _read_memory(job.regions, job.entry)
+            job.boxes = _read_memory(job.regions, job.entry, self._pieces.is_remote)
         return job.boxes
 
     def _complete(self, job: _Leaf, unit: Unit, nbytes: int | None = None) -> None:
@@ -653,14 +658,15 @@ def read_box(
     return on_host(entry, data)
 
 
-def _read_memory(regions: Sequence[Box], entry: Entry) -> dict[Box, Array]:
+def _read_memory(regions: Sequence[Box], entry: Entry, is_remote: bool) -> dict[Box, Array]:
     """The memory into which boxes of a stored array are read."""
     if is_python(entry.dtype):
         return {}
     # What an object is received in breaks up the system's huge pages, and it takes longer to put
-    # new ones together than to fill small ones.
-    has_huge = entry.location != RAW
-    return {box: aligned(lengths(box), entry.stored_dtype, huge=has_huge) for box in regions}
+    # new ones together than to fill small ones. One thread copies objects, and several read files.
+    is_raw = entry.location == RAW
+    pages = {"huge": not is_raw, "at_once": is_raw and is_remote}
+    return {box: aligned(lengths(box), entry.stored_dtype, **pages) for box in regions}
 
 
 def _chunks_to_read(entry: Entry, verify: bool) -> Sequence[Chunk]:
