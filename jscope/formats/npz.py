@@ -8,9 +8,9 @@ checked by every read. Choices that NumPy's format leaves open:
   ``[('bfloat16', '<u2')]``, the same bits. Without jscope it is
   ``np.load(path)["w"]["bfloat16"].view(ml_dtypes.bfloat16)``. int4 takes a byte per element.
 * **V2**, as ``np.savez`` writes bfloat16, is read as bfloat16: no other dtype of two bytes is
-  written so. Other voids may be one of many dtypes, and are refused.
-* **Strings** are NumPy's ``S`` and ``U``. Python objects, which are pickles, are neither read nor
-  written.
+  written so. Other voids may be one of many dtypes: they are listed, and reading one is an error.
+* **Strings** are NumPy's ``S`` and ``U``. Python objects, which are pickles, are listed, and
+  neither read nor written.
 
 Source: NumPy 2.4, ``numpy/lib/_format_impl.py``.
 """
@@ -152,15 +152,42 @@ def _member_entry(
     unchecked = copy.copy(member)
     del unchecked.CRC
     with archive.open(unchecked) as file:
-        shape, _, _, dtype = _npy_header(io.BytesIO(file.read(_LONGEST_HEADER)), member)
+        shape, _, stored = _npy_header(io.BytesIO(file.read(_LONGEST_HEADER)), member)
+    dtype = _meant_dtype(stored)
+    if dtype is None:
+        return _unreadable_entry(path, archive, member, shape, stored)
     nbytes = math.prod(shape) * dtype.itemsize
     return Entry(shape, dtype, nbytes, functools.partial(_read_member, path, member, reopened))
 
 
+def _unreadable_entry(
+    path: AnyPath,
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    shape: tuple[int, ...],
+    stored: np.dtype[Any],
+) -> Entry:
+    """The entry of a member of an npz archive whose dtype NumPy or jscope can't read."""
+    with archive.open(member) as file:  # whose header may be damaged: then its checksum is wrong
+        while file.read(1 << 20):
+            pass
+    why = (
+        " of Python objects, which only a pickle can hold" if stored.hasobject else ", unknown here"
+    )
+
+    def read() -> Array:
+        raise CheckpointError(
+            f"{member.filename[:-4]!r} in {path} has the dtype {stored}{why}. Leave it out: the "
+            "other variables can be read."
+        )
+
+    return Entry(shape, np.dtype(object), member.file_size, read, kind=str(stored))
+
+
 def _npy_header(
     file: IO[bytes], member: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], bool, np.dtype[Any], np.dtype[Any]]:
-    """The shape, whether it is in Fortran's order, the dtype stored, and the one meant."""
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, whether it is in Fortran's order, and the dtype stored."""
     version = npy.read_magic(file)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
@@ -170,17 +197,17 @@ def _npy_header(
     except Exception as error:  # the header is Python: NumPy's parser may raise any error
         text = str(error)[:_SHOWN]  # it quotes the header
         raise ValueError(f"member {member.filename!r} has no header of NumPy's: {text}") from error
-    meant = _meant_dtype(stored, member)
-    size = math.prod(shape) * stored.itemsize
-    if min(shape, default=0) < 0 or size != member.file_size - file.tell():
+    size = member.file_size - file.tell()
+    is_size = stored.hasobject or math.prod(shape) * stored.itemsize == size
+    if min(shape, default=0) < 0 or not is_size:
         raise ValueError(
             f"member {member.filename!r} of {member.file_size} bytes can't hold {stored}{shape}"
         )
-    return shape, is_fortran, stored, meant
+    return shape, is_fortran, stored
 
 
-def _meant_dtype(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any]:
-    """The dtype that is meant by the one in a ``.npy`` header."""
+def _meant_dtype(stored: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The dtype that is meant by the one in a ``.npy`` header; None if it is unknown."""
     if stored.names is not None and len(stored.names) == 1 and stored.names[0] in _EXTENDED:
         extended: np.dtype[Any] = _EXTENDED[stored.names[0]]
         if extended.itemsize == stored.itemsize:
@@ -190,8 +217,7 @@ def _meant_dtype(stored: np.dtype[Any], member: zipfile.ZipInfo) -> np.dtype[Any
     if stored.kind in _PLAIN:
         native: np.dtype[Any] = stored.newbyteorder("=")
         return native
-    why = "Python objects, which only a pickle can hold" if stored.kind == "O" else "unknown"
-    raise ValueError(f"member {member.filename!r} has dtype {stored}: {why}")
+    return None
 
 
 def _read_member(path: AnyPath, member: zipfile.ZipInfo, reopened: Callable[[], _Opened]) -> Array:
@@ -200,7 +226,10 @@ def _read_member(path: AnyPath, member: zipfile.ZipInfo, reopened: Callable[[], 
         with reopened() as archive, archive.open(member) as file:
             content = file.read()  # to the end: only there zipfile compares the checksum
         start = io.BytesIO(content)
-        shape, is_fortran, stored, dtype = _npy_header(start, member)
+        shape, is_fortran, stored = _npy_header(start, member)
+        dtype = _meant_dtype(stored)
+        if dtype is None:
+            raise ValueError(f"member {member.filename!r} has now the dtype {stored}")
     except CheckpointError:
         raise
     except OSError as error:

@@ -566,6 +566,24 @@ def test_convert_lists_what_a_format_has_no_dtype_for(tmp_path, jscope_command):
     assert jscope_command("convert", path, tmp_path / "o.npz", "--drop", "s")[0] == 0
 
 
+def test_what_cannot_be_read_is_listed_with_its_dtype_and_left_out_by_its_name(
+    tmp_path, jscope_command
+):
+    path = tmp_path / "m.npz"
+    np.savez(path, w=np.ones(2), objects=np.array([{}, []], object), days=np.zeros(3, "M8[D]"))
+    _, out, _ = jscope_command("ls", path, "--json")
+    listed = {v["name"]: (v["shape"], v["dtype"]) for v in json.loads(out)["variables"]}
+    expected = {"w": ([2], "float64"), "objects": ([2], "object"), "days": ([3], "datetime64[D]")}
+    assert listed == expected
+    status, _, err = jscope_command("show", path, "objects")
+    assert status == 2
+    assert "'objects' in " in err
+    assert "has the dtype object of Python objects, which only a pickle can hold" in err
+    drop = ["--drop", "objects", "--drop", "days"]
+    assert jscope_command("convert", path, tmp_path / "o.npz", *drop)[0] == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npz")["w"], np.ones(2))
+
+
 def test_convert_needs_one_variable_at_a_time_in_memory(tmp_path):
     """24 variables of 8 MB, of which 40 MB may be in memory."""
     path = tmp_path / "m.ckpt"

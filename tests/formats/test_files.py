@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import struct
 import zipfile
 
@@ -141,16 +142,43 @@ def test_what_a_format_has_no_dtype_for_is_listed(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_npz_of_pickles_or_unknown_voids_is_refused(tmp_path):
-    for array, text in [
-        (np.array([{}], object), "'x.npy' has dtype object: Python objects"),
-        (np.zeros(2, "V4"), "'x.npy' has dtype |V4: unknown"),
-        (np.zeros(2, [("bfloat16", "<u4")]), "unknown"),
-    ]:
-        np.savez(tmp_path / "file.npz", x=array)
-        with pytest.raises(js.CheckpointError) as caught:
-            npz.open_file(tmp_path / "file.npz")
-        assert text in str(caught.value)
+UNREADABLE = [
+    (np.array([{}], object), "object", " of Python objects, which only a pickle can hold"),
+    (np.zeros(2, "V4"), "|V4", ", unknown here"),
+    (np.zeros(2, "M8[s]"), "datetime64[s]", ", unknown here"),
+    (np.zeros(2, [("bfloat16", "<u4")]), "[('bfloat16', '<u4')]", ", unknown here"),
+    (np.zeros(2, [("a", "O")]), "[('a', 'O')]", " of Python objects, which only a pickle can hold"),
+]
+
+
+@pytest.mark.parametrize(("array", "dtype", "why"), UNREADABLE, ids=[u[1] for u in UNREADABLE])
+def test_npz_of_a_pickle_or_an_unknown_dtype_is_listed_and_the_others_are_read(
+    tmp_path, array, dtype, why
+):
+    path = tmp_path / "file.npz"
+    np.savez(path, x=array, w=np.arange(3))
+    entries = npz.open_file(path)
+    assert entries["w"].read().tolist() == [0, 1, 2]
+    assert (entries["x"].shape, entries["x"].kind) == (array.shape, dtype)
+    text = f"'x' in {path} has the dtype {dtype}{why}. Leave it out: the other variables can be"
+    with pytest.raises(js.CheckpointError, match=re.escape(text)):
+        entries["x"].read()
+
+    saver = js.Saver(tmp_path)
+    np.testing.assert_array_equal(saver.restore({"w": np.zeros(3, int)}, path)["w"], np.arange(3))
+    assert saver.report.ignored == ("x",)
+    assert list(saver.restore(step=path)) == ["w"]
+    assert js.list_variables(path) == [("w", [3]), ("x", list(array.shape))]
+    with pytest.raises(js.CheckpointError, match=re.escape(text)):
+        js.load_variable(path, "x")
+
+
+def test_a_damaged_header_of_npz_is_not_taken_for_an_unknown_dtype(tmp_path):
+    path = tmp_path / "file.npz"
+    np.savez(path, w=np.zeros(2, np.float32))
+    path.write_bytes(path.read_bytes().replace(b"'<f4'", b"'|V4'"))
+    with pytest.raises(js.CheckpointError, match=r"Bad CRC-32 for file 'w\.npy'"):
+        npz.open_file(path)
 
 
 def safetensors_bytes(header, data=b""):
