@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ._errors import ConstraintError
+from ._names.tf1 import public
 
 __all__ = ["max_norm", "min_max_norm", "non_neg", "unit_norm"]
 
@@ -193,3 +194,7 @@ def _store_number(self: object, name: str, most: float) -> None:
         limit = "not negative" if most == math.inf else f"in [0, {most:g}]"
         raise ConstraintError(f"`{name}` must be a finite number, {limit}, got {number!r}.")
     object.__setattr__(self, name, float(number))
+
+
+def __dir__() -> list[str]:
+    return public(globals())

@@ -43,7 +43,7 @@ from jax.typing import DTypeLike
 from ._dtypes import can_convert, integer_limits, number_kind
 from ._errors import InitializerError
 from ._names import names as _names
-from ._names.tf1 import no_attribute
+from ._names.tf1 import no_attribute, public
 from ._random import draws
 from ._random.initializer_bases import Independent, KnownShape, Literal, check_floating
 
@@ -1068,3 +1068,7 @@ if not TYPE_CHECKING:  # else any misspelled name would have a type
 
     def __getattr__(name: str) -> object:
         raise no_attribute(__name__, name, __all__)
+
+
+def __dir__() -> list[str]:
+    return public(globals())

@@ -24,6 +24,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from ._errors import ShardingError
+from ._names.tf1 import public
 from ._tree.selection import Selector, matching
 from ._variables.spec import Partitioner as Partitioner
 from ._variables.spec import VariableSpec
@@ -341,3 +342,7 @@ def _problems(given: PartitionSpec, spec: VariableSpec, mesh: AnyMesh) -> Iterat
                 f"axis {i} of {shape} can't be cut over {over}: {shape[i]} / {shards} = "
                 f"{shape[i] / shards:.6g}"
             )
+
+
+def __dir__() -> list[str]:
+    return public(globals())

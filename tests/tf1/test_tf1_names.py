@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -89,12 +90,16 @@ def test_what_porters_write_first(module, name, instead):
         (tf1.contrib, "conv9d"),
         (tf1.train, "AdamOptimiser"),
         (regularizers, "l3"),
+        (initializers, "zeroes"),
+        (js.constraints, "max_norms"),
+        (sharding, "nope"),
         (tf_checkpoint, "reed_state"),
     ],
 )
 def test_a_close_name_is_a_public_one(module, name):
     listed = dir(module)
     assert not {"jax", "jnp", "np", "math", "join", "Any", "TYPE_CHECKING"} & {*listed}
+    assert not [each for each in listed if inspect.ismodule(getattr(module, each))]
     assert all(hasattr(module, each) for each in listed)
     with pytest.raises(AttributeError, match=f"has no attribute '{name}'") as error:
         getattr(module, name)
