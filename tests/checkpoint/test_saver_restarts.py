@@ -28,6 +28,7 @@ directory = sys.argv[1]
 def start(code, *arguments, devices=1):
     environment = dict(os.environ, XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
     environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # each compiles, and saves are tested
     return subprocess.Popen(
         [
             sys.executable,
