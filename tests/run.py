@@ -29,29 +29,18 @@ LOCKED = ["-c", "requirements.lock"]
 TESTS = ["-m", "pytest", "-q", "-n", "2", "--durations=25", "--durations-min=5"]
 # A test that hangs ends its worker after five minutes, with the stack of each thread.
 TESTS += ["-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true"]
-# The core's tests run on two interpreters, the others on the default one. They need TensorFlow,
-# which is then in their files' names, or have bytes, files, texts and requests for their subject,
-# and no JAX.
-OTHERS = (
+# The core's tests need no TensorFlow; its own files say "tensorflow" in their names. What is left
+# out beside them has bytes, files, texts and requests for its subject, and no JAX.
+LEFT_OUT = (
     *("tests/cli/", "tests/stores/", "tensorflow", "protocol", "hostile", "tf_checkpoint"),
     *("saver_faults", "store_faults", "saver_concurrent", "saver_damage"),
     *("saver_names", "saver_paths"),
 )
-# Of the core's: some compare bits of different programs, which are equal only if XLA optimizes.
-BITS = ("tests/core/", "transforms/test_stale_values")
-
-
-def without(parts: Sequence[str]) -> list[str]:
-    """The options of pytest that leave out the files with one of some parts in their paths."""
-    return [f"--ignore-glob=*{part}*" for part in parts]
-
-
-def only(parts: Sequence[str]) -> list[str]:
-    """The files that `without` leaves out."""
-    files = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/test_*.py"))
-    return [file for file in files if any(part in file for part in parts)]
-
-
+CORE_TESTS = [*TESTS, *(f"--ignore-glob=*{part}*" for part in LEFT_OUT)]
+ALL_TESTS = [
+    *TESTS,
+    *("--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),
+]
 ORBAX_TESTS = [
     f"tests/checkpoint/test_saver{part}.py"
     for part in ("", "_async", "_contents", "_foreign", "_orbax", "_reading")
@@ -66,8 +55,7 @@ def main() -> int:
         ("set up the default interpreter", 5, set_up_default),
         ("ruff", 1, lambda: run(DEFAULT, "-m", "ruff", "check") and format_check()),
         ("mypy", 3, lambda: run(DEFAULT, "-m", "mypy")),
-        ("core tests, default interpreter", 9, core_tests_on_default),
-        ("the other tests", 13, other_tests),
+        ("all tests, default interpreter", 26, all_tests_on_default),
         ("the Saver on the oldest Orbax", 2, saver_on_oldest_orbax),
         ("core tests, newest interpreter", 14, core_tests_on_newest),
         ("Llama against transformers", 4, llama_against_transformers),
@@ -112,20 +100,9 @@ def format_check() -> str:
     return run(DEFAULT, "-m", "ruff", "format", "--check")
 
 
-def core_tests_on_default() -> str:
-    """The core's tests; XLA optimizes little, which halves the time that it compiles.
-
-    On the newest interpreter, and in the other tests, it optimizes as it does for users.
-    """
-    options = [*TESTS, *without([*OTHERS, *BITS]), "--cov", "--cov-report="]
-    return run(DEFAULT, *options, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
-
-
-def other_tests() -> str:
-    """The other tests, and what all cover; those that need TensorFlow may not be skipped."""
-    cover = ("--cov", "--cov-append", "--cov-report=term-missing:skip-covered")
-    options = [*TESTS, *only([*OTHERS, *BITS]), *cover, "--cov-fail-under=95"]
-    return run(DEFAULT, *options, JSCOPE_TENSORFLOW="required")
+def all_tests_on_default() -> str:
+    """All tests; those that need TensorFlow may not be skipped (`conftest.py`)."""
+    return run(DEFAULT, *ALL_TESTS, JSCOPE_TENSORFLOW="required")
 
 
 def core_tests_on_newest() -> str:
@@ -135,7 +112,7 @@ def core_tests_on_newest() -> str:
         return "NOT RUN: uv finds no Python 3.12 or 3.13"
     uv("venv", "-q", "--allow-existing", "--python", python, str(NEWEST))
     install(NEWEST, "core-test")
-    run(NEWEST, *TESTS, *without(OTHERS))
+    run(NEWEST, *CORE_TESTS)
     return f"passed: {versions(NEWEST)}"
 
 

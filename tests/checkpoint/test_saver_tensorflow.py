@@ -138,6 +138,17 @@ ELSE = {
         (name, "empty state"): "nothing"
         for name in ("latest_checkpoint, js", "checkpoints_iterator")
     },
+    # TF: the working directory.
+    **{
+        (name, ""): "CheckpointValueError"
+        for name in (
+            "get_checkpoint_state",
+            "latest_checkpoint",
+            "latest_checkpoint, js",
+            "checkpoint_exists",
+            "checkpoints_iterator",
+        )
+    },
     # One of the Saver's steps.
     ("restore", "3"): "CheckpointNotFoundError",
     # The index stands for its checkpoint, a folder for its latest; TF: nothing is in the index.
