@@ -65,8 +65,8 @@ class Checkpoint(Mapping[str, "SavedVariable"]):
         entries = self._source.entries
         if name in self.strings:
             raise MissingVariableError(
-                f"{name!r} in the checkpoint {self.path} is an array of strings, of which JAX has "
-                f"none. checkpoint.strings[{name!r}].read() gives it, as NumPy's."
+                f"{name!r} in the checkpoint {self.path} is an array of strings, or of a dtype "
+                f"that JAX lacks. checkpoint.strings[{name!r}].read() gives strings, as NumPy's."
             )
         if name not in entries:
             raise MissingVariableError(

@@ -437,8 +437,8 @@ def test_arrays_of_strings_are_listed_and_loaded_and_reported(tmp_path):
     with pytest.raises(js.MissingVariableError) as error:
         saver.open(path)["st"]
     assert str(error.value) == (
-        f"'st' in the checkpoint {path} is an array of strings, of which JAX has none. "
-        "checkpoint.strings['st'].read() gives it, as NumPy's."
+        f"'st' in the checkpoint {path} is an array of strings, or of a dtype that JAX lacks. "
+        "checkpoint.strings['st'].read() gives strings, as NumPy's."
     )
 
 
