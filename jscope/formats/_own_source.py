@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._stores.files import Contents, File, RemoteFile, open_file, read_file
+from .._stores.files import Contents, File, RemoteFile, open_file
 from .._stores.remote import AnyPath, RemotePath
 from . import _own_packed
 from ._boxes import Array, Box, contiguous, slices
 from ._file_entry import Entry as FileEntry
 from ._orbax import ITEM, METADATA
 from ._own_entry import ORBAX, PACKED, RAW, Chunk, Entry, raw_name
-from ._own_index import FILE_NAME, Index, check_files, contents_of, read_save_id
-from ._sealed_json import check_seal
+from ._own_index import FILE_NAME, Index, check_files, contents_of, read_index, read_save_id
 from ._source import Extent, nothing_left
 from ._tensorstore import Tensors
 
@@ -276,9 +275,9 @@ def check_readable(path: Path, index: Index) -> None:
     Raises:
         ValueError, OSError: If something is absent or differs.
     """
-    check_seal(read_file(path / FILE_NAME), FILE_NAME)
-    if read_save_id(path) != index.save_id:
+    found = read_index(path, index.step)
+    if found.save_id != index.save_id:
         raise ValueError(f"{FILE_NAME} is of another save")
-    # So its members are the given ones.
+    # Its checksum is right, so its members are the given ones.
     check_files(path, index)
     OwnSource(path, index).check_arrays()

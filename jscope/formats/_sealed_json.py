@@ -49,19 +49,10 @@ def unsealed(data: bytes, name: str, *, format: str, version: int) -> dict[str, 
     found = members.get("version")
     if type(found) is not int or found != version:
         raise ValueError(f"{name} has version {short(found)}; this jscope reads {version}")
-    check_seal(data, name)
-    return members
-
-
-def check_seal(data: bytes, name: str) -> None:
-    """Compare the bytes of a whole file with the checksum at their end.
-
-    Raises:
-        ValueError: If it differs.
-    """
     length = len(_END % 0)
     if data[-length:] != _END % crc32c_of(data[:-length]):
         raise ValueError(f"{name} is damaged: its checksum differs")
+    return members
 
 
 def _refuse_constant(constant: str) -> NoReturn:

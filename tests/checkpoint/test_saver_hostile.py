@@ -454,7 +454,6 @@ def member(shape, descr="<f4"):
         (member((-1, -2)), {}, "can't hold float32"),
         (member((1 << 61,)), {}, "can't hold float32"),
         (member((2.0,)), {}, "no header of NumPy's"),
-        (member((1,), "|O"), {}, "Python objects"),
         (npy("[" * 60), {}, "no header of NumPy's"),
         (
             member((2,)),
