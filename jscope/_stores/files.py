@@ -300,10 +300,10 @@ class RemoteFile:
 
     def fill(self, parts: Iterable[tuple[int, memoryview]]) -> None:
         """As `File.fill`; some at once."""
-        self.begin_fill(parts)()
+        self.path.bucket.fill(self.path.key, parts)
 
     def begin_fill(self, parts: Iterable[tuple[int, memoryview]]) -> Callable[[], None]:
-        """As `fill`, and return how to wait for the bytes."""
+        """As `File.begin_fill`."""
         return self.path.bucket.begin_fill(self.path.key, parts)
 
     def close(self) -> None:
