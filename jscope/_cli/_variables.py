@@ -47,7 +47,7 @@ def _of_file(variable: Any) -> Entry:
         value = _as_array(variable)
         kind = "" if hasattr(variable, "dtype") else f"python {type(variable).__name__}"
         return Entry(value.shape, value.dtype, value.nbytes, lambda: value, kind=kind)
-    if isinstance(variable, Entry) and variable.dtype.kind not in "SU":
+    if isinstance(variable, Entry):
         return variable
     kind = "string" if variable.dtype.kind in "OSU" else ""
     return Entry(variable.shape, variable.dtype, variable.nbytes, variable.read, kind=kind)

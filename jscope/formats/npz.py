@@ -157,7 +157,8 @@ def _member_entry(
     if dtype is None:
         return _unreadable_entry(path, archive, member, shape, stored)
     nbytes = math.prod(shape) * dtype.itemsize
-    return Entry(shape, dtype, nbytes, functools.partial(_read_member, path, member, reopened))
+    read = functools.partial(_read_member, path, member, reopened)
+    return Entry(shape, dtype, nbytes, read, kind="string" if dtype.kind in "SU" else "")
 
 
 def _unreadable_entry(
